@@ -1,0 +1,69 @@
+"""Command line: `refusion restore|train|test`; the scripts of the top folder call the same code.
+
+Every entry point has the signature `(argv: list[str] | None = None) -> int` and returns the exit
+code: 0 done, 2 something the user can mend, 130 interrupted. A sub-command lives in the module of
+its name, which offers `run(argv: list[str]) -> int`, and is imported only when asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from refusion import __version__
+from refusion.cli.common import guarded
+
+__all__ = ["main", "restore_main", "test_main", "train_main"]
+
+COMMANDS = {
+    "restore": "restore photos with a trained model",
+    "train": "train a model from an options file",
+    "test": "evaluate a model, write a challenge submission",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the `refusion` command: dispatch to a sub-command."""
+    arguments = sys.argv[1:] if argv is None else argv
+    # Only the first word is read here; the sub-command parses the rest, `--help` included.
+    command = _parser().parse_args(arguments[:1]).command
+    return _run(command, arguments[1:])
+
+
+def restore_main(argv: list[str] | None = None) -> int:
+    """Entry point of `tiled_infer.py`: restore photos."""
+    return _run("restore", argv)
+
+
+def train_main(argv: list[str] | None = None) -> int:
+    """Entry point of `train.py`: train from an options file."""
+    return _run("train", argv)
+
+
+def test_main(argv: list[str] | None = None) -> int:
+    """Entry point of `test.py`: evaluate and submit."""
+    return _run("test", argv)
+
+
+@guarded
+def _run(command: str, argv: list[str] | None) -> int:
+    module = importlib.import_module(f"refusion.cli.{command}")
+    return module.run(sys.argv[1:] if argv is None else argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    parser = argparse.ArgumentParser(
+        prog="refusion",
+        description="Restore photos with mean-reverting diffusion.",
+        epilog="\n".join(
+            ["commands:"]
+            + [f"  {name:<{width}}  {meaning}" for name, meaning in COMMANDS.items()]
+            + ["", "'refusion COMMAND --help' lists the options of a command."]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"refusion {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
+    return parser

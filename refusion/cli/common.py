@@ -1,0 +1,42 @@
+"""What all sub-commands share: errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import ParamSpec
+
+from refusion.errors import RefusionError
+
+Parameters = ParamSpec("Parameters")
+
+EXIT_USER_ERROR = 2  # the code argparse uses for a wrong option: both are for the user to mend
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def guarded(run: Callable[Parameters, int]) -> Callable[Parameters, int]:
+    """Wrap a command so that errors meant for the user end in one line on stderr, not a traceback.
+
+    Args:
+        run: function that returns an exit code.
+
+    Returns:
+        The same function, which answers a `RefusionError` with the line `refusion: error: ...` and
+        exit code 2, and Ctrl-C with `refusion: interrupted` and 130. Any other exception is a fault
+        of the program and keeps its traceback.
+    """
+
+    @functools.wraps(run)
+    def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> int:
+        try:
+            return run(*args, **kwargs)
+        except RefusionError as error:
+            # A message may quote a parser that answers in several lines; scripts read one.
+            sys.stderr.write(f"refusion: error: {' '.join(str(error).split())}\n")
+            return EXIT_USER_ERROR
+        except KeyboardInterrupt:
+            sys.stderr.write("refusion: interrupted\n")
+            return EXIT_INTERRUPTED
+
+    return wrapper

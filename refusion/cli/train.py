@@ -1,0 +1,57 @@
+"""``refusion train``: train the experiment of a YAML file."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Train the experiment of a YAML file. The same command continues an "
+        "interrupted run exactly where its last checkpoint left it.",
+    )
+    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="e.g. options/toy.yml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting, e.g. --set train.steps=1000; may be repeated",
+    )
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of run folders")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Train; returns the exit code."""
+    options = build_parser().parse_args(argv)
+    # After parsing, so that --help does not wait for PyTorch.
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from refusion.config import check_paths, load_config
+    from refusion.inference.precision import choose_device
+    from refusion.training import Trainer
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    config = load_config(options.opt, options.set)
+    check_paths(config)
+    trainer = Trainer(config, device=choose_device(options.device), runs=options.runs)
+    with (
+        tqdm(total=config.train.steps, unit="step", disable=options.quiet) as bar,
+        logging_redirect_tqdm(),
+    ):
+
+        def show(step: int, total: int, terms: dict[str, float]) -> None:
+            bar.update(step - bar.n)
+            bar.set_postfix(loss=f"{terms['total']:.4f}", refresh=False)
+
+        trainer.train(show)
+    sys.stdout.write(f"{trainer.model_file}\n")
+    return 0

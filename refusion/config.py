@@ -1,0 +1,342 @@
+"""One experiment as a typed, frozen value: what a YAML file in `options/` may say.
+
+`RunConfig` is all of a training run; `ModelConfig` is the part inference needs, stored inside each
+checkpoint. Sections with a `type` are checked against the constructor of the class they name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from refusion.errors import ConfigError, suggest
+from refusion.schema import (
+    Bound,
+    Component,
+    FromTable,
+    NamedComponent,
+    Parser,
+    Table,
+    apply_override,
+    to_plain,
+)
+
+_TABLES = {
+    "nets": ("refusion.nets", "NETS"),
+    "sdes": ("refusion.sde", "SDES"),
+    "predictions": ("refusion.sde", "PREDICTIONS"),
+    "objectives": ("refusion.sde", "OBJECTIVES"),
+    "samplers": ("refusion.sde", "SAMPLERS"),
+    "datasets": ("refusion.data", "DATASETS"),
+}
+_FOLDER_KEYS = ("folders", "lq", "gt")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+Net = Annotated[Component, FromTable("nets")]
+# YAML speaks of the noise level as the field does, in 8-bit levels; the code's lam is in [0, 1].
+Sde = Annotated[Component, FromTable("sdes", renamed=(("lam", "max_sigma"),))]
+Prediction = Annotated[str, FromTable("predictions")]
+_DATASET = FromTable("datasets", supplied=("seed",))
+_Count = Annotated[int, Bound(1)]
+_Whole = Annotated[int, Bound(0)]
+_Positive = Annotated[float, Bound(0, above=True)]
+_NotNegative = Annotated[float, Bound(0)]
+_Fraction = Annotated[float, Bound(0, 1)]
+
+
+@dataclass(frozen=True)
+class LatentCheckpoint:
+    """A trained latent U-Net to diffuse in, as a file written by stage `latent_unet`."""
+
+    checkpoint: str  # path, relative to the current folder
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How the reverse process is walked when none is asked for on the command line."""
+
+    sampler: Annotated[str, FromTable("samplers")]  # word of SAMPLERS
+    steps: _Count  # network evaluations, 1..sde.T
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on and what is validated on."""
+
+    train: Annotated[Component, _DATASET]  # word of DATASETS and its settings
+    batch_size: _Count  # patches (or cached latents) per step
+    validation: tuple[Annotated[NamedComponent, _DATASET], ...] = ()  # each with a name of its own
+    workers: _Whole = 1  # loader processes; 0 loads in the training process
+    cached_latents: _Whole = 0  # > 0: encode that many pairs once and train the diffusion on them
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer and its constants."""
+
+    type: Literal["Lion", "AdamW", "Adam"]
+    lr: _Positive  # learning rate after warm-up, per step
+    betas: tuple[_Fraction, _Fraction] = (0.9, 0.99)  # decay per step of both moment averages
+    weight_decay: _NotNegative = 0.0  # decoupled for Lion and AdamW
+
+
+@dataclass(frozen=True)
+class LrScheduleConfig:
+    """Learning rate over the run, in steps."""
+
+    type: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: _Whole = 0  # linear rise from 0
+    eta_min: _NotNegative = 1e-7  # learning rate at the last step (cosine)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimization loop; intervals count optimizer steps."""
+
+    steps: _Count  # optimizer steps of the whole run
+    optimizer: OptimizerConfig
+    lr_schedule: LrScheduleConfig = LrScheduleConfig()
+    ema_decay: _Fraction = 0.999  # per step; 0 keeps the raw weights
+    grad_clip: _Positive | None = 1.0  # largest norm of the whole gradient; null = off
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where it is fast
+    seed: _Whole = 0  # of weights, data and noise
+    log_every: _Count = 50
+    validate_every: _Count = 1000
+    checkpoint_every: _Count = 500
+
+    def __post_init__(self) -> None:
+        """Check that the learning rate can rise and fall within the run."""
+        if self.lr_schedule.warmup_steps >= self.steps:
+            raise ConfigError(
+                f"lr_schedule.warmup_steps: {self.lr_schedule.warmup_steps} warm-up steps do not "
+                f"fit in {self.steps} training steps"
+            )
+        if self.lr_schedule.type == "cosine" and self.lr_schedule.eta_min > self.optimizer.lr:
+            raise ConfigError(
+                f"lr_schedule.eta_min: {self.lr_schedule.eta_min:g} is above "
+                f"optimizer.lr = {self.optimizer.lr:g}"
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What inference must know of a model, stored with its weights.
+
+    A latent U-Net alone (stage `latent_unet`) has no network and nothing that depends on one.
+    """
+
+    task: str  # 'dehaze', 'derain', ...
+    latent_unet: Net | None = None  # None: the process runs on pixels
+    network: Net | None = None
+    sde: Sde | None = None  # max_sigma in 8-bit levels
+    prediction: Prediction | None = None  # what the network's output means
+    sampling: SamplingConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the parts belong together."""
+        _check_word("task", self.task)
+        if self.latent_unet is None and self.network is None:
+            raise ConfigError("network: a model needs a network, a latent_unet or both")
+        if self.network is not None:
+            for key in ("sde", "prediction", "sampling"):
+                _check_present(key, getattr(self, key), "a model with a network")
+            _check_process(self.sde, self.sampling)
+            _check_channels(self.latent_unet, self.network)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run."""
+
+    name: str  # run folder runs/<name>
+    task: str  # what the model will be called: 'dehaze', ...
+    stage: Literal["latent_unet", "diffusion"]
+    data: DataConfig
+    train: TrainConfig
+    latent_unet: Net | LatentCheckpoint | None = None  # None in stage diffusion: pixel space
+    network: Net | None = None  # this and all below: stage diffusion only, and needed there
+    sde: Sde | None = None  # max_sigma in 8-bit levels: 50 means 50/255
+    prediction: Prediction | None = None
+    objective: Annotated[Component, FromTable("objectives")] | None = None
+    sampling: SamplingConfig | None = None  # used in validation and stored as the default
+
+    def __post_init__(self) -> None:
+        """Check what one section demands of another."""
+        _check_word("name", self.name)
+        _check_word("task", self.task)
+        names = [dataset.name for dataset in self.data.validation]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"data.validation: names must differ, got {', '.join(names)}")
+        keys = ("network", "sde", "prediction", "objective", "sampling")
+        diffusion = {key: getattr(self, key) for key in keys}
+        if self.stage == "latent_unet":
+            self._check_latent_stage(diffusion)
+            return
+        for key, value in diffusion.items():
+            _check_present(key, value, "stage diffusion")
+        if isinstance(self.latent_unet, Component):
+            raise ConfigError(
+                "latent_unet: stage diffusion needs a trained U-Net; write "
+                "'latent_unet: {checkpoint: runs/<name>/model.safetensors}', or null for pixels"
+            )
+        if self.data.cached_latents and self.latent_unet is None:
+            raise ConfigError("data.cached_latents: there are no latents without a latent_unet")
+        _check_process(self.sde, self.sampling)
+
+    def _check_latent_stage(self, diffusion: Mapping[str, object]) -> None:
+        if not isinstance(self.latent_unet, Component):
+            raise ConfigError("latent_unet.type: stage latent_unet needs it, e.g. LatentUNet")
+        unused = [key for key, value in diffusion.items() if value is not None]
+        if unused:
+            raise ConfigError(f"{unused[0]}: stage latent_unet has no use for it; remove it")
+        if self.data.cached_latents:
+            raise ConfigError("data.cached_latents: only stage diffusion can train on latents")
+
+
+def load_config(
+    path: str | Path, overrides: Iterable[str] = (), tables: Callable[[str], Table] | None = None
+) -> RunConfig:
+    """Read an experiment file.
+
+    Args:
+        path: YAML file.
+        overrides: 'dotted.key=value' texts applied on top, e.g. 'train.optimizer.lr=1e-4' or
+            'data.validation.0.lq=photos'; the value is read as YAML.
+        tables: component tables by name; None takes the package's own.
+
+    Raises:
+        ConfigError: unreadable file or wrong content. Whether the folders it names exist is left
+            to `check_paths`, since only training needs them.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = suggest(path.name, (p.name for p in path.parent.glob("*.yml")))
+        raise ConfigError(f"{path}: no such file{near}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    for override in overrides:
+        apply_override(raw, override)
+    return config_from_dict(raw, str(path), tables)
+
+
+def config_from_dict(
+    raw: object, source: str = "config", tables: Callable[[str], Table] | None = None
+) -> RunConfig:
+    """Check plain values, as YAML gives them, into a `RunConfig`; `source` opens each error.
+
+    Raises:
+        ConfigError: names the source, the dotted key, what was expected and what came.
+    """
+    return Parser(source, tables or find_table).parse(RunConfig, raw)
+
+
+def model_config_from_dict(
+    raw: object, source: str = "model", tables: Callable[[str], Table] | None = None
+) -> ModelConfig:
+    """Check the plain values stored in a checkpoint into a `ModelConfig`.
+
+    Raises:
+        ConfigError: as `config_from_dict`.
+    """
+    return Parser(source, tables or find_table).parse(ModelConfig, raw)
+
+
+def config_to_dict(config: RunConfig | ModelConfig) -> dict[str, Any]:
+    """Give the plain values (dicts, lists, numbers, texts) that read back as the same config."""
+    return to_plain(config)
+
+
+def model_config(config: RunConfig, latent_unet: Component | None = None) -> ModelConfig:
+    """Take from a run what its checkpoint must carry.
+
+    Args:
+        config: the run.
+        latent_unet: what the file named in `config.latent_unet.checkpoint` holds; required there.
+
+    Raises:
+        ConfigError: the run diffuses in a latent and `latent_unet` is None.
+    """
+    if isinstance(config.latent_unet, LatentCheckpoint) and latent_unet is None:
+        raise ConfigError(f"latent_unet: read {config.latent_unet.checkpoint} first")
+    own = config.latent_unet if isinstance(config.latent_unet, Component) else None
+    return ModelConfig(
+        task=config.task,
+        latent_unet=latent_unet or own,
+        network=config.network,
+        sde=config.sde,
+        prediction=config.prediction,
+        sampling=config.sampling,
+    )
+
+
+def check_paths(config: RunConfig) -> None:
+    """Check that every folder and file the run reads exists.
+
+    Raises:
+        ConfigError: names the key and the missing path.
+    """
+    if isinstance(config.latent_unet, LatentCheckpoint):
+        _check_path("latent_unet.checkpoint", Path(config.latent_unet.checkpoint), Path.is_file)
+    sections = {"data.train": config.data.train}
+    sections |= {f"data.validation.{i}": item for i, item in enumerate(config.data.validation)}
+    for section, component in sections.items():
+        for key in sorted(component.settings.keys() & set(_FOLDER_KEYS)):
+            value = component.settings[key]
+            for path in value if isinstance(value, (list, tuple)) else [value]:
+                if path is not None:
+                    _check_path(f"{section}.{key}", Path(path), Path.is_dir)
+
+
+def find_table(name: str) -> Table:
+    """Import the component table `name`; late, so that reading this module costs no torch."""
+    module, attribute = _TABLES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _check_word(key: str, value: str) -> None:
+    if not _WORD.fullmatch(value):  # it becomes a file name
+        raise ConfigError(f"{key}: {value!r} must be letters, digits, '_', '-' or '.', no folder")
+
+
+def _check_present(key: str, value: object, who: str) -> None:
+    if value is None:
+        raise ConfigError(f"{key}: required by {who}")
+
+
+def _check_process(sde: Component, sampling: SamplingConfig) -> None:
+    max_sigma, limit = sde.settings.get("max_sigma", math.nan), sde.settings.get("T", math.inf)
+    if max_sigma < 1:
+        raise ConfigError(
+            f"sde.max_sigma: {max_sigma:g} is below 1; write it in 8-bit levels, "
+            f"{max_sigma * 255:g} for {max_sigma:g} of full scale"
+        )
+    if sampling.steps > limit:
+        raise ConfigError(f"sampling.steps: {sampling.steps} exceeds sde.T = {limit}")
+
+
+def _check_channels(latent_unet: Component | None, network: Component) -> None:
+    latent = latent_unet.settings.get("embed_dim") if latent_unet else None
+    channels = network.settings.get("img_channel", network.settings.get("in_nc"))
+    if None not in (latent, channels) and latent != channels:
+        raise ConfigError(
+            f"network: takes {channels} channels but the latent has {latent} "
+            "(latent_unet.embed_dim)"
+        )
+
+
+def _check_path(key: str, path: Path, exists: Callable[[Path], bool]) -> None:
+    if not exists(path):
+        kind = "folder" if exists is Path.is_dir else "file"
+        raise ConfigError(
+            f"{key}: no such {kind}: {path} (relative paths start at {Path.cwd()}); "
+            "correct the path or put the data there"
+        )

@@ -1,0 +1,54 @@
+"""Random smooth fields over a photo, band-limited: no structure smaller than a chosen scale."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+
+def photo_coordinates(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Pixel centres of a whole photo: rows (h, 1) and columns (1, w), both in (0, 1)."""
+    rows = (torch.arange(height, dtype=torch.float32) + 0.5) / height
+    columns = (torch.arange(width, dtype=torch.float32) + 0.5) / width
+    return rows[:, None], columns[None, :]
+
+
+def _waves(coordinate: Tensor, extent: float, modes: int, generator: Generator) -> Tensor:
+    """Cosines of 0..modes half periods per long side with random phases, (n, modes + 1)."""
+    phase = 2 * math.pi * torch.rand(modes + 1, generator=generator)
+    order = torch.arange(modes + 1, dtype=torch.float32)
+    return torch.cos(math.pi * extent * coordinate.reshape(-1, 1) * order + phase)
+
+
+def smooth_field(
+    size: tuple[int, int], generator: Generator, *, modes: int, decay: float = 1.5
+) -> Tensor:
+    """Random field with zero mean and unit standard deviation, free of small-scale structure.
+
+    A sum of plane cosines of at most `modes` half periods along the photo's long side, so that
+    its smallest blob spans 1/modes of that side. Amplitudes fall as (1 + order)^-decay, the
+    mark of turbulence; the same number of octaves of interpolated noise would leak energy above.
+
+    Args:
+        size: (height, width) of the field, which covers the whole photo.
+        generator: source of phases and amplitudes.
+        modes: largest number of half periods along the long side, at least 1.
+        decay: exponent of the amplitude's fall; larger is smoother.
+
+    Returns:
+        (height, width) float32.
+    """
+    height, width = size
+    rows, columns = photo_coordinates(height, width)
+    long_side = max(size)
+    vertical = _waves(rows, height / long_side, modes, generator)
+    horizontal = _waves(columns, width / long_side, modes, generator)
+    order = torch.arange(modes + 1, dtype=torch.float32)
+    radius = torch.sqrt(order[:, None] ** 2 + order[None, :] ** 2)
+    amplitude = torch.randn(modes + 1, modes + 1, generator=generator) * (1 + radius) ** -decay
+    amplitude[radius > modes] = 0  # isotropic cut: the corner modes would be finer than asked
+    field = vertical @ amplitude @ horizontal.T
+    field = field - field.mean()
+    return field / field.std().clamp_min(1e-6)

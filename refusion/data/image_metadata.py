@@ -1,0 +1,107 @@
+"""EXIF and XMP: read the orientation, and reset it once it is applied to the pixels.
+
+EXIF 2.32 stores a small TIFF file. It is patched where it stands instead of written anew: the
+maker's private notes point into it by absolute offsets and would break.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from PIL import ExifTags, Image
+
+ORIENTATION = 0x0112
+_EXIF_IFD = 0x8769
+_WIDTH_TAGS = (0x0100, 0xA002)
+_HEIGHT_TAGS = (0x0101, 0xA003)
+_FORMATS = {3: "H", 4: "I"}  # SHORT and LONG
+# What the first directory of a TIFF says about the photo; the rest describes how it is stored.
+_PHOTO_TAGS = frozenset(
+    (
+        ExifTags.Base.ImageDescription,
+        ExifTags.Base.Make,
+        ExifTags.Base.Model,
+        ExifTags.Base.Orientation,
+        ExifTags.Base.Software,
+        ExifTags.Base.DateTime,
+        ExifTags.Base.Artist,
+        ExifTags.Base.HostComputer,
+        ExifTags.Base.Copyright,
+        ExifTags.Base.Rating,
+        ExifTags.Base.RatingPercent,
+        ExifTags.IFD.Exif,
+        ExifTags.IFD.GPSInfo,
+    )
+)
+
+
+def exif_orientation(exif: bytes) -> int:
+    """EXIF orientation 1..8; 1 where none or a wrong one is given.
+
+    Raises:
+        struct.error: ``exif`` is not an EXIF block.
+    """
+    order, start = _header(exif)
+    for tag, kind, at in _entries(exif, order, start):
+        if tag == ORIENTATION and kind in _FORMATS:
+            value = struct.unpack_from(order + _FORMATS[kind], exif, at)[0]
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def upright_exif(exif: bytes, width: int, height: int) -> bytes:
+    """The same block for an upright image of that size: orientation 1, no thumbnail.
+
+    Raises:
+        struct.error: ``exif`` is not an EXIF block.
+    """
+    values = {ORIENTATION: 1} | dict.fromkeys(_WIDTH_TAGS, width)
+    values |= dict.fromkeys(_HEIGHT_TAGS, height)
+    patched = bytearray(exif)
+    order, start = _header(exif)
+    directories = [start]
+    for directory in directories:
+        for tag, kind, at in _entries(exif, order, directory):
+            if tag == _EXIF_IFD and directory == start:
+                directories.append(struct.unpack_from(order + "I", exif, at)[0])
+            elif tag in values and kind in _FORMATS:
+                largest = 0xFFFF if kind == 3 else 0xFFFFFFFF
+                number = min(values[tag], largest)
+                struct.pack_into(order + _FORMATS[kind], patched, at, number)
+    # A thumbnail would show the photo before restoration: cut the link to its directory.
+    entries = struct.unpack_from(order + "H", exif, start)[0]
+    struct.pack_into(order + "I", patched, start + 2 + 12 * entries, 0)
+    return bytes(patched)
+
+
+def upright_xmp(xmp: bytes) -> bytes:
+    """The XMP packet with ``tiff:Orientation`` 1, written as attribute or as element."""
+    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
+
+
+def exif_of_tiff(file: BinaryIO) -> bytes | None:
+    """EXIF block made of the photographic tags of an open TIFF file; None when it has none."""
+    file.seek(0)
+    exif = Image.Exif()
+    exif.load_from_fp(file)
+    for tag in set(exif) - _PHOTO_TAGS:
+        del exif[tag]
+    return exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None
+
+
+def _header(exif: bytes) -> tuple[str, int]:
+    """Byte order for struct, and offset of the first directory."""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        raise struct.error("no TIFF header")
+    return order, struct.unpack_from(order + "I", exif, 4)[0]
+
+
+def _entries(exif: bytes, order: str, directory: int) -> Iterator[tuple[int, int, int]]:
+    """Tag, type and position of the value of each entry of a directory."""
+    for index in range(struct.unpack_from(order + "H", exif, directory)[0]):
+        at = directory + 2 + 12 * index
+        yield *struct.unpack_from(order + "HH", exif, at), at + 8

@@ -1,0 +1,81 @@
+"""Keyed randomness: a draw is a function of (seed, keys), never of what was drawn before."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from refusion.errors import ConfigError
+
+ORDER_KEY = 0x0D  # keeps the order of photos apart from what happens to each of them
+
+
+def keyed_generator(seed: int, *keys: int) -> Generator:
+    """CPU generator seeded by hashing (seed, keys); different keys give independent streams.
+
+    Args:
+        seed: non-negative integer.
+        keys: non-negative integers, for instance an index or an epoch.
+    """
+    state = np.random.SeedSequence([seed, *keys]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed((int(state[0]) << 31) ^ int(state[1]))
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch_order(seed: int, epoch: int, count: int) -> Tensor:
+    return torch.randperm(count, generator=keyed_generator(seed, epoch, ORDER_KEY, count))
+
+
+def photo_at(seed: int, index: int, count: int) -> int:
+    """Which of `count` photos the sample `index` of an endless stream shows.
+
+    Each run of `count` samples shows every photo once, in a fresh order per (seed, epoch).
+    """
+    epoch, position = divmod(index, count)
+    return int(_epoch_order(seed, epoch, count)[position])
+
+
+def uniform(generator: Generator, low: float, high: float) -> float:
+    """One draw from [low, high)."""
+    return low + (high - low) * torch.rand((), generator=generator).item()
+
+
+class PhotoStream(Dataset[dict[str, Any]]):
+    """Base of the photo datasets: a seed, and a length that may be endless.
+
+    Args:
+        seed: non-negative seed of everything random.
+        length: number of samples, or None for an endless stream.
+
+    Raises:
+        ConfigError: seed or length out of range.
+    """
+
+    def __init__(self, seed: int, length: int | None) -> None:
+        if seed < 0:
+            raise ConfigError(f"seed: expected an integer >= 0, got {seed}")
+        if length is not None and length < 1:
+            raise ConfigError(f"length: expected at least 1, or null for endless, got {length}")
+        self.seed = seed
+        self.length = length
+
+    def __len__(self) -> int:
+        """Number of samples; an endless stream has none and raises TypeError."""
+        if self.length is None:
+            raise TypeError("an endless stream has no length; give length=, or index it freely")
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """{"lq", "gt"} float32 (3, H, W) in [0, 1], of whole photos also {"name"}."""
+        if index < 0 or (self.length is not None and index >= self.length):
+            raise IndexError(f"index {index} is outside a {type(self).__name__} of {self.length}")
+        return self.sample(index)
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """The item at a valid index, a function of (settings, seed, index) alone."""
+        raise NotImplementedError

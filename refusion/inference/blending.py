@@ -1,0 +1,76 @@
+"""Blended tiles for networks that see pixels: every step of the sampler joins its tiles.
+
+The network runs on overlapping tiles of the full-size state and their outputs are averaged under a
+smooth window before the sampler steps, so tiles cannot drift apart ("MultiDiffusion", Bar-Tal
+2023). Noise is drawn for the whole photo, so overlapping tiles see the same field. The channel
+attention averages over a tile instead of the photo: an approximation, not an identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from refusion.errors import ConfigError
+
+
+def tile_windows(length: int, tile: int, align: int) -> list[tuple[int, Tensor]]:
+    """Overlapping tiles of one axis with weights that add up to 1 at every pixel.
+
+    Before that normalisation the window is a symmetric, strictly positive trapezoid.
+
+    Args:
+        length: pixels of the axis.
+        tile: length of a tile, a multiple of `align`; a quarter overlaps the next at least.
+        align: tiles start at multiples of this (the network's stride), except the last, which
+            ends at the border.
+
+    Returns:
+        (start, weights float32) per tile, 0 <= start <= length - tile; one tile if `length` fits.
+    """
+    if length <= tile:
+        return [(0, torch.ones(length))]
+    step = max(align, (tile - tile // 4) // align * align)
+    starts = [*range(0, length - tile, step), length - tile]
+    ramp = torch.arange(1, tile + 1, dtype=torch.float64).clamp(max=max(1, tile // 4))
+    window = torch.minimum(ramp, ramp.flip(0))
+    total = torch.zeros(length, dtype=torch.float64)
+    for start in starts:
+        total[start : start + tile] += window
+    return [(start, (window / total[start : start + tile]).float()) for start in starts]
+
+
+def blend_tiles(
+    network: Callable[[Tensor, Tensor], Tensor], xt: Tensor, mu: Tensor, tile: int, align: int
+) -> Tensor:
+    """Run a network tile by tile on one state and blend its outputs.
+
+    Args:
+        network: `(xt, mu) -> output` on crops, same shape.
+        xt: state (B, C, H, W).
+        mu: degraded image, same shape.
+        tile: side of the tiles in pixels, rounded down to `align` but not below it.
+        align: the network's stride.
+
+    Returns:
+        Output (B, C, H, W), dtype and device of `xt`.
+
+    Raises:
+        ConfigError: tile < 1.
+    """
+    if tile < 1:
+        raise ConfigError(f"tile: expected a side of at least 1 pixel, got {tile}")
+    height, width = xt.shape[-2:]
+    if max(height, width) <= tile:
+        return network(xt, mu).to(xt)
+    tile = max(align, tile // align * align)
+    out = torch.zeros_like(xt)
+    rows, columns = tile_windows(height, tile, align), tile_windows(width, tile, align)
+    for (top, down), (left, across) in product(rows, columns):
+        part = (..., slice(top, top + len(down)), slice(left, left + len(across)))
+        weights = (down[:, None] * across).to(xt)
+        out[part] += network(xt[part], mu[part]).to(xt) * weights
+    return out

@@ -1,0 +1,15 @@
+"""Networks: pure ``torch`` modules, named in YAML by their class names."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from refusion.nets.latent_unet import Latent, LatentUNet
+from refusion.nets.nafnet import ConditionalNAFNet
+from refusion.nets.unet import ConditionalUNet
+
+NETS: dict[str, type[nn.Module]] = {
+    net.__name__: net for net in (ConditionalNAFNet, ConditionalUNet, LatentUNet)
+}
+
+__all__ = ["NETS", "ConditionalNAFNet", "ConditionalUNet", "Latent", "LatentUNet"]

@@ -1,0 +1,155 @@
+"""The skip-connected U-Net whose latent Refusion diffuses in (CVPRW 2023, section 3.1).
+
+Restoring replaces the latent and keeps the degraded image's skips: ``decode(z_restored, skips_lq)``.
+The network is stateless. It consists of a fine part (convolutions only, so it can be tiled
+exactly) and a coarse part (the last level, whose linear attention sees the whole map):
+
+    image --fine_encode--> map at 1/factor --coarse_encode--> z, coarse skips
+    z, coarse skips --coarse_decode--> map at 1/factor --fine_decode, fine skips--> image
+
+Attribute names are those of the published checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from refusion.nets.layers import (
+    ResBlock,
+    downsample,
+    pad_to_multiple,
+    plain_conv,
+    residual_attention,
+    upsample,
+)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """What ``LatentUNet.encode`` returns.
+
+    Attributes:
+        z: latent (B, embed_dim, ceil(H / 2^depth) * 2, ...) at 1/factor of the padded image.
+        skips: features for the decoder, finest first: intro, then two per level.
+        size: (H, W) of the image before padding.
+    """
+
+    z: Tensor
+    skips: tuple[Tensor, ...]
+    size: tuple[int, int]
+
+
+class LatentUNet(nn.Module):
+    """U-Net with a small latent and skip connections to its decoder.
+
+    Args:
+        in_ch: image channels in.
+        out_ch: image channels out.
+        ch: channels of the first level.
+        ch_mult: multiplier of ``ch`` after each level; all levels but the last halve the map.
+        embed_dim: channels of the latent.
+
+    Attributes:
+        factor: image pixels per latent pixel and axis.
+        multiple: sides are padded (reflect) to a multiple of this.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_ch: int = 3,
+        out_ch: int = 3,
+        ch: int = 8,
+        ch_mult: Sequence[int] = (4, 8, 8, 16),
+        embed_dim: int = 8,
+    ) -> None:
+        super().__init__()
+        depth = len(ch_mult)
+        self.factor = 2 ** (depth - 1)
+        self.multiple = 2**depth
+        self.embed_dim = embed_dim
+        dims = [ch * m for m in (1, *ch_mult)]
+        self.init_conv = nn.Conv2d(in_ch, ch, 3, padding=1, bias=False)
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        for level, (fine, coarse) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
+            last, first = level == depth - 1, level == 0
+            self.encoder.append(
+                nn.ModuleList(
+                    [
+                        ResBlock(fine, fine),
+                        ResBlock(fine, fine),
+                        residual_attention(fine) if last else nn.Identity(),
+                        plain_conv(fine, coarse) if last else downsample(fine, coarse),
+                    ]
+                )
+            )
+            self.decoder.insert(
+                0,
+                nn.ModuleList(
+                    [
+                        ResBlock(coarse + fine, coarse),
+                        ResBlock(coarse + fine, coarse),
+                        residual_attention(coarse) if last else nn.Identity(),
+                        plain_conv(coarse, fine) if first else upsample(coarse, fine),
+                    ]
+                ),
+            )
+        self.latent_conv = nn.Conv2d(dims[-1], embed_dim, 1, bias=False)
+        self.post_latent_conv = nn.Conv2d(embed_dim, dims[-1], 1, bias=False)
+        self.final_conv = nn.Conv2d(ch, out_ch, 3, padding=1)
+
+    def encode(self, x: Tensor) -> Latent:
+        """Image (B, in_ch, H, W) in [0, 1] -> its latent and skips, for any H, W >= 1."""
+        size = (x.shape[-2], x.shape[-1])
+        x, fine = self.fine_encode(pad_to_multiple(x, self.multiple, "reflect"))
+        z, coarse = self.coarse_encode(x)
+        return Latent(z, (*fine, *coarse), size)
+
+    def decode(self, z: Tensor, skips: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Latent and skips -> image (B, out_ch, *size), not clamped."""
+        x = self.coarse_decode(z, skips[-2:])
+        return self.fine_decode(x, skips[:-2])[..., : size[0], : size[1]]
+
+    def fine_encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Padded image -> map at 1/factor and the skips of all levels but the last."""
+        x = self.init_conv(x)
+        skips = [x]
+        for level in self.encoder[:-1]:
+            x, pair = _encode_level(level, x)
+            skips += pair
+        return x, tuple(skips)
+
+    def coarse_encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Map at 1/factor -> latent and the two skips of the last level."""
+        x, pair = _encode_level(self.encoder[-1], x)
+        return self.latent_conv(x), pair
+
+    def coarse_decode(self, z: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """Latent and the last level's skips -> map at 1/factor, before it is enlarged."""
+        block1, block2, attention, _ = self.decoder[0]
+        return attention(_decode_blocks(block1, block2, self.post_latent_conv(z), skips))
+
+    def fine_decode(self, x: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """Map at 1/factor and the fine skips -> padded image."""
+        x = self.decoder[0][3](x)
+        remaining = list(skips)
+        for block1, block2, attention, up in self.decoder[1:]:
+            pair, remaining = remaining[-2:], remaining[:-2]
+            x = up(attention(_decode_blocks(block1, block2, x, pair)))
+        return self.final_conv(x + remaining[0])
+
+
+def _encode_level(level: nn.ModuleList, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    block1, block2, attention, down = level
+    first = block1(x)
+    second = attention(block2(first))
+    return down(second), (first, second)
+
+
+def _decode_blocks(block1: ResBlock, block2: ResBlock, x: Tensor, pair: Sequence[Tensor]) -> Tensor:
+    first, second = pair
+    return block2(torch.cat([block1(torch.cat([x, second], dim=1)), first], dim=1))

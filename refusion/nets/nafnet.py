@@ -1,0 +1,221 @@
+"""Time-conditioned NAFNet, the noise network of Refusion (CVPRW 2023, section 3.2).
+
+Attribute names are those of the published checkpoints. ``wiring`` separates the two published
+graphs that share weights' shapes: ``pixel``, and ``latent``, where the intro's output is also the
+first skip and is added before the last convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refusion.nets.bokeh import LensModulation
+from refusion.nets.layers import (
+    LayerNorm,
+    SimpleGate,
+    SinusoidalEmbedding,
+    as_times,
+    pad_to_multiple,
+)
+from refusion.nets.stereo import StereoCrossAttention, join_views, split_views
+
+
+class ChannelPool(nn.Module):
+    """Average of each channel over the map, or over a window around each pixel.
+
+    ``window`` (pixels of this level's map, None = whole map) gives the test-time local converter
+    (Chu 2022, TLC): what the average sees stays as large as in training. Where the window is
+    larger than the map the average is global; borders repeat the nearest full window.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.window: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, 1, 1) or, with a window smaller than the map, (B, C, H, W)."""
+        h, w = x.shape[-2:]
+        if self.window is None or (self.window >= h and self.window >= w):
+            return x.mean(dim=(-2, -1), keepdim=True)
+        rows, columns = min(h, self.window), min(w, self.window)
+        # Separable: a window of k x k costs 2k additions, not k^2.
+        y = F.avg_pool2d(F.avg_pool2d(x, (rows, 1), stride=1), (1, columns), stride=1)
+        bottom, right = h - y.shape[-2], w - y.shape[-1]
+        return F.pad(
+            y, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2), mode="replicate"
+        )
+
+
+class NAFBlock(nn.Module):
+    """NAFNet block with time-conditioned scale and shift in both halves (Refusion, fig. 4).
+
+    Args:
+        c: channels.
+        time_dim: length of the time embedding.
+        lens: also conditioned on source and target lens (bokeh).
+        stereo: followed by cross attention between the two views.
+    """
+
+    def __init__(self, c: int, time_dim: int, *, lens: bool = False, stereo: bool = False) -> None:
+        super().__init__()
+        to_scale_shift = nn.Sequential(SimpleGate(), nn.Linear(time_dim // 2, c * 4))
+        self.time_name = "time_mlp" if lens else "mlp"  # the published names differ
+        self.add_module(self.time_name, to_scale_shift)
+        self.cam_mlp = LensModulation(c, time_dim) if lens else None
+        self.fusion = StereoCrossAttention(c) if stereo else None
+        self.norm1, self.norm2 = LayerNorm(c), LayerNorm(c)
+        self.conv1 = nn.Conv2d(c, c * 2, 1)
+        self.conv2 = nn.Conv2d(c * 2, c * 2, 3, padding=1, groups=c * 2)
+        self.sca = nn.Sequential(ChannelPool(), nn.Conv2d(c, c, 1))
+        self.conv3 = nn.Conv2d(c, c, 1)
+        self.conv4 = nn.Conv2d(c, c * 2, 1)
+        self.conv5 = nn.Conv2d(c, c, 1)
+        self.sg = SimpleGate()
+        self.beta = nn.Parameter(torch.zeros(1, c, 1, 1))
+        self.gamma = nn.Parameter(torch.zeros(1, c, 1, 1))
+
+    def forward(self, x: Tensor, time: Tensor, lens: Tensor | None = None) -> Tensor:
+        """x (B, c, H, W), time and lens (B, time_dim) -> (B, c, H, W)."""
+        conditions = self.get_submodule(self.time_name)(time)[:, :, None, None].chunk(4, dim=1)
+        shift_att, scale_att, shift_ffn, scale_ffn = conditions
+        y = self.norm1(x) * (scale_att + 1) + shift_att
+        y = self.sg(self.conv2(self.conv1(y)))
+        y = self.conv3(y * self.sca(y))
+        x = x + y * self.beta
+        y = self.norm2(x) * (scale_ffn + 1) + shift_ffn
+        y = self.sg(self.conv4(y))
+        if self.cam_mlp is not None:
+            y = self.cam_mlp(y, lens)
+        y = self.conv5(y)
+        x = x + y * self.gamma
+        return x if self.fusion is None else self.fusion(x)
+
+
+def embedding_mlp(dim_in: int, time_dim: int) -> nn.Sequential:
+    """Sinusoidal features (B, dim_in) -> embedding (B, time_dim)."""
+    return nn.Sequential(
+        nn.Linear(dim_in, time_dim * 2), SimpleGate(), nn.Linear(time_dim, time_dim)
+    )
+
+
+class BlockStack(nn.ModuleList):
+    """Blocks applied one after the other; names are their positions."""
+
+    def forward(self, x: Tensor, time: Tensor, lens: Tensor | None) -> Tensor:
+        """As ``NAFBlock.forward``."""
+        for block in self:
+            x = block(x, time, lens)
+        return x
+
+
+class ConditionalNAFNet(nn.Module):
+    """Predicts the noise in ``xt`` given the degraded image ``mu`` and the time index.
+
+    Args:
+        img_channel: channels of ``xt`` (3 for images, ``embed_dim`` of the U-Net for latents).
+        width: channels of the first level; doubled at each further one.
+        enc_blk_nums: blocks per level on the way down (paper: [1, 1, 1, 28]).
+        middle_blk_num: blocks at the coarsest level.
+        dec_blk_nums: blocks per level on the way up.
+        wiring: ``pixel`` or ``latent``, see the module's header.
+        lens: condition on lenses and disparity (bokeh).
+        stereo: ``xt`` and ``mu`` hold left and right view stacked on channels.
+        pool_window: window of the channel attention in input pixels; None pools the whole map.
+    """
+
+    def __init__(
+        self,
+        *,
+        img_channel: int = 3,
+        width: int = 64,
+        enc_blk_nums: Sequence[int] = (1, 1, 1, 28),
+        middle_blk_num: int = 1,
+        dec_blk_nums: Sequence[int] = (1, 1, 1, 1),
+        wiring: str = "pixel",
+        lens: bool = False,
+        stereo: bool = False,
+        pool_window: int | None = None,
+    ) -> None:
+        super().__init__()
+        if wiring not in ("pixel", "latent"):
+            raise ValueError(f"wiring: expected 'pixel' or 'latent', got {wiring!r}")
+        if len(enc_blk_nums) != len(dec_blk_nums):
+            raise ValueError(
+                "enc_blk_nums and dec_blk_nums: expected as many levels down as up, "
+                f"got {list(enc_blk_nums)} and {list(dec_blk_nums)}"
+            )
+        self.wiring, self.stereo = wiring, stereo
+        self.factor = 2 ** len(enc_blk_nums)
+        time_dim = width * 4
+        embed, mlp = SinusoidalEmbedding(width), embedding_mlp(width, time_dim)
+        # Published bokeh weights count the layers of time_mlp from 0, all others from 1.
+        self.time_emb = embed if lens else None
+        self.time_mlp = mlp if lens else nn.Sequential(embed, *mlp)
+        self.cam_mlp = embedding_mlp(width * 3, time_dim) if lens else None
+
+        def blocks(c: int, count: int) -> BlockStack:
+            return BlockStack(NAFBlock(c, time_dim, lens=lens, stereo=stereo) for _ in range(count))
+
+        levels = [width * 2**i for i in range(len(enc_blk_nums))]
+        coarsest = width * self.factor
+        self.intro = nn.Conv2d(img_channel * 2, width, 3, padding=1)
+        self.ending = nn.Conv2d(width, img_channel, 3, padding=1)
+        self.encoders = nn.ModuleList(map(blocks, levels, enc_blk_nums))
+        self.downs = nn.ModuleList(nn.Conv2d(c, c * 2, 2, 2) for c in levels)
+        self.middle_blks = blocks(coarsest, middle_blk_num)
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c * 2, c * 4, 1, bias=False), nn.PixelShuffle(2))
+            for c in reversed(levels)
+        )
+        self.decoders = nn.ModuleList(map(blocks, reversed(levels), dec_blk_nums))
+        self.set_pool_window(pool_window)
+
+    def set_pool_window(self, window: int | None) -> None:
+        """Window of the channel attention in input pixels (halved per level); None = whole map."""
+        stacks = [*self.encoders, self.middle_blks, *reversed(self.decoders)]
+        depths = [*range(len(self.encoders)), len(self.encoders), *range(len(self.decoders))]
+        for stack, depth in zip(stacks, depths, strict=True):
+            for block in stack:
+                block.sca[0].window = window and max(1, window // 2**depth)
+
+    def forward(
+        self, xt: Tensor, mu: Tensor, t: Tensor | int | float, lens: Tensor | None = None
+    ) -> Tensor:
+        """Predicted noise (or whatever the checkpoint says the output is).
+
+        Args:
+            xt: state (B, img_channel, H, W), twice the channels for stereo.
+            mu: degraded image or latent, same shape.
+            t: time index, one or (B,).
+            lens: (B, 3) source lens, target lens, disparity; only for ``lens=True``.
+
+        Returns:
+            Tensor of the shape of ``xt``.
+        """
+        h, w = xt.shape[-2:]
+        t = as_times(t, xt.shape[0], xt.device)
+        if self.stereo:
+            xt, mu, t = join_views(xt), join_views(mu), t.repeat(2)
+        x = pad_to_multiple(torch.cat([xt - mu, mu], dim=1), self.factor, "constant")
+        camera = None
+        if self.time_emb is not None:
+            camera = self.cam_mlp(self.time_emb(lens.flatten()).reshape(lens.shape[0], -1))
+            t = self.time_emb(t)
+        x = self._trunk(x, self.time_mlp(t), camera)[..., :h, :w]
+        return split_views(x) if self.stereo else x
+
+    def _trunk(self, x: Tensor, time: Tensor, camera: Tensor | None) -> Tensor:
+        x = first = self.intro(x)
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            x = encoder(x, time, camera)
+            skips.append(x)
+            x = down(x)
+        x = self.middle_blks(x, time, camera)
+        for decoder, up in zip(self.decoders, self.ups, strict=True):
+            x = decoder(up(x) + skips.pop(), time, camera)
+        return self.ending(x + first if self.wiring == "latent" else x)

@@ -1,0 +1,83 @@
+"""The contract between a method of restoring photos and all that uses one.
+
+Tiling, batch jobs, evaluation and submission know only what is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+Progress = Callable[[str, int, int], None]
+"""Called as `(stage, done, total)`: stage 'encode' or 'decode' counts tiles, 'sample' steps."""
+
+
+@dataclass(frozen=True)
+class RestorerInfo:
+    """What a restorer is and does unless told otherwise.
+
+    Attributes:
+        family: key of `RESTORERS`.
+        task: what it was trained for, such as 'dehaze'.
+        scale: output pixels per input pixel and axis.
+        stochastic: whether the result depends on the seed.
+        sampler: default sampler; None where there is no diffusion.
+        steps: default number of network evaluations; 0 where there is no diffusion.
+        factor: input pixels per pixel of the space the process runs in, per axis.
+        tiling: 'exact' if tiles leave the result unchanged but for rounding, 'blended' if they
+            are an approximation.
+        device: where it runs, such as 'cpu'.
+        precision: number format of its networks: 'fp32', 'bf16' or 'fp16'.
+    """
+
+    family: str
+    task: str
+    scale: int
+    stochastic: bool
+    sampler: str | None
+    steps: int
+    factor: int
+    tiling: Literal["exact", "blended"]
+    device: str
+    precision: str
+
+
+class Restorer(Protocol):
+    """Restores photos."""
+
+    @property
+    def info(self) -> RestorerInfo:
+        """What this restorer is."""
+
+    def restore(
+        self,
+        lq: Tensor,
+        *,
+        steps: int | None = None,
+        sampler: str | None = None,
+        seed: int | Sequence[int] = 0,
+        tile: int | Literal["auto"] | None = "auto",
+        callback: Progress | None = None,
+    ) -> Tensor:
+        """Restore a batch of photos; a function of (lq, weights, options) alone.
+
+        Args:
+            lq: degraded photos (B, 3, H, W), float in [0, 1], any size from 1x1.
+            steps: network evaluations; None for the default.
+            sampler: key of `refusion.sde.SAMPLERS`; None for the default.
+            seed: of the noise; one int gives every photo what it would get alone, a sequence has
+                one per photo.
+            tile: side of the tiles in pixels; 'auto' picks one by memory, None uses no tiles.
+            callback: told of progress.
+
+        Returns:
+            Restored photos (B, 3, scale * H, scale * W), float32 in [0, 1], on the device of `lq`.
+
+        Raises:
+            ImageError: `lq` is no such batch.
+            ConfigError: unknown sampler, steps or tile out of range.
+            RefusionError: the network gave no finite result.
+        """

@@ -1,0 +1,224 @@
+"""Refusion: mean-reverting diffusion on pixels, or in the latent of a `LatentUNet`.
+
+In the latent, z of the degraded photo is the mean mu that the process reverts to; the restored
+latent is decoded with the degraded photo's skips (CVPRW 2023, section 3.1).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from refusion.checkpoint import Model
+from refusion.data.image_check import check_image
+from refusion.errors import ConfigError, RefusionError, suggest
+from refusion.inference.blending import blend_tiles
+from refusion.inference.memory import auto_tile, with_smaller_tiles
+from refusion.inference.precision import (
+    PRECISIONS,
+    cast_network,
+    choose_device,
+    choose_precision,
+)
+from refusion.inference.tiling import Count, decode_tiled, encode_tiled
+from refusion.restorers.base import Progress, RestorerInfo
+from refusion.sde import SAMPLERS, Estimate, SeededNoise, build_sde, estimate, time_grid
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """The model's networks, on their device and in their number format."""
+
+    network: nn.Module | None
+    latent_unet: nn.Module | None
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Checked arguments of `restore`."""
+
+    steps: int
+    sampler: str | None
+    noise: SeededNoise
+    tile: int | Literal["auto"] | None
+    callback: Progress | None
+
+    def count(self, stage: str) -> Count | None:
+        """`callback` with its stage filled in."""
+        if self.callback is None:
+            return None
+        return lambda done, total: self.callback(stage, done, total)
+
+
+class Refusion:
+    """Restores photos with the model of a checkpoint; see `Restorer` for the contract.
+
+    A latent U-Net without a diffusion network gives its reconstruction of the photo, the bound of
+    what the diffusion can reach.
+
+    Args:
+        model: networks and config; the networks are copied, so what is done to them later does
+            not show here.
+        device: 'auto', 'cpu', 'cuda' or a `torch.device`.
+        precision: 'auto', 'fp32', 'bf16' or 'fp16'.
+
+    Raises:
+        ConfigError: device or precision unknown or not to be had.
+    """
+
+    def __init__(
+        self, model: Model, *, device: str | torch.device = "cpu", precision: str = "fp32"
+    ) -> None:
+        self._model = model
+        where = choose_device(device)
+        self._networks = _cast(model, where, choose_precision(precision, where))
+        sde = model.config.sde
+        self._sde = None if sde is None else build_sde({"type": sde.type, **sde.settings})
+
+    @property
+    def info(self) -> RestorerInfo:
+        """What this restorer is."""
+        config, networks = self._model.config, self._networks
+        unet = networks.latent_unet
+        return RestorerInfo(
+            family=type(self).__name__,
+            task=config.task,
+            scale=1,
+            stochastic=networks.network is not None,
+            sampler=config.sampling.sampler if config.sampling else None,
+            steps=config.sampling.steps if config.sampling else 0,
+            factor=1 if unet is None else unet.factor,
+            tiling="blended" if unet is None else "exact",
+            device=str(networks.device),
+            precision=next(name for name, d in PRECISIONS.items() if d == networks.dtype),
+        )
+
+    def restore(
+        self,
+        lq: Tensor,
+        *,
+        steps: int | None = None,
+        sampler: str | None = None,
+        seed: int | Sequence[int] = 0,
+        tile: int | Literal["auto"] | None = "auto",
+        callback: Progress | None = None,
+    ) -> Tensor:
+        """Restore a batch of photos; see `Restorer.restore`.
+
+        A result that is not finite in a narrow number format is computed again in float32, with a
+        logged warning.
+        """
+        check_image("lq", lq)
+        options = self._check(len(lq), steps, sampler, seed, tile, callback)
+        networks = self._networks
+        with torch.no_grad():
+            result = self._run(networks, lq.float(), options)
+            if networks.dtype != torch.float32 and not _is_finite(result):
+                logger.warning("no finite result in %s; again in fp32", self.info.precision)
+                networks = _cast(self._model, networks.device, torch.float32)
+                result = self._run(networks, lq.float(), options)
+        if not _is_finite(result):
+            raise RefusionError(
+                f"the '{self.info.task}' model gave values that are not finite, in float32 too: "
+                "its weights are damaged or the sampler diverged; try more steps or "
+                "--sampler posterior"
+            )
+        return result.clamp_(0, 1)
+
+    def _check(
+        self,
+        batch: int,
+        steps: int | None,
+        sampler: str | None,
+        seed: int | Sequence[int],
+        tile: int | str | None,
+        callback: Progress | None,
+    ) -> _Options:
+        info = self.info
+        sampler = info.sampler if sampler is None else sampler
+        steps = info.steps if steps is None else steps
+        if self._sde is not None:
+            if sampler not in SAMPLERS:
+                hint = suggest(sampler, SAMPLERS)
+                raise ConfigError(f"sampler: unknown sampler {sampler!r}{hint}")
+            time_grid(self._sde.T, steps)  # refuses what is out of range before any work
+        if not isinstance(seed, int) and len(seed) != batch:
+            raise ConfigError(f"seed: expected one or {batch}, one per photo, got {len(seed)}")
+        if tile not in ("auto", None) and not (isinstance(tile, int) and tile >= 1):
+            raise ConfigError(f"tile: expected 'auto' or pixels from 1, got {tile!r}")
+        return _Options(steps, sampler, SeededNoise(seed), tile, callback)
+
+    def _run(self, networks: _Networks, lq: Tensor, options: _Options) -> Tensor:
+        """Restored photos, not clamped, on the device of `lq`."""
+        tiled = networks.latent_unet or networks.network
+        tile = options.tile or max(lq.shape)
+        if options.tile == "auto":
+            tile = auto_tile(tiled, networks.dtype, len(lq), networks.device)
+        tile = min(tile, _reach(lq, tiled))
+        if networks.latent_unet is None:
+            mu = lq.to(networks.device)
+            return with_smaller_tiles(
+                lambda side: self._sample(networks, mu, options, side), tile
+            ).to(lq.device)
+        unet = networks.latent_unet
+        latent = with_smaller_tiles(
+            lambda side: encode_tiled(unet, lq, side, options.count("encode")), tile
+        )
+        z = latent.z.float()
+        if networks.network is not None:
+            z = self._sample(networks, z, options, None)
+        latent = replace(latent, z=z)
+        return with_smaller_tiles(
+            lambda side: decode_tiled(unet, lq, latent, side, options.count("decode")), tile
+        )
+
+    def _sample(
+        self, networks: _Networks, mu: Tensor, options: _Options, tile: int | None
+    ) -> Tensor:
+        """Run the reverse process from mu plus noise; state float32, `tile` for pixels only."""
+        sde, network = self._sde, networks.network
+        prediction = self._model.config.prediction
+
+        def denoise(xt: Tensor, mu: Tensor, t: int) -> Estimate:
+            def at_t(xt: Tensor, mu: Tensor) -> Tensor:
+                return network(xt.to(networks.dtype), mu.to(networks.dtype), t).to(xt.dtype)
+
+            tiled = tile is not None
+            output = blend_tiles(at_t, xt, mu, tile, network.factor) if tiled else at_t(xt, mu)
+            return estimate(sde, prediction, output, xt, mu, t)
+
+        count = options.count("sample")
+        return SAMPLERS[options.sampler](
+            sde,
+            denoise,
+            sde.initial_state(mu, options.noise.initial(mu)),
+            mu,
+            steps=options.steps,
+            noise=options.noise,
+            callback=None if count is None else lambda done, total, _: count(done, total),
+        )
+
+
+def _cast(model: Model, device: torch.device, dtype: torch.dtype) -> _Networks:
+    parts = (model.network, model.latent_unet)
+    cast = [None if part is None else cast_network(part, device, dtype) for part in parts]
+    return _Networks(*cast, device, dtype)
+
+
+def _reach(lq: Tensor, network: nn.Module) -> int:
+    """The tile that already holds the whole padded photo: halving must start there."""
+    return max(lq.shape[-2:]) + getattr(network, "multiple", 1)
+
+
+def _is_finite(x: Tensor) -> bool:
+    low, high = x.aminmax()
+    return bool(torch.isfinite(low) & torch.isfinite(high))

@@ -1,0 +1,346 @@
+"""From the plain dictionaries of YAML or JSON to typed dataclasses, and back.
+
+The dataclasses themselves are the schema: annotations say the types, `Annotated` adds bounds
+(`Bound`) and the table a word must come from (`FromTable`). Every error names the source, the
+dotted key, what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+import yaml
+
+from refusion.errors import ConfigError, suggest
+
+T = TypeVar("T")
+Table = Iterable[str] | Mapping[str, Callable[..., Any]]
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_SCIENTIFIC = re.compile(r"([-+]?)(\d+)(\.\d*)?[eE]([-+]?)(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """One `{type: X, ...}` section: a word of a component table and its constructor's arguments."""
+
+    type: str
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedComponent(Component):
+    """A component among several of its kind; `name` tells them apart in logs."""
+
+    name: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """Limits of a number: low <= value <= high, or low < value with `above`."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+
+    def __str__(self) -> str:
+        """Give the limits in words, for error messages."""
+        low = f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+        return low if self.high == math.inf else f"{low} and at most {self.high:g}"
+
+    def holds(self, value: float) -> bool:
+        """Tell whether `value` lies within the limits."""
+        return (self.low < value if self.above else self.low <= value) and value <= self.high
+
+
+@dataclasses.dataclass(frozen=True)
+class FromTable:
+    """The word (str) or the `type` (Component) must be a key of the named component table.
+
+    `renamed` pairs (parameter, YAML key) where the two differ; `supplied` are parameters that the
+    program fills in and YAML therefore may not.
+    """
+
+    table: str
+    renamed: tuple[tuple[str, str], ...] = ()
+    supplied: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Parser:
+    """Turns plain values into typed ones.
+
+    `source` (a file name, say) opens each error; `tables(name)` returns a component table.
+    """
+
+    source: str
+    tables: Callable[[str], Table]
+
+    def parse(self, cls: type[T], raw: object) -> T:
+        """Build the dataclass `cls` from the mapping `raw`.
+
+        Raises:
+            ConfigError: unknown or missing key, wrong type, value out of bounds, unknown word.
+        """
+        return self._value(cls, raw, "")
+
+    def _fail(self, key: str, message: str) -> typing.NoReturn:
+        raise ConfigError(": ".join(part for part in (self.source, key, message) if part))
+
+    def _value(self, hint: Any, raw: object, key: str, words: FromTable | None = None) -> Any:
+        """Check `raw` against one annotation; unknown kinds of annotation accept anything."""
+        origin, args = typing.get_origin(hint), typing.get_args(hint)
+        if origin is Annotated:
+            return self._annotated(args, raw, key, words)
+        if origin in (Union, types.UnionType):
+            return self._union(args, raw, key, words)
+        if origin is Literal:
+            return self._literal(args, raw, key)
+        if hint in _NAMES:
+            return self._scalar(hint, raw, key, words)
+        if hint is Path:
+            return Path(self._scalar(str, raw, key, words))
+        if origin in (list, tuple, Sequence, Iterable):
+            return self._sequence(origin, args, raw, key, words)
+        if origin in (dict, Mapping):
+            items = self._mapping(raw, key).items()
+            return {name: self._value(args[1], item, _join(key, name)) for name, item in items}
+        if isinstance(hint, type) and issubclass(hint, Component):
+            return self._component(hint, raw, key, words)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            return self._dataclass(hint, raw, key)
+        return raw
+
+    def _annotated(self, args: tuple[Any, ...], raw: object, key: str, words: Any) -> Any:
+        hint, *notes = args
+        words = next((note for note in notes if isinstance(note, FromTable)), words)
+        value = self._value(hint, raw, key, words)
+        for note in notes:
+            if isinstance(note, Bound) and not note.holds(value):
+                self._fail(key, f"must be {note}, got {value!r}")
+        return value
+
+    def _union(self, arms: tuple[Any, ...], raw: object, key: str, words: Any) -> Any:
+        """Choose the arm with most keys in common for sections, else the first arm that parses."""
+        if raw is None and type(None) in arms:
+            return None
+        arms = tuple(arm for arm in arms if arm is not type(None))
+        if isinstance(raw, Mapping):
+            arms = (self._likely_arm(arms, raw, key),)
+        error = None
+        for arm in arms:
+            try:
+                return self._value(arm, raw, key, words)
+            except ConfigError as failure:
+                error = error or failure
+        raise error or ConfigError(f"{self.source}: {key}: must be null")
+
+    def _likely_arm(self, arms: tuple[Any, ...], raw: Mapping[Any, Any], key: str) -> Any:
+        best = max(arms, key=lambda arm: len(raw.keys() & _keys(arm)))
+        known = set().union(*map(_keys, arms)) - {"settings"}
+        if len(arms) > 1 and raw and known.isdisjoint(raw):
+            name = next(iter(raw))
+            self._fail(_join(key, name), f"unknown key{suggest(str(name), known)}")
+        return best
+
+    def _literal(self, options: tuple[Any, ...], raw: object, key: str) -> Any:
+        for option in options:
+            if type(option) is type(raw) and option == raw:
+                return option
+        self._fail(key, f"unknown value {raw!r}{suggest(str(raw), map(str, options))}")
+
+    def _scalar(self, hint: type, raw: object, key: str, words: FromTable | None) -> Any:
+        right = type(raw) is hint or (hint is float and type(raw) is int)
+        if not right:
+            self._fail(key, f"expected {_NAMES[hint]}, got {_shown(raw)}{_yaml_number(hint, raw)}")
+        if hint is float and not math.isfinite(float(raw)):
+            self._fail(key, f"expected a finite number, got {raw}")
+        if hint is str and words is not None:
+            self._known(raw, self.tables(words.table), key, "value")
+        return hint(raw)
+
+    def _sequence(
+        self, origin: Any, args: tuple[Any, ...], raw: object, key: str, words: FromTable | None
+    ) -> Any:
+        if not isinstance(raw, (list, tuple)):
+            self._fail(key, f"expected a list, got {_shown(raw)}")
+        hints = list(args or (Any,))
+        if origin is tuple and args[-1:] != (...,):
+            if len(raw) != len(hints):
+                self._fail(key, f"expected a list of {len(hints)} values, got {len(raw)}")
+        else:
+            hints = hints[:1] * len(raw)
+        items = [
+            self._value(hint, item, f"{key}.{i}", words)
+            for i, (hint, item) in enumerate(zip(hints, raw, strict=True))
+        ]
+        return tuple(items) if origin is tuple else items
+
+    def _dataclass(self, cls: type, raw: object, key: str) -> Any:
+        hints = typing.get_type_hints(cls, include_extras=True)
+        fields = [field for field in dataclasses.fields(cls) if field.init]
+        required = {f.name for f in fields if _required(f)}
+        values = self._section({f.name: hints[f.name] for f in fields}, required, raw, key)
+        try:
+            return cls(**values)
+        except ConfigError as error:  # a check across fields: it knows its keys, not where they are
+            raise ConfigError(f"{self.source}: {f'{key}.' if key else ''}{error}") from None
+
+    def _component(self, cls: type, raw: object, key: str, words: FromTable | None) -> Any:
+        raw = self._mapping(raw, key)
+        own = {f.name: str for f in dataclasses.fields(cls) if f.name != "settings"}
+        head = {name: value for name, value in raw.items() if name in own}
+        values = self._section(own, set(own), head, key)
+        rest = {name: value for name, value in raw.items() if name not in own}
+        if words is not None:
+            table = self.tables(words.table)
+            self._known(values["type"], table, _join(key, "type"), "type")
+            hints, required = _parameters(table[values["type"]], words)
+            rest = self._section(hints, required, rest, key)
+        return cls(**values, settings=rest)
+
+    def _section(self, hints: dict[str, Any], required: set[str], raw: object, key: str) -> dict:
+        raw = self._mapping(raw, key)
+        for name in raw:
+            if name not in hints:
+                hint = suggest(str(name), hints) if hints else "; none are expected here"
+                self._fail(_join(key, name), f"unknown key{hint}")
+        for name in hints:
+            if name in required and name not in raw:
+                self._fail(_join(key, name), "required key is missing")
+        return {name: self._value(hints[name], raw[name], _join(key, name)) for name in raw}
+
+    def _mapping(self, raw: object, key: str) -> Mapping[Any, Any]:
+        if not isinstance(raw, Mapping):
+            self._fail(key, f"expected a section of 'key: value' lines, got {_shown(raw)}")
+        return raw
+
+    def _known(self, word: str, table: Iterable[str], key: str, what: str) -> None:
+        if word not in table:
+            self._fail(key, f"unknown {what} {word!r}{suggest(word, table)}")
+
+
+def to_plain(value: Any) -> Any:
+    """Undo `Parser.parse`: dataclasses to dicts, components flattened, tuples to lists."""
+    if isinstance(value, Component):
+        own = dict(vars(value))
+        settings = own.pop("settings")
+        return to_plain({**own, **settings})
+    if dataclasses.is_dataclass(value):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def apply_override(raw: object, text: str) -> None:
+    """Set one value of nested dicts and lists in place, as 'dotted.key=value' says.
+
+    The value is read as YAML, except that 1e-4 is a number; list items are chosen by their index.
+
+    Raises:
+        ConfigError: malformed text, or a path through something that is no section.
+    """
+    key, equals, value = text.partition("=")
+    *parents, last = key.strip().split(".")
+    if not equals or not last:
+        raise ConfigError(f"override '{text}': write dotted.key=value, e.g. train.steps=1000")
+    node = raw
+    for part in parents:
+        child = _step(node, part, text)
+        if child is None:
+            child = node[part] = {}  # a section absent or null so far
+        node = child
+    _step(node, last, text)
+    node[int(last) if isinstance(node, list) else last] = _override_value(text, value)
+
+
+def _parameters(entry: Callable[..., Any], words: FromTable) -> tuple[dict[str, Any], set[str]]:
+    """Annotations and required names of what YAML may set: all of a class, keywords of a function.
+
+    A function's positional parameters are its call-time data (tensors), not settings.
+    """
+    kinds = {inspect.Parameter.KEYWORD_ONLY}
+    if isinstance(entry, type):
+        kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    annotated = entry.__init__ if isinstance(entry, type) else entry
+    try:
+        hints = typing.get_type_hints(annotated, include_extras=True)
+    except NameError:  # names imported for type checkers only: the keys can still be checked
+        hints = {}
+    names = dict(words.renamed)
+    chosen = {
+        names.get(p.name, p.name): p
+        for p in inspect.signature(entry).parameters.values()
+        if p.kind in kinds and p.name not in words.supplied
+    }
+    required = {key for key, p in chosen.items() if p.default is inspect.Parameter.empty}
+    return {key: hints.get(p.name, Any) for key, p in chosen.items()}, required
+
+
+def _required(field: dataclasses.Field) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
+
+
+def _keys(hint: Any) -> set[str]:
+    hint = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    return {f.name for f in dataclasses.fields(hint)} if dataclasses.is_dataclass(hint) else set()
+
+
+def _join(key: str, name: object) -> str:
+    return f"{key}.{name}" if key else str(name)
+
+
+def _shown(raw: object) -> str:
+    """Describe a value of the wrong type in YAML's words, shortened."""
+    if raw is None:
+        return "nothing (null)"
+    if isinstance(raw, bool):
+        return str(raw).lower()
+    if isinstance(raw, Mapping):
+        return "a section"
+    if isinstance(raw, (list, tuple)):
+        return "a list"
+    text = repr(raw)
+    text = text if len(text) <= 40 else f"{text[:37]}..."
+    return f"the text {text}" if isinstance(raw, str) else text
+
+
+def _yaml_number(hint: type, raw: object) -> str:
+    """How to write a number that YAML 1.1 reads as text: it wants a point and a signed exponent."""
+    match = _SCIENTIFIC.fullmatch(raw) if hint is float and isinstance(raw, str) else None
+    if match is None:
+        return ""
+    sign, whole, fraction, exponent_sign, exponent = match.groups(default="")
+    fraction = fraction if len(fraction) > 1 else ".0"
+    return f"; write {sign}{whole}{fraction}e{exponent_sign or '+'}{exponent}"
+
+
+def _step(node: object, part: str, text: str) -> Any:
+    """Value of `part` in a section or list; None if a section has none."""
+    if isinstance(node, dict):
+        return node.get(part)
+    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+        return node[int(part)]
+    raise ConfigError(f"override '{text}': there is no '{part}' to set there")
+
+
+def _override_value(text: str, value: str) -> Any:
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override '{text}': cannot be read as YAML: {error}") from error
+    if isinstance(parsed, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", parsed):
+        return float(parsed)  # 1e-4 is text in YAML 1.1, never what a command line means
+    return parsed

@@ -1,0 +1,66 @@
+"""Pure mathematics of mean-reverting diffusion: schedules, SDEs, samplers, noise, objectives."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from refusion.errors import ConfigError, suggest
+from refusion.sde.denoising_sde import DenoisingSDE
+from refusion.sde.irsde import IRSDE
+from refusion.sde.noise import NoiseSource, RecordedNoise, SeededNoise
+from refusion.sde.objectives import OBJECTIVES
+from refusion.sde.prediction import PREDICTIONS, Estimate, estimate
+from refusion.sde.samplers import euler_step, ode_step, posterior_step, sampler_of, time_grid
+from refusion.sde.schedules import THETA_SCHEDULES
+
+SDES = {"IRSDE": IRSDE, "DenoisingSDE": DenoisingSDE}
+SAMPLERS = {
+    "euler": sampler_of(euler_step),
+    "ode": sampler_of(ode_step),
+    "posterior": sampler_of(posterior_step),
+}
+
+__all__ = [
+    "IRSDE",
+    "OBJECTIVES",
+    "PREDICTIONS",
+    "SAMPLERS",
+    "SDES",
+    "THETA_SCHEDULES",
+    "DenoisingSDE",
+    "Estimate",
+    "NoiseSource",
+    "RecordedNoise",
+    "SeededNoise",
+    "build_sde",
+    "estimate",
+    "time_grid",
+]
+
+
+def build_sde(section: Mapping[str, Any]) -> IRSDE:
+    """Build the SDE of a config section, where `max_sigma` is in 8-bit levels.
+
+    Args:
+        section: `type`, a key of `SDES`, and the arguments of its `from_levels`.
+
+    Raises:
+        ConfigError: unknown type or key, or a value out of range.
+
+    >>> build_sde({"type": "IRSDE", "max_sigma": 51, "T": 50}).lam
+    0.2
+    """
+    settings = dict(section)
+    name = settings.pop("type", None)
+    if name not in SDES:
+        raise ConfigError(f"sde.type: unknown SDE {name!r}{suggest(name, SDES)}")
+    build = SDES[name].from_levels
+    known = inspect.signature(build).parameters
+    for key in settings:
+        if key not in known:
+            raise ConfigError(f"sde.{key}: unknown key{suggest(key, known)}")
+    if "max_sigma" not in settings:
+        raise ConfigError("sde.max_sigma: missing; expected 8-bit levels, such as 50")
+    return build(**settings)

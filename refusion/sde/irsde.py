@@ -1,0 +1,240 @@
+"""IRSDE: closed forms of the mean-reverting SDE between a clean image x0 and a degraded one mu.
+
+    dx = theta_t (mu - x) dt + sigma_t dw,   sigma_t^2 = 2 lam^2 theta_t
+
+Time is an index t = 0..T; Theta_t is the integral of theta up to t (`theta_bar`), alpha_t =
+e^{-Theta_t}. Every formula needs only Theta, so a step may span any distance b < a.
+Coefficients are float64 on the CPU and are cast once, by `expand_like`, to the image's dtype.
+Source: IR-SDE (Luo et al., ICML 2023); step a -> b: docs/math.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from refusion.errors import ConfigError, suggest
+from refusion.sde.schedules import THETA_SCHEDULES
+
+Time = int | Tensor
+
+
+def expand_like(coefficient: Tensor, x: Tensor) -> float | Tensor:
+    """Make a coefficient ready to multiply an image: the only cast from float64.
+
+    Args:
+        coefficient: float64 on the CPU, shape () or (B,).
+        x: image batch (B, ...), any device and float dtype.
+
+    Returns:
+        A Python float for (), else a tensor (B, 1, ...) with the dtype and device of x.
+    """
+    if coefficient.ndim == 0:
+        return coefficient.item()
+    return coefficient.reshape(-1, *[1] * (x.ndim - 1)).to(x)
+
+
+@dataclass(frozen=True)
+class IRSDE:
+    """Coefficients and closed forms of the mean-reverting SDE; knows no network and no RNG.
+
+    Everywhere below images are (B, C, H, W) in [0, 1] units, `mu` is the degraded image and a
+    time `t`, `a` or `b` is an int, or a LongTensor (B,) with one time per image.
+
+    Attributes:
+        lam: stationary standard deviation in [0, 1] units (8-bit `max_sigma` / 255), > 0.
+        T: number of steps, >= 1.
+        schedule: key of `THETA_SCHEDULES`.
+        eps: what is left of x0 - mu at time T: e^{-Theta_T} = eps, in (0, 1).
+
+    Raises:
+        ConfigError: a value is outside its range or the schedule is unknown.
+    """
+
+    lam: float
+    T: int = 100
+    schedule: str = "cosine"
+    eps: float = 0.005
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not self.lam > 0:
+            raise ConfigError(f"lam: expected a number above 0, got {self.lam!r}")
+        if not isinstance(self.T, int) or self.T < 1:
+            raise ConfigError(f"T: expected a whole number of steps >= 1, got {self.T!r}")
+        if not 0 < self.eps < 1:
+            raise ConfigError(f"eps: expected a number between 0 and 1, got {self.eps!r}")
+        if self.schedule not in THETA_SCHEDULES:
+            hint = suggest(self.schedule, THETA_SCHEDULES)
+            raise ConfigError(f"schedule: unknown theta schedule {self.schedule!r}{hint}")
+
+    @classmethod
+    def from_levels(
+        cls,
+        max_sigma: float,
+        T: int = 100,
+        schedule: str = "cosine",
+        eps: float | None = None,
+    ) -> IRSDE:
+        """Build from `max_sigma` in 8-bit levels, as configs and the literature write it.
+
+        Args:
+            max_sigma: 8-bit levels, >= 1 (50 means 50/255).
+            T: number of steps.
+            schedule: key of `THETA_SCHEDULES`.
+            eps: see the class; None takes its default.
+
+        Raises:
+            ConfigError: `max_sigma` looks like a fraction of full scale, or a value is wrong.
+        """
+        if not max_sigma >= 1:
+            raise ConfigError(
+                f"max_sigma: expected 8-bit levels >= 1, got {max_sigma!r}; "
+                f"for a standard deviation of {max_sigma!r} of full scale "
+                f"write {255 * max_sigma:g}"
+            )
+        return cls(max_sigma / 255, T, schedule, cls.eps if eps is None else eps)
+
+    @cached_property
+    def theta(self) -> Tensor:
+        """theta_0..theta_T before time is scaled, (T + 1,) float64."""
+        return THETA_SCHEDULES[self.schedule](self.T)
+
+    @cached_property
+    def dt(self) -> float:
+        """Length of one step, such that Theta_T = -ln(eps)."""
+        return -math.log(self.eps) / self.theta[1:].sum().item()
+
+    @cached_property
+    def theta_bar(self) -> Tensor:
+        """Theta_0..Theta_T, the integral of theta; starts at 0; (T + 1,) float64."""
+        return (self.theta.cumsum(0) - self.theta[0]) * self.dt
+
+    @cached_property
+    def sigma(self) -> Tensor:
+        """Diffusion sigma_t = lam sqrt(2 theta_t), (T + 1,) float64."""
+        return self.lam * (2 * self.theta).sqrt()
+
+    def alpha(self, t: Time) -> Tensor:
+        """alpha_t = e^{-Theta_t}, what is left of x0 - mu; float64, () or (B,)."""
+        return torch.exp(-self._theta_bar_at(t))
+
+    def std(self, t: Time) -> Tensor:
+        """Standard deviation sqrt(v_t) of x_t given x0; float64, () or (B,)."""
+        # Variance v_t = lam^2 (1 - e^{-2 Theta_t}) (IR-SDE, Prop. 3.1); expm1 keeps small t exact.
+        return self.lam * torch.sqrt(-torch.expm1(-2 * self._theta_bar_at(t)))
+
+    def initial_state(self, mu: Tensor, noise: Tensor) -> Tensor:
+        """x_T from which restoring starts: mu plus noise of the stationary spread lam."""
+        return mu + self.lam * noise
+
+    def marginal_mean(self, x0: Tensor, mu: Tensor, t: Time) -> Tensor:
+        """Mean m_t of x_t given x0: mu + (x0 - mu) e^{-Theta_t} (IR-SDE, Prop. 3.1)."""
+        return mu + expand_like(self.alpha(t), x0) * (x0 - mu)
+
+    def sample_marginal(self, x0: Tensor, mu: Tensor, t: Time, noise: Tensor) -> Tensor:
+        """x_t = m_t + sqrt(v_t) noise, for standard normal `noise`."""
+        return self.marginal_mean(x0, mu, t) + expand_like(self.std(t), x0) * noise
+
+    def noise_from_x0(self, xt: Tensor, x0: Tensor, mu: Tensor, t: Time) -> Tensor:
+        """The standard noise that leads from x0 to xt; t >= 1."""
+        return (xt - self.marginal_mean(x0, mu, t)) / expand_like(self.std(t), xt)
+
+    def x0_from_noise(self, xt: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:
+        """Inverse of `noise_from_x0`; near T it divides by eps and so amplifies errors."""
+        residual = xt - mu - expand_like(self.std(t), xt) * noise
+        return mu + residual / expand_like(self.alpha(t), xt)
+
+    def score_from_noise(self, noise: Tensor, t: Time) -> Tensor:
+        """Score of p(x_t | x0): -noise / sqrt(v_t), not -noise / v_t (docs/math.md); t >= 1."""
+        return -noise / expand_like(self.std(t), noise)
+
+    def noise_from_score(self, score: Tensor, t: Time) -> Tensor:
+        """Inverse of `score_from_noise`."""
+        return -score * expand_like(self.std(t), score)
+
+    def velocity_from_noise(self, x0: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:
+        """Velocity alpha_t lam noise - sqrt(1 - alpha_t^2) (x0 - mu), of image scale at every t."""
+        spread = expand_like(self.std(t) / self.lam, x0)
+        return expand_like(self.lam * self.alpha(t), x0) * noise - spread * (x0 - mu)
+
+    def noise_from_velocity(self, xt: Tensor, velocity: Tensor, mu: Tensor, t: Time) -> Tensor:
+        """The noise whose velocity at xt is `velocity`; bounded coefficients at every t."""
+        onto_xt = expand_like(self.std(t) / self.lam**2, xt)
+        return onto_xt * (xt - mu) + expand_like(self.alpha(t) / self.lam, xt) * velocity
+
+    def x0_from_velocity(self, xt: Tensor, velocity: Tensor, mu: Tensor, t: Time) -> Tensor:
+        """The x0 whose velocity at xt is `velocity`; bounded coefficients at every t."""
+        spread = expand_like(self.std(t) / self.lam, xt)
+        return mu + expand_like(self.alpha(t), xt) * (xt - mu) - spread * velocity
+
+    def reverse_sde_mean(
+        self, xt: Tensor, mu: Tensor, score: Tensor, t: Time, to: Time | None = None
+    ) -> Tensor:
+        """Euler step of the reverse SDE without its random term.
+
+        Args:
+            xt: state at time t.
+            mu: degraded image.
+            score: score at (xt, t).
+            t: time of the state, >= 1.
+            to: time to reach, < t; None is t - 1.
+
+        Returns:
+            xt - (mu - xt) h + 2 lam^2 h score, with h = Theta_t - Theta_to (theta_t dt for one
+            step, since sigma_t^2 dt = 2 lam^2 theta_t dt).
+        """
+        return self._drift_back(xt, mu, score, self._span(t, to), score_share=1.0)
+
+    def reverse_ode_mean(
+        self, xt: Tensor, mu: Tensor, score: Tensor, t: Time, to: Time | None = None
+    ) -> Tensor:
+        """Euler step of the probability-flow ODE: `reverse_sde_mean` with half the score term."""
+        return self._drift_back(xt, mu, score, self._span(t, to), score_share=0.5)
+
+    def reverse_sde_std(self, t: Time, to: Time | None = None) -> Tensor:
+        """Spread lam sqrt(2 (Theta_t - Theta_to)) of an Euler step; float64, () or (B,)."""
+        return self.lam * torch.sqrt(2 * self._span(t, to))
+
+    def posterior(
+        self, xt: Tensor, x0: Tensor, mu: Tensor, a: Time, b: Time
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of x_b given x_a = xt and x0, for any 0 <= b < a.
+
+        With b = 0 this is exactly (x0, 0). Source: IR-SDE, Prop. 3.2 for b = a - 1; any b by
+        Bayes' rule on the Gaussian transition a <- b.
+
+        Returns:
+            mean (B, C, H, W) = mu + sinh(Theta_b)/sinh(Theta_a) (xt - mu)
+            + sinh(Theta_a - Theta_b)/sinh(Theta_a) (x0 - mu); std float64, () or (B,).
+        """
+        at_a, at_b = self._theta_bar_at(a), self._theta_bar_at(b)
+        onto_xt = expand_like(torch.sinh(at_b) / torch.sinh(at_a), xt)
+        onto_x0 = expand_like(torch.sinh(at_a - at_b) / torch.sinh(at_a), xt)
+        # The weight of mu gathered, so that b = 0 returns x0 bit for bit.
+        mean = onto_xt * xt + onto_x0 * x0 + (1 - onto_xt - onto_x0) * mu
+        kept = torch.expm1(-2 * (at_a - at_b)) * torch.expm1(-2 * at_b) / -torch.expm1(-2 * at_a)
+        return mean, self.lam * torch.sqrt(kept)
+
+    def optimum_mean(self, xt: Tensor, x0: Tensor, mu: Tensor, t: Time) -> Tensor:
+        """The most likely x_{t-1} given x_t and x0 (IR-SDE, Prop. 3.2); t >= 1."""
+        return self.posterior(xt, x0, mu, t, t - 1)[0]
+
+    def _theta_bar_at(self, t: Time) -> Tensor:
+        index = torch.as_tensor(t, device="cpu")
+        if not bool(((index >= 0) & (index <= self.T)).all()):
+            raise ValueError(f"t: expected times in 0..{self.T}, got {t}")
+        return self.theta_bar[index]
+
+    def _span(self, t: Time, to: Time | None) -> Tensor:
+        return self._theta_bar_at(t) - self._theta_bar_at(t - 1 if to is None else to)
+
+    def _drift_back(
+        self, xt: Tensor, mu: Tensor, score: Tensor, span: Tensor, score_share: float
+    ) -> Tensor:
+        onto_score = expand_like(2 * score_share * self.lam**2 * span, xt)
+        return xt - expand_like(span, xt) * (mu - xt) + onto_score * score

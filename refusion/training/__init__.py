@@ -1,0 +1,7 @@
+"""Training: the two stages, the loop, and what makes an interrupted run continue exactly."""
+
+from __future__ import annotations
+
+from refusion.training.trainer import Trainer
+
+__all__ = ["Trainer"]

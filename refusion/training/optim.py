@@ -1,0 +1,38 @@
+"""Optimizers and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from lion_pytorch import Lion
+from torch import nn
+
+from refusion.config import LrScheduleConfig, OptimizerConfig
+
+OPTIMIZERS = {"Lion": Lion, "AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam}
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    """Optimizer of the YAML word ``config.type`` over ``parameters``."""
+    return OPTIMIZERS[config.type](
+        parameters, lr=config.lr, betas=tuple(config.betas), weight_decay=config.weight_decay
+    )
+
+
+def learning_rate(step: int, total: int, peak: float, schedule: LrScheduleConfig) -> float:
+    """Learning rate of step 0..total - 1: linear warm-up, then constant or half a cosine.
+
+    >>> config = LrScheduleConfig(type="cosine", warmup_steps=0, eta_min=0.0)
+    >>> [round(learning_rate(step, 101, 1.0, config), 6) for step in (0, 50, 100)]
+    [1.0, 0.5, 0.0]
+    """
+    if step < schedule.warmup_steps:
+        return peak * (step + 1) / (schedule.warmup_steps + 1)
+    if schedule.type == "constant":
+        return peak
+    done = (step - schedule.warmup_steps) / max(1, total - 1 - schedule.warmup_steps)
+    return schedule.eta_min + (peak - schedule.eta_min) * (1 + math.cos(math.pi * done)) / 2

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refusion.errors import ConfigError
+from refusion.sde import IRSDE, PREDICTIONS, SDES, THETA_SCHEDULES, estimate
+
+
+def draws(seed, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    x0, mu = torch.rand(2, 2, 3, 4, 4, generator=generator, dtype=torch.float64)
+    noise = torch.randn(2, 3, 4, 4, generator=generator, dtype=torch.float64)
+    return x0.to(dtype), noise.to(dtype), mu.to(dtype)
+
+
+@pytest.mark.parametrize("kind", SDES)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@settings(max_examples=25, deadline=None)
+@given(
+    lam=st.floats(0.02, 0.5),
+    schedule=st.sampled_from(sorted(THETA_SCHEDULES)),
+    times=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    seed=st.integers(0, 2**31),
+)
+def test_a_perfect_output_is_read_as_the_truth(kind, prediction, lam, schedule, times, seed):
+    sde, t = SDES[kind](lam, 50, schedule), torch.tensor(times)
+    x0, noise, mu = draws(seed)
+    xt = sde.sample_marginal(x0, mu, t, noise)
+    output = PREDICTIONS[prediction].target(sde, x0, noise, mu, t)
+    found = estimate(sde, prediction, output, xt, mu, t)
+    torch.testing.assert_close(found.x0, x0, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.noise, noise, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", SDES)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_any_output_is_read_consistently(kind, prediction):
+    """Right or wrong, x0 and noise explain xt together, and the reading can be undone."""
+    sde = SDES[kind](0.2)
+    output, xt, mu = draws(3)
+    for t in (1, 40, 100):
+        found = estimate(sde, prediction, output, xt, mu, t)
+        torch.testing.assert_close(sde.sample_marginal(found.x0, mu, t, found.noise), xt)
+        again = PREDICTIONS[prediction].target(sde, found.x0, found.noise, mu, t)
+        torch.testing.assert_close(again, output)
+
+
+@pytest.mark.parametrize("prediction", ["x0_residual", "velocity"])
+@pytest.mark.parametrize("t", [1, 50, 100])
+def test_float32_is_enough(prediction, t):
+    sde = IRSDE(50 / 255)
+    x0, noise, mu = draws(5)
+    xt = sde.sample_marginal(x0, mu, t, noise).float().double()
+    noise = sde.noise_from_x0(xt, x0, mu, t)
+    output = PREDICTIONS[prediction].target(sde, x0, noise, mu, t)
+    exact = estimate(sde, prediction, output, xt, mu, t)
+    single = estimate(sde, prediction, output.float(), xt.float(), mu.float(), t)
+    torch.testing.assert_close(single.x0.double(), exact.x0, rtol=0, atol=1e-6)
+    torch.testing.assert_close(single.noise.double(), exact.noise, rtol=0, atol=3e-5)
+
+
+def test_residual_noise_keeps_the_digits_of_the_residual():
+    """A residual far below the rounding of mu + residual still counts at small times."""
+    sde = IRSDE(10 / 255)
+    mu = torch.full((1, 1, 1, 1), 0.7)
+    residual = torch.full_like(mu, 1e-9)
+    noise = estimate(sde, "x0_residual", residual, mu, mu, 1).noise
+    expected = -1e-9 * (sde.alpha(1) / sde.std(1)).item()
+    assert noise.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_half_precision_output_joins_the_state():
+    x0, noise, mu = draws(7, torch.float32)
+    found = estimate(IRSDE(0.2), "noise", noise.bfloat16(), x0, mu, 3)
+    assert found.x0.dtype == found.noise.dtype == torch.float32
+
+
+def test_unknown_prediction_is_refused():
+    x0, noise, mu = draws(0)
+    with pytest.raises(ConfigError, match="did you mean 'noise'"):
+        estimate(IRSDE(0.2), "nois", noise, x0, mu, 1)

@@ -276,7 +276,8 @@ def _first(names: Iterable[str], limit: int = 3) -> str:
 
 def _load(part: str, component: Component, tensors: Mapping[str, Tensor]) -> nn.Module:
     """Build one network for real and fill it; the values are cast to float32."""
-    net = find_table("nets")[component.type](**component.settings)
+    with torch.random.fork_rng(devices=[]):  # the first weights, soon replaced, are random
+        net = find_table("nets")[component.type](**component.settings)
     prefix = f"{part}."
     own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     net.load_state_dict(own, strict=True)

@@ -4,7 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_models
+import torch
 from safetensors.torch import load_file
+
+# The networks of the tests are so small that a second thread only waits for the first.
+torch.set_num_threads(1)
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -18,3 +23,17 @@ def recorded():
         return manifest[case], load_file(FOLDER / f"{case}.safetensors")
 
     return load
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory):
+    """Weights file of a tiny random model: `tiny_checkpoint("latent" | "pixel" | "unet")`."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def path_of(kind="latent"):
+        path = folder / f"{kind}.safetensors"
+        if not path.exists():
+            tiny_models.save(kind, path)
+        return path
+
+    return path_of

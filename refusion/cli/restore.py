@@ -98,18 +98,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got '{text}'")
+    return int(text)
 
 
 def _tile(text: str) -> int | str:
     return text if text == "auto" else _count(text)
-
-
-for _type, _name in ((_count, "whole number"), (_tile, "number of pixels or 'auto'")):
-    _type.__name__ = _name  # argparse: "invalid whole number value: 'x'"
 
 
 def _check_sampler(name: str | None) -> None:

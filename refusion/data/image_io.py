@@ -96,10 +96,10 @@ def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> N
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or not image.is_floating_point():
         got = f"{image.dtype} {tuple(image.shape)}"
         raise ImageError(f"{path}: expected a float image of shape (3, H, W) to write, got {got}")
-    if path.is_dir():
-        raise ImageError(f"{path}: a folder, expected a file name to write")
     aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
+        if path.is_dir():
+            raise ImageError(f"{path}: a folder, expected a file name to write")
         with aside.open("xb") as file:
             encode(file, kind, image.detach(), like or Photo(image), str(path))
             file.flush()
@@ -121,14 +121,14 @@ def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
         ImageError: there is no such file or folder, or no image in it.
     """
     path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise ImageError(f"{path}: no such file or folder")
     try:
+        if path.is_file():
+            return [path]
+        if not path.is_dir():
+            raise ImageError(f"{path}: no such file or folder")
         found = [file for file in path.glob("**/*" if recursive else "*") if _is_image(file, path)]
-    except PermissionError as error:
-        raise ImageError(f"{path}: no permission to read it") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: cannot be listed ({_one_line(error)})") from error
     if not found:
         raise ImageError(f"{path}: no images in it ({', '.join(IMAGE_SUFFIXES)})")
     return sorted(found)

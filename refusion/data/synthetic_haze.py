@@ -92,7 +92,8 @@ class SyntheticHaze(PhotoStream):
         thumbnail = to_tensor(self.cache.load(path, GRID))
         height, width, _ = pixels.shape
         box = (left / width, top / height, (left + side) / width, (top + side) / height)
-        if self.flip and uniform(generator, 0, 1) < 0.5:
+        is_mirrored = uniform(generator, 0, 1) < 0.5  # drawn always: `flip` changes nothing else
+        if self.flip and is_mirrored:
             gt = gt.flip(-1)
             box = (box[2], box[1], box[0], box[3])
         frame = PhotoFrame(thumbnail, box)

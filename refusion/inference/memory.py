@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 from collections.abc import Callable
@@ -71,7 +70,6 @@ def with_smaller_tiles(run: Callable[[int], T], tile: int) -> T:
         # Outside the handler, whose traceback keeps the tensors of the failed attempt alive.
         tile = max(_SMALLEST, tile // 2)
         logger.warning("out of memory; going on with tiles of %d pixels", tile)
-        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

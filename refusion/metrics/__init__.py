@@ -7,12 +7,15 @@ and one line here.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+
+from torch import Tensor
 
 from refusion.metrics.metric import Metric
 from refusion.metrics.psnr import psnr
 from refusion.metrics.ssim import ssim
 
-__all__ = ["METRICS", "Metric"]
+__all__ = ["METRICS", "Metric", "score_pair"]
 
 METRICS = {
     metric.name: metric
@@ -21,3 +24,30 @@ METRICS = {
         Metric("ssim", ssim, higher_is_better=True, value_range=(-1, 1), identity=1),
     )
 }
+
+
+def score_pair(
+    image: Tensor, target: Tensor, metrics: Mapping[str, Metric] = METRICS
+) -> dict[str, float]:
+    """Every metric of one image, as its 8-bit file would measure.
+
+    Rounding before measuring is what published numbers do, and lets anyone check ours on the files.
+
+    Args:
+        image: float RGB, shape (1, 3, H, W); clamped to [0, 1] and rounded to 256 levels here.
+        target: float RGB in [0, 1], the same shape and device; taken as it is.
+        metrics: what to compute, by name.
+
+    Returns:
+        Values by the names of `metrics`.
+
+    Raises:
+        ImageError: the images cannot be compared.
+
+    >>> import torch
+    >>> gray = torch.full((1, 3, 8, 8), 0.2511)  # 64.03 of 255 levels
+    >>> round(score_pair(gray, torch.zeros(1, 3, 8, 8))["psnr"], 4)  # 20 log10(255 / 64)
+    12.0072
+    """
+    image = image.float().clamp(0, 1).mul_(255).round_().div_(255)
+    return {name: float(metric.function(image, target)) for name, metric in metrics.items()}

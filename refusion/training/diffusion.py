@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from refusion.checkpoint import Model, build_model, read_checkpoint
 from refusion.config import RunConfig, config_to_dict, find_table, model_config
 from refusion.errors import ConfigError
+from refusion.restorers.refusion import Refusion
 from refusion.sde import OBJECTIVES, build_sde, estimate
 
 
@@ -64,5 +65,4 @@ class DiffusionStage:
 
     def outputs(self, model: Model, lq: Tensor, gt: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """The restored picture of a validation pair and what it is compared with."""
-        from refusion.restorers.refusion import Refusion
         return {"restored": (Refusion(model, device=str(lq.device)).restore(lq), gt)}

@@ -54,7 +54,7 @@ def load_latents(path: Path, key: str) -> tuple[Tensor, Tensor] | None:
 
 def store_latents(path: Path, key: str, pairs: Iterator[tuple[Tensor, Tensor]]) -> None:
     """Encode and keep all ``pairs`` of latents (B, C, h, w) as float16; whole or not at all."""
-    mu, x0 = (torch.cat([part.half().cpu() for part in parts]) for parts in zip(*pairs, strict=True))
+    mu, x0 = (torch.cat([part.half().cpu().contiguous() for part in parts]) for parts in zip(*pairs, strict=True))
     aside = path.with_suffix(".part")
     save_file({"mu": mu, "x0": x0}, aside, metadata={"key": key})
     aside.replace(path)

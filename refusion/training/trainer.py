@@ -189,6 +189,7 @@ class Trainer:
             batch_size=size,
             sampler=range(self.step * size, train.steps * size),
             num_workers=0 if isinstance(dataset, LatentPairs) else data.workers,
+            generator=keyed_generator(train.seed),  # else workers are seeded from the global one
             pin_memory=self.device.type == "cuda",
         )
         for batch in loader:
@@ -222,6 +223,7 @@ class Trainer:
             batch_size=data.batch_size,
             sampler=range(data.cached_latents),
             num_workers=data.workers,
+            generator=keyed_generator(self.config.train.seed),
         )
         for number, batch in enumerate(loader):
             if number % 50 == 0:

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from torch.utils.tensorboard import SummaryWriter
 
 from refusion.config import NamedComponent, find_table
-from refusion.metrics import METRICS
+from refusion.metrics import score_pair
 
 if TYPE_CHECKING:
     from refusion.training.trainer import Trainer
@@ -38,9 +38,8 @@ def validate(trainer: Trainer, board: SummaryWriter) -> dict[str, float]:
             lq, gt = (item[key][None].to(trainer.device) for key in ("lq", "gt"))
             pictures = trainer.stage.outputs(model, lq, gt)
             for name, (picture, target) in {"input": (lq, gt), **pictures}.items():
-                for metric in METRICS.values():
-                    value = metric.function(picture.float().clamp(0, 1), target)
-                    scores[f"{section.name}/{name}/{metric.name}"].append(float(value))
+                for metric, value in score_pair(picture, target).items():
+                    scores[f"{section.name}/{name}/{metric}"].append(value)
             if number < PICTURES:
                 strip = torch.cat([lq, *(picture for picture, _ in pictures.values()), gt], dim=-1)
                 board.add_image(f"{section.name}/{number}", _small(strip), trainer.step)

@@ -135,6 +135,20 @@ def test_lq_and_gt_are_aligned(haze) -> None:
         assert error < 0.5 * mirrored
 
 
+def test_mirrored_patches_carry_their_haze_along(haze) -> None:
+    """The same sample with and without `flip` is the same pair, or its mirror image."""
+    still = {"noise_share": 0.0, "jpeg_share": 0.0, "mean_transmission": [0.5, 0.5]}
+    mirrored, upright = haze(haze=still), haze(haze=still, flip=False)
+    turned = 0
+    for index in range(16):
+        one, other = mirrored[index], upright[index]
+        if not torch.equal(one["gt"], other["gt"]):
+            one, turned = {key: image.flip(-1) for key, image in one.items()}, turned + 1
+        assert torch.equal(one["gt"], other["gt"])
+        torch.testing.assert_close(one["lq"], other["lq"], atol=1.01 / 255, rtol=0)
+    assert 2 <= turned <= 14
+
+
 def test_patch_spans_the_scale_range(haze, photos: Path) -> None:
     """A patch of the whole short side of a ramp has its whole range of values."""
     ramp = np.repeat(np.linspace(0, 255, 64)[:, None, None], 64, 1).repeat(3, 2)

@@ -78,10 +78,12 @@ def test_denser_haze_is_closer_to_the_airlight(seed: int) -> None:
 
 def test_homogeneous_haze_is_thicker_farther_away() -> None:
     settings = replace(STILL, uneven_share=0, depth_weights=(0, 1, 1, 1, 1))
+    settings = replace(settings, mean_transmission=(0.5, 0.5))
     for seed in range(5):
         drawn = sample_haze(picture(), generator(seed), settings)
         order = drawn.depth.flatten().argsort()
         assert (drawn.transmission.flatten()[order].diff() <= 1e-6).all()
+        assert drawn.transmission.std() > 0.02
 
 
 def test_same_generator_same_haze_and_others_differ() -> None:
@@ -102,7 +104,8 @@ def test_range_shape_and_levels() -> None:
 
 
 def test_clean_share_leaves_photos_alone() -> None:
-    settings, clean = replace(SETTINGS, clean_share=1.0), picture()
+    noisy = replace(SETTINGS, noise_share=1.0, noise=(0.5, 0.5), jpeg_share=1.0)
+    settings, clean = replace(noisy, clean_share=1.0), picture()
     for seed in range(5):
         change = (synthesize_haze(clean, generator(seed), settings) - clean).abs()
         assert change.mean() < 0.03
@@ -138,6 +141,12 @@ def test_layers_follow_the_edges_of_the_photo() -> None:
     )
     assert abs(int(change.argmax()) - 63) <= 1
     assert change.max() > 3 * change.median()
+
+
+def test_layers_ignore_texture() -> None:
+    texture = 0.5 + 0.02 * torch.randn(3, 96, 128, generator=generator())
+    for seed in range(8):
+        assert DEPTHS["layers"](texture, generator(seed)).diff(dim=1).abs().max() < 0.15
 
 
 def test_ground_is_nearest_at_the_bottom() -> None:

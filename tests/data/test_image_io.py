@@ -718,3 +718,5 @@ def test_list_images_refusals(tmp_path):
         list_images(tmp_path / "none")
     with pytest.raises(ImageError, match="no images in it"):
         list_images(tmp_path)
+    with pytest.raises(ImageError, match="cannot be listed"):
+        list_images(tmp_path / ("n" * 300))

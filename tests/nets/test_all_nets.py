@@ -12,23 +12,28 @@ BOKEH_DEPTHS = {"enc_blk_nums": [2, 2, 4, 8], "middle_blk_num": 12, "dec_blk_num
 # Published sizes: parameters as in the papers (137.1 M, 131.4 M, ...) and a digest of all names
 # and shapes; a change of either makes published weights unreadable.
 PUBLISHED = {
-    "ir-sde": (ConditionalUNet, {}, 137_147_523, ""),
-    "ir-sde deshadow": (ConditionalUNet, {"nf": 32, "depth": 5}, 135_346_755, ""),
-    "refusion": (ConditionalNAFNet, {}, 76_608_387, ""),
-    "latent haze": (ConditionalNAFNet, {"img_channel": 8, "wiring": "latent"}, 76_617_032, ""),
+    "ir-sde": (ConditionalUNet, {}, 137_147_523, "ce5f8c2edcdcd1db"),
+    "ir-sde deshadow": (ConditionalUNet, {"nf": 32, "depth": 5}, 135_346_755, "7c99a6bd93cccd44"),
+    "refusion": (ConditionalNAFNet, {}, 76_608_387, "58cf3a3cc669ba9e"),
+    "latent haze": (
+        ConditionalNAFNet,
+        {"img_channel": 8, "wiring": "latent"},
+        76_617_032,
+        "c67a146a85a5ab70",
+    ),
     "latent bokeh": (
         ConditionalNAFNet,
         {"img_channel": 4, "lens": True, **BOKEH_DEPTHS},
         131_467_716,
-        "",
+        "5c970e838417a454",
     ),
-    "stereo": (ConditionalNAFNet, {"stereo": True}, 112_033_667, ""),
-    "haze u-net": (LatentUNet, {}, 2_007_859, ""),
+    "stereo": (ConditionalNAFNet, {"stereo": True}, 112_033_667, "0dd3e9054de46541"),
+    "haze u-net": (LatentUNet, {}, 2_007_859, "156ef01867bf8da5"),
     "bokeh u-net": (
         LatentUNet,
         {"ch": 64, "ch_mult": [1, 2, 4], "embed_dim": 4},
         6_155_139,
-        "",
+        "172a5ed72250d470",
     ),
 }
 
@@ -143,9 +148,7 @@ def test_bfloat16_weights(case):
     net, inputs = case.build(), case.inputs(1, 16, 24)
     output = case.run(net, inputs)
     # Times and lens numbers stay exact: the embedding is computed in float32.
-    half = {
-        name: value.bfloat16() if value.ndim == 4 else value for name, value in inputs.items()
-    }
+    half = {name: value.bfloat16() if value.ndim == 4 else value for name, value in inputs.items()}
     rounded = case.run(net.bfloat16(), half)
     assert rounded.dtype == torch.bfloat16
     assert relative_error(rounded, output) < 0.05

@@ -1,5 +1,7 @@
 """ConditionalNAFNet, its local pooling, and its stereo and bokeh variants."""
 
+import copy
+
 import pytest
 import torch
 from net_cases import CASES, STEREO
@@ -152,15 +154,9 @@ def test_views_see_only_the_same_rows_of_each_other(changed):
 @torch.no_grad()
 def test_fusion_is_symmetric_in_the_views():
     layer, x = fusion(), torch.randn(2, 4, 8, 20)
-    mirrored = StereoCrossAttention(4)
-    swap = str.maketrans("lr", "rl")
-    pairs = {"beta": "gamma", "gamma": "beta"}
-    state = layer.state_dict()
-    names = {
-        k: pairs.get(k) or k.replace("norm_" + k[5:6], "norm_" + k[5:6].translate(swap))
-        if k.startswith("norm") or k in pairs
-        else k[0].translate(swap) + k[1:]
-        for k in state
-    }
-    mirrored.load_state_dict({names[k]: v for k, v in state.items()})
+    mirrored = copy.deepcopy(layer)
+    pairs = ("norm_l", "norm_r"), ("l_proj1", "r_proj1"), ("l_proj2", "r_proj2"), ("beta", "gamma")
+    for left, right in pairs:
+        setattr(mirrored, left, getattr(layer, right))
+        setattr(mirrored, right, getattr(layer, left))
     torch.testing.assert_close(mirrored(x.flip(0)).flip(0), layer(x))

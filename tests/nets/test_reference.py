@@ -72,7 +72,7 @@ def test_latent_unet(recorded):
 
 @pytest.fixture
 def training_step(recorded):
-    """The recorded step as a function of the loss's name, giving (loss, network output, network)."""
+    """The recorded step, as a function of the loss's name: (loss, network output, network)."""
     about, tensors = recorded("training_loss")
     net = load_weights(nafnet(about["settings"]), tensors)
     sde = build_sde({"type": "IRSDE", **about["sde"]})

@@ -1,0 +1,178 @@
+"""Exact tiles of the latent U-Net equal the whole; blended tiles are a partition of unity."""
+
+import random
+
+import pytest
+import torch
+
+from refusion.errors import ConfigError
+from refusion.inference import blending, memory, tiling
+from refusion.inference.receptive_field import Halo, halo_of, margin_before
+from refusion.nets import ConditionalNAFNet, ConditionalUNet, LatentUNet
+
+SIDES = [1, 2, 7, 15, 16, 17, 33, 64, 101, 150]
+
+
+def unet_of(depth, seed=0):
+    torch.manual_seed(seed)
+    return LatentUNet(ch=3, ch_mult=[1, 2, 1, 2][:depth], embed_dim=4).eval()
+
+
+def whole(unet, image):
+    latent = unet.encode(image)
+    return latent.z, unet.decode(latent.z, latent.skips, latent.size)
+
+
+@pytest.mark.parametrize("case", range(14))
+@torch.no_grad()
+def test_tiled_equals_whole(case):
+    draw = random.Random(case)
+    unet = unet_of(draw.choice([1, 2, 3, 4, 4]), case)
+    height, width = draw.choice(SIDES), draw.choice(SIDES)
+    image = torch.rand(draw.choice([1, 2]), 3, height, width)
+    z, expected = whole(unet, image)
+    latent = tiling.encode_tiled(unet, image, draw.randint(1, 120))
+    result = tiling.decode_tiled(unet, image, latent, draw.randint(1, 120))
+    assert latent.size == (height, width)
+    torch.testing.assert_close(latent.z, z, rtol=1e-5, atol=1e-5 * float(z.abs().max()))
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_fine_skips_are_kept_for_one_tile_only_and_change_nothing():
+    unet, image = unet_of(4), torch.rand(1, 3, 90, 130)
+    one, many = (tiling.encode_tiled(unet, image, tile) for tile in (None, 64))
+    assert (len(one.skips), len(many.skips)) == (9, 2)
+    results = [tiling.decode_tiled(unet, image, x, t) for x in (one, many) for t in (None, 48)]
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_smaller_halo_would_show(monkeypatch):
+    unet, image = unet_of(4), torch.rand(1, 3, 200, 200)
+    _, expected = whole(unet, image)
+
+    def error(halo):
+        monkeypatch.setattr(tiling, "halo_of", lambda _: halo)
+        latent = tiling.encode_tiled(unet, image, 64)
+        return float((tiling.decode_tiled(unet, image, latent, 64) - expected).abs().max())
+
+    assert error(halo_of(unet)) < 1e-5 < error(Halo(0, 0))
+
+
+def reach(spread, pixel, cell):
+    """Pixels between `pixel` and the farthest cell with a NaN, from the cell's near edge."""
+    cells = spread.any(dim=(0, 1, 2)).nonzero().flatten() * cell
+    return max(int(cells[-1]) - pixel, pixel + 1 - int(cells[0]) - cell)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+@torch.no_grad()
+def test_halo_is_the_reach_of_a_single_pixel(depth):
+    """A NaN spreads exactly as far as the network sees; measured, it is what `halo_of` counts."""
+    unet = unet_of(depth).double()
+    halo, factor = halo_of(unet), unet.factor
+    width = 4 * halo.decode
+    image = torch.rand(1, 3, unet.multiple, width, dtype=torch.float64)
+    channels = unet.post_latent_conv.out_channels
+    coarse = image.new_zeros(1, channels, unet.multiple // factor, width // factor)
+    encode, decode = [], []
+    for pixel in range(width // 2, width // 2 + factor):  # every phase of the strides
+        marked = image.clone()
+        marked[..., pixel] = torch.nan
+        spread, skips = unet.fine_encode(marked)
+        encode.append(reach(spread.isnan(), pixel, factor))
+        out = unet.fine_decode(coarse, skips).isnan()
+        decode.append(reach(out.unflatten(-1, (-1, factor)).any(-1), pixel, factor))
+    assert max(encode) <= halo.encode < max(encode) + factor
+    assert max(decode) <= halo.decode < max(decode) + 2 * factor
+
+
+def test_unknown_module_has_no_margin():
+    with pytest.raises(TypeError, match="ConvTranspose2d"):
+        margin_before(torch.nn.ConvTranspose2d(1, 1, 2), 0)
+
+
+@pytest.mark.parametrize("tile", [1, 8, 24, 25, 1000])
+@pytest.mark.parametrize("size", [(8, 8), (16, 200), (136, 72)])
+def test_regions_cover_every_pixel_once(size, tile):
+    seen = torch.zeros(size)
+    for region in tiling.tile_regions(*size, tile, 8):
+        piece = region.cut(seen)
+        piece += 1
+        assert 0 < max(piece.shape) <= max(8, tile)
+        assert region.top % 8 == region.left % 8 == 0
+    assert bool((seen == 1).all())
+
+
+@pytest.mark.parametrize("length", [*range(1, 40), 200])
+@pytest.mark.parametrize(("tile", "align"), [(8, 1), (8, 4), (32, 16), (16, 16)])
+def test_windows_are_a_partition_of_unity(length, tile, align):
+    total = torch.zeros(length)
+    windows = blending.tile_windows(length, tile, align)
+    for start, weights in windows:
+        assert 0 <= start <= max(0, length - tile)
+        assert start % align == 0 or start == length - tile
+        assert bool((weights > 0).all())
+        total[start : start + len(weights)] += weights
+    torch.testing.assert_close(total, torch.ones(length), rtol=0, atol=1e-6)
+    assert windows[-1][0] + len(windows[-1][1]) == length
+    # Where the tiles lie symmetrically, so do their weights.
+    starts = [start for start, _ in windows]
+    if [length - tile - start for start in reversed(starts)] == starts:
+        torch.testing.assert_close(windows[0][1], windows[-1][1].flip(0))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 70), (33, 40), (64, 64)])
+@pytest.mark.parametrize("tile", [3, 8, 20, 100])
+def test_blending_pointwise_and_local_networks(size, tile):
+    xt, mu = torch.rand(2, 2, 3, *size).unbind()
+    result = blending.blend_tiles(lambda x, m: x - 2 * m, xt, mu, tile, 4)
+    torch.testing.assert_close(result, xt - 2 * mu, rtol=0, atol=1e-6)
+
+
+def test_blending_sees_a_photo_that_fits_at_once():
+    seen = []
+    x = torch.rand(1, 3, 30, 20)
+    blending.blend_tiles(lambda x, m: seen.append(x.shape) or x, x, x, 30, 4)
+    assert seen == [x.shape]
+
+
+@pytest.mark.parametrize("tile", [0, -8])
+def test_impossible_tile_is_an_error(tile):
+    x = torch.rand(1, 3, 8, 8)
+    with pytest.raises(ConfigError, match="tile"):
+        blending.blend_tiles(lambda x, m: x, x, x, tile, 4)
+    with pytest.raises(ConfigError, match="tile"):
+        tiling.tile_regions(8, 8, tile, 8)
+
+
+def test_out_of_memory_halves_the_tile_and_other_errors_pass():
+    tried = []
+
+    def run(tile):
+        tried.append(tile)
+        if tile > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return tile
+
+    assert memory.with_smaller_tiles(run, 512) == 64
+    assert tried == [512, 256, 128, 64]
+    with pytest.raises(MemoryError):
+        memory.with_smaller_tiles(lambda tile: (_ for _ in ()).throw(MemoryError), 512)
+    with pytest.raises(RuntimeError, match="shape"):
+        memory.with_smaller_tiles(lambda tile: (_ for _ in ()).throw(RuntimeError("shape")), 512)
+
+
+@pytest.mark.parametrize("network", [LatentUNet, ConditionalNAFNet, ConditionalUNet])
+def test_auto_tile_keeps_the_budget_and_shrinks_with_the_batch(network):
+    cpu = torch.device("cpu")
+    with torch.device("meta"):
+        net = network()
+    sides = [memory.auto_tile(net, torch.float32, batch, cpu) for batch in (1, 4, 10**6)]
+    assert sides == sorted(sides, reverse=True)
+    assert sides[-1] == 64
+    per_pixel = memory.activation_bytes(net, torch.float32)
+    assert sides[0] ** 2 * per_pixel <= memory.CPU_BUDGET
+    assert memory.activation_bytes(net, torch.bfloat16) * 2 == per_pixel

@@ -1,0 +1,54 @@
+"""Models small enough to restore an image in milliseconds, with random weights of use."""
+
+import torch
+
+from refusion.checkpoint import save_checkpoint
+from refusion.nets import NETS
+
+UNET = {"type": "LatentUNet", "ch": 4, "ch_mult": [1, 2, 2], "embed_dim": 4}
+NAFNET = {
+    "type": "ConditionalNAFNet",
+    "width": 8,
+    "enc_blk_nums": [1, 1],
+    "dec_blk_nums": [1, 1],
+}
+DIFFUSION = {
+    "sde": {"type": "IRSDE", "max_sigma": 50, "T": 100},
+    "prediction": "x0_residual",
+    "sampling": {"sampler": "posterior", "steps": 3},
+}
+CONFIGS = {
+    "unet": {"latent_unet": UNET},
+    "pixel": {"network": NAFNET | {"img_channel": 3, "wiring": "pixel"}} | DIFFUSION,
+    "latent": {
+        "latent_unet": UNET,
+        "network": NAFNET | {"img_channel": 4, "wiring": "latent"},
+    }
+    | DIFFUSION,
+}
+
+
+def build(section):
+    """Network of a config section; gains that start at zero are drawn, so that every part acts."""
+    settings = dict(section)
+    torch.manual_seed(0)
+    network = NETS[settings.pop("type")](**settings)
+    for name, parameter in network.named_parameters():
+        if name.endswith(("beta", "gamma")):
+            torch.nn.init.normal_(parameter, 0, 0.3)
+        if name == "final_conv.bias":
+            # Images of mid gray: clamping to [0, 1] would hide differences.
+            torch.nn.init.constant_(parameter, 0.5)
+    return network
+
+
+def save(kind, path):
+    """Write the checkpoint of one of `CONFIGS`."""
+    config = CONFIGS[kind]
+    tensors = {
+        f"{part}.{name}": tensor
+        for part in ("network", "latent_unet")
+        if part in config
+        for name, tensor in build(config[part]).state_dict().items()
+    }
+    save_checkpoint(path, {"task": "dehaze"} | config, tensors, {})

@@ -1,0 +1,47 @@
+"""Learning rates and optimizers."""
+
+import pytest
+import torch
+from torch import nn
+
+from refusion.config import LrScheduleConfig, OptimizerConfig
+from refusion.training.optim import OPTIMIZERS, build_optimizer, learning_rate
+
+
+def test_warm_up_rises_linearly_then_cosine_falls_to_eta_min():
+    schedule = LrScheduleConfig(type="cosine", warmup_steps=4, eta_min=0.1)
+    rates = [learning_rate(step, 25, 1.0, schedule) for step in range(25)]
+    assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert rates[4] == pytest.approx(1.0)
+    assert rates[14] == pytest.approx(0.55)
+    assert rates[24] == pytest.approx(0.1)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_constant():
+    schedule = LrScheduleConfig(type="constant", warmup_steps=1)
+    assert [learning_rate(step, 9, 2.0, schedule) for step in (0, 1, 8)] == [1.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_descend(name):
+    layer = nn.Linear(3, 1, bias=False)
+    optimizer = build_optimizer(layer.parameters(), OptimizerConfig(type=name, lr=1e-2))
+    x = torch.ones(4, 3)
+    losses = []
+    for _ in range(50):
+        loss = (layer(x) - 5).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_lion_first_step_is_the_sign_of_the_gradient():
+    layer = nn.Linear(2, 1, bias=False)
+    before = layer.weight.detach().clone()
+    optimizer = build_optimizer(layer.parameters(), OptimizerConfig(type="Lion", lr=0.25))
+    (layer.weight * torch.tensor([[3.0, -0.1]])).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(layer.weight.detach() - before, torch.tensor([[-0.25, 0.25]]))

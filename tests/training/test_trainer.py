@@ -1,0 +1,148 @@
+"""The loop: interrupted or not, the same weights; a failed run loses nothing."""
+
+import pytest
+import torch
+from training_cases import TRAIN, make_photos, run_config
+
+from refusion.checkpoint import read_checkpoint
+from refusion.errors import CheckpointError, RefusionError
+from refusion.restorers import load_restorer
+from refusion.training import Trainer
+
+CPU = torch.device("cpu")
+
+
+class Killed(Exception):
+    """Stands for the signal that ends a run."""
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return make_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def config_of(photos, tmp_path):
+    return lambda stage, **changes: run_config(stage, photos, tmp_path / "cache", **changes)
+
+
+def kill_after(last):
+    def progress(step, total, terms):
+        if step == last:
+            raise Killed
+
+    return progress
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("stage", ["latent_unet", "diffusion"])
+@pytest.mark.parametrize("killed_at", [1, 3, 4])
+def test_interrupted_run_ends_with_the_same_bits(config_of, tmp_path, stage, killed_at):
+    config = config_of(stage)
+    straight = Trainer(config, device=CPU, runs=tmp_path / "straight")
+    straight.train()
+    with pytest.raises(Killed):
+        Trainer(config, device=CPU, runs=tmp_path / "killed").train(kill_after(killed_at))
+    resumed = Trainer(config, device=CPU, runs=tmp_path / "killed")
+    resumed.train()
+    assert same(straight.module.state_dict(), resumed.module.state_dict())
+    files = [read_checkpoint(t.model_file).tensors for t in (straight, resumed)]
+    assert same(*files)
+    assert straight.scores == resumed.scores
+
+
+def test_the_seed_decides(config_of, tmp_path):
+    weights = []
+    for number, seed in enumerate((0, 0, 1)):
+        config = config_of("diffusion", train=TRAIN | {"seed": seed, "steps": 2})
+        trainer = Trainer(config, device=CPU, runs=tmp_path / str(number))
+        trainer.train()
+        weights.append(trainer.weights())
+    assert same(weights[0], weights[1])
+    assert not same(weights[0], weights[2])
+
+
+def test_global_generator_is_left_alone(config_of, tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    Trainer(config_of("diffusion"), device=CPU, runs=tmp_path).train()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_non_finite_loss_stops_and_keeps_the_checkpoint(config_of, tmp_path):
+    trainer = Trainer(config_of("diffusion"), device=CPU, runs=tmp_path)
+
+    def poison(step, total, terms):
+        if step == 3:
+            with torch.no_grad():
+                trainer.parameters[0].fill_(float("nan"))
+
+    with pytest.raises(RefusionError, match=r"loss is nan at step 3.*optimizer\.lr"):
+        trainer.train(poison)
+    kept = read_checkpoint(trainer.model_file)
+    assert kept.info["step"] == 2
+    assert all(torch.isfinite(tensor).all() for tensor in kept.tensors.values())
+
+
+def test_state_of_another_model_is_refused(config_of, tmp_path):
+    Trainer(config_of("latent_unet"), device=CPU, runs=tmp_path).train()
+    wider = {"type": "LatentUNet", "ch": 8, "ch_mult": [1, 2], "embed_dim": 4}
+    other = Trainer(config_of("latent_unet", latent_unet=wider), device=CPU, runs=tmp_path)
+    with pytest.raises(CheckpointError, match=r"state\.pt: belongs to another model"):
+        other.train()
+
+
+def test_damaged_state_is_one_clear_error(config_of, tmp_path):
+    trainer = Trainer(config_of("latent_unet"), device=CPU, runs=tmp_path)
+    trainer.state_file.write_bytes(b"not a state")
+    with pytest.raises(CheckpointError, match=r"state\.pt: cannot be resumed from"):
+        trainer.train()
+
+
+def test_both_stages_end_in_a_restorer(config_of, tmp_path):
+    unet = Trainer(config_of("latent_unet"), device=CPU, runs=tmp_path)
+    unet.train()
+    network = {
+        "type": "ConditionalNAFNet",
+        "img_channel": 4,
+        "width": 8,
+        "enc_blk_nums": [1],
+        "dec_blk_nums": [1],
+        "wiring": "latent",
+    }
+    data = {
+        "train": {
+            "type": "SyntheticHaze",
+            "folders": [str(tmp_path / "photos")],
+            "cache": str(tmp_path / "cache"),
+            "patch": 16,
+        },
+        "batch_size": 2,
+        "workers": 0,
+        "cached_latents": 4,
+    }
+    config = config_of(
+        "diffusion", latent_unet={"checkpoint": str(unet.model_file)}, network=network, data=data
+    )
+    trainer = Trainer(config, device=CPU, runs=tmp_path)
+    trainer.train()
+    assert (trainer.folder / "latents.safetensors").is_file()
+    stored, first = (read_checkpoint(t.model_file).tensors for t in (trainer, unet))
+    assert all(torch.equal(stored[name], first[name]) for name in first)
+    restorer = load_restorer(trainer.model_file, device="cpu", precision="fp32")
+    lq = torch.rand(1, 3, 19, 26, generator=torch.Generator().manual_seed(0))
+    assert restorer.restore(lq).shape == lq.shape
+
+
+def test_loss_falls(config_of, tmp_path):
+    train = TRAIN | {"steps": 150, "optimizer": {"type": "Lion", "lr": 3e-3}, "validate_every": 150}
+    data = config_of("latent_unet")
+    trainer = Trainer(config_of("latent_unet", train=train), device=CPU, runs=tmp_path)
+    totals = []
+    trainer.train(lambda step, total, terms: totals.append(terms["total"]))
+    assert data.train.steps == 6
+    assert sum(totals[-10:]) < 0.4 * sum(totals[:10])
+    assert trainer.scores["whole/reconstruction/psnr"] > 15

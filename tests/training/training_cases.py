@@ -1,0 +1,63 @@
+"""Runs small enough to train in a second."""
+
+import numpy as np
+from PIL import Image
+
+from refusion.config import config_from_dict
+
+UNET = {"type": "LatentUNet", "ch": 4, "ch_mult": [1, 2], "embed_dim": 4}
+TRAIN = {
+    "steps": 6,
+    "optimizer": {"type": "Lion", "lr": 1e-3},
+    "ema_decay": 0.9,
+    "precision": "fp32",
+    "log_every": 2,
+    "validate_every": 6,
+    "checkpoint_every": 2,
+}
+
+
+def make_photos(folder, count=3, side=48):
+    """Write a few colourful photos; returns the folder."""
+    folder.mkdir()
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+        image.save(folder / f"photo{number}.png")
+    return folder
+
+
+def run_config(stage, photos, cache, **changes):
+    """Config of a tiny run of ``stage``; ``changes`` replace top-level sections."""
+    synthetic = {"type": "SyntheticHaze", "folders": [str(photos)], "cache": str(cache)}
+    raw = {
+        "name": f"tiny_{stage}",
+        "task": "dehaze",
+        "stage": stage,
+        "data": {
+            "train": synthetic | {"patch": 16},
+            "validation": [synthetic | {"name": "whole", "whole": True, "max_side": 32}],
+            "batch_size": 2,
+            "workers": 0,
+        },
+        "train": TRAIN,
+    }
+    if stage == "latent_unet":
+        raw["latent_unet"] = UNET
+    else:
+        raw |= {
+            "latent_unet": None,
+            "network": {
+                "type": "ConditionalNAFNet",
+                "img_channel": 3,
+                "width": 8,
+                "enc_blk_nums": [1],
+                "dec_blk_nums": [1],
+            },
+            "sde": {"type": "IRSDE", "max_sigma": 50, "T": 100},
+            "prediction": "x0_residual",
+            "objective": {"type": "x0"},
+            "sampling": {"sampler": "posterior", "steps": 2},
+        }
+    return config_from_dict(raw | changes)

@@ -156,5 +156,5 @@ def test_errors_name_the_photo():
         def restore(self, lq, **options):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(ImageError, match="p0: not enough memory.*--tile"):
+    with pytest.raises(ImageError, match=r"p0: not enough memory.*--tile"):
         evaluate(Full(0.0), photos(1))

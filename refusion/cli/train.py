@@ -23,6 +23,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="change one setting, e.g. --set train.steps=1000; may be repeated",
     )
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of run folders")
+    parser.add_argument(
+        "--export", metavar="FILE", help="after training also write the weights here, in float16"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
@@ -32,6 +35,7 @@ def run(argv: list[str] | None = None) -> int:
     """Train; returns the exit code."""
     options = build_parser().parse_args(argv)
     # After parsing, so that --help does not wait for PyTorch.
+    import torch
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -53,5 +57,7 @@ def run(argv: list[str] | None = None) -> int:
             bar.set_postfix(loss=f"{terms['total']:.4f}", refresh=False)
 
         trainer.train(show)
+    if options.export:
+        trainer.export(options.export, torch.float16)
     sys.stdout.write(f"{trainer.model_file}\n")
     return 0

@@ -86,4 +86,8 @@ def _has_fast_bfloat16(device: torch.device) -> bool:
     # Emulated bfloat16 is slower than float32, so the library's support alone does not decide.
     flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     native = any(getattr(torch.cpu, flag, lambda: False)() for flag in flags)
-    return native and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return native and _onednn_knows_bfloat16()
+
+
+def _onednn_knows_bfloat16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

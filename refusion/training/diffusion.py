@@ -12,6 +12,12 @@ from refusion.restorers.refusion import Refusion
 from refusion.sde import OBJECTIVES, build_sde, estimate
 
 
+def draw_times(count: int, T: int, bias: float, generator: Generator) -> Tensor:
+    """Times 1..T, one per image, LongTensor (count,), with density proportional to t^bias."""
+    uniform = torch.rand(count, generator=generator, dtype=torch.float64)
+    return (T * (1 - uniform) ** (1 / (1 + bias))).ceil().long().clamp(1, T)
+
+
 class DiffusionStage:
     """Stage ``diffusion`` as the trainer sees it."""
 
@@ -30,6 +36,7 @@ class DiffusionStage:
         self.model_config = model_config(config, component)
         self.sde = build_sde(config_to_dict(config)["sde"])
         self.prediction = config.prediction
+        self.time_bias = config.train.time_bias
         self.objective = OBJECTIVES[config.objective.type]
         self.objective_settings = config.objective.settings
         network = config.network
@@ -51,7 +58,7 @@ class DiffusionStage:
             mu, x0 = batch["mu"], batch["x0"]
         else:
             mu, x0 = self.encode(torch.cat([batch["lq"], batch["gt"]])).float().chunk(2)
-        t = torch.randint(1, self.sde.T + 1, (len(mu),), generator=generator)
+        t = draw_times(len(mu), self.sde.T, self.time_bias, generator)
         noise = torch.randn(mu.shape, generator=generator).to(mu)
         xt = self.sde.sample_marginal(x0, mu, t, noise)
         output = self.module(xt, mu, t.to(mu.device)).float()

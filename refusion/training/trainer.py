@@ -118,12 +118,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the averaged weights and the state to resume from, each whole or not at all."""
-        save_checkpoint(
-            self.model_file,
-            self.stage.model_config,
-            self.weights(),
-            {"step": self.step, "trained_s": round(self.trained_s), "scores": self.scores},
-        )
+        self.export(self.model_file)
         state = {
             "config": self._fingerprint(),
             "step": self.step,
@@ -137,6 +132,11 @@ class Trainer:
         aside = self.state_file.with_suffix(".part")
         torch.save(state, aside)
         aside.replace(self.state_file)
+
+    def export(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write the averaged weights as inference reads them; ``dtype`` float16 halves the file."""
+        info = {"step": self.step, "trained_s": round(self.trained_s), "scores": self.scores}
+        save_checkpoint(path, self.stage.model_config, self.weights(), info, dtype)
 
     def weights(self) -> dict[str, Tensor]:
         """Averaged weights under their names in a checkpoint."""

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +82,10 @@ def pixels(path):
     return np.asarray(Image.open(path)).astype(np.float64)
 
 
+def read_json(path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
 def psnr(a, b):
     return 10 * math.log10(255**2 / np.mean((pixels(a) - pixels(b)) ** 2))
 
@@ -97,7 +102,7 @@ def test_numbers_are_those_of_the_written_files(call, pairs, tiny_checkpoint, ki
     outputs = ["--output", "out", "--json", "new/result.json"]
     code, out, err = call("--weights", weights, *pairs, *outputs, "--seed", 3)
     assert (code, err) == (0, "")
-    report = json.loads(open("new/result.json", encoding="utf-8").read())
+    report = read_json("new/result.json")
     assert report["model"] | {"weights": None} == {
         "task": "dehaze", "weights": None, "sampler": "posterior", "steps": 3, "seed": 3,
         "tile": "auto", "device": "cpu", "precision": "fp32",
@@ -120,21 +125,16 @@ def test_numbers_are_those_of_the_written_files(call, pairs, tiny_checkpoint, ki
     assert result["best"] == max(values, key=values.get)
     for word in ("mean of 3", f"worst: {result['worst']}", f"best: {result['best']}"):
         assert word in out
-    assert not [path for path in list_files("new") if path != "result.json"]
-
-
-def list_files(folder):
-    return [path.name for path in __import__("pathlib").Path(folder).iterdir()]
+    assert [path.name for path in Path("new").iterdir()] == ["result.json"]
 
 
 def test_same_command_same_numbers_and_the_seed_matters(call, pairs, tiny_checkpoint):
     def numbers(*more):
         assert call("--weights", tiny_checkpoint(), *pairs, "--json", "r.json", *more)[0] == 0
-        images = json.loads(open("r.json", encoding="utf-8").read())["sets"]["lq"]["images"]
+        images = read_json("r.json")["sets"]["lq"]["images"]
         return {row["name"]: (row["input"], row["result"]) for row in images}
 
     first = numbers()
-    assert numbers("--tile", 32) == pytest.approx(first, abs=1e-2) or True
     assert numbers() == first
     assert numbers("--seed", 1) != first
     assert numbers("--steps", 1) != first
@@ -149,16 +149,14 @@ def test_without_ground_truth_pictures_and_times_only(call, pairs, tiny_checkpoi
     code, out, _ = call(*weights, *lq_only, "--output", "out", "--json", "r.json")
     assert code == 0
     assert "psnr" not in out
-    assert set(json.loads(open("r.json").read())["sets"]["lq"]) == {"images", "mean"}
+    assert set(read_json("r.json")["sets"]["lq"]) == {"images", "mean"}
     call(*weights, *pairs, "--output", "measured")
     for name in ("1", "2", "sub/0"):
         assert np.array_equal(pixels(f"out/{name}.png"), pixels(f"measured/{name}.png"))
 
 
 def test_max_side_shrinks_photos(call, pairs, tiny_checkpoint):
-    code, *_ = call(
-        "--weights", tiny_checkpoint(), *pairs, "--max-side", 24, "--output", "out"
-    )
+    code, *_ = call("--weights", tiny_checkpoint(), *pairs, "--max-side", 24, "--output", "out")
     assert code == 0
     assert pixels("out/sub/0.png").shape == (20, 24, 3)
 
@@ -167,7 +165,7 @@ def test_options_file_names_sets_and_checkpoint(call, trained):
     trained()
     code, out, err = call("-opt", "tiny.yml", "--json", "r.json", "--output", "out")
     assert (code, err) == (0, "")
-    report = json.loads(open("r.json").read())
+    report = read_json("r.json")
     assert list(report["sets"]) == ["pairs", "haze"]
     assert report["model"]["weights"].endswith("model.safetensors")
     for name, folder, row in [("pairs", "pairs/1", 0), ("haze", "haze/1_GT", 0)]:
@@ -183,20 +181,20 @@ def test_run_without_weights_says_train_first(call, trained):
     trained(name="other")
     code, _, err = call("-opt", "tiny.yml")
     assert code == 2
-    assert "runs/other/model.safetensors: not there yet; run 'train.py -opt tiny.yml'" in one_line(err)
+    assert "runs/other/model.safetensors: not there yet; run 'train.py -opt tiny.yml'" in one_line(
+        err
+    )
 
 
 def test_latent_unet_alone_restores_nothing(call, pairs, trained, tiny_checkpoint):
     code, out, err = call("--weights", tiny_checkpoint("unet"), *pairs)
     assert (code, out) == (2, "")
     assert "nothing to restore with; train stage diffusion" in one_line(err)
-    raw = trained()
     unused = dict.fromkeys(("network", "sde", "prediction", "objective", "sampling"))
     trained(stage="latent_unet", latent_unet=tiny_models.UNET, **unused)
     code, _, err = call("-opt", "tiny.yml")
     assert code == 2
     assert "train stage diffusion first" in one_line(err)
-    assert raw["stage"] == "diffusion"
 
 
 def test_endless_validation_set_is_named(call, trained):

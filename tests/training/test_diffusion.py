@@ -7,7 +7,7 @@ from training_cases import make_photos, run_config
 
 from refusion.config import config_from_dict, config_to_dict
 from refusion.sde import PREDICTIONS
-from refusion.training.diffusion import DiffusionStage
+from refusion.training.diffusion import DiffusionStage, draw_times
 
 
 class Oracle(nn.Module):
@@ -62,3 +62,12 @@ def test_times_and_noise_come_from_the_generator(stage_of, pair):
     stage = stage_of("x0_residual", "x0")
     losses = [stage.loss(pair, torch.Generator().manual_seed(s))["total"].item() for s in (3, 3, 4)]
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("bias", [0.0, 2.0])
+def test_times_follow_their_density(bias):
+    t = draw_times(40000, 10, bias, torch.Generator().manual_seed(0))
+    counts = torch.bincount(t, minlength=11).double() / len(t)
+    edges = (torch.arange(11, dtype=torch.float64) / 10) ** (1 + bias)
+    assert counts[0] == 0
+    torch.testing.assert_close(counts[1:], edges.diff(), atol=0.008, rtol=0)

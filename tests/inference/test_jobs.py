@@ -1,0 +1,189 @@
+"""What is read and written in a batch, and what happens to photos that fail."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from refusion.data.image_io import read_image, write_image
+from refusion.errors import ConfigError, ImageError, RefusionError
+from refusion.inference.jobs import Job, RestoreOptions, plan_jobs, run_jobs
+
+
+@dataclass
+class Darken:
+    """Stands in for a restorer; raises what `faults` says for photos of that height."""
+
+    faults: dict = field(default_factory=dict)
+    seen: list = field(default_factory=list)
+
+    def restore(self, lq, *, steps, sampler, seed, tile, callback):
+        self.seen.append((steps, sampler, seed, tile))
+        callback("sample", 1, 1)
+        if lq.shape[-2] in self.faults:
+            raise self.faults[lq.shape[-2]]
+        return lq * 0.5
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("in/a.png", "in/sub/b.jpg", "in/sub/c.tif", "in/.hidden.png")):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(name, torch.rand(3, 8 + number, 10))
+    return tmp_path
+
+
+def names(jobs):
+    return [(job.input.as_posix(), job.output.as_posix()) for job in jobs]
+
+
+def test_folders_keep_their_structure(photos):
+    expected = [
+        ("in/a.png", "results/a.png"),
+        ("in/sub/b.jpg", "results/sub/b.jpg"),
+        ("in/sub/c.tif", "results/sub/c.tif"),
+    ]
+    assert names(plan_jobs(["in"])) == expected
+    assert names(plan_jobs(["in"], recursive=False)) == expected[:1]
+    assert names(plan_jobs(["in/sub", "in/a.png"], "out")) == [
+        ("in/sub/b.jpg", "out/b.jpg"),
+        ("in/sub/c.tif", "out/c.tif"),
+        ("in/a.png", "out/a.png"),
+    ]
+
+
+def test_one_file_may_name_its_output(photos):
+    assert names(plan_jobs(["in/a.png"], "new/x.webp")) == [("in/a.png", "new/x.webp")]
+    assert names(plan_jobs(["in/a.png"], "new")) == [("in/a.png", "new/a.png")]
+    Path("folder.png").mkdir()
+    assert names(plan_jobs(["in/a.png"], "folder.png")) == [("in/a.png", "folder.png/a.png")]
+    for inputs in (["in"], ["in/a.png", "in/sub/b.jpg"]):
+        with pytest.raises(ConfigError, match=r"'x\.jpg' is one file for several inputs"):
+            plan_jobs(inputs, "x.jpg")
+
+
+def test_two_photos_for_one_output_are_both_named(photos):
+    write_image("a.png", torch.rand(3, 4, 4))
+    with pytest.raises(ConfigError, match=r"'in/a\.png' and 'a\.png' .*results/a\.png"):
+        plan_jobs(["in/a.png", "a.png"])
+    write_image("in/a.jpg", torch.rand(3, 4, 4))
+    assert len(plan_jobs(["in"])) == 4
+    with pytest.raises(ConfigError, match=r"a_compare\.png"):
+        plan_jobs(["in"], compare=True)
+    assert len(plan_jobs(["in/a.png", "in/a.png"])) == 1  # the same one twice is one job
+
+
+@pytest.mark.parametrize("output", ["in", "in/../in", "link"])
+def test_inputs_are_never_overwritten(photos, output):
+    Path("link").symlink_to("in")
+    with pytest.raises(ConfigError, match="would overwrite the input"):
+        plan_jobs(["in"], output)
+    with pytest.raises(ConfigError, match="would overwrite the input"):
+        plan_jobs(["in/a.png"], output)
+    Path("hard.png").hardlink_to("in/a.png")
+    with pytest.raises(ConfigError, match="would overwrite the input"):
+        plan_jobs(["in/a.png"], "hard.png")
+
+
+def test_results_of_an_earlier_run_are_not_inputs(photos):
+    first = names(plan_jobs(["."]))
+    Path("results/in").mkdir(parents=True)
+    write_image("results/in/a.png", torch.rand(3, 4, 4))
+    assert names(plan_jobs(["."])) == first
+    assert len(names(plan_jobs(["."], "elsewhere"))) == len(first) + 1
+
+
+def test_empty_folder_is_an_error_only_alone(photos, caplog):
+    Path("empty").mkdir()
+    with pytest.raises(ImageError, match="no images in empty"):
+        plan_jobs(["empty"])
+    assert len(plan_jobs(["empty", "in"])) == 3
+    assert "no images in it" in caplog.text
+
+
+def test_missing_input_is_a_job_that_fails(photos):
+    jobs = plan_jobs(["gone.png", "in/a.png"])
+    outcomes = run_jobs(jobs, Darken(), RestoreOptions())
+    assert [outcome.error for outcome in outcomes] == ["gone.png: no such file", None]
+    assert Path("results/a.png").exists()
+
+
+def test_failures_are_one_line_and_the_rest_goes_on(photos):
+    Path("in/bad.png").write_bytes(b"no image")
+    Path("in/cut.jpg").write_bytes(Path("in/sub/b.jpg").read_bytes()[:200])
+    faults = {
+        8: RefusionError("not\nfinite"),
+        9: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+    }
+    outcomes = run_jobs(plan_jobs(["in"]), Darken(faults), RestoreOptions())
+    errors = {outcome.job.input.name: outcome.error for outcome in outcomes}
+    assert errors.pop("c.tif") is None
+    assert errors["a.png"] == "in/a.png: not finite"
+    assert "in/sub/b.jpg: not enough memory; try --tile" in errors["b.jpg"]
+    assert all("\n" not in error and error.startswith("in/") for error in errors.values())
+    assert [path.name for path in Path("results").rglob("*.*")] == ["c.tif"]
+
+
+@pytest.mark.parametrize(
+    "fault", [ConfigError("sampler: unknown"), RuntimeError("shape"), ZeroDivisionError()]
+)
+def test_what_is_no_fault_of_the_photo_stops_the_batch(photos, fault):
+    with pytest.raises(type(fault)):
+        run_jobs(plan_jobs(["in"]), Darken({8: fault}), RestoreOptions())
+
+
+def test_a_failed_write_leaves_the_earlier_output(photos, monkeypatch):
+    job = Job(Path("in/a.png"), Path("out/a.png"))
+    run_jobs([job], Darken(), RestoreOptions())
+    before = job.output.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    (outcome,) = run_jobs([job], Darken(), RestoreOptions())
+    assert "No space left" in outcome.error
+    assert job.output.read_bytes() == before
+    assert list(Path("out").iterdir()) == [job.output]
+
+
+def test_options_reach_the_restorer_and_progress_is_told(photos):
+    restorer, told = Darken(), []
+    options = RestoreOptions(steps=2, sampler="ode", seed=5, tile=64)
+    jobs = plan_jobs(["in"])
+    run_jobs(jobs, restorer, options, lambda *state: told.append(state))
+    assert restorer.seen == [(2, "ode", 5, 64)] * 3
+    assert told[1] == (0, jobs[0], "sample", 1, 1)
+    assert [state[0] for state in told if state[2:] == ("write", 1, 1)] == [0, 1, 2]
+
+
+def test_large_photo_is_refused(photos):
+    (outcome,) = run_jobs(plan_jobs(["in/a.png"]), Darken(), RestoreOptions(max_pixels=79))
+    assert "in/a.png" in outcome.error
+    (outcome,) = run_jobs(plan_jobs(["in/a.png"]), Darken(), RestoreOptions(max_pixels=80))
+    assert outcome.error is None
+
+
+def test_name_that_cannot_be_written_fails_before_restoring(photos):
+    Path("in/a.png").rename("odd.image")
+    restorer = Darken()
+    (outcome,) = run_jobs(plan_jobs(["odd.image"]), restorer, RestoreOptions())
+    assert outcome.error == (
+        "results/odd.image: cannot be written, expected a name that ends in "
+        ".jpg, .jpeg, .png, .tif, .tiff, .webp"
+    )
+    assert restorer.seen == []
+
+
+@pytest.mark.parametrize(("size", "panel"), [((20, 30), (20, 30)), ((50, 2000), (20, 800))])
+def test_comparison_shows_both_halves(photos, size, panel):
+    write_image("wide.png", torch.full((3, *size), 0.8))
+    (job,) = plan_jobs(["wide.png"], compare=True)
+    assert run_jobs([job], Darken(), RestoreOptions())[0].error is None
+    both = read_image("results/wide_compare.png").image
+    assert both.shape == (3, panel[0], 2 * panel[1])
+    left, right = both.chunk(2, dim=-1)
+    torch.testing.assert_close(left, torch.full_like(left, 0.8), atol=1 / 255, rtol=0)
+    torch.testing.assert_close(right, torch.full_like(right, 0.4), atol=1 / 255, rtol=0)

@@ -1,0 +1,179 @@
+"""A restored photo is a function of (photo, weights, seed, options), whatever its size."""
+
+import logging
+
+import pytest
+import torch
+
+from refusion import load_restorer
+from refusion.checkpoint import build_model, read_checkpoint
+from refusion.errors import ConfigError, ImageError, RefusionError
+from refusion.restorers import RESTORERS, Refusion
+from refusion.sde import SAMPLERS
+
+KINDS = ["latent", "pixel"]
+
+
+@pytest.fixture(scope="module")
+def restorers(tiny_checkpoint):
+    kinds = ("latent", "pixel", "unet")
+    return {kind: load_restorer(tiny_checkpoint(kind), precision="fp32") for kind in kinds}
+
+
+def photo(*size, batch=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, 3, *size, generator=generator) * 0.8 + 0.1
+
+
+@pytest.mark.parametrize("kind", ["latent", "pixel", "unet"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 3), (16, 16), (33, 50)])
+def test_size_type_and_range(restorers, kind, size):
+    result = restorers[kind].restore(photo(*size, batch=2))
+    assert result.shape == (2, 3, *size)
+    assert result.dtype == torch.float32
+    assert 0 <= float(result.min()) <= float(result.max()) <= 1
+    assert not result.requires_grad
+    assert not result.is_inference()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_same_seed_same_photo_and_the_seed_matters(restorers, kind, sampler):
+    lq, steps = photo(24, 30), 50  # Euler steps are stable only if they are small
+    first, again, other = (
+        restorers[kind].restore(lq, sampler=sampler, steps=steps, seed=seed) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_global_random_state_plays_no_part(restorers, kind):
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = restorers[kind].restore(photo(9, 9))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert torch.equal(first, restorers[kind].restore(photo(9, 9)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batch_equals_one_by_one(restorers, kind):
+    lq, restore = photo(20, 27, batch=2), restorers[kind].restore
+    both = restore(lq, seed=[3, 4])
+    alone = torch.cat([restore(lq[:1], seed=3), restore(lq[1:], seed=4)])
+    torch.testing.assert_close(both, alone, rtol=0, atol=1e-5)
+    shared = restore(lq, seed=3)
+    torch.testing.assert_close(shared[:1], alone[:1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("tile", [1, 16, 37, 64, "auto"])
+def test_tiles_do_not_change_a_latent_result(restorers, tile):
+    lq, restorer = photo(70, 101), restorers["latent"]
+    assert restorer.info.tiling == "exact"
+    expected = restorer.restore(lq, tile=None)
+    torch.testing.assert_close(restorer.restore(lq, tile=tile), expected, rtol=0, atol=1e-5)
+
+
+def test_tiles_of_a_pixel_model_are_close_and_have_one_noise_field(tiny_checkpoint):
+    model = build_model(read_checkpoint(tiny_checkpoint("pixel")))
+    for block in model.network.modules():
+        if hasattr(block, "sca"):  # without the attention over the tile the network is local
+            torch.nn.init.zeros_(block.sca[1].weight)
+    lq, restorer = photo(70, 101), Refusion(model)
+    assert restorer.info.tiling == "blended"
+    expected = restorer.restore(lq, tile=None)
+    assert torch.equal(restorer.restore(lq, tile=101), expected)
+    difference = (restorer.restore(lq, tile=48) - expected).abs()
+    assert 0 < float(difference.mean()) < 0.1 * float((expected - lq).abs().mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_is_close_to_float32(tiny_checkpoint, restorers, kind):
+    narrow = load_restorer(tiny_checkpoint(kind), device="cpu", precision="bf16")
+    assert narrow.info.precision == "bf16"
+    lq = photo(40, 40)
+    difference = (narrow.restore(lq) - restorers[kind].restore(lq)).abs()
+    assert 0 < float(difference.mean()) < 2 / 255
+
+
+def test_steps_and_sampler_matter_and_are_checked(restorers):
+    restore, lq = restorers["latent"].restore, photo(8, 8)
+    default = restore(lq)
+    assert torch.equal(default, restore(lq, steps=3, sampler="posterior"))
+    assert not torch.equal(default, restore(lq, steps=4))
+    for wrong in (0, 101):
+        with pytest.raises(ConfigError, match=r"1\.\.100"):
+            restore(lq, steps=wrong)
+    with pytest.raises(ConfigError, match="did you mean 'posterior'"):
+        restore(lq, sampler="posteriour")
+    with pytest.raises(ConfigError, match="tile"):
+        restore(lq, tile=0)
+    with pytest.raises(ConfigError, match="seed: expected one or 1"):
+        restore(lq, seed=[1, 2])
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.rand(3, 8, 8), torch.rand(1, 1, 8, 8), photo(8, 8) + 1, photo(8, 8) * torch.nan]
+)
+def test_what_is_no_batch_of_photos_is_refused(restorers, wrong):
+    with pytest.raises(ImageError, match="lq"):
+        restorers["latent"].restore(wrong)
+
+
+def test_unet_alone_gives_its_reconstruction(restorers, tiny_checkpoint, caplog):
+    unet = build_model(read_checkpoint(tiny_checkpoint("unet"))).latent_unet
+    lq = photo(19, 23)
+    latent = unet.encode(lq)
+    expected = unet.decode(latent.z, latent.skips, latent.size).clamp(0, 1)
+    torch.testing.assert_close(restorers["unet"].restore(lq), expected, rtol=0, atol=1e-6)
+    assert not restorers["unet"].info.stochastic
+    with caplog.at_level(logging.WARNING):
+        load_restorer(tiny_checkpoint("unet"))
+    assert "latent U-Net alone" in caplog.text
+
+
+def test_info_says_what_the_checkpoint_says(restorers):
+    info = restorers["latent"].info
+    assert (info.family, info.task, info.scale, info.factor) == ("Refusion", "dehaze", 1, 4)
+    assert (info.sampler, info.steps, info.stochastic) == ("posterior", 3, True)
+    assert (info.device, info.precision) == ("cpu", "fp32")
+    assert RESTORERS[info.family] is Refusion
+
+
+def test_progress_counts_tiles_and_steps(restorers):
+    told = []
+    restorers["latent"].restore(photo(40, 40), tile=24, callback=lambda *state: told.append(state))
+    tiles = [*range(1, 5)]
+    assert [done for stage, done, total in told if stage == "encode" and total == 4] == tiles
+    assert [done for stage, done, total in told if stage == "sample" and total == 3] == [1, 2, 3]
+    assert [done for stage, done, total in told if stage == "decode" and total == 4] == tiles
+
+
+def test_the_model_is_not_touched_and_later_changes_do_not_show(tiny_checkpoint):
+    model = build_model(read_checkpoint(tiny_checkpoint()))
+    restorer = Refusion(model, precision="bf16")
+    assert {p.dtype for p in model.network.parameters()} == {torch.float32}
+    before = restorer.restore(photo(8, 8))
+    with torch.no_grad():
+        model.latent_unet.final_conv.bias.add_(0.2)
+    assert torch.equal(restorer.restore(photo(8, 8)), before)
+
+
+def test_overflow_in_a_narrow_format_is_computed_again(tiny_checkpoint, restorers, caplog):
+    restorer = load_restorer(tiny_checkpoint(), device="cpu", precision="bf16")
+    with torch.no_grad():
+        restorer._networks.latent_unet.final_conv.bias.fill_(torch.inf)
+    with caplog.at_level(logging.WARNING):
+        result = restorer.restore(photo(8, 8))
+    assert "again in fp32" in caplog.text
+    assert torch.equal(result, restorers["latent"].restore(photo(8, 8)))
+
+
+def test_a_result_that_is_never_finite_is_an_error(tiny_checkpoint):
+    model = build_model(read_checkpoint(tiny_checkpoint()))
+    with torch.no_grad():
+        model.latent_unet.final_conv.bias.fill_(torch.nan)
+    for precision in ("fp32", "bf16"):
+        with pytest.raises(RefusionError, match="not finite"):
+            Refusion(model, precision=precision).restore(photo(8, 8))

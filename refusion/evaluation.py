@@ -209,7 +209,7 @@ def _score(
         degraded, result = (score_pair(x, gt, metrics) for x in (item["lq"][None], restored))
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
-    return Score(name, seconds, result, degraded)
+    return Score(name, seconds, degraded, result)
 
 
 def _rank(row: Score) -> float:

@@ -62,7 +62,7 @@ def upright_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return (image.height, image.width) if is_turned else image.size
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"cannot read photo '{path}': {error}; replace or remove it") from error
 
 
@@ -104,11 +104,16 @@ class PhotoCache:
         except OSError as error:
             raise ImageError(f"cannot read photo '{path}': {error.strerror}") from error
         key = f"{path.resolve()}|{status.st_mtime_ns}|{status.st_size}|{max_side}"
-        return self.folder / f"{hashlib.sha1(key.encode()).hexdigest()}.npy"
+        return self.folder / f"{hashlib.sha1(os.fsencode(key)).hexdigest()}.npy"
 
     def _store(self, pixels: np.ndarray, entry: Path) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=self.folder, suffix=".part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, aside = tempfile.mkstemp(dir=self.folder, suffix=".part")
+        except OSError as error:
+            raise ConfigError(
+                f"cache: cannot write to '{self.folder}': {error.strerror}; name another folder"
+            ) from error
         try:
             with os.fdopen(handle, "wb") as file:
                 np.save(file, pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ class SyntheticHaze(PhotoStream):
 
 
 def _name_hash(path: Path) -> int:
-    return int.from_bytes(hashlib.sha1(path.name.encode()).digest()[:4], "big")
+    return int.from_bytes(hashlib.sha1(os.fsencode(path.name)).digest()[:4], "big")
 
 
 def _split(photos: list[Path], split: str, held_out: int) -> list[Path]:

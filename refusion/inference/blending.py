@@ -24,23 +24,27 @@ def tile_windows(length: int, tile: int, align: int) -> list[tuple[int, Tensor]]
 
     Args:
         length: pixels of the axis.
-        tile: length of a tile, a multiple of `align`; a quarter overlaps the next at least.
-        align: tiles start at multiples of this (the network's stride), except the last, which
-            ends at the border.
+        tile: length of a tile, a multiple of `align`; neighbours overlap by a quarter or more.
+        align: tiles start at multiples of this, the network's stride, so that each sees its pixels
+            in the phase in which the whole photo is seen. The last tile ends at the border and is
+            up to align - 1 longer for it.
 
     Returns:
-        (start, weights float32) per tile, 0 <= start <= length - tile; one tile if `length` fits.
+        (start, weights float32) per tile, start >= 0; one tile if `length` fits.
     """
-    if length <= tile:
+    last = (length - tile) // align * align
+    if last <= 0:
         return [(0, torch.ones(length))]
     step = max(align, (tile - tile // 4) // align * align)
-    starts = [*range(0, length - tile, step), length - tile]
-    ramp = torch.arange(1, tile + 1, dtype=torch.float64).clamp(max=max(1, tile // 4))
-    window = torch.minimum(ramp, ramp.flip(0))
+    starts = [*range(0, last, step), last]
+    windows = [_trapezoid(length - last if start == last else tile, tile // 4) for start in starts]
     total = torch.zeros(length, dtype=torch.float64)
-    for start in starts:
-        total[start : start + tile] += window
-    return [(start, (window / total[start : start + tile]).float()) for start in starts]
+    for start, window in zip(starts, windows, strict=True):
+        total[start : start + len(window)] += window
+    return [
+        (start, (window / total[start : start + len(window)]).float())
+        for start, window in zip(starts, windows, strict=True)
+    ]
 
 
 def blend_tiles(
@@ -74,3 +78,9 @@ def blend_tiles(
         weights = (down[:, None] * across).to(xt)
         out[part] += network(xt[part], mu[part]).to(xt) * weights
     return out
+
+
+def _trapezoid(length: int, ramp: int) -> Tensor:
+    """1, 2, ..., `ramp`, ..., `ramp`, ..., 2, 1 (float64)."""
+    rise = torch.arange(1, length + 1, dtype=torch.float64).clamp(max=max(1, ramp))
+    return torch.minimum(rise, rise.flip(0))

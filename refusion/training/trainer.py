@@ -1,6 +1,6 @@
-"""The training loop. Interrupted at any moment, the same command continues as if nothing happened:
+"""The training loop. Interrupted at any moment, the same command continues as if nothing happened.
 
-data order, times and noise are functions of (seed, step), and everything with a memory (weights,
+Data order, times and noise are functions of (seed, step), and everything with a memory (weights,
 their average, optimizer) is written to one file, aside and renamed.
 """
 

@@ -60,7 +60,7 @@ def test_one_file_may_name_its_output(photos):
     Path("folder.png").mkdir()
     assert names(plan_jobs(["in/a.png"], "folder.png")) == [("in/a.png", "folder.png/a.png")]
     for inputs in (["in"], ["in/a.png", "in/sub/b.jpg"]):
-        with pytest.raises(ConfigError, match=r"'x\.jpg' is one file for several inputs"):
+        with pytest.raises(ConfigError, match=r"'x\.jpg' names one file for several inputs"):
             plan_jobs(inputs, "x.jpg")
 
 

@@ -1,16 +1,16 @@
 """The choice of device and number format."""
 
 import pytest
+import tiny_models
 import torch
 
-import tiny_models
 from refusion.errors import ConfigError
 from refusion.inference import precision
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("name", "hint"), [("gpu", "expected one of"), ("cuda0", "'cuda'")])
+@pytest.mark.parametrize(("name", "hint"), [("npu:0", "expected one of"), ("cuda0", "'cuda'")])
 def test_unknown_device_is_named(name, hint):
     with pytest.raises(ConfigError, match=f"unknown device '{name}'.*{hint}"):
         precision.choose_device(name)

@@ -20,8 +20,9 @@ def test_recorded_losses(case):
     unet, tensors = case
     lq, gt = tensors["in.lq"], tensors["in.gt"]
     losses = replacement_losses(replace_latent(unet, lq, gt), lq, gt)
-    for name, recorded in (("reconstruction", "rec"), ("replacement", "rep"), ("regulariser", "reg")):
-        assert losses[name].item() == pytest.approx(tensors[f"out.loss_{recorded}"].item(), rel=1e-5)
+    short = {"reconstruction": "rec", "replacement": "rep", "regulariser": "reg"}
+    for name, loss in losses.items():
+        assert loss.item() == pytest.approx(tensors[f"out.loss_{short[name]}"].item(), rel=1e-5)
 
 
 def test_recorded_pictures(case):

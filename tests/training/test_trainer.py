@@ -12,7 +12,7 @@ from refusion.training import Trainer
 CPU = torch.device("cpu")
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the signal that ends a run."""
 
 
@@ -29,7 +29,7 @@ def config_of(photos, tmp_path):
 def kill_after(last):
     def progress(step, total, terms):
         if step == last:
-            raise Killed
+            raise KilledError
 
     return progress
 
@@ -44,7 +44,7 @@ def test_interrupted_run_ends_with_the_same_bits(config_of, tmp_path, stage, kil
     config = config_of(stage)
     straight = Trainer(config, device=CPU, runs=tmp_path / "straight")
     straight.train()
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         Trainer(config, device=CPU, runs=tmp_path / "killed").train(kill_after(killed_at))
     resumed = Trainer(config, device=CPU, runs=tmp_path / "killed")
     resumed.train()

@@ -107,7 +107,7 @@ class TrainConfig:
     grad_clip: _Positive | None = 1.0  # largest norm of the whole gradient; null = off
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where it is fast
     seed: _Whole = 0  # of weights, data and noise
-    time_bias: _NotNegative = 0.0  # times are drawn with density t^bias; few-step sampling wants > 0
+    time_bias: _NotNegative = 0.0  # times have density t^bias; > 0 helps few steps
     log_every: _Count = 50
     validate_every: _Count = 1000
     checkpoint_every: _Count = 500

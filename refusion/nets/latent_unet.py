@@ -1,6 +1,6 @@
 """The skip-connected U-Net whose latent Refusion diffuses in (CVPRW 2023, section 3.1).
 
-Restoring replaces the latent and keeps the degraded image's skips: ``decode(z_restored, skips_lq)``.
+Restoring replaces the latent, keeps the degraded image's skips: ``decode(z_restored, skips_lq)``.
 The network is stateless. It consists of a fine part (convolutions only, so it can be tiled
 exactly) and a coarse part (the last level, whose linear attention sees the whole map):
 
@@ -15,17 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from refusion.nets.layers import (
-    ResBlock,
-    downsample,
-    pad_to_multiple,
-    plain_conv,
-    residual_attention,
-    upsample,
-)
+from refusion.nets.layers import pad_to_multiple
+from refusion.nets.levels import build_levels
 
 
 @dataclass(frozen=True)
@@ -74,30 +67,7 @@ class LatentUNet(nn.Module):
         self.embed_dim = embed_dim
         dims = [ch * m for m in (1, *ch_mult)]
         self.init_conv = nn.Conv2d(in_ch, ch, 3, padding=1, bias=False)
-        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
-        for level, (fine, coarse) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
-            last, first = level == depth - 1, level == 0
-            self.encoder.append(
-                nn.ModuleList(
-                    [
-                        ResBlock(fine, fine),
-                        ResBlock(fine, fine),
-                        residual_attention(fine) if last else nn.Identity(),
-                        plain_conv(fine, coarse) if last else downsample(fine, coarse),
-                    ]
-                )
-            )
-            self.decoder.insert(
-                0,
-                nn.ModuleList(
-                    [
-                        ResBlock(coarse + fine, coarse),
-                        ResBlock(coarse + fine, coarse),
-                        residual_attention(coarse) if last else nn.Identity(),
-                        plain_conv(coarse, fine) if first else upsample(coarse, fine),
-                    ]
-                ),
-            )
+        self.encoder, self.decoder = build_levels(dims, attention_from=depth - 1)
         self.latent_conv = nn.Conv2d(dims[-1], embed_dim, 1, bias=False)
         self.post_latent_conv = nn.Conv2d(embed_dim, dims[-1], 1, bias=False)
         self.final_conv = nn.Conv2d(ch, out_ch, 3, padding=1)
@@ -119,37 +89,24 @@ class LatentUNet(nn.Module):
         x = self.init_conv(x)
         skips = [x]
         for level in self.encoder[:-1]:
-            x, pair = _encode_level(level, x)
+            x, pair = level(x)
             skips += pair
         return x, tuple(skips)
 
     def coarse_encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Map at 1/factor -> latent and the two skips of the last level."""
-        x, pair = _encode_level(self.encoder[-1], x)
+        x, pair = self.encoder[-1](x)
         return self.latent_conv(x), pair
 
     def coarse_decode(self, z: Tensor, skips: Sequence[Tensor]) -> Tensor:
         """Latent and the last level's skips -> map at 1/factor, before it is enlarged."""
-        block1, block2, attention, _ = self.decoder[0]
-        return attention(_decode_blocks(block1, block2, self.post_latent_conv(z), skips))
+        return self.decoder[0].mix(self.post_latent_conv(z), skips)
 
     def fine_decode(self, x: Tensor, skips: Sequence[Tensor]) -> Tensor:
         """Map at 1/factor and the fine skips -> padded image."""
-        x = self.decoder[0][3](x)
+        x = self.decoder[0].leave(x)
         remaining = list(skips)
-        for block1, block2, attention, up in self.decoder[1:]:
+        for level in self.decoder[1:]:
             pair, remaining = remaining[-2:], remaining[:-2]
-            x = up(attention(_decode_blocks(block1, block2, x, pair)))
+            x = level(x, pair)
         return self.final_conv(x + remaining[0])
-
-
-def _encode_level(level: nn.ModuleList, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    block1, block2, attention, down = level
-    first = block1(x)
-    second = attention(block2(first))
-    return down(second), (first, second)
-
-
-def _decode_blocks(block1: ResBlock, block2: ResBlock, x: Tensor, pair: Sequence[Tensor]) -> Tensor:
-    first, second = pair
-    return block2(torch.cat([block1(torch.cat([x, second], dim=1)), first], dim=1))

@@ -1,5 +1,7 @@
-"""Layers shared by the networks. Attribute names follow the published checkpoints, so that
-their weights load without a conversion table."""
+"""Layers shared by the networks.
+
+Attribute names follow the published checkpoints: their weights load without a conversion table.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,12 @@ class ResBlock(nn.Module):
     """Two ``Block``s and a shortcut, without normalisation; ``time_dim`` adds time conditioning."""
 
     def __init__(
-        self, dim_in: int, dim_out: int, *, time_dim: int | None = None, act: nn.Module | None = None
+        self,
+        dim_in: int,
+        dim_out: int,
+        *,
+        time_dim: int | None = None,
+        act: nn.Module | None = None,
     ) -> None:
         super().__init__()
         act = act or nn.SiLU()
@@ -180,6 +187,8 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str) -> Tensor:
     """
     h, w = x.shape[-2:]
     bottom, right = -h % multiple, -w % multiple
+    if not (bottom or right):
+        return x
     if mode == "reflect":
         reflected = min(bottom, h - 1), min(right, w - 1)
         x = F.pad(x, (0, reflected[1], 0, reflected[0]), mode="reflect")

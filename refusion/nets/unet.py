@@ -1,5 +1,7 @@
-"""The network of IR-SDE (ICML 2023): a U-Net with time-conditioned residual blocks and linear
-attention at every level. Attribute names are those of the published checkpoints."""
+"""The network of IR-SDE (ICML 2023): a U-Net with time-conditioned residual blocks.
+
+Linear attention at every level. Attribute names are those of the published checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,10 @@ from refusion.nets.layers import (
     ResBlock,
     SinusoidalEmbedding,
     as_times,
-    downsample,
     pad_to_multiple,
-    plain_conv,
     residual_attention,
-    upsample,
 )
+from refusion.nets.levels import build_levels
 
 
 class ConditionalUNet(nn.Module):
@@ -31,37 +31,20 @@ class ConditionalUNet(nn.Module):
     def __init__(self, *, in_nc: int = 3, out_nc: int = 3, nf: int = 64, depth: int = 4) -> None:
         super().__init__()
         self.factor = 2**depth
-        time_dim = nf * 4
+        time_dim, mid = nf * 4, nf * 2**depth
         self.time_mlp = nn.Sequential(
-            SinusoidalEmbedding(nf), nn.Linear(nf, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim)
+            SinusoidalEmbedding(nf),
+            nn.Linear(nf, time_dim),
+            nn.GELU(),
+            nn.Linear(time_dim, time_dim),
         )
         self.init_conv = nn.Conv2d(in_nc * 2, nf, 7, padding=3, bias=False)
-        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
-
-        def block(dim_in: int, dim_out: int) -> ResBlock:
-            return ResBlock(dim_in, dim_out, time_dim=time_dim)
-
-        for level in range(depth):
-            fine, coarse = nf * 2**level, nf * 2 ** (level + 1)
-            last, first = level == depth - 1, level == 0
-            down = plain_conv(fine, coarse) if last else downsample(fine, coarse)
-            up = plain_conv(coarse, fine) if first else upsample(coarse, fine)
-            self.downs.append(
-                nn.ModuleList(
-                    [block(fine, fine), block(fine, fine), residual_attention(fine), down]
-                )
-            )
-            both = fine + coarse
-            self.ups.insert(
-                0,
-                nn.ModuleList(
-                    [block(both, coarse), block(both, coarse), residual_attention(coarse), up]
-                ),
-            )
-        mid = nf * 2**depth
-        self.mid_block1, self.mid_block2 = block(mid, mid), block(mid, mid)
+        dims = [nf * 2**level for level in range(depth + 1)]
+        self.downs, self.ups = build_levels(dims, time_dim=time_dim)
+        self.mid_block1 = ResBlock(mid, mid, time_dim=time_dim)
         self.mid_attn = residual_attention(mid)
-        self.final_res_block = block(nf * 2, nf)
+        self.mid_block2 = ResBlock(mid, mid, time_dim=time_dim)
+        self.final_res_block = ResBlock(nf * 2, nf, time_dim=time_dim)
         self.final_conv = nn.Conv2d(nf, out_nc, 3, padding=1)
 
     def forward(self, xt: Tensor, mu: Tensor, t: Tensor | int | float) -> Tensor:
@@ -71,17 +54,11 @@ class ConditionalUNet(nn.Module):
         time = self.time_mlp(as_times(t, xt.shape[0], xt.device))
         x = first = self.init_conv(x)
         skips = []
-        for block1, block2, attention, down in self.downs:
-            x = block1(x, time)
-            skips.append(x)
-            x = attention(block2(x, time))
-            skips.append(x)
-            x = down(x)
+        for level in self.downs:
+            x, pair = level(x, time)
+            skips.append(pair)
         x = self.mid_block2(self.mid_attn(self.mid_block1(x, time)), time)
-        for block1, block2, attention, up in self.ups:
-            x = block1(torch.cat([x, skips.pop()], dim=1), time)
-            x = block2(torch.cat([x, skips.pop()], dim=1), time)
-            x = up(attention(x))
+        for level in self.ups:
+            x = level(x, skips.pop(), time)
         x = self.final_res_block(torch.cat([x, first], dim=1), time)
         return self.final_conv(x)[..., :h, :w]
-

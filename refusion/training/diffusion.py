@@ -65,9 +65,7 @@ class DiffusionStage:
         # In full precision: the conversions amplify rounding where alpha or sigma is small.
         with torch.autocast(mu.device.type, enabled=False):
             guess = estimate(self.sde, self.prediction, output, xt, mu, t)
-            loss = self.objective(
-                self.sde, guess, xt, x0, noise, mu, t, **self.objective_settings
-            )
+            loss = self.objective(self.sde, guess, xt, x0, noise, mu, t, **self.objective_settings)
         return {"total": loss}
 
     def outputs(self, model: Model, lq: Tensor, gt: Tensor) -> dict[str, tuple[Tensor, Tensor]]:

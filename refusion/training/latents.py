@@ -54,7 +54,8 @@ def load_latents(path: Path, key: str) -> tuple[Tensor, Tensor] | None:
 
 def store_latents(path: Path, key: str, pairs: Iterator[tuple[Tensor, Tensor]]) -> None:
     """Encode and keep all ``pairs`` of latents (B, C, h, w) as float16; whole or not at all."""
-    mu, x0 = (torch.cat([part.half().cpu().contiguous() for part in parts]) for parts in zip(*pairs, strict=True))
+    halves = [tuple(part.half().cpu().contiguous() for part in pair) for pair in pairs]
+    mu, x0 = (torch.cat(parts) for parts in zip(*halves, strict=True))
     aside = path.with_suffix(".part")
     save_file({"mu": mu, "x0": x0}, aside, metadata={"key": key})
     aside.replace(path)

@@ -194,9 +194,7 @@ class Trainer:
         )
         for batch in loader:
             yield {
-                name: value.to(
-                    self.device, non_blocking=True, memory_format=torch.channels_last
-                )
+                name: value.to(self.device, non_blocking=True, memory_format=torch.channels_last)
                 for name, value in batch.items()
             }
 

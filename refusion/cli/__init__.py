@@ -19,7 +19,7 @@ __all__ = ["main", "restore_main", "test_main", "train_main"]
 COMMANDS = {
     "restore": "restore photos with a trained model",
     "train": "train a model from an options file",
-    "test": "evaluate a model, write a challenge submission",
+    "test": "measure a model on photos with ground truth",
 }
 
 
@@ -42,7 +42,7 @@ def train_main(argv: list[str] | None = None) -> int:
 
 
 def test_main(argv: list[str] | None = None) -> int:
-    """Entry point of `test.py`: evaluate and submit."""
+    """Entry point of `test.py`: measure a model."""
     return _run("test", argv)
 
 

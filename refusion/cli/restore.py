@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import logging
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusion.cli.model_options import (
+    add_model_options,
+    check_sampler,
+    count,
+    load_chosen,
+    warnings_on_stderr,
+)
+
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.inference.jobs import Job, Outcome
-    from refusion.restorers.base import Restorer
 
-DEFAULT_TASK = "dehaze"
 EXIT_SOME_FAILED = 1
 _STAGES = {"read": (0.0, 0.02), "encode": (0.02, 0.3), "sample": (0.3, 0.4)}
 _STAGES |= {"decode": (0.4, 0.95), "write": (0.95, 1.0)}  # shares of a photo's time, roughly
@@ -30,15 +33,15 @@ def run(argv: list[str]) -> int:
     Raises:
         RefusionError: nothing could be started: no input, no weights, a wrong option.
     """
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     from refusion.inference.jobs import RestoreOptions, plan_jobs, run_jobs
 
-    with _warnings_on_stderr():
+    with warnings_on_stderr():
         jobs = plan_jobs(
             options.input, options.output, recursive=options.recursive, compare=options.compare
         )
-        _check_sampler(options.sampler)
-        restorer = _load(options)
+        check_sampler(options.sampler)
+        restorer = load_chosen(options)
         settings = RestoreOptions(
             steps=options.steps,
             sampler=options.sampler,
@@ -52,7 +55,8 @@ def run(argv: list[str]) -> int:
     return _report(outcomes, time.monotonic() - start, quiet=options.quiet)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion restore",
         description="Restore photos of any size: JPEG, PNG, TIFF and WebP.",
@@ -65,28 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE|DIR",
         help="folder for the results (default: results), or a file if the input is one file",
     )
-    add("--task", help=f"use the default weights of this task (default: {DEFAULT_TASK})")
-    add("--weights", type=Path, metavar="FILE", help="use these weights, a .safetensors file")
-    add("--steps", type=_count, metavar="N", help="sampling steps (default: the model's)")
-    add("--sampler", metavar="NAME", help="posterior, ode or euler (default: the model's)")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
-    add(
-        "--tile",
-        type=_tile,
-        default="auto",
-        metavar="PX|auto",
-        help="side of the tiles; smaller needs less memory, and with a latent model does not "
-        "change the result (default: auto)",
-    )
-    add("--device", default="auto", metavar="auto|cpu|cuda", help="default: a GPU if there is one")
-    add(
-        "--precision",
-        default="auto",
-        metavar="auto|fp32|bf16|fp16",
-        help="number format of the networks (default: bf16 where the hardware is fast at it)",
-    )
+    add_model_options(parser)
     add("--compare", action="store_true", help="also write NAME_compare.png: input | result")
-    add("--max-pixels", type=_count, metavar="N", help="refuse larger photos")
+    add("--max-pixels", type=count, metavar="N", help="refuse larger photos")
     add(
         "--recursive",
         action=argparse.BooleanOptionalAction,
@@ -95,38 +80,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--quiet", action="store_true", help="no progress bar, no summary; errors are shown")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got '{text}'")
-    return int(text)
-
-
-def _tile(text: str) -> int | str:
-    return text if text == "auto" else _count(text)
-
-
-def _check_sampler(name: str | None) -> None:
-    """Refuse a wrong name before a model is loaded and a photo decoded."""
-    from refusion.errors import ConfigError, suggest
-    from refusion.sde import SAMPLERS
-
-    if name is not None and name not in SAMPLERS:
-        raise ConfigError(f"--sampler: unknown sampler {name!r}{suggest(name, SAMPLERS)}")
-
-
-def _load(options: argparse.Namespace) -> Restorer:
-    from refusion.restorers import load_restorer
-
-    chosen = options.weights or options.task or DEFAULT_TASK
-    restorer = load_restorer(chosen, device=options.device, precision=options.precision)
-    task = restorer.info.task
-    if options.weights and options.task not in (None, task):
-        logging.getLogger(__name__).warning(
-            "%s was trained for the task '%s', not '%s'", options.weights, task, options.task
-        )
-    return restorer
 
 
 def _report(outcomes: list[Outcome], seconds: float, *, quiet: bool) -> int:
@@ -178,24 +131,3 @@ class _Bar:
         self.bar.set_description_str(f"{number + 1}/{self.photos} {job.input.name}", refresh=False)
         self.bar.set_postfix_str(f"{stage} {done}/{total}", refresh=False)
         self.bar.update(number + begin + (end - begin) * done / total - self.bar.n)
-
-
-class _StderrLines(logging.Handler):
-    """Each warning as one line above the progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler.emit`."""
-        from tqdm import tqdm
-
-        line = " ".join(record.getMessage().split())
-        tqdm.write(f"refusion: {record.levelname.lower()}: {line}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _warnings_on_stderr() -> Iterator[None]:
-    handler, logger = _StderrLines(logging.WARNING), logging.getLogger("refusion")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)

@@ -52,7 +52,7 @@ def run(argv: list[str]) -> int:
     Raises:
         RefusionError: a wrong option or file, or a photo that cannot be used.
     """
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     _check(options)
     check_sampler(options.sampler)
     with warnings_on_stderr():
@@ -75,7 +75,8 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion test",
         description="Restore whole photos at full size and measure PSNR and SSIM against the "

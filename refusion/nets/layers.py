@@ -80,16 +80,9 @@ class Block(nn.Module):
 class ResBlock(nn.Module):
     """Two ``Block``s and a shortcut, without normalisation; ``time_dim`` adds time conditioning."""
 
-    def __init__(
-        self,
-        dim_in: int,
-        dim_out: int,
-        *,
-        time_dim: int | None = None,
-        act: nn.Module | None = None,
-    ) -> None:
+    def __init__(self, dim_in: int, dim_out: int, *, time_dim: int | None = None) -> None:
         super().__init__()
-        act = act or nn.SiLU()
+        act = nn.SiLU()
         if time_dim is not None:
             self.mlp = nn.Sequential(act, nn.Linear(time_dim, dim_out * 2))
         self.block1 = Block(dim_in, dim_out, act)

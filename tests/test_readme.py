@@ -1,0 +1,61 @@
+"""What the documentation tells people to type works as written."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from refusion.cli import restore, test, train
+from refusion.config import load_config
+from refusion.data.image_io import read_image, write_image
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "docs" / "training.md"]
+PARSERS = {"train.py": train.build_parser, "test.py": test.build_parser}
+PARSERS["tiled_infer.py"] = restore.build_parser
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands():
+    lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [w for w in words if len(w) > 1 and w[0].endswith("python") and w[1].endswith(".py")]
+
+
+def test_there_are_commands():
+    assert {words[1] for words in commands()} == set(PARSERS)
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_command_parses_and_its_options_file_loads(words):
+    options = PARSERS[words[1]]().parse_args(words[2:])
+    if getattr(options, "opt", None):
+        load_config(ROOT / options.opt)
+
+
+def test_make_targets_exist():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for target in re.findall(r"^make ([a-z-]+)", text, re.M):
+        assert target in targets
+
+
+def test_files_named_exist():
+    for page in PAGES:
+        links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8"))
+        missing = [link for link in links if not (page.parent / link).exists()]
+        assert not missing, f"{page.name} links to {missing}"
+
+
+def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+    (code,) = blocks(ROOT / "README.md", "python")
+    image = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(0))
+    monkeypatch.chdir(tmp_path)
+    write_image("hazy.jpg", image, None)
+    exec(compile(code, "README.md", "exec"), {})
+    assert read_image("clear.jpg").image.shape == image.shape

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.inference.jobs import Job, Outcome
 
 EXIT_SOME_FAILED = 1
+DEFAULT_INPUT = "examples"
 _STAGES = {"read": (0.0, 0.02), "encode": (0.02, 0.3), "sample": (0.3, 0.4)}
 _STAGES |= {"decode": (0.4, 0.95), "write": (0.95, 1.0)}  # shares of a photo's time, roughly
 
@@ -33,12 +34,18 @@ def run(argv: list[str]) -> int:
     Raises:
         RefusionError: nothing could be started: no input, no weights, a wrong option.
     """
-    options = build_parser().parse_args(argv)
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if options.input is None and not Path(DEFAULT_INPUT).is_dir():
+        parser.error("--input: name the photos or folders of photos to restore")
     from refusion.inference.jobs import RestoreOptions, plan_jobs, run_jobs
 
     with warnings_on_stderr():
         jobs = plan_jobs(
-            options.input, options.output, recursive=options.recursive, compare=options.compare
+            options.input or [DEFAULT_INPUT],
+            options.output,
+            recursive=options.recursive,
+            compare=options.compare,
         )
         check_sampler(options.sampler)
         restorer = load_chosen(options)
@@ -63,7 +70,12 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit code: 0 all restored, 1 some photos failed, 2 wrong usage.",
     )
     add = parser.add_argument
-    add("--input", nargs="+", required=True, metavar="FILE|DIR", help="photos, folders of photos")
+    add(
+        "--input",
+        nargs="+",
+        metavar="FILE|DIR",
+        help=f"photos, folders of photos (default: the folder {DEFAULT_INPUT}, if there is one)",
+    )
     add(
         "--output",
         metavar="FILE|DIR",
@@ -93,6 +105,9 @@ def _report(outcomes: list[Outcome], seconds: float, *, quiet: bool) -> int:
         photos = "1 photo" if len(done) == 1 else f"{len(done)} photos"
         if done:
             sys.stdout.write(f"{photos} restored in {seconds:.1f} s: {_place(done)}\n")
+            for outcome in outcomes:
+                if outcome.error is None and outcome.job.compare is not None:
+                    sys.stdout.write(f"before and after: {outcome.job.compare}\n")
     return EXIT_SOME_FAILED if failed else 0
 
 

@@ -1,0 +1,62 @@
+"""The weights in the package: small, described, loadable, and of use on photos they never saw."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from refusion.checkpoint import read_checkpoint
+from refusion.data import DATASETS
+from refusion.metrics import METRICS
+from refusion.restorers import load_restorer
+
+WEIGHTS = sorted((Path(__file__).parent.parent / "refusion" / "weights").glob("*.safetensors"))
+PHOTOS = Path(__file__).parent / "photos"
+MAX_BYTES = 25e6
+
+
+@pytest.fixture(scope="module")
+def hazy(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    data = DATASETS["SyntheticHaze"](
+        folders=[PHOTOS], seed=5, whole=True, max_side=512, cache=cache
+    )
+    return [data[number] for number in range(len(data))]
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
+def test_file_is_small_described_and_carded(path):
+    checkpoint = read_checkpoint(path)
+    assert path.stat().st_size <= MAX_BYTES
+    assert checkpoint.model.task == path.stem
+    assert checkpoint.info["step"] > 0
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    for heading in ("Data", "Recipe", "Results", "Limits"):
+        assert f"## {heading}" in card
+
+
+def test_dehazing_helps_on_photos_kept_out_of_training(hazy):
+    restorer = load_restorer("dehaze", device="cpu")
+    psnr = METRICS["psnr"].function
+    gains = []
+    for pair in hazy:
+        lq, gt = pair["lq"][None], pair["gt"][None]
+        restored = restorer.restore(lq, seed=0)
+        gains.append(float(psnr(restored, gt) - psnr(lq, gt)))
+    assert min(gains) > 0
+    assert sum(gains) / len(gains) > 4
+
+
+def test_number_format_hardly_matters(hazy):
+    lq = hazy[0]["lq"][None, :, :200, :300]
+    narrow, wide = (
+        load_restorer("dehaze", device="cpu", precision=p).restore(lq) for p in ("bf16", "fp32")
+    )
+    assert (narrow - wide).abs().mean() < 1 / 255
+
+
+def test_tiles_do_not_show(hazy):
+    lq = hazy[0]["lq"][None, :, :200, :300]
+    restorer = load_restorer("dehaze", device="cpu", precision="fp32")
+    whole, tiled = (restorer.restore(lq, tile=tile) for tile in (None, 64))
+    torch.testing.assert_close(tiled, whole, atol=1e-4, rtol=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def uniform(generator: Generator, low: float, high: float) -> float:
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
-class PhotoStream(Dataset[dict[str, Any]]):
+class PhotoStream(Dataset[dict[str, Any]], ABC):
     """Base of the photo datasets: a seed, and a length that may be endless.
 
     Args:
@@ -76,6 +77,6 @@ class PhotoStream(Dataset[dict[str, Any]]):
             raise IndexError(f"index {index} is outside a {type(self).__name__} of {self.length}")
         return self.sample(index)
 
+    @abstractmethod
     def sample(self, index: int) -> dict[str, Any]:
         """The item at a valid index, a function of (settings, seed, index) alone."""
-        raise NotImplementedError

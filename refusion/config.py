@@ -64,6 +64,9 @@ class SamplingConfig:
 
     sampler: Annotated[str, FromTable("samplers")]  # word of SAMPLERS
     steps: _Count  # network evaluations, 1..sde.T
+    # Pixels; on longer photos the process runs on a copy of this length, and what it changes is
+    # carried over to their latent. null: on the whole latent, as published.
+    side: _Count | None = None
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,8 @@ ERRORS = [
     ({"latent_unet": {"checkpont": "x"}},
      "latent_unet.checkpont: unknown key; did you mean 'checkpoint'?"),
     ({"train__3": 1}, "train.3: unknown key; expected one of: checkpoint_every, ema_decay, "
-     "grad_clip, log_every, lr_schedule, optimizer, precision, seed, steps, validate_every"),
+     "grad_clip, log_every, lr_schedule, optimizer, precision, seed, steps, time_bias, "
+     "validate_every"),
     # missing keys
     ({"task": DELETE}, "task: required key is missing"),
     ({"train__optimizer__lr": DELETE}, "train.optimizer.lr: required key is missing"),

@@ -18,6 +18,7 @@ from refusion.checkpoint import Model
 from refusion.data.image_check import check_image
 from refusion.errors import ConfigError, RefusionError, suggest
 from refusion.inference.blending import blend_tiles
+from refusion.inference.guided import carry, shrink
 from refusion.inference.memory import auto_tile, with_smaller_tiles
 from refusion.inference.precision import (
     PRECISIONS,
@@ -173,13 +174,28 @@ class Refusion:
         latent = with_smaller_tiles(
             lambda side: encode_tiled(unet, lq, side, options.count("encode")), tile
         )
-        z = latent.z.float()
         if networks.network is not None:
-            z = self._sample(networks, z, options, None)
-        latent = replace(latent, z=z)
+            latent = replace(latent, z=self._restored(networks, lq, latent.z.float(), options))
         return with_smaller_tiles(
             lambda side: decode_tiled(unet, lq, latent, side, options.count("decode")), tile
         )
+
+    def _restored(self, networks: _Networks, lq: Tensor, z: Tensor, options: _Options) -> Tensor:
+        """Latent of the restored photos, from the latent z of the degraded ones."""
+        side = self._model.config.sampling.side
+        if side is None or side >= max(lq.shape[-2:]):
+            return self._sample(networks, z, options, None)
+        small = shrink(lq, side)
+        guide = encode_tiled(networks.latent_unet, small, None).z.float()
+        change = self._sample(networks, guide, options, None) - guide
+        # Both latents are padded at the bottom and right; compare them by the photo's own extent.
+        extent = tuple(
+            length * part / whole
+            for length, part, whole in zip(
+                z.shape[-2:], small.shape[-2:], lq.shape[-2:], strict=True
+            )
+        )
+        return z + carry(change, guide, z, extent)
 
     def _sample(
         self, networks: _Networks, mu: Tensor, options: _Options, tile: int | None

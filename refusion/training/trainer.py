@@ -110,10 +110,11 @@ class Trainer:
                     self._log(board, terms)
                 if self.step % train.validate_every == 0 or last:
                     self.scores = validate(self, board)
-                if self.step % train.checkpoint_every == 0 or last:
+                if self.step % train.checkpoint_every == 0 and not last:
                     self.save()
                 if progress is not None:
                     progress(self.step, train.steps, {k: float(v) for k, v in terms.items()})
+        self.save()  # also of a run that was complete: its sampling defaults may have changed
         return self.scores
 
     def save(self) -> None:

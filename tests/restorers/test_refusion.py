@@ -1,6 +1,7 @@
 """A restored photo is a function of (photo, weights, seed, options), whatever its size."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -177,3 +178,19 @@ def test_a_result_that_is_never_finite_is_an_error(tiny_checkpoint):
     for precision in ("fp32", "bf16"):
         with pytest.raises(RefusionError, match="not finite"):
             Refusion(model, precision=precision).restore(photo(8, 8))
+
+
+def test_side_leaves_smaller_photos_alone_and_larger_ones_close(tiny_checkpoint):
+    """Working at a reduced size is off up to that size, and only an approximation beyond it."""
+    model = build_model(read_checkpoint(tiny_checkpoint("latent")))
+    lq = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(2))
+    lq = torch.nn.functional.interpolate(lq, size=(60, 80), mode="bicubic").clamp(0, 1)
+    results = {}
+    for side in (None, 80, 40):
+        sampling = replace(model.config.sampling, side=side)
+        config = replace(model.config, sampling=sampling)
+        results[side] = Refusion(replace(model, config=config)).restore(lq)
+    assert torch.equal(results[None], results[80])
+    assert not torch.equal(results[None], results[40])
+    tiled = Refusion(replace(model, config=config)).restore(lq, tile=16)
+    torch.testing.assert_close(tiled, results[40], atol=1e-4, rtol=0)

@@ -1,0 +1,83 @@
+"""Carry a change made to a small copy of a map over to the map itself (fast guided filter).
+
+Around each pixel of the small copy the change is written as an affine function of the copy's
+channels; the functions, not the change, are enlarged and applied to the large map. So edges come
+from the large map and no halo is wider than they are (He and Sun 2015, with a guide of C channels).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WINDOW = 9  # pixels of the small map; 81 samples for the 9 numbers of each function of 8 channels
+SMOOTHNESS = 0.1  # of the guide's variance: what is flatter gets a constant change
+
+
+def shrink(image: Tensor, side: int) -> Tensor:
+    """Image (B, C, H, W) in [0, 1] with its longer side reduced to ``side``; smaller ones as is."""
+    height, width = image.shape[-2:]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return F.interpolate(image, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
+
+
+def carry(change: Tensor, guide: Tensor, target: Tensor, extent: tuple[float, float]) -> Tensor:
+    """Change of ``target`` that does to it what ``change`` does to ``guide``.
+
+    Args:
+        change: (B, C, h, w), change made to the small map.
+        guide: (B, C, h, w), the small map before the change.
+        target: (B, C, H, W), the large map.
+        extent: rows and columns of the small map that all rows and columns of the target span;
+            not quite (h, w) where the maps are padded differently.
+
+    Returns:
+        (B, C, H, W).
+    """
+    slope, offset = _affine_fit(guide, change)
+    grid = _grid(target, guide, extent)
+    slope = _enlarged(slope.flatten(1, 2), grid).unflatten(1, slope.shape[1:3])
+    return (slope * target[:, :, None]).sum(dim=1) + _enlarged(offset, grid)
+
+
+def _affine_fit(guide: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Ridge regression of value on guide in every window: slope (B, C, C', h, w) and offset."""
+    mean_guide, mean_value = _box(guide), _box(value)
+    variance = _products(guide, guide) - mean_guide[:, :, None] * mean_guide[:, None]
+    covariance = _products(guide, value) - mean_guide[:, :, None] * mean_value[:, None]
+    ridge = SMOOTHNESS * guide.var(dim=(1, 2, 3), unbiased=False) + 1e-8
+    identity = torch.eye(guide.shape[1], device=guide.device)
+    # As (B, h, w, C, C): one small linear system per pixel.
+    left = variance.permute(0, 3, 4, 1, 2) + ridge.view(-1, 1, 1, 1, 1) * identity
+    slope = torch.linalg.solve(left, covariance.permute(0, 3, 4, 1, 2)).permute(0, 3, 4, 1, 2)
+    offset = mean_value - (slope * mean_guide[:, :, None]).sum(dim=1)
+    return _box(slope.flatten(1, 2)).unflatten(1, slope.shape[1:3]), _box(offset)
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """Window means of all products of a channel of a and one of b, (B, C, C', h, w)."""
+    pairs = a[:, :, None] * b[:, None]
+    return _box(pairs.flatten(1, 2)).unflatten(1, pairs.shape[1:3])
+
+
+def _box(x: Tensor) -> Tensor:
+    x = F.pad(x, [WINDOW // 2] * 4, mode="replicate")
+    return F.avg_pool2d(x, WINDOW, stride=1)
+
+
+def _grid(target: Tensor, guide: Tensor, extent: tuple[float, float]) -> Tensor:
+    """Where the centre of each target pixel lies on the guide, for ``grid_sample``."""
+    axes = [
+        (torch.arange(large, device=target.device) + 0.5) * span / large / small * 2 - 1
+        for large, small, span in zip(target.shape[-2:], guide.shape[-2:], extent, strict=True)
+    ]
+    rows, columns = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([columns, rows], dim=-1).expand(len(target), -1, -1, -1)
+
+
+def _enlarged(x: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -194,3 +194,34 @@ def test_side_leaves_smaller_photos_alone_and_larger_ones_close(tiny_checkpoint)
     assert not torch.equal(results[None], results[40])
     tiled = Refusion(replace(model, config=config)).restore(lq, tile=16)
     torch.testing.assert_close(tiled, results[40], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(160, 120), (150, 240)])
+def test_change_on_the_reduced_copy_lands_at_its_place(tiny_checkpoint, monkeypatch, size):
+    """A change that grows from the top of the photo to its bottom, whatever the map's size."""
+    model = build_model(read_checkpoint(tiny_checkpoint("latent")))
+    config = replace(model.config, sampling=replace(model.config.sampling, side=max(size) // 2))
+    factor, decoded = model.latent_unet.factor, {}
+
+    def ramp(height, rows):
+        return ((torch.arange(rows) + 0.5) * factor / height).view(1, 1, rows, 1)
+
+    def sample(self, networks, mu, options, tile):
+        assert mu.shape[-1] <= size[1] / factor / 2 + 4  # on the reduced copy
+        return mu + ramp(size[0] / 2, mu.shape[-2])
+
+    def decode(unet, lq, latent, *_):
+        decoded["z"] = latent.z
+        return lq
+
+    monkeypatch.setattr(Refusion, "_sample", sample)
+    monkeypatch.setattr("refusion.restorers.refusion.decode_tiled", decode)
+    lq = torch.full((1, 3, *size), 0.5)
+    Refusion(replace(model, config=config)).restore(lq)
+    z = model.latent_unet.encode(lq).z
+    change = decoded["z"] - z
+    middle = slice(z.shape[-2] // 2 - 4, z.shape[-2] // 2 + 4)
+    expected = ramp(size[0], z.shape[-2]).expand_as(z)
+    torch.testing.assert_close(
+        change[..., middle, 8:-8], expected[..., middle, 8:-8], atol=0.02, rtol=0
+    )

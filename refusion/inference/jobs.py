@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from refusion.data.image_io import (
     IMAGE_SUFFIXES,
@@ -25,13 +23,14 @@ from refusion.data.image_io import (
 )
 from refusion.data.photo import Photo
 from refusion.errors import ConfigError, ImageError, RefusionError
+from refusion.inference.guided import shrink
 from refusion.inference.memory import is_out_of_memory
 from refusion.restorers.base import Restorer
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUT = Path("results")
-_PANEL = (1600, 800)  # rows and columns of each half of a comparison, at most
+_HALF = 800  # longer side in pixels of each half of a comparison, at most
 
 
 @dataclass(frozen=True)
@@ -179,17 +178,10 @@ def _restore(
     tell("write", 0, 1)
     write_image(job.output, result, photo)
     if job.compare is not None:
-        halves = torch.cat([_panel(photo.image), _panel(result.cpu())], dim=-1)
-        write_image(job.compare, halves, Photo(halves, icc=photo.icc))
+        halves = [shrink(image[None], _HALF)[0] for image in (photo.image, result.cpu())]
+        both = torch.cat(halves, dim=-1)
+        write_image(job.compare, both, Photo(both, icc=photo.icc))
     tell("write", 1, 1)
-
-
-def _panel(image: Tensor) -> Tensor:
-    """One half of a comparison: (3, H, W) shrunk to `_PANEL`, never enlarged."""
-    height, width = image.shape[-2:]
-    scale = min(1.0, _PANEL[0] / height, _PANEL[1] / width)
-    size = [max(1, round(side * scale)) for side in (height, width)]
-    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
 def _reason(job: Job, error: BaseException) -> str:

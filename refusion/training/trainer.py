@@ -207,13 +207,14 @@ class Trainer:
         )
         if not data.cached_latents:
             return images
-        key = cache_key(
-            [config_to_dict(self.config)["data"], self.config.train.seed, self._encoder_key()]
-        )
+        seed, plain = self.config.train.seed, config_to_dict(self.config)["data"]
+        key = cache_key([plain["train"], data.cached_latents, seed, self._encoder_key()])
         path = self.folder / "latents.safetensors"
-        if load_latents(path, key) is None:
+        pairs = load_latents(path, key)
+        if pairs is None:
             store_latents(path, key, self._encoded(images))
-        return LatentPairs(*load_latents(path, key), self.config.train.seed)
+            pairs = load_latents(path, key)
+        return LatentPairs(*pairs, seed)
 
     def _encoded(self, images: Any) -> Iterator[tuple[Tensor, Tensor]]:
         data = self.config.data
@@ -236,13 +237,15 @@ class Trainer:
                 yield self.stage.encode(both).float().chunk(2)
 
     def _encoder_key(self) -> str:
-        digest = [float(v.double().abs().sum()) for v in self.stage.fixed.values()]
-        return cache_key(digest)
+        """Fingerprint of the latent U-Net's weights, if there is one."""
+        return cache_key([float(v.double().abs().sum()) for v in self.stage.fixed.values()])
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must not change between a run and its continuation."""
         config = config_to_dict(self.config)
-        return {key: config.get(key) for key in ("stage", "network", "latent_unet", "prediction")}
+        own = {key: config.get(key) for key in ("stage", "network", "latent_unet", "prediction")}
+        # A network belongs to the latent it was trained in: a retrained U-Net is another model.
+        return own | {"encoder": self._encoder_key()}
 
     def _load_state(self) -> None:
         try:

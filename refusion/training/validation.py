@@ -7,11 +7,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 from torch.utils.tensorboard import SummaryWriter
 
 from refusion.config import NamedComponent, find_table
+from refusion.inference.guided import shrink
 from refusion.metrics import score_pair
 
 if TYPE_CHECKING:
@@ -41,8 +40,11 @@ def validate(trainer: Trainer, board: SummaryWriter) -> dict[str, float]:
                 for metric, value in score_pair(picture, target).items():
                     scores[f"{section.name}/{name}/{metric}"].append(value)
             if number < PICTURES:
-                strip = torch.cat([lq, *(picture for picture, _ in pictures.values()), gt], dim=-1)
-                board.add_image(f"{section.name}/{number}", _small(strip), trainer.step)
+                row = [lq, *(picture for picture, _ in pictures.values()), gt]
+                strip = torch.cat(
+                    [shrink(x.float().clamp(0, 1), PICTURE_SIDE) for x in row], dim=-1
+                )
+                board.add_image(f"{section.name}/{number}", strip[0].cpu(), trainer.step)
         means |= {name: sum(values) / len(values) for name, values in scores.items()}
     for name, value in means.items():
         board.add_scalar(name, value, trainer.step)
@@ -53,12 +55,3 @@ def validate(trainer: Trainer, board: SummaryWriter) -> dict[str, float]:
 def _dataset(section: NamedComponent, seed: int) -> Any:
     dataset = find_table("datasets")[section.type](**section.settings, seed=seed)
     return (dataset[index] for index in range(len(dataset)))
-
-
-def _small(strip: Tensor) -> Tensor:
-    height = strip.shape[-2]
-    scale = min(1.0, PICTURE_SIDE / height)
-    strip = strip.float().clamp(0, 1)
-    if scale < 1:
-        strip = interpolate(strip, scale_factor=scale, mode="bilinear", antialias=True)
-    return strip[0].cpu()

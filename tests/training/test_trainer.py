@@ -4,7 +4,7 @@ import pytest
 import torch
 from training_cases import TRAIN, make_photos, run_config
 
-from refusion.checkpoint import read_checkpoint
+from refusion.checkpoint import read_checkpoint, save_checkpoint
 from refusion.errors import CheckpointError, RefusionError
 from refusion.restorers import load_restorer
 from refusion.training import Trainer
@@ -135,6 +135,15 @@ def test_both_stages_end_in_a_restorer(config_of, tmp_path):
     restorer = load_restorer(trainer.model_file, device="cpu", precision="fp32")
     lq = torch.rand(1, 3, 19, 26, generator=torch.Generator().manual_seed(0))
     assert restorer.restore(lq).shape == lq.shape
+    # The U-Net is trained anew: the network knows another latent and must not be mixed with it.
+    save_checkpoint(
+        unet.model_file,
+        unet.stage.model_config,
+        {name: tensor * 1.01 for name, tensor in first.items()},
+        {},
+    )
+    with pytest.raises(CheckpointError, match=r"state\.pt: belongs to another model"):
+        Trainer(config, device=CPU, runs=tmp_path).train()
 
 
 def test_loss_falls(config_of, tmp_path):

@@ -12,6 +12,7 @@ from statistics import mean, median
 from refusion import load_restorer
 from refusion.data import DATASETS
 from refusion.metrics import score_pair
+from refusion.schema import Component
 
 LEVELS = (0, 10, 15, 20, 25, 30, 99)  # PSNR of the input in dB
 
@@ -20,8 +21,13 @@ def measure(folder: str, draws: int) -> list[tuple[float, float]]:
     """PSNR of (input, result) of every photo under every haze."""
     restorer, rows = load_restorer("dehaze"), []
     for seed in range(draws):
-        data = DATASETS["SyntheticHaze"](
-            folders=[folder], split="held_out", whole=True, max_side=768, seed=seed
+        data = DATASETS["SyntheticPairs"](
+            folders=[folder],
+            degradation=Component("Haze"),
+            split="held_out",
+            whole=True,
+            max_side=768,
+            seed=seed,
         )
         for item in (data[number] for number in range(len(data))):
             lq, gt = item["lq"][None], item["gt"][None]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from refusion import load_restorer, read_image
 from refusion.data import DATASETS
-from refusion.inference.guided import shrink
+from refusion.inference.resize import shrink
+from refusion.schema import Component
 
 ROOT = Path(__file__).parent.parent
 WIDTH = 640  # pixels of each picture
@@ -37,8 +38,12 @@ def main() -> None:
     restorer = load_restorer("dehaze", device="cpu")
     photos = [read_image(path).image[None] for path in sorted((ROOT / "examples").glob("*.jpg"))]
     save([row(photo, restorer.restore(photo)) for photo in photos], "before_after.jpg")
-    held_out = DATASETS["SyntheticHaze"](
-        folders=[ROOT / "tests" / "photos"], seed=5, whole=True, max_side=512
+    held_out = DATASETS["SyntheticPairs"](
+        folders=[ROOT / "tests" / "photos"],
+        degradation=Component("Haze", {}),
+        seed=5,
+        whole=True,
+        max_side=512,
     )
     pairs = [held_out[number] for number in range(len(held_out))]
     pairs = [(pair["lq"][None], pair["gt"][None]) for pair in pairs]

@@ -17,15 +17,13 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from refusion.errors import ConfigError, suggest
-from refusion.schema import (
-    Bound,
-    Component,
-    FromTable,
-    NamedComponent,
-    Parser,
-    Table,
-    apply_override,
-    to_plain,
+from refusion.schema import Component, FromTable, Parser, Table, apply_override, to_plain
+from refusion.sections import (
+    DataConfig,
+    LatentCheckpoint,
+    SamplingConfig,
+    TrainConfig,
+    UpscaleConfig,
 )
 
 _TABLES = {
@@ -35,98 +33,15 @@ _TABLES = {
     "objectives": ("refusion.sde", "OBJECTIVES"),
     "samplers": ("refusion.sde", "SAMPLERS"),
     "datasets": ("refusion.data", "DATASETS"),
+    "degradations": ("refusion.data.degradations", "DEGRADATIONS"),
 }
-_FOLDER_KEYS = ("folders", "lq", "gt")
+_FOLDER_KEYS = ("folders", "folder", "lq", "gt")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Net = Annotated[Component, FromTable("nets")]
 # YAML speaks of the noise level as the field does, in 8-bit levels; the code's lam is in [0, 1].
 Sde = Annotated[Component, FromTable("sdes", renamed=(("lam", "max_sigma"),))]
 Prediction = Annotated[str, FromTable("predictions")]
-_DATASET = FromTable("datasets", supplied=("seed",))
-_Count = Annotated[int, Bound(1)]
-_Whole = Annotated[int, Bound(0)]
-_Positive = Annotated[float, Bound(0, above=True)]
-_NotNegative = Annotated[float, Bound(0)]
-_Fraction = Annotated[float, Bound(0, 1)]
-
-
-@dataclass(frozen=True)
-class LatentCheckpoint:
-    """A trained latent U-Net to diffuse in, as a file written by stage `latent_unet`."""
-
-    checkpoint: str  # path, relative to the current folder
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How the reverse process is walked when none is asked for on the command line."""
-
-    sampler: Annotated[str, FromTable("samplers")]  # word of SAMPLERS
-    steps: _Count  # network evaluations, 1..sde.T
-    # Pixels; on longer photos the process runs on a copy of this length, and what it changes is
-    # carried over to their latent. null: on the whole latent, as published.
-    side: _Count | None = None
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What is trained on and what is validated on."""
-
-    train: Annotated[Component, _DATASET]  # word of DATASETS and its settings
-    batch_size: _Count  # patches (or cached latents) per step
-    validation: tuple[Annotated[NamedComponent, _DATASET], ...] = ()  # each with a name of its own
-    workers: _Whole = 1  # loader processes; 0 loads in the training process
-    cached_latents: _Whole = 0  # > 0: encode that many pairs once and train the diffusion on them
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """Optimizer and its constants."""
-
-    type: Literal["Lion", "AdamW", "Adam"]
-    lr: _Positive  # learning rate after warm-up, per step
-    betas: tuple[_Fraction, _Fraction] = (0.9, 0.99)  # decay per step of both moment averages
-    weight_decay: _NotNegative = 0.0  # decoupled for Lion and AdamW
-
-
-@dataclass(frozen=True)
-class LrScheduleConfig:
-    """Learning rate over the run, in steps."""
-
-    type: Literal["cosine", "constant"] = "cosine"
-    warmup_steps: _Whole = 0  # linear rise from 0
-    eta_min: _NotNegative = 1e-7  # learning rate at the last step (cosine)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The optimization loop; intervals count optimizer steps."""
-
-    steps: _Count  # optimizer steps of the whole run
-    optimizer: OptimizerConfig
-    lr_schedule: LrScheduleConfig = LrScheduleConfig()
-    ema_decay: _Fraction = 0.999  # per step; 0 keeps the raw weights
-    grad_clip: _Positive | None = 1.0  # largest norm of the whole gradient; null = off
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where it is fast
-    seed: _Whole = 0  # of weights, data and noise
-    time_bias: _NotNegative = 0.0  # times have density t^bias; > 0 helps few steps
-    log_every: _Count = 50
-    validate_every: _Count = 1000
-    checkpoint_every: _Count = 500
-
-    def __post_init__(self) -> None:
-        """Check that the learning rate can rise and fall within the run."""
-        if self.lr_schedule.warmup_steps >= self.steps:
-            raise ConfigError(
-                f"lr_schedule.warmup_steps: {self.lr_schedule.warmup_steps} warm-up steps do not "
-                f"fit in {self.steps} training steps"
-            )
-        if self.lr_schedule.type == "cosine" and self.lr_schedule.eta_min > self.optimizer.lr:
-            raise ConfigError(
-                f"lr_schedule.eta_min: {self.lr_schedule.eta_min:g} is above "
-                f"optimizer.lr = {self.optimizer.lr:g}"
-            )
 
 
 @dataclass(frozen=True)
@@ -142,6 +57,7 @@ class ModelConfig:
     sde: Sde | None = None  # max_sigma in 8-bit levels
     prediction: Prediction | None = None  # what the network's output means
     sampling: SamplingConfig | None = None
+    upscale: UpscaleConfig | None = None  # None: output and input have the same size
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""
@@ -170,6 +86,8 @@ class RunConfig:
     prediction: Prediction | None = None
     objective: Annotated[Component, FromTable("objectives")] | None = None
     sampling: SamplingConfig | None = None  # used in validation and stored as the default
+    upscale: UpscaleConfig | None = None  # super-resolution; stage diffusion only
+    init: str | None = None  # checkpoint to start the weights from, such as a trained model
 
     def __post_init__(self) -> None:
         """Check what one section demands of another."""
@@ -180,8 +98,9 @@ class RunConfig:
             raise ConfigError(f"data.validation: names must differ, got {', '.join(names)}")
         keys = ("network", "sde", "prediction", "objective", "sampling")
         diffusion = {key: getattr(self, key) for key in keys}
+        self._check_batch()
         if self.stage == "latent_unet":
-            self._check_latent_stage(diffusion)
+            self._check_latent_stage(diffusion | {"upscale": self.upscale})
             return
         for key, value in diffusion.items():
             _check_present(key, value, "stage diffusion")
@@ -193,6 +112,13 @@ class RunConfig:
         if self.data.cached_latents and self.latent_unet is None:
             raise ConfigError("data.cached_latents: there are no latents without a latent_unet")
         _check_process(self.sde, self.sampling)
+
+    def _check_batch(self) -> None:
+        if self.data.batch_size % self.train.accumulate:
+            raise ConfigError(
+                f"train.accumulate: {self.train.accumulate} parts of equal size cannot be cut "
+                f"from data.batch_size = {self.data.batch_size}"
+            )
 
     def _check_latent_stage(self, diffusion: Mapping[str, object]) -> None:
         if not isinstance(self.latent_unet, Component):
@@ -207,7 +133,7 @@ class RunConfig:
 def load_config(
     path: str | Path, overrides: Iterable[str] = (), tables: Callable[[str], Table] | None = None
 ) -> RunConfig:
-    """Read an experiment file.
+    """Read an experiment file, ours or one of the authors' released code.
 
     Args:
         path: YAML file.
@@ -227,7 +153,11 @@ def load_config(
         raise ConfigError(f"{path}: no such file{near}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
-    for override in overrides:
+    from refusion.official.options import is_official, official_run  # needs the parts of this file
+
+    if is_official(raw):
+        raw = official_run(raw, str(path))
+    for override in overrides:  # in our own words in any case
         apply_override(raw, override)
     return config_from_dict(raw, str(path), tables)
 
@@ -279,6 +209,7 @@ def model_config(config: RunConfig, latent_unet: Component | None = None) -> Mod
         sde=config.sde,
         prediction=config.prediction,
         sampling=config.sampling,
+        upscale=config.upscale,
     )
 
 
@@ -290,14 +221,23 @@ def check_paths(config: RunConfig) -> None:
     """
     if isinstance(config.latent_unet, LatentCheckpoint):
         _check_path("latent_unet.checkpoint", Path(config.latent_unet.checkpoint), Path.is_file)
+    if config.init is not None:
+        _check_path("init", Path(config.init), Path.is_file)
     sections = {"data.train": config.data.train}
     sections |= {f"data.validation.{i}": item for i, item in enumerate(config.data.validation)}
     for section, component in sections.items():
-        for key in sorted(component.settings.keys() & set(_FOLDER_KEYS)):
-            value = component.settings[key]
-            for path in value if isinstance(value, (list, tuple)) else [value]:
-                if path is not None:
-                    _check_path(f"{section}.{key}", Path(path), Path.is_dir)
+        _check_folders(section, component)
+
+
+def _check_folders(section: str, component: Component) -> None:
+    """Check the folders that a dataset or the degradation inside it reads."""
+    for key, value in sorted(component.settings.items()):
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        for part in parts:
+            if isinstance(part, Component):
+                _check_folders(f"{section}.{key}", part)
+            elif key in _FOLDER_KEYS and part is not None:
+                _check_path(f"{section}.{key}", Path(part), Path.is_dir)
 
 
 def find_table(name: str) -> Table:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from refusion.errors import ConfigError, ImageError
 from refusion.inference.memory import is_out_of_memory
+from refusion.inference.resize import beside
 from refusion.metrics import METRICS, Metric, score_pair
-from refusion.restorers.base import Restorer
+from refusion.restorers.base import Known, Restorer
 
 RANK_BY = "psnr"
 _DECIMALS = {"psnr": 2}  # decibels; similarities get _FINE
@@ -27,8 +28,8 @@ _FINE = 4
 class Photos(Protocol):
     """A finite dataset of whole photos, indexed from 0.
 
-    Items hold "lq" float32 (3, H, W) in [0, 1] and, where there is one, the ground truth "gt" of
-    the same shape and a "name".
+    Items hold "lq" float32 (3, H, W) in [0, 1] and, where there is one, the ground truth "gt", as
+    large or larger by the restorer's scale, a "name", and what `Known` tells the restorer.
     """
 
     def __len__(self) -> int:
@@ -169,7 +170,9 @@ def evaluate(
         name, lq = str(item.get("name", index)), item["lq"][None]
         start = time.perf_counter()
         try:
-            restored = restorer.restore(lq, steps=steps, sampler=sampler, seed=seed, tile=tile)
+            restored = restorer.restore(
+                lq, steps=steps, sampler=sampler, seed=seed, tile=tile, known=Known.of(item)
+            )
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -187,7 +190,7 @@ def _count(dataset: Photos, limit: int | None) -> int:
     except TypeError:  # what an endless stream answers
         raise ConfigError(
             f"{type(dataset).__name__} is endless and cannot be evaluated: set 'whole: true' "
-            "(SyntheticHaze), remove 'patch' (PairedFolder), or set 'length'"
+            "(SyntheticPairs), remove 'patch' (PairedFolder), or set 'length'"
         ) from None
     count = available if limit is None else min(limit, available)
     if count < 1:
@@ -206,7 +209,8 @@ def _score(
         return Score(name, seconds)
     gt = item["gt"][None]
     try:
-        degraded, result = (score_pair(x, gt, metrics) for x in (item["lq"][None], restored))
+        lq = beside(item["lq"][None], gt)
+        degraded, result = (score_pair(x, gt, metrics) for x in (lq, restored))
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     return Score(name, seconds, degraded, result)

@@ -124,9 +124,9 @@ ERRORS = [
      "data.train.seed: unknown key; expected one of: folders, haze, patch, scale_range"),
     ({"latent_unet": {"checkpont": "x"}},
      "latent_unet.checkpont: unknown key; did you mean 'checkpoint'?"),
-    ({"train__3": 1}, "train.3: unknown key; expected one of: checkpoint_every, ema_decay, "
-     "grad_clip, log_every, lr_schedule, optimizer, precision, seed, steps, time_bias, "
-     "validate_every"),
+    ({"train__3": 1}, "train.3: unknown key; expected one of: accumulate, checkpoint_every, "
+     "compile, ema_decay, ema_every, grad_clip, log_every, lr_schedule, optimizer, precision, "
+     "seed, steps, time_bias, validate_every"),
     # missing keys
     ({"task": DELETE}, "task: required key is missing"),
     ({"train__optimizer__lr": DELETE}, "train.optimizer.lr: required key is missing"),
@@ -183,5 +183,10 @@ ERRORS = [
      "warm-up steps do not fit in 20000 training steps"),
     ({"train__lr_schedule": {"eta_min": 0.1}},
      "train.lr_schedule.eta_min: 0.1 is above optimizer.lr = 4e-05"),
+    ({"train__accumulate": 3},
+     "train.accumulate: 3 parts of equal size cannot be cut from data.batch_size = 8"),
+    ({"train__lr_schedule": {"type": "multistep"}}, "train.lr_schedule.milestones: type multistep "
+     "needs them and no other type uses them"),
+    ({"upscale": {"factor": 1}}, "upscale.factor: must be at least 2 and at most 16, got 1"),
     ({"name": "../x"}, "name: '../x' must be letters, digits, '_', '-' or '.', no folder"),
 ]  # fmt: skip

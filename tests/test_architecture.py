@@ -23,7 +23,7 @@ MODULES = {
 LAYERS = [
     {"", "errors"},
     {"sde", "nets", "metrics", "operators"},
-    {"config", "schema", "checkpoint", "data", "restorers", "inference"},
+    {"config", "sections", "schema", "checkpoint", "data", "restorers", "inference", "official"},
     {"training", "evaluation", "submission"},
     {"cli"},
 ]

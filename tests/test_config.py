@@ -184,7 +184,15 @@ def test_model_config_takes_what_inference_needs():
         model_config(config)
     model = model_config(config, Component("Unet", {"embed_dim": 8}))
     plain = config_to_dict(model)
-    assert set(plain) == {"task", "latent_unet", "network", "sde", "prediction", "sampling"}
+    assert set(plain) == {
+        "task",
+        "latent_unet",
+        "network",
+        "sde",
+        "prediction",
+        "sampling",
+        "upscale",
+    }
     assert model_config_from_dict(plain, "m", TABLES.__getitem__) == model
 
 

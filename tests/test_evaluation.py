@@ -9,7 +9,9 @@ import torch
 
 from refusion.errors import ConfigError, ImageError
 from refusion.evaluation import Evaluation, Score, evaluate
+from refusion.inference.resize import beside
 from refusion.metrics import METRICS, score_pair
+from refusion.restorers import Known
 
 
 class Brighten:
@@ -74,7 +76,7 @@ def test_score_pair_leaves_its_input_alone():
 def test_options_reach_the_restorer_and_photos_come_whole():
     restorer = Brighten(0.0)
     evaluate(restorer, photos(2), steps=7, sampler="ode", seed=5, tile=64)
-    options = {"steps": 7, "sampler": "ode", "seed": 5, "tile": 64}
+    options = {"steps": 7, "sampler": "ode", "seed": 5, "tile": 64, "known": Known()}
     assert restorer.calls == [((1, 3, 12, 17), options), ((1, 3, 13, 17), options)]
 
 
@@ -85,6 +87,39 @@ def test_callback_gets_each_score_with_its_picture():
     assert tuple(told[2] for told in seen) == result.rows
     for told, item in zip(seen, items, strict=False):
         assert torch.equal(told[3], (item["lq"] + 0.1).clamp(0, 1))
+
+
+def test_what_an_item_knows_reaches_the_restorer():
+    restorer = Brighten(0.0)
+    lens = torch.tensor([18.0, -14.0, 35.0])
+    evaluate(restorer, photos(1, lens=lens, noise_std=torch.tensor(0.25)))
+    known = restorer.calls[0][1]["known"]
+    assert torch.equal(known.lens, lens)
+    assert known.noise_std == 0.25
+    assert isinstance(known.noise_std, float)
+
+
+def test_a_smaller_input_is_measured_enlarged():
+    (item,) = photos(1)
+    item["gt"] = item["gt"].repeat_interleave(3, -1).repeat_interleave(3, -2)
+
+    class Enlarge(Brighten):
+        def restore(self, lq, **options):
+            return lq.repeat_interleave(3, -1).repeat_interleave(3, -2) + 20 / 255
+
+    (row,) = evaluate(Enlarge(0.0), [item]).rows
+    assert row.result["psnr"] == math.inf
+    enlarged = beside(item["lq"][None], item["gt"][None])[0]
+    assert row.input["psnr"] == pytest.approx(numpy_psnr(enlarged, item["gt"]), abs=1e-4)
+
+
+def test_a_stereo_pair_is_measured_as_its_two_views():
+    first, second = photos(2)
+    second = {key: second[key][..., :12, :] for key in ("lq", "gt")}
+    pair = {key: torch.cat([first[key], second[key]]) for key in ("lq", "gt")}
+    (row,) = evaluate(Brighten(0.0), [pair]).rows
+    alone = evaluate(Brighten(0.0), [first, second])
+    assert row.result["ssim"] == pytest.approx(alone.mean.result["ssim"], abs=1e-6)
 
 
 def test_without_ground_truth_there_are_times_only():

@@ -9,6 +9,7 @@ from refusion.checkpoint import read_checkpoint
 from refusion.data import DATASETS
 from refusion.metrics import METRICS
 from refusion.restorers import load_restorer
+from refusion.schema import Component
 
 WEIGHTS = sorted((Path(__file__).parent.parent / "refusion" / "weights").glob("*.safetensors"))
 PHOTOS = Path(__file__).parent / "photos"
@@ -18,8 +19,13 @@ MAX_BYTES = 25e6
 @pytest.fixture(scope="module")
 def hazy(tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
-    data = DATASETS["SyntheticHaze"](
-        folders=[PHOTOS], seed=5, whole=True, max_side=512, cache=cache
+    data = DATASETS["SyntheticPairs"](
+        folders=[PHOTOS],
+        degradation=Component("Haze", {}),
+        seed=5,
+        whole=True,
+        max_side=512,
+        cache=cache,
     )
     return [data[number] for number in range(len(data))]
 

@@ -17,9 +17,24 @@ DIFFUSION = {
     "prediction": "x0_residual",
     "sampling": {"sampler": "posterior", "steps": 3},
 }
+PIXEL = NAFNET | {"img_channel": 3, "wiring": "pixel"}
+DENOISING = DIFFUSION | {
+    "sde": {"type": "DenoisingSDE", "max_sigma": 70, "T": 100},
+    "prediction": "noise",
+}
 CONFIGS = {
     "unet": {"latent_unet": UNET},
-    "pixel": {"network": NAFNET | {"img_channel": 3, "wiring": "pixel"}} | DIFFUSION,
+    "pixel": {"network": PIXEL} | DIFFUSION,
+    "lens": {"network": PIXEL | {"lens": True}, "task": "bokeh"} | DIFFUSION,
+    "stereo": {"network": PIXEL | {"stereo": True}, "task": "stereo"} | DIFFUSION,
+    "denoise": {"network": PIXEL | {"conditional": False}, "task": "denoise"} | DENOISING,
+    "sr": {"network": PIXEL, "task": "sr", "upscale": {"factor": 2}} | DIFFUSION,
+    "stereo_sr": {
+        "network": PIXEL | {"stereo": True},
+        "task": "stereo_sr",
+        "upscale": {"factor": 2, "mode": "nearest"},
+    }
+    | DIFFUSION,
     "latent": {
         "latent_unet": UNET,
         "network": NAFNET | {"img_channel": 4, "wiring": "latent"},

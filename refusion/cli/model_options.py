@@ -5,19 +5,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # imports torch, for which --help must not wait
-    from refusion.restorers.base import Restorer
+from refusion.errors import ConfigError, suggest
+
+if TYPE_CHECKING:  # these import torch, for which --help must not wait
+    from refusion.checkpoint import Checkpoint
+    from refusion.config import ModelConfig
+    from refusion.restorers.base import Known, Restorer
 
 DEFAULT_TASK = "dehaze"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add --task, --weights, --steps, --sampler, --seed, --tile, --device and --precision."""
+    """Add the options of the model, of sampling and of what the model is told of the photos."""
     add = parser.add_argument
     add("--task", help=f"use the default weights of this task (default: {DEFAULT_TASK})")
     add("--weights", type=Path, metavar="FILE", help="use these weights, a .safetensors file")
@@ -26,7 +31,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
     add(
         "--tile",
-        type=tile_side,
+        type=_tile_side,
         default="auto",
         metavar="PX|auto",
         help="side of the tiles; smaller needs less memory, and with a latent model does not "
@@ -39,6 +44,20 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="auto|fp32|bf16|fp16",
         help="number format of the networks (default: bf16 where the hardware is fast at it)",
     )
+    add(
+        "--noise-level",
+        type=_number,
+        metavar="SIGMA",
+        help="standard deviation of the photos' noise in 8-bit levels (denoising models)",
+    )
+    add("--from", metavar="LENS", help="lens of the photos, as Sony50mmf1.8BS (bokeh models)")
+    add("--to", metavar="LENS", help="lens to imitate, as Canon50mmf1.4BS (bokeh models)")
+    add(
+        "--disparity",
+        type=_number,
+        metavar="NUMBER",
+        help="how far apart foreground and background are, as in meta.txt of the bokeh data",
+    )
 
 
 def count(text: str) -> int:
@@ -48,9 +67,25 @@ def count(text: str) -> int:
     return int(text)
 
 
-def tile_side(text: str) -> int | str:
+def _number(text: str) -> float:
+    """Option type: a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number, got '{text}'")
+    return value
+
+
+def _tile_side(text: str) -> int | str:
     """Option type: 'auto' or pixels from 1."""
     return text if text == "auto" else count(text)
+
+
+def option_name(key: str) -> str:
+    """The option as the user writes it, of its key in the parsed options."""
+    return f"--{key.replace('_', '-')}"
 
 
 def check_sampler(name: str | None) -> None:
@@ -59,30 +94,90 @@ def check_sampler(name: str | None) -> None:
     Raises:
         ConfigError: no such sampler.
     """
-    from refusion.errors import ConfigError, suggest
     from refusion.sde import SAMPLERS
 
     if name is not None and name not in SAMPLERS:
         raise ConfigError(f"--sampler: unknown sampler {name!r}{suggest(name, SAMPLERS)}")
 
 
-def load_chosen(options: argparse.Namespace) -> Restorer:
-    """Load the model that --weights, else --task names; warn where the two disagree.
+def load_chosen(options: argparse.Namespace) -> tuple[Restorer, Known]:
+    """Load the model that --weights, else --task names, and what it is told of every photo.
+
+    Logs a warning where --weights and --task disagree.
 
     Raises:
         CheckpointError: there are no such weights or they cannot be used.
-        ConfigError: device or precision unknown or not to be had.
+        ConfigError: device or precision unknown or not to be had, or the model is told too
+            little of the photos, or what it does not use.
     """
-    from refusion.restorers import load_restorer
+    from refusion.checkpoint import find_weights, read_checkpoint
 
-    chosen = options.weights or options.task or DEFAULT_TASK
-    restorer = load_restorer(chosen, device=options.device, precision=options.precision)
-    task = restorer.info.task
+    checkpoint = read_checkpoint(find_weights(options.weights or options.task or DEFAULT_TASK))
+    task = checkpoint.model.task
     if options.weights and options.task not in (None, task):
         logging.getLogger(__name__).warning(
             "%s was trained for the task '%s', not '%s'", options.weights, task, options.task
         )
-    return restorer
+    known = _known(options, checkpoint.model)
+    return restorer_of(checkpoint, options), known
+
+
+def restorer_of(checkpoint: Checkpoint, options: argparse.Namespace) -> Restorer:
+    """Make the restorer of a checkpoint on --device, in --precision.
+
+    Raises:
+        CheckpointError: its tensors are not those of its networks.
+        ConfigError: device or precision unknown or not to be had.
+    """
+    from refusion.checkpoint import build_model
+    from refusion.restorers import RESTORERS
+
+    model = build_model(checkpoint)
+    return RESTORERS["Refusion"](model, device=options.device, precision=options.precision)
+
+
+def _known(options: argparse.Namespace, model: ModelConfig) -> Known:
+    """What the options say of the photos: all that the model uses, and nothing else."""
+    import torch
+
+    from refusion.data.lens import lens_number
+    from refusion.restorers.base import Known
+
+    said = vars(options)
+    is_denoiser = model.sde is not None and model.sde.type == "DenoisingSDE"
+    has_lens = model.network is not None and bool(model.network.settings.get("lens"))
+    _check_said(said, ("noise_level",), model.task, is_used=is_denoiser)
+    _check_said(said, ("from", "to", "disparity"), model.task, is_used=has_lens)
+    noise_std = lens = None
+    if is_denoiser:
+        noise_std = _noise_std(options.noise_level, model.sde.settings["max_sigma"])
+    if has_lens:
+        lenses = (lens_number(said[option]) for option in ("from", "to"))
+        lens = torch.tensor([*lenses, options.disparity])
+    return Known(lens, noise_std)
+
+
+def _check_said(
+    said: Mapping[str, object], options: tuple[str, ...], task: str, *, is_used: bool
+) -> None:
+    """Refuse options that are missing where the model uses them, or there where it does not."""
+    wrong = [option_name(option) for option in options if (said[option] is None) == is_used]
+    if wrong and is_used:
+        raise ConfigError(
+            f"{', '.join(wrong)}: missing; the '{task}' model must be told, see --help"
+        )
+    if wrong:
+        raise ConfigError(f"{wrong[0]}: the '{task}' model does not use it")
+
+
+def _noise_std(level: float, limit: float) -> float:
+    """From 8-bit levels to [0, 1] units."""
+    if not 0 <= level <= limit:
+        raise ConfigError(
+            f"--noise-level: expected 0..{limit:g} 8-bit levels, the range of the model, "
+            f"got {level:g}"
+        )
+    return level / 255
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from refusion.cli.model_options import (
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.inference.jobs import Job, Outcome
+
+logger = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1
 DEFAULT_INPUT = "examples"
@@ -41,19 +44,23 @@ def run(argv: list[str]) -> int:
     from refusion.inference.jobs import RestoreOptions, plan_jobs, run_jobs
 
     with warnings_on_stderr():
+        check_sampler(options.sampler)
+        restorer, known = load_chosen(options)
+        if restorer.info.sampler is None:
+            logger.warning("a latent U-Net alone, which reconstructs photos as they are")
         jobs = plan_jobs(
             options.input or [DEFAULT_INPUT],
             options.output,
+            views=restorer.info.views,
             recursive=options.recursive,
             compare=options.compare,
         )
-        check_sampler(options.sampler)
-        restorer = load_chosen(options)
         settings = RestoreOptions(
             steps=options.steps,
             sampler=options.sampler,
             seed=options.seed,
             tile=options.tile,
+            known=known,
             max_pixels=options.max_pixels or RestoreOptions.max_pixels,
         )
         start = time.monotonic()
@@ -66,7 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion restore",
-        description="Restore photos of any size: JPEG, PNG, TIFF and WebP.",
+        description="Restore photos of any size: JPEG, PNG, TIFF and WebP. Stereo models take "
+        "pairs NAME_L and NAME_R, or two files, left then right.",
         epilog="Exit code: 0 all restored, 1 some photos failed, 2 wrong usage.",
     )
     add = parser.add_argument
@@ -95,19 +103,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _report(outcomes: list[Outcome], seconds: float, *, quiet: bool) -> int:
-    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
-    done = [outcome.job.output for outcome in outcomes if outcome.error is None]
-    for error in failed:
-        sys.stderr.write(f"refusion: failed: {error}\n")
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    done = [file for outcome in outcomes if outcome.error is None for file in outcome.job.photos]
+    for outcome in failed:
+        sys.stderr.write(f"refusion: failed: {outcome.error}\n")
     if not quiet:
         if failed:
-            sys.stderr.write(f"refusion: {len(failed)} of {len(outcomes)} photos failed\n")
+            missed = sum(len(outcome.job.photos) for outcome in failed)
+            sys.stderr.write(f"refusion: {missed} of {missed + len(done)} photos failed\n")
         photos = "1 photo" if len(done) == 1 else f"{len(done)} photos"
         if done:
-            sys.stdout.write(f"{photos} restored in {seconds:.1f} s: {_place(done)}\n")
-            for outcome in outcomes:
-                if outcome.error is None and outcome.job.compare is not None:
-                    sys.stdout.write(f"before and after: {outcome.job.compare}\n")
+            place = _place([file.output for file in done])
+            sys.stdout.write(f"{photos} restored in {seconds:.1f} s: {place}\n")
+        for file in done:
+            if file.compare is not None:
+                sys.stdout.write(f"before and after: {file.compare}\n")
     return EXIT_SOME_FAILED if failed else 0
 
 
@@ -124,12 +134,12 @@ def _place(files: list[Path]) -> str:
 class _Bar:
     """Progress of a whole batch on stderr, if that is a terminal."""
 
-    def __init__(self, photos: int, *, quiet: bool) -> None:
+    def __init__(self, jobs: int, *, quiet: bool) -> None:
         from tqdm import tqdm
 
-        self.photos = photos
+        self.jobs = jobs
         self.bar = tqdm(
-            total=photos,
+            total=jobs,
             disable=True if quiet else None,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )
@@ -143,6 +153,7 @@ class _Bar:
     def update(self, number: int, job: Job, stage: str, done: int, total: int) -> None:
         """See `JobProgress`."""
         begin, end = _STAGES.get(stage, (0.0, 1.0))
-        self.bar.set_description_str(f"{number + 1}/{self.photos} {job.input.name}", refresh=False)
+        name = job.photos[0].input.name
+        self.bar.set_description_str(f"{number + 1}/{self.jobs} {name}", refresh=False)
         self.bar.set_postfix_str(f"{stage} {done}/{total}", refresh=False)
         self.bar.update(number + begin + (end - begin) * done / total - self.bar.n)

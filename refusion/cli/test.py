@@ -8,17 +8,19 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion import __version__
+from refusion.cli.evaluation_sets import EvaluationSet, file_sets, folder_set
 from refusion.cli.model_options import (
     DEFAULT_TASK,
     add_model_options,
     check_sampler,
     count,
     load_chosen,
+    option_name,
+    restorer_of,
     warnings_on_stderr,
 )
 from refusion.errors import CheckpointError, ConfigError
@@ -26,21 +28,13 @@ from refusion.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from torch import Tensor
 
-    from refusion.config import NamedComponent, RunConfig
-    from refusion.evaluation import Evaluation, Photos, Score
+    from refusion.config import RunConfig
+    from refusion.evaluation import Evaluation, Score
+    from refusion.official.evaluate import OfficialTest
     from refusion.restorers.base import Restorer
 
-_FOLDER_OPTIONS = ("lq", "gt", "lq_suffix", "gt_suffix")
-
-
-@dataclass(frozen=True)
-class _Set:
-    """Photos to evaluate on, the folder below --output for their results, what they are read of."""
-
-    name: str
-    dataset: Photos
-    folder: Path
-    sources: tuple[Path, ...]
+_TOLD = ("noise_level", "from", "to", "disparity")
+_NOT_WITH_OPT = ("task", "weights", "lq", "gt", "lq_suffix", "gt_suffix", *_TOLD)
 
 
 def run(argv: list[str]) -> int:
@@ -56,16 +50,7 @@ def run(argv: list[str]) -> int:
     _check(options)
     check_sampler(options.sampler)
     with warnings_on_stderr():
-        if options.opt:
-            config = _run_config(options)
-            options.weights = _trained_weights(config, options)
-            seed = config.train.seed
-            sets = [_validation_set(options, part, seed) for part in config.data.validation]
-        else:
-            sets = [_folder_set(options)]
-        _prepare(options, sets)
-        _check_restores(options.weights or options.task or DEFAULT_TASK)
-        restorer = load_chosen(options)
+        restorer, sets = (_from_file if options.opt else _from_folders)(options)
         results = {}
         for chosen in sets:
             results[chosen.name] = _evaluate(restorer, chosen, options)
@@ -85,7 +70,13 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit code: 0 done, 2 wrong usage or unusable files.",
     )
     add = parser.add_argument
-    add("-opt", "--opt", type=Path, metavar="FILE", help="validation sets and run of this file")
+    add(
+        "-opt",
+        "--opt",
+        type=Path,
+        metavar="FILE",
+        help="validation sets and run of this file, or sets and weights of the authors' own",
+    )
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run folders")
     add("--lq", type=Path, metavar="DIR", help="degraded photos")
     add("--gt", type=Path, metavar="DIR", help="ground truth; without it nothing is measured")
@@ -101,16 +92,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
-
-    def given(*names: str) -> list[str]:
-        return [
-            f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None
-        ]
-
     if options.opt:
-        unused = given("task", "weights", *_FOLDER_OPTIONS)
-        if unused:
-            raise ConfigError(f"{unused[0]}: -opt names model and data already; remove one of them")
+        given = [name for name in _NOT_WITH_OPT if getattr(options, name) is not None]
+        if given:
+            raise ConfigError(
+                f"{option_name(given[0])}: -opt names model and data already; remove one of them"
+            )
         return
     if not options.lq:
         raise ConfigError(
@@ -120,38 +107,55 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--gt-suffix: needs --gt")
 
 
-def _folder_set(options: argparse.Namespace) -> _Set:
-    from refusion.data import DATASETS
-
-    sources = (options.lq,) if options.gt is None else (options.lq, options.gt)
-    # Without ground truth every photo is its own partner, so that the same rules apply.
-    pairs = DATASETS["PairedFolder"](
-        lq=options.lq,
-        gt=sources[-1],
-        lq_suffix=options.lq_suffix or "",
-        gt_suffix=(options.gt_suffix if options.gt else options.lq_suffix) or "",
-        max_side=options.max_side,
-    )
-    dataset = pairs if options.gt else _WithoutTarget(pairs)
-    return _Set(str(options.lq), dataset, options.output or Path(), sources)
+def _from_folders(options: argparse.Namespace) -> tuple[Restorer, list[EvaluationSet]]:
+    """Model of --weights or --task, photos of --lq and --gt."""
+    restorer, known = load_chosen(options)
+    _check_restores(restorer, str(options.weights or options.task or DEFAULT_TASK))
+    sets = [folder_set(options, restorer.info, known)]
+    _prepare(options, sets)
+    return restorer, sets
 
 
-class _WithoutTarget:
-    """A dataset whose items lack the ground truth."""
+def _from_file(options: argparse.Namespace) -> tuple[Restorer, list[EvaluationSet]]:
+    """Model and sets of an options file, ours or the authors'; sets `options.weights`."""
+    from refusion.checkpoint import read_checkpoint
 
-    def __init__(self, pairs: Photos) -> None:
-        self.pairs = pairs
+    official = _official(options.opt)
+    if official is None:
+        config = _run_config(options)
+        options.weights = _trained_weights(config, options)
+        sets = file_sets(options, config.data.validation, config.train.seed)
+    else:
+        options.weights = official.files.network or official.files.latent_unet
+        sets = file_sets(options, official.sets, 0, official.unmeasured)
+    _prepare(options, sets)
+    checkpoint = read_checkpoint(options.weights) if official is None else official.read()
+    restorer = restorer_of(checkpoint, options)
+    _check_restores(restorer, str(options.weights))
+    return restorer, sets
 
-    def __len__(self) -> int:
-        return len(self.pairs)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item = self.pairs[index]
-        return {key: item[key] for key in ("lq", "name")}
+def _official(path: Path) -> OfficialTest | None:
+    """The content of an option file of the authors' code; None for any other file."""
+    import yaml
+
+    from refusion.official.evaluate import official_test
+    from refusion.official.options import is_official
+
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return None  # reading it as ours says what is wrong
+    if not is_official(raw):
+        return None
+    test = official_test(raw, str(path))
+    if not test.sets:
+        raise ConfigError(f"{path}: datasets: no set to evaluate on; give the file for testing")
+    return test
 
 
 def _run_config(options: argparse.Namespace) -> RunConfig:
-    """Read the options file, with --max-side put into each validation set."""
+    """Our own options file, if there is something to evaluate."""
     from refusion.config import load_config
 
     config = load_config(options.opt)
@@ -162,11 +166,7 @@ def _run_config(options: argparse.Namespace) -> RunConfig:
         )
     if not config.data.validation:
         raise ConfigError(f"{options.opt}: data.validation is empty; add a set to evaluate on")
-    if not options.max_side:
-        return config
-    indices = range(len(config.data.validation))
-    sizes = [f"data.validation.{index}.max_side={options.max_side}" for index in indices]
-    return load_config(options.opt, sizes)
+    return config
 
 
 def _trained_weights(config: RunConfig, options: argparse.Namespace) -> Path:
@@ -176,20 +176,7 @@ def _trained_weights(config: RunConfig, options: argparse.Namespace) -> Path:
     return path
 
 
-def _validation_set(options: argparse.Namespace, section: NamedComponent, seed: int) -> _Set:
-    from refusion.data import DATASETS
-
-    try:
-        dataset = DATASETS[section.type](**section.settings, seed=seed)
-    except ConfigError as error:
-        raise ConfigError(f"{options.opt}: validation set '{section.name}': {error}") from error
-    settings = section.settings
-    sources = [*settings.get("folders", ()), *(settings[k] for k in ("lq", "gt") if k in settings)]
-    folder = (options.output or Path()) / section.name
-    return _Set(section.name, dataset, folder, tuple(map(Path, sources)))
-
-
-def _prepare(options: argparse.Namespace, sets: list[_Set]) -> None:
+def _prepare(options: argparse.Namespace, sets: list[EvaluationSet]) -> None:
     """Find out now, not after the work, that results cannot be written."""
     for source in (source for chosen in sets for source in chosen.sources):
         if options.output and options.output.resolve().is_relative_to(source.resolve()):
@@ -212,22 +199,18 @@ def _make_folder(option: str, folder: Path) -> None:
         raise ConfigError(f"{option}: no folder '{folder}': {error.strerror}") from error
 
 
-def _check_restores(task_or_path: str | Path) -> None:
-    """Refuse a checkpoint of stage latent_unet, which gives photos back as they are."""
-    from refusion.checkpoint import find_weights, read_checkpoint
-
-    path = find_weights(task_or_path)
-    if read_checkpoint(path).model.network is None:
+def _check_restores(restorer: Restorer, source: str) -> None:
+    """Refuse the model of stage latent_unet, which gives photos back as they are."""
+    if restorer.info.sampler is None:
         raise CheckpointError(
-            f"{path}: holds a latent U-Net alone, there is nothing to restore with; "
+            f"{source}: holds a latent U-Net alone, there is nothing to restore with; "
             "train stage diffusion on it first"
         )
 
 
-def _evaluate(restorer: Restorer, chosen: _Set, options: argparse.Namespace) -> Evaluation:
+def _evaluate(restorer: Restorer, chosen: EvaluationSet, options: argparse.Namespace) -> Evaluation:
     from tqdm import tqdm
 
-    from refusion.data.image_io import write_image
     from refusion.evaluation import evaluate
 
     names: Counter[str] = Counter()
@@ -239,9 +222,7 @@ def _evaluate(restorer: Restorer, chosen: _Set, options: argparse.Namespace) -> 
             if options.output:
                 names[score.name] += 1  # photos of several folders may share a name
                 again = f"_{names[score.name]}" if names[score.name] > 1 else ""
-                path = chosen.folder / f"{score.name}{again}.png"
-                _make_folder("--output", path.parent)
-                write_image(path, restored)
+                _write_photos(chosen.folder / f"{score.name}{again}", restored)
 
         return evaluate(
             restorer,
@@ -253,6 +234,16 @@ def _evaluate(restorer: Restorer, chosen: _Set, options: argparse.Namespace) -> 
             limit=options.limit,
             callback=done,
         )
+
+
+def _write_photos(path: Path, restored: Tensor) -> None:
+    """Write a photo (3, H, W), or both views of a pair (6, H, W); `path` lacks its ending."""
+    from refusion.data.image_io import write_image
+
+    _make_folder("--output", path.parent)
+    views = restored.split(3)
+    for view, end in zip(views, ("_L", "_R") if len(views) == 2 else ("",), strict=True):
+        write_image(path.with_name(f"{path.name}{end}.png"), view)
 
 
 def _report(
@@ -270,6 +261,7 @@ def _report(
         "device": info.device,
         "precision": info.precision,
     }
+    model |= {key: value for key in _TOLD if (value := getattr(options, key)) is not None}
     size = {"limit": options.limit, "max_side": options.max_side}
     sets = {name: result.to_dict() for name, result in results.items()}
     return {"refusion": __version__, "model": model, **size, "sets": sets}

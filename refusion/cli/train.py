@@ -40,24 +40,27 @@ def run(argv: list[str] | None = None) -> int:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from refusion.config import check_paths, load_config
-    from refusion.inference.precision import choose_device
-    from refusion.training import Trainer
+    from refusion.training import Trainer, joined_world
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     config = load_config(options.opt, options.set)
     check_paths(config)
-    trainer = Trainer(config, device=choose_device(options.device), runs=options.runs)
-    with (
-        tqdm(total=config.train.steps, unit="step", disable=options.quiet) as bar,
-        logging_redirect_tqdm(),
-    ):
+    with joined_world(options.device) as (world, device):
+        level = logging.INFO if world.is_main else logging.ERROR
+        logging.basicConfig(level=level, format="%(asctime)s %(message)s", stream=sys.stderr)
+        trainer = Trainer(config, device=device, runs=options.runs, world=world)
+        is_silent = options.quiet or not world.is_main
+        with (
+            tqdm(total=config.train.steps, unit="step", disable=is_silent) as bar,
+            logging_redirect_tqdm(),
+        ):
 
-        def show(step: int, total: int, terms: dict[str, float]) -> None:
-            bar.update(step - bar.n)
-            bar.set_postfix(loss=f"{terms['total']:.4f}", refresh=False)
+            def show(step: int, total: int, terms: dict[str, float]) -> None:
+                bar.update(step - bar.n)
+                bar.set_postfix(loss=f"{terms['total']:.4f}", refresh=False)
 
-        trainer.train(show)
-    if options.export:
-        trainer.export(options.export, torch.float16)
-    sys.stdout.write(f"{trainer.model_file}\n")
+            trainer.train(show)
+        if world.is_main:
+            if options.export:
+                trainer.export(options.export, torch.float16)
+            sys.stdout.write(f"{trainer.model_file}\n")
     return 0

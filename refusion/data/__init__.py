@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from refusion.data.bokeh_folder import BokehFolder
 from refusion.data.paired_folder import PairedFolder
-from refusion.data.synthetic_haze import SyntheticHaze
+from refusion.data.stereo_folder import StereoFolder
+from refusion.data.synthetic_pairs import SyntheticPairs
 
-DATASETS = {"SyntheticHaze": SyntheticHaze, "PairedFolder": PairedFolder}
+DATASETS = {
+    "SyntheticPairs": SyntheticPairs,
+    "PairedFolder": PairedFolder,
+    "StereoFolder": StereoFolder,
+    "BokehFolder": BokehFolder,
+}
 """YAML word -> dataset class."""

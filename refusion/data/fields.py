@@ -22,6 +22,40 @@ def _waves(coordinate: Tensor, extent: float, modes: int, generator: Generator) 
     return torch.cos(math.pi * extent * coordinate.reshape(-1, 1) * order + phase)
 
 
+def wave_field(
+    rows: Tensor,
+    columns: Tensor,
+    generator: Generator,
+    *,
+    modes: int,
+    decay: float,
+    extent: tuple[float, float] = (1.0, 1.0),
+) -> Tensor:
+    """The sum of plane cosines behind `smooth_field`, at any coordinates and not normalised.
+
+    The same generator state gives the same field, wherever it is evaluated: a crop's coordinates
+    give the crop's part.
+
+    Args:
+        rows: (n,) or (n, 1), in units of `extent[0]` long sides.
+        columns: (m,) or (1, m), in units of `extent[1]` long sides.
+        generator: source of phases and amplitudes.
+        modes: largest number of half periods along the long side, at least 1.
+        decay: exponent of the amplitude's fall (1 + order)^-decay.
+        extent: what one unit of rows and of columns is, in long sides of the photo.
+
+    Returns:
+        (n, m) float32.
+    """
+    vertical = _waves(rows, extent[0], modes, generator)
+    horizontal = _waves(columns, extent[1], modes, generator)
+    order = torch.arange(modes + 1, dtype=torch.float32)
+    radius = torch.sqrt(order[:, None] ** 2 + order[None, :] ** 2)
+    amplitude = torch.randn(modes + 1, modes + 1, generator=generator) * (1 + radius) ** -decay
+    amplitude[radius > modes] = 0  # isotropic cut: the corner modes would be finer than asked
+    return vertical @ amplitude @ horizontal.T
+
+
 def smooth_field(
     size: tuple[int, int], generator: Generator, *, modes: int, decay: float = 1.5
 ) -> Tensor:
@@ -42,13 +76,7 @@ def smooth_field(
     """
     height, width = size
     rows, columns = photo_coordinates(height, width)
-    long_side = max(size)
-    vertical = _waves(rows, height / long_side, modes, generator)
-    horizontal = _waves(columns, width / long_side, modes, generator)
-    order = torch.arange(modes + 1, dtype=torch.float32)
-    radius = torch.sqrt(order[:, None] ** 2 + order[None, :] ** 2)
-    amplitude = torch.randn(modes + 1, modes + 1, generator=generator) * (1 + radius) ** -decay
-    amplitude[radius > modes] = 0  # isotropic cut: the corner modes would be finer than asked
-    field = vertical @ amplitude @ horizontal.T
+    extent = (height / max(size), width / max(size))
+    field = wave_field(rows, columns, generator, modes=modes, decay=decay, extent=extent)
     field = field - field.mean()
     return field / field.std().clamp_min(1e-6)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from refusion.data.photo_cache import PhotoCache, list_photos, to_tensor, upright_size
-from refusion.data.stream import PhotoStream, keyed_generator, photo_at, uniform
+from refusion.data.augment import Turn, aligned_crops
+from refusion.data.matching import check_sizes, match, photos_by_name
+from refusion.data.photo_cache import FULL_SIDE, PhotoCache, to_tensor
+from refusion.data.stream import PhotoStream, check_crop, keyed_generator, photo_at, uniform
 from refusion.errors import ConfigError
 
-FULL_SIDE = 1 << 16  # larger than any photo: keeps pairs in the cache at their own size
+_ADVICE = "set lq_suffix and gt_suffix, or remove them"
 
 
 class PairedFolder(PhotoStream):
@@ -26,18 +25,23 @@ class PairedFolder(PhotoStream):
     Args:
         lq: folder of degraded photos.
         gt: folder of clean photos.
-        patch: side of the crop in pixels; None for whole pairs.
+        patch: side of the clean crop in pixels, a multiple of `scale`; None for whole pairs.
+        scale: how many times larger the clean photo is, exactly (super-resolution).
         lq_suffix: end of the degraded names, before the file ending.
         gt_suffix: end of the clean names.
         max_side: whole pairs, and photos before cropping, are shrunk to this longest side.
         flip: mirror left and right at random (crops only).
+        rotate: turn by quarters at random (crops only).
+        swap: share of the crops with degraded and clean exchanged; the published training of the
+            latent U-Nets takes one half (`use_swap`), so that they learn to code both alike.
         seed: seed of order and crops.
         length: number of crops; None for an endless stream.
         cache: folder of decoded photos; None for the user's cache folder.
 
     Raises:
         ConfigError: a folder is missing or empty, a photo has no partner, the sizes of a pair
-            differ, or a photo is smaller than the patch.
+            are not in the ratio of `scale`, a photo is smaller than the patch, or an option is
+            out of range.
     """
 
     def __init__(
@@ -46,85 +50,49 @@ class PairedFolder(PhotoStream):
         lq: str | Path,
         gt: str | Path,
         patch: int | None = None,
+        scale: int = 1,
         lq_suffix: str = "",
         gt_suffix: str = "",
         max_side: int | None = None,
         flip: bool = True,
+        rotate: bool = False,
+        swap: float = 0.0,
         seed: int = 0,
         length: int | None = None,
         cache: str | Path | None = None,
     ) -> None:
-        self.pairs = _match(_by_key(lq, lq_suffix, "lq"), _by_key(gt, gt_suffix, "gt"), lq, gt)
+        check_crop(patch, scale, swap)
+        if scale > 1 and (swap or max_side):
+            raise ConfigError(f"scale: {scale} goes with neither swap nor max_side; leave them out")
+        (degraded,) = photos_by_name(lq, [lq_suffix], "lq", "lq_suffix")
+        (clean,) = photos_by_name(gt, [gt_suffix], "gt", "gt_suffix")
+        names = match({str(lq): degraded, str(gt): clean}, _ADVICE)
+        self.pairs = [(name, degraded[name], clean[name]) for name in names]
         super().__init__(seed, len(self.pairs) if patch is None else length)
         self.patch = patch
+        self.scale = scale
         self.max_side = max_side or FULL_SIDE
         self.flip = flip
+        self.rotate = rotate
+        self.swap = swap
         self.cache = PhotoCache(cache)
-        _check_sizes(self.pairs, patch, self.max_side)
+        side = patch and patch // scale
+        check_sizes([paths for _, *paths in self.pairs], (1, scale), side, self.max_side)
 
     def sample(self, index: int) -> dict[str, Any]:
         """One patch of the stream, or one whole photo with its name."""
         if self.patch is not None:
             return self._crop(index, self.patch)
         name, lq, gt = self.pairs[index]
-        return {"lq": self._image(lq), "gt": self._image(gt), "name": name}
+        lq, gt = (to_tensor(self.cache.load(path, self.max_side)) for path in (lq, gt))
+        return {"lq": lq, "gt": gt, "name": name}
 
     def _crop(self, index: int, patch: int) -> dict[str, Any]:
         _, *paths = self.pairs[photo_at(self.seed, index, len(self.pairs))]
         generator = keyed_generator(self.seed, index)
-        lq, gt = (self.cache.load(path, self.max_side) for path in paths)
-        top = int(torch.randint(lq.shape[0] - patch + 1, (), generator=generator))
-        left = int(torch.randint(lq.shape[1] - patch + 1, (), generator=generator))
-        step = -1 if self.flip and uniform(generator, 0, 1) < 0.5 else 1
-        window = (slice(top, top + patch), slice(left, left + patch))
-        return {"lq": to_tensor(lq[window][:, ::step]), "gt": to_tensor(gt[window][:, ::step])}
-
-    def _image(self, path: Path) -> Tensor:
-        return to_tensor(self.cache.load(path, self.max_side))
-
-
-def _by_key(folder: str | Path, suffix: str, role: str) -> dict[str, Path]:
-    """Photos of a folder by the name they share with their partner."""
-    found: dict[str, Path] = {}
-    for path in list_photos([folder], role):
-        if not path.stem.endswith(suffix):
-            raise ConfigError(f"{role}: '{path}' does not end in {role}_suffix '{suffix}'")
-        key = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
-        if key in found:
-            raise ConfigError(f"{role}: '{path}' and '{found[key]}' have the same name '{key}'")
-        found[key] = path
-    return found
-
-
-def _match(
-    lq: dict[str, Path], gt: dict[str, Path], lq_folder: str | Path, gt_folder: str | Path
-) -> list[tuple[str, Path, Path]]:
-    alone = [f"'{lq[key]}' (none in {gt_folder})" for key in sorted(lq.keys() - gt.keys())]
-    alone += [f"'{gt[key]}' (none in {lq_folder})" for key in sorted(gt.keys() - lq.keys())]
-    if alone:
-        raise ConfigError(
-            f"{len(alone)} photos have no partner of the same name: {_shorten(alone)}; "
-            "set lq_suffix and gt_suffix, or remove them"
-        )
-    return [(key, lq[key], gt[key]) for key in sorted(lq)]
-
-
-def _check_sizes(pairs: list[tuple[str, Path, Path]], patch: int | None, max_side: int) -> None:
-    faults = []
-    for _, lq, gt in pairs:
-        lq_size, gt_size = upright_size(lq), upright_size(gt)
-        if lq_size != gt_size:
-            faults.append(f"'{lq}' is {_times(lq_size)} but '{gt}' {_times(gt_size)}")
-        elif patch and int(min(lq_size) * min(1.0, max_side / max(lq_size))) < patch:
-            faults.append(f"'{lq}' ({_times(lq_size)}) is smaller than the patch of {patch}")
-    if faults:
-        raise ConfigError(f"{len(faults)} pairs cannot be used: {_shorten(faults)}")
-
-
-def _times(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _shorten(lines: list[str], limit: int = 10) -> str:
-    more = f" and {len(lines) - limit} more" if len(lines) > limit else ""
-    return "; ".join(lines[:limit]) + more
+        photos = [self.cache.load(path, self.max_side) for path in paths]
+        crops = aligned_crops(photos, (patch // self.scale, patch), generator)
+        turn = Turn.draw(generator, flip=self.flip, rotate=self.rotate)
+        lq, gt = (turn.image(crop) for crop in crops)
+        is_swapped = uniform(generator, 0, 1) < self.swap
+        return {"lq": gt, "gt": lq} if is_swapped else {"lq": lq, "gt": gt}

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import tifffile
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
+from refusion.data.image_io import IMAGE_SUFFIXES, read_image
 from refusion.errors import ConfigError, ImageError
 
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+FULL_SIDE = 1 << 16  # as `max_side`: larger than any photo, keeps it at its own size
 
 
 def list_photos(folders: Sequence[str | Path], role: str = "folders") -> list[Path]:
@@ -39,17 +42,34 @@ def _photos_below(folder: Path, role: str) -> list[Path]:
     photos = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
     if not photos:
-        kinds = ", ".join(sorted(PHOTO_SUFFIXES))
+        kinds = ", ".join(IMAGE_SUFFIXES)
         raise ConfigError(f"{role}: folder '{folder}' holds no photos (looked for {kinds})")
     return photos
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 to (3, H, W) float32 in [0, 1], a copy."""
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous().float() / 255
+    """(H, W, 3) uint8 or uint16 to (3, H, W) float32 in [0, 1], k/255 or k/65535, a copy."""
+    full = np.iinfo(pixels.dtype).max
+    return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1).contiguous() / full
+
+
+def through_pillow(pixels: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """Scale pixels with Pillow, which has no 16-bit colour: those go plane by plane as floats.
+
+    Args:
+        pixels: (H, W, 3) uint8 or uint16.
+        change: applied to the image, RGB or one plane of float.
+
+    Returns:
+        (h, w, 3) of the same type.
+    """
+    if pixels.dtype == np.uint8:
+        return np.asarray(change(Image.fromarray(np.ascontiguousarray(pixels))))
+    planes = [change(Image.fromarray(plane)) for plane in np.moveaxis(pixels.astype("f4"), 2, 0)]
+    return np.stack(planes, axis=2).clip(0, 65535).round().astype(np.uint16)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -59,15 +79,25 @@ def upright_size(path: Path) -> tuple[int, int]:
         ImageError: the file cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            return (image.height, image.width) if is_turned else image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        (width, height), orientation = _header(path)
+    except Exception as error:  # decoders meet damaged bytes with any type of exception
         raise ImageError(f"cannot read photo '{path}': {error}; replace or remove it") from error
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def _header(path: Path) -> tuple[tuple[int, int], int]:
+    """Size as stored and EXIF orientation."""
+    if path.suffix.lower() in (".tif", ".tiff"):  # Pillow does not open all of 16 bits and float
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages[0]
+            turned = page.tags.valueof(ExifTags.Base.Orientation, default=1)
+            return (page.imagewidth, page.imagelength), turned
+    with Image.open(path) as image:
+        return image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 class PhotoCache:
-    """Folder of decoded 8-bit RGB photos, one .npy each.
+    """Folder of decoded RGB photos, one .npy each: 16-bit and float files with 16 bits, others 8.
 
     A photo is decoded once, turned upright by its EXIF orientation, shrunk to `max_side` if larger,
     and stored under a name made of its path, time, size and `max_side`: a changed photo gets
@@ -84,11 +114,11 @@ class PhotoCache:
         """The photo as a read-only memory map.
 
         Args:
-            path: image file that Pillow can decode.
+            path: image file, of any kind that `read_image` reads; alpha is dropped.
             max_side: longest side wanted; larger photos are shrunk, smaller ones kept.
 
         Returns:
-            (H, W, 3) uint8.
+            (H, W, 3) uint8 or uint16; slicing it reads the slice alone from the disk.
 
         Raises:
             ImageError: the file is missing or cannot be decoded.
@@ -128,12 +158,14 @@ def _user_cache() -> Path:
 
 
 def _decode(path: Path, max_side: int) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ImageError(f"photo '{path}' has mode {image.mode}, expected 8 bits a channel")
-            photo = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"cannot decode photo '{path}': {error}; replace or remove it") from error
-    photo.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
-    return np.asarray(photo)
+    photo = read_image(path)
+    full, kind = (255, np.uint8) if photo.bit_depth == 8 else (65535, np.uint16)
+    pixels = np.empty((*photo.image.shape[1:], 3), kind)
+    for channel, plane in enumerate(photo.image):  # one at a time: large photos leave little room
+        pixels[..., channel] = (plane * full).round().numpy()
+    return through_pillow(pixels, functools.partial(_shrink, max_side=max_side))
+
+
+def _shrink(image: Image.Image, max_side: int) -> Image.Image:
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
+    return image

@@ -46,6 +46,20 @@ def uniform(generator: Generator, low: float, high: float) -> float:
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
+def check_crop(patch: int | None, scale: int = 1, swap: float = 0.0) -> None:
+    """Refuse what no dataset of crops can do.
+
+    Raises:
+        ConfigError: `scale` is no positive number, `patch` no multiple of it, `swap` no share.
+    """
+    if scale < 1:
+        raise ConfigError(f"scale: expected at least 1, got {scale}")
+    if patch is not None and (patch < 1 or patch % scale):
+        raise ConfigError(f"patch: expected a multiple of the scale {scale}, got {patch}")
+    if not 0 <= swap <= 1:
+        raise ConfigError(f"swap: expected a share from 0 to 1, got {swap}")
+
+
 class PhotoStream(Dataset[dict[str, Any]], ABC):
     """Base of the photo datasets: a seed, and a length that may be endless.
 
@@ -72,7 +86,14 @@ class PhotoStream(Dataset[dict[str, Any]], ABC):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """{"lq", "gt"} float32 (3, H, W) in [0, 1], of whole photos also {"name"}."""
+        """One sample.
+
+        Returns:
+            "lq" (C, h, w) and "gt" (C, H, W) float32 in [0, 1], C = 3, or 6 for the left and right
+            view of a stereo pair; for super-resolution H is a multiple of h, else equal. Where it
+            applies "lens" (3,), source, target and disparity, and "noise_std" () in [0, 1] units.
+            Of whole photos also "name".
+        """
         if index < 0 or (self.length is not None and index >= self.length):
             raise IndexError(f"index {index} is outside a {type(self).__name__} of {self.length}")
         return self.sample(index)

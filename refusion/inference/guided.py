@@ -15,16 +15,6 @@ WINDOW = 9  # pixels of the small map; 81 samples for the 9 numbers of each func
 SMOOTHNESS = 0.1  # of the guide's variance: what is flatter gets a constant change
 
 
-def shrink(image: Tensor, side: int) -> Tensor:
-    """Image (B, C, H, W) in [0, 1] with its longer side reduced to ``side``; smaller ones as is."""
-    height, width = image.shape[-2:]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return image
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    return F.interpolate(image, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
-
-
 def carry(change: Tensor, guide: Tensor, target: Tensor, extent: tuple[float, float]) -> Tensor:
     """Change of ``target`` that does to it what ``change`` does to ``guide``.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from refusion.data.image_io import (
     IMAGE_SUFFIXES,
@@ -23,23 +24,31 @@ from refusion.data.image_io import (
 )
 from refusion.data.photo import Photo
 from refusion.errors import ConfigError, ImageError, RefusionError
-from refusion.inference.guided import shrink
 from refusion.inference.memory import is_out_of_memory
-from refusion.restorers.base import Restorer
+from refusion.inference.resize import beside, shrink
+from refusion.restorers.base import NOTHING, Known, Restorer
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUT = Path("results")
 _HALF = 800  # longer side in pixels of each half of a comparison, at most
+_VIEWS = ("_L", "_R")  # ends of the names of a stereo pair
 
 
 @dataclass(frozen=True)
-class Job:
-    """One photo to restore: the file read, the file written and the comparison, if wanted."""
+class PhotoFiles:
+    """Files of one photo: the one read, the one written and the comparison, if wanted."""
 
     input: Path
     output: Path
     compare: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """Photos restored together: one, or the left and the right view of a stereo pair."""
+
+    photos: tuple[PhotoFiles, ...]
 
 
 @dataclass(frozen=True)
@@ -53,12 +62,13 @@ class RestoreOptions:
     sampler: str | None = None
     seed: int = 0
     tile: int | Literal["auto"] | None = "auto"
+    known: Known = NOTHING
     max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `error` is one line, None if the output was written."""
+    """What became of a job: `error` is one line, None if all outputs were written."""
 
     job: Job
     seconds: float
@@ -73,6 +83,7 @@ def plan_jobs(
     inputs: Sequence[str | Path],
     output: str | Path | None = None,
     *,
+    views: int = 1,
     recursive: bool = True,
     compare: bool = False,
 ) -> list[Job]:
@@ -82,6 +93,8 @@ def plan_jobs(
         inputs: files and folders. A path that does not exist becomes a job too, whose reading
             then fails. Folders are searched for images, sub-folders are kept in the output.
         output: folder, None for `results`; or the name of an image file if the input is one file.
+        views: of the restorer; for 2, NAME_L and NAME_R with the same ending become one job, and
+            so do two files given, left then right. A view alone is a job that fails.
         recursive: search the folders' sub-folders.
         compare: also write NAME_compare.png with input and result side by side.
 
@@ -103,12 +116,18 @@ def plan_jobs(
         )
     if not pairs:
         raise ImageError(f"input: no images in {', '.join(map(str, paths)) or 'an empty list'}")
-    jobs = [
-        Job(source, result, result.with_name(f"{result.stem}_compare.png") if compare else None)
+    files = [
+        PhotoFiles(
+            source, result, result.with_name(f"{result.stem}_compare.png") if compare else None
+        )
         for source, result in pairs
     ]
-    _check_outputs(jobs)
-    return jobs
+    _check_outputs(files)
+    if views == 1:
+        return [Job((file,)) for file in files]
+    jobs = _paired(files)
+    both_given = len(paths) == len(files) == 2 and not any(path.is_dir() for path in paths)
+    return [Job(tuple(files))] if both_given and len(jobs) == 2 else jobs
 
 
 def run_jobs(
@@ -162,34 +181,66 @@ def _restore(
     job: Job, restorer: Restorer, options: RestoreOptions, tell: Callable[[str, int, int], None]
 ) -> None:
     tell("read", 0, 1)
-    photo = read_image(job.input, max_pixels=options.max_pixels)
-    if job.output.suffix and job.output.suffix.lower() not in IMAGE_SUFFIXES:
-        known = ", ".join(IMAGE_SUFFIXES)
-        raise ImageError(f"{job.output}: cannot be written, expected a name that ends in {known}")
-    job.output.parent.mkdir(parents=True, exist_ok=True)  # now: it may fail, and restoring is long
+    if len(job.photos) < restorer.info.views:
+        raise ImageError(
+            f"{job.photos[0].input}: no partner; the model restores the two views of a stereo "
+            "pair together, NAME_L and NAME_R with the same ending"
+        )
+    photos = [read_image(file.input, max_pixels=options.max_pixels) for file in job.photos]
+    for file in job.photos:  # now: it may fail, and restoring is long
+        _make_place(file.output)
     result = restorer.restore(
-        photo.image[None],
+        _together(job, photos)[None],
         steps=options.steps,
         sampler=options.sampler,
         seed=options.seed,
         tile=options.tile,
+        known=options.known,
         callback=tell,
     )[0]
     tell("write", 0, 1)
-    write_image(job.output, result, photo)
-    if job.compare is not None:
-        halves = [shrink(image[None], _HALF)[0] for image in (photo.image, result.cpu())]
-        both = torch.cat(halves, dim=-1)
-        write_image(job.compare, both, Photo(both, icc=photo.icc))
+    for file, photo, restored in zip(job.photos, photos, result.split(3), strict=True):
+        write_image(file.output, restored, photo)
+        if file.compare is not None:
+            both = _side_by_side(photo.image, restored.cpu())
+            write_image(file.compare, both, Photo(both, icc=photo.icc))
     tell("write", 1, 1)
 
 
+def _make_place(output: Path) -> None:
+    """Make the folder of an output whose name can be written."""
+    if output.suffix and output.suffix.lower() not in IMAGE_SUFFIXES:
+        known = ", ".join(IMAGE_SUFFIXES)
+        raise ImageError(f"{output}: cannot be written, expected a name that ends in {known}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _together(job: Job, photos: Sequence[Photo]) -> Tensor:
+    """The photo (3, H, W), or the views of a pair stacked (6, H, W)."""
+    if len(photos) == 1:
+        return photos[0].image  # not copied, it may be large
+    sizes = ["x".join(map(str, photo.image.shape[:0:-1])) for photo in photos]
+    if sizes[0] != sizes[1]:
+        raise ImageError(
+            f"{job.photos[0].input}: {sizes[0]} pixels, but {job.photos[1].input} has {sizes[1]}; "
+            "the views of a pair must have one size"
+        )
+    return torch.cat([photo.image for photo in photos], dim=0)
+
+
+def _side_by_side(before: Tensor, after: Tensor) -> Tensor:
+    """Input and result (3, H, W) at one size, the former on the left."""
+    before, after = (shrink(image[None], _HALF) for image in (before, after))
+    return torch.cat([beside(before, after), after], dim=-1)[0]
+
+
 def _reason(job: Job, error: BaseException) -> str:
+    first = job.photos[0].input
     if is_out_of_memory(error):
-        return f"{job.input}: not enough memory; try --tile 256, or restore a smaller photo"
+        return f"{first}: not enough memory; try --tile 256, or restore a smaller photo"
     text = " ".join(str(error).split()) or type(error).__name__
-    named = str(job.input) in text or str(job.output) in text
-    return text if named else f"{job.input}: {text}"
+    is_named = any(str(path) in text for file in job.photos for path in (file.input, file.output))
+    return text if is_named else f"{first}: {text}"
 
 
 def _pairs(path: Path, target: Path, *, recursive: bool) -> list[tuple[Path, Path]]:
@@ -208,11 +259,26 @@ def _pairs(path: Path, target: Path, *, recursive: bool) -> list[tuple[Path, Pat
     return [(file, target / file.relative_to(path)) for file in found]
 
 
-def _check_outputs(jobs: Sequence[Job]) -> None:
-    sources = {_identity(job.input): job.input for job in jobs}
+def _paired(files: Iterable[PhotoFiles]) -> list[Job]:
+    """Left and right view of each scene in one job, a view without partner in one of its own."""
+    scenes: dict[object, dict[str, PhotoFiles]] = {}
+    for file in files:
+        source = file.input
+        view = next((end for end in _VIEWS if source.stem.endswith(end)), "")
+        name = source.stem.removesuffix(view)
+        scene = (source.parent, name, source.suffix, file.output.parent, bool(view))
+        scenes.setdefault(scene, {})[view] = file
+    return [
+        Job(tuple(scene[view] for view in (*_VIEWS, "") if view in scene))
+        for scene in scenes.values()
+    ]
+
+
+def _check_outputs(files: Sequence[PhotoFiles]) -> None:
+    sources = {_identity(file.input): file.input for file in files}
     writers: dict[object, Path] = {}
-    for job in jobs:
-        for path in filter(None, (job.output, job.compare)):
+    for file in files:
+        for path in filter(None, (file.output, file.compare)):
             key = _identity(path)
             if key in sources:
                 raise ConfigError(
@@ -221,10 +287,10 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
                 )
             if key in writers:
                 raise ConfigError(
-                    f"output: '{writers[key]}' and '{job.input}' would both become '{path}'; "
+                    f"output: '{writers[key]}' and '{file.input}' would both become '{path}'; "
                     "rename one or restore them in separate runs"
                 )
-            writers[key] = job.input
+            writers[key] = file.input
 
 
 def _identity(path: Path) -> object:

@@ -29,12 +29,13 @@ METRICS = {
 def score_pair(
     image: Tensor, target: Tensor, metrics: Mapping[str, Metric] = METRICS
 ) -> dict[str, float]:
-    """Every metric of one image, as its 8-bit file would measure.
+    """Every metric of one image, as its 8-bit file would measure; of a stereo pair the mean.
 
     Rounding before measuring is what published numbers do, and lets anyone check ours on the files.
 
     Args:
-        image: float RGB, shape (1, 3, H, W); clamped to [0, 1] and rounded to 256 levels here.
+        image: float RGB, shape (1, 3, H, W), or (1, 6, H, W) for two views; clamped to [0, 1] and
+            rounded to 256 levels here.
         target: float RGB in [0, 1], the same shape and device; taken as it is.
         metrics: what to compute, by name.
 
@@ -50,4 +51,12 @@ def score_pair(
     12.0072
     """
     image = image.float().clamp(0, 1).mul_(255).round_().div_(255)
-    return {name: float(metric.function(image, target)) for name, metric in metrics.items()}
+    image, target = _views(image), _views(target)
+    return {name: float(metric.function(image, target).mean()) for name, metric in metrics.items()}
+
+
+def _views(image: Tensor) -> Tensor:
+    """The views of a stereo pair (1, 6, H, W) as a batch of two; other images as they are."""
+    if image.ndim == 4 and image.shape[1] == 6:
+        return image.unflatten(1, (2, 3)).flatten(0, 1)
+    return image

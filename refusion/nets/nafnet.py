@@ -125,6 +125,8 @@ class ConditionalNAFNet(nn.Module):
         lens: condition on lenses and disparity (bokeh).
         stereo: ``xt`` and ``mu`` hold left and right view stacked on channels.
         pool_window: window of the channel attention in input pixels; None pools the whole map.
+        conditional: False for a network that sees ``xt`` alone and leaves ``mu`` unread, as the
+            published ones for Gaussian noise: there the state is the degraded image itself.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class ConditionalNAFNet(nn.Module):
         lens: bool = False,
         stereo: bool = False,
         pool_window: int | None = None,
+        conditional: bool = True,
     ) -> None:
         super().__init__()
         if wiring not in ("pixel", "latent"):
@@ -148,7 +151,7 @@ class ConditionalNAFNet(nn.Module):
                 "enc_blk_nums and dec_blk_nums: expected as many levels down as up, "
                 f"got {list(enc_blk_nums)} and {list(dec_blk_nums)}"
             )
-        self.wiring, self.stereo = wiring, stereo
+        self.wiring, self.stereo, self.conditional = wiring, stereo, conditional
         self.factor = 2 ** len(enc_blk_nums)
         time_dim = width * 4
         embed, mlp = SinusoidalEmbedding(width), embedding_mlp(width, time_dim)
@@ -162,7 +165,8 @@ class ConditionalNAFNet(nn.Module):
 
         levels = [width * 2**i for i in range(len(enc_blk_nums))]
         coarsest = width * self.factor
-        self.intro = nn.Conv2d(img_channel * 2, width, 3, padding=1)
+        seen = img_channel * 2 if conditional else img_channel
+        self.intro = nn.Conv2d(seen, width, 3, padding=1)
         self.ending = nn.Conv2d(width, img_channel, 3, padding=1)
         self.encoders = nn.ModuleList(map(blocks, levels, enc_blk_nums))
         self.downs = nn.ModuleList(nn.Conv2d(c, c * 2, 2, 2) for c in levels)
@@ -189,7 +193,7 @@ class ConditionalNAFNet(nn.Module):
 
         Args:
             xt: state (B, img_channel, H, W), twice the channels for stereo.
-            mu: degraded image or latent, same shape.
+            mu: degraded image or latent, same shape; not read unless ``conditional``.
             t: time index, one or (B,).
             lens: (B, 3) source lens, target lens, disparity; only for ``lens=True``.
 
@@ -200,7 +204,8 @@ class ConditionalNAFNet(nn.Module):
         t = as_times(t, xt.shape[0], xt.device)
         if self.stereo:
             xt, mu, t = join_views(xt), join_views(mu), t.repeat(2)
-        x = pad_to_multiple(torch.cat([xt - mu, mu], dim=1), self.factor, "constant")
+        seen = torch.cat([xt - mu, mu], dim=1) if self.conditional else xt
+        x = pad_to_multiple(seen, self.factor, "constant")
         camera = None
         if self.time_emb is not None:
             camera = self.cam_mlp(self.time_emb(lens.flatten()).reshape(lens.shape[0], -1))

@@ -8,10 +8,18 @@ from pathlib import Path
 import torch
 
 from refusion.checkpoint import build_model, find_weights, read_checkpoint
-from refusion.restorers.base import Progress, Restorer, RestorerInfo
+from refusion.restorers.base import Known, Progress, Restorer, RestorerInfo
 from refusion.restorers.refusion import Refusion
 
-__all__ = ["RESTORERS", "Progress", "Refusion", "Restorer", "RestorerInfo", "load_restorer"]
+__all__ = [
+    "RESTORERS",
+    "Known",
+    "Progress",
+    "Refusion",
+    "Restorer",
+    "RestorerInfo",
+    "load_restorer",
+]
 
 logger = logging.getLogger(__name__)
 

@@ -5,14 +5,37 @@ Tiling, batch jobs, evaluation and submission know only what is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
 Progress = Callable[[str, int, int], None]
 """Called as `(stage, done, total)`: stage 'encode' or 'decode' counts tiles, 'sample' steps."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a photo beside its pixels; each model asks for what it was trained with.
+
+    Attributes:
+        lens: source lens, target lens and disparity, float (3,) or one row per photo (B, 3);
+            lenses as numbers, see `refusion.data.lens`.
+        noise_std: standard deviation of the photo's noise, in [0, 1] units.
+    """
+
+    lens: Tensor | None = None
+    noise_std: float | None = None
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> Known:
+        """Take what a dataset's item, or a batch of one, says."""
+        noise_std = item.get("noise_std")
+        return cls(item.get("lens"), None if noise_std is None else float(noise_std))
+
+
+NOTHING = Known()
 
 
 @dataclass(frozen=True)
@@ -23,6 +46,7 @@ class RestorerInfo:
         family: key of `RESTORERS`.
         task: what it was trained for, such as 'dehaze'.
         scale: output pixels per input pixel and axis.
+        views: photos of a scene restored together: 2 for a stereo pair, else 1.
         stochastic: whether the result depends on the seed.
         sampler: default sampler; None where there is no diffusion.
         steps: default number of network evaluations; 0 where there is no diffusion.
@@ -36,6 +60,7 @@ class RestorerInfo:
     family: str
     task: str
     scale: int
+    views: int
     stochastic: bool
     sampler: str | None
     steps: int
@@ -60,24 +85,27 @@ class Restorer(Protocol):
         sampler: str | None = None,
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
+        known: Known = NOTHING,
         callback: Progress | None = None,
     ) -> Tensor:
         """Restore a batch of photos; a function of (lq, weights, options) alone.
 
         Args:
-            lq: degraded photos (B, 3, H, W), float in [0, 1], any size from 1x1.
+            lq: degraded photos (B, 3 * views, H, W), float in [0, 1], any size from 1x1.
             steps: network evaluations; None for the default.
             sampler: key of `refusion.sde.SAMPLERS`; None for the default.
             seed: of the noise; one int gives every photo what it would get alone, a sequence has
                 one per photo.
             tile: side of the tiles in pixels; 'auto' picks one by memory, None uses no tiles.
+            known: what the model must be told of the photos.
             callback: told of progress.
 
         Returns:
-            Restored photos (B, 3, scale * H, scale * W), float32 in [0, 1], on the device of `lq`.
+            Restored photos (B, 3 * views, scale * H, scale * W), float32 in [0, 1], on the device
+            of `lq`.
 
         Raises:
             ImageError: `lq` is no such batch.
-            ConfigError: unknown sampler, steps or tile out of range.
+            ConfigError: unknown sampler, steps or tile out of range, or `known` lacks something.
             RefusionError: the network gave no finite result.
         """

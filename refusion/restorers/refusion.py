@@ -18,7 +18,7 @@ from refusion.checkpoint import Model
 from refusion.data.image_check import check_image
 from refusion.errors import ConfigError, RefusionError, suggest
 from refusion.inference.blending import blend_tiles
-from refusion.inference.guided import carry, shrink
+from refusion.inference.guided import carry
 from refusion.inference.memory import auto_tile, with_smaller_tiles
 from refusion.inference.precision import (
     PRECISIONS,
@@ -26,9 +26,18 @@ from refusion.inference.precision import (
     choose_device,
     choose_precision,
 )
+from refusion.inference.resize import enlarge, shrink
 from refusion.inference.tiling import Count, decode_tiled, encode_tiled
-from refusion.restorers.base import Progress, RestorerInfo
-from refusion.sde import SAMPLERS, Estimate, SeededNoise, build_sde, estimate, time_grid
+from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
+from refusion.sde import (
+    SAMPLERS,
+    DenoisingSDE,
+    Estimate,
+    SeededNoise,
+    build_sde,
+    estimate,
+    time_grid,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +57,11 @@ class _Options:
     """Checked arguments of `restore`."""
 
     steps: int
+    start: int  # time the process is walked back from
     sampler: str | None
     noise: SeededNoise
     tile: int | Literal["auto"] | None
+    conditions: tuple[Tensor, ...]  # what the network takes after the time
     callback: Progress | None
 
     def count(self, stage: str) -> Count | None:
@@ -93,7 +104,8 @@ class Refusion:
         return RestorerInfo(
             family=type(self).__name__,
             task=config.task,
-            scale=1,
+            scale=config.upscale.factor if config.upscale else 1,
+            views=2 if self._setting("stereo") else 1,
             stochastic=networks.network is not None,
             sampler=config.sampling.sampler if config.sampling else None,
             steps=config.sampling.steps if config.sampling else 0,
@@ -111,6 +123,7 @@ class Refusion:
         sampler: str | None = None,
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
+        known: Known = NOTHING,
         callback: Progress | None = None,
     ) -> Tensor:
         """Restore a batch of photos; see `Restorer.restore`.
@@ -118,15 +131,18 @@ class Refusion:
         A result that is not finite in a narrow number format is computed again in float32, with a
         logged warning.
         """
-        check_image("lq", lq)
-        options = self._check(len(lq), steps, sampler, seed, tile, callback)
+        # Six standard deviations, all that ever comes, where noise is the process's own.
+        margin = 6 * self._sde.lam if isinstance(self._sde, DenoisingSDE) else 0.0
+        check_image("lq", lq, 3 * self.info.views, margin)
+        options = self._check(lq, steps, sampler, seed, tile, known, callback)
         networks = self._networks
         with torch.no_grad():
-            result = self._run(networks, lq.float(), options)
+            lq = enlarge(lq.float(), self._model.config.upscale)
+            result = self._run(networks, lq, options)
             if networks.dtype != torch.float32 and not _is_finite(result):
                 logger.warning("no finite result in %s; again in fp32", self.info.precision)
                 networks = _cast(self._model, networks.device, torch.float32)
-                result = self._run(networks, lq.float(), options)
+                result = self._run(networks, lq, options)
         if not _is_finite(result):
             raise RefusionError(
                 f"the '{self.info.task}' model gave values that are not finite, in float32 too: "
@@ -135,28 +151,61 @@ class Refusion:
             )
         return result.clamp_(0, 1)
 
+    def _setting(self, name: str) -> object:
+        """A setting of the noise network, None if it has none of that name."""
+        network = self._model.config.network
+        return None if network is None else network.settings.get(name)
+
     def _check(
         self,
-        batch: int,
+        lq: Tensor,
         steps: int | None,
         sampler: str | None,
         seed: int | Sequence[int],
         tile: int | str | None,
+        known: Known,
         callback: Progress | None,
     ) -> _Options:
         info = self.info
         sampler = info.sampler if sampler is None else sampler
-        steps = info.steps if steps is None else steps
+        start = self._start(known)
+        # Less noise than the SDE spans is walked back from a smaller time, which has fewer steps.
+        steps = min(info.steps, start) if steps is None else steps
         if self._sde is not None:
             if sampler not in SAMPLERS:
                 hint = suggest(sampler, SAMPLERS)
                 raise ConfigError(f"sampler: unknown sampler {sampler!r}{hint}")
-            time_grid(self._sde.T, steps)  # refuses what is out of range before any work
-        if not isinstance(seed, int) and len(seed) != batch:
-            raise ConfigError(f"seed: expected one or {batch}, one per photo, got {len(seed)}")
+            time_grid(start, steps)  # refuses what is out of range before any work
+        if not isinstance(seed, int) and len(seed) != len(lq):
+            raise ConfigError(f"seed: expected one or {len(lq)}, one per photo, got {len(seed)}")
         if tile not in ("auto", None) and not (isinstance(tile, int) and tile >= 1):
             raise ConfigError(f"tile: expected 'auto' or pixels from 1, got {tile!r}")
-        return _Options(steps, sampler, SeededNoise(seed), tile, callback)
+        conditions = self._conditions(known, len(lq))
+        return _Options(steps, start, sampler, SeededNoise(seed), tile, conditions, callback)
+
+    def _start(self, known: Known) -> int:
+        """Time whose marginal the degraded photo is drawn from."""
+        if not isinstance(self._sde, DenoisingSDE):
+            return 0 if self._sde is None else self._sde.T
+        if known.noise_std is None:
+            raise ConfigError(
+                f"noise level: the '{self.info.task}' model must know how noisy the photo is; "
+                "give --noise-level, the standard deviation in 8-bit levels"
+            )
+        return self._sde.optimal_timestep(known.noise_std)
+
+    def _conditions(self, known: Known, batch: int) -> tuple[Tensor, ...]:
+        if not self._setting("lens"):
+            return ()
+        if known.lens is None:
+            raise ConfigError(
+                f"lens: the '{self.info.task}' model must know source lens, target lens and "
+                "disparity; give --from, --to and --disparity"
+            )
+        lens = torch.as_tensor(known.lens, dtype=torch.float32)
+        if lens.shape not in ((3,), (batch, 3)):
+            raise ConfigError(f"lens: expected 3 numbers per photo, got {tuple(lens.shape)}")
+        return (lens.expand(batch, 3).to(self._networks.device),)
 
     def _run(self, networks: _Networks, lq: Tensor, options: _Options) -> Tensor:
         """Restored photos, not clamped, on the device of `lq`."""
@@ -206,7 +255,8 @@ class Refusion:
 
         def denoise(xt: Tensor, mu: Tensor, t: int) -> Estimate:
             def at_t(xt: Tensor, mu: Tensor) -> Tensor:
-                return network(xt.to(networks.dtype), mu.to(networks.dtype), t).to(xt.dtype)
+                given = (xt.to(networks.dtype), mu.to(networks.dtype), t, *options.conditions)
+                return network(*given).to(xt.dtype)
 
             tiled = tile is not None
             output = blend_tiles(at_t, xt, mu, tile, network.factor) if tiled else at_t(xt, mu)
@@ -219,6 +269,7 @@ class Refusion:
             sde.initial_state(mu, options.noise.initial(mu)),
             mu,
             steps=options.steps,
+            start=options.start,
             noise=options.noise,
             callback=None if count is None else lambda done, total, _: count(done, total),
         )

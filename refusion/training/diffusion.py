@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Generator, Tensor
 
-from refusion.checkpoint import Model, build_model, read_checkpoint
+from refusion.checkpoint import Model, build_model
 from refusion.config import RunConfig, config_to_dict, find_table, model_config
 from refusion.errors import ConfigError
+from refusion.inference.resize import enlarge
+from refusion.official.importing import open_latent
+from refusion.restorers.base import Known
 from refusion.restorers.refusion import Refusion
 from refusion.sde import OBJECTIVES, build_sde, estimate
+from refusion.training.stage import Pictures, Viewer
 
 
-def draw_times(count: int, T: int, bias: float, generator: Generator) -> Tensor:
-    """Times 1..T, one per image, LongTensor (count,), with density proportional to t^bias."""
-    uniform = torch.rand(count, generator=generator, dtype=torch.float64)
+def draw_times(T: int, bias: float, generators: Sequence[Generator]) -> Tensor:
+    """Times 1..T, one per generator, LongTensor (B,), with density proportional to t^bias."""
+    uniform = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
     return (T * (1 - uniform) ** (1 / (1 + bias))).ceil().long().clamp(1, T)
+
+
+def draw_noise(like: Tensor, generators: Sequence[Generator]) -> Tensor:
+    """Standard normal noise of the shape and device of ``like``, each image its own generator's."""
+    shape = like.shape[1:]
+    return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(like)
 
 
 class DiffusionStage:
@@ -26,7 +38,7 @@ class DiffusionStage:
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.latent_unet, self.fixed, component = None, {}, None
         if config.latent_unet is not None:
-            trained = read_checkpoint(config.latent_unet.checkpoint)
+            trained = open_latent(config.latent_unet.checkpoint)
             component = trained.model.latent_unet
             self.latent_unet = build_model(trained).latent_unet
             if self.latent_unet is None:
@@ -40,34 +52,63 @@ class DiffusionStage:
         self.objective = OBJECTIVES[config.objective.type]
         self.objective_settings = config.objective.settings
         network = config.network
+        self.needs_lens = bool(network.settings.get("lens"))
         self.module = find_table("nets")[network.type](**network.settings).to(device)
 
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> the space of the process: latents, or the images themselves."""
-        return images if self.latent_unet is None else self.latent_unet.encode(images).z
+    def compile(self) -> None:
+        """Have the network compiled at its first call."""
+        self.module.compile()
 
-    def loss(self, batch: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def encode(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Images ``lq``, ``gt`` -> ``mu``, ``x0`` in the space of the process, float32.
+
+        Whatever else the batch holds that the network is told goes along.
+        """
+        if "mu" in batch:
+            return dict(batch)
+        mu, x0 = enlarge(batch["lq"], self.model_config.upscale), batch["gt"]
+        if self.latent_unet is not None:
+            mu, x0 = self.latent_unet.encode(torch.cat([mu, x0])).z.float().chunk(2)
+        return {"mu": mu, "x0": x0} | {key: batch[key] for key in ("lens",) if key in batch}
+
+    def loss(
+        self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
+    ) -> dict[str, Tensor]:
         """The objective at a random time per image.
 
         Args:
             batch: ``lq`` and ``gt`` images, or ``mu`` and ``x0`` in the space of the process.
-            generator: CPU generator of times and noise.
+            generators: CPU generators of time and noise, one per image, so that an image's draw
+                does not depend on the others in its batch.
         """
-        if "mu" in batch:
-            mu, x0 = batch["mu"], batch["x0"]
-        else:
-            mu, x0 = self.encode(torch.cat([batch["lq"], batch["gt"]])).float().chunk(2)
-        t = draw_times(len(mu), self.sde.T, self.time_bias, generator)
-        noise = torch.randn(mu.shape, generator=generator).to(mu)
+        pair = self.encode(batch)
+        mu, x0 = pair["mu"], pair["x0"]
+        t = draw_times(self.sde.T, self.time_bias, generators)
+        noise = draw_noise(mu, generators)
         xt = self.sde.sample_marginal(x0, mu, t, noise)
-        output = self.module(xt, mu, t.to(mu.device)).float()
+        output = self.module(xt, mu, t.to(mu.device), *self._conditions(pair)).float()
         # In full precision: the conversions amplify rounding where alpha or sigma is small.
         with torch.autocast(mu.device.type, enabled=False):
             guess = estimate(self.sde, self.prediction, output, xt, mu, t)
             loss = self.objective(self.sde, guess, xt, x0, noise, mu, t, **self.objective_settings)
         return {"total": loss}
 
-    def outputs(self, model: Model, lq: Tensor, gt: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """The restored picture of a validation pair and what it is compared with."""
-        return {"restored": (Refusion(model, device=str(lq.device)).restore(lq), gt)}
+    def viewer(self, model: Model, device: torch.device) -> Viewer:
+        """Make what gives the restored picture of a validation pair."""
+        restorer = Refusion(model, device=device)
+
+        def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
+            return {"restored": (restorer.restore(item["lq"], known=Known.of(item)), item["gt"])}
+
+        return view
+
+    def _conditions(self, pair: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        if not self.needs_lens:
+            return ()
+        if "lens" not in pair:
+            raise ConfigError(
+                "network.lens: the training data tells no lenses; use the dataset BokehFolder or "
+                "the degradation Bokeh, or set network.lens: false"
+            )
+        return (pair["lens"],)

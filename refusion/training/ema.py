@@ -13,18 +13,21 @@ class Ema:
 
     Args:
         module: the module that is trained.
-        decay: weight of the past per step; 0 keeps the raw weights. Early on the average is over
-            the steps there are: the decay used is min(decay, (1 + n) / (10 + n)) at update n.
+        decay: weight of the past per update; 0 keeps the raw weights. Early on the average is over
+            the updates there are: the decay used is min(decay, (1 + n) / (10 + n)) at update n.
+        every: steps between updates.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module, decay: float, every: int = 1) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
-        self.decay = decay
+        self.decay, self.every = decay, every
         self.updates = 0
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Take in the weights after one optimizer step."""
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the weights after optimizer step `step`, 1 the first, if it is one to take."""
+        if step % self.every:
+            return
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         average, current = list(self.module.parameters()), list(module.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,10 @@ from torch.nn.functional import l1_loss
 
 from refusion.checkpoint import Model
 from refusion.config import RunConfig, find_table, model_config
+from refusion.inference.memory import auto_tile
+from refusion.inference.tiling import decode_tiled, encode_tiled
 from refusion.nets import LatentUNet
+from refusion.training.stage import Pictures, Viewer
 
 REGULARISER_WEIGHT = 0.001  # published value
 
@@ -62,21 +66,35 @@ class LatentUNetStage:
         component = config.latent_unet
         self.module = find_table("nets")[component.type](**component.settings).to(device)
         self.fixed: dict[str, Tensor] = {}
+        self.replace = replace_latent
 
-    def loss(self, batch: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+    def compile(self) -> None:
+        """Have the forward pass compiled at its first call."""
+        self.replace = torch.compile(replace_latent)
+
+    def loss(
+        self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
+    ) -> dict[str, Tensor]:
         """Terms of the loss of a batch of pairs; ``total`` is minimised."""
         lq, gt = batch["lq"], batch["gt"]
-        terms = replacement_losses(replace_latent(self.module, lq, gt), lq, gt)
+        terms = replacement_losses(self.replace(self.module, lq, gt), lq, gt)
         weighted = REGULARISER_WEIGHT * terms["regulariser"]
         return {"total": terms["reconstruction"] + terms["replacement"] + weighted, **terms}
 
-    def outputs(self, model: Model, lq: Tensor, gt: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Pictures of a validation pair, each with what it is compared with.
+    def viewer(self, model: Model, device: torch.device) -> Viewer:
+        """Make what gives the pictures of a validation pair.
 
-        ``replacement`` bounds what stage 2 can reach.
+        ``replacement`` bounds what stage 2 can reach. Computed in tiles, which changes nothing but
+        the memory it takes.
         """
-        result = replace_latent(model.latent_unet, lq, gt)
-        return {
-            "reconstruction": (result.reconstruction, lq),
-            "replacement": (result.replacement, gt),
-        }
+        unet = model.latent_unet.to(device)
+
+        def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
+            lq = item["lq"]
+            tile = auto_tile(unet, torch.float32, len(lq), device)
+            return {
+                name: (decode_tiled(unet, lq, encode_tiled(unet, target, tile), tile), target)
+                for name, target in {"reconstruction": lq, "replacement": item["gt"]}.items()
+            }
+
+        return view

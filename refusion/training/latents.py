@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,23 @@ from refusion.data.stream import photo_at
 
 
 class LatentPairs(Dataset):
-    """Endless stream over cached latent pairs: ``{"mu", "x0"}`` float32 (C, h, w).
+    """Endless stream over cached latent pairs.
 
-    Every run of ``len(mu)`` samples shows each pair once, in a fresh order per epoch.
+    Items are ``{"mu", "x0"}`` float32 (C, h, w), and ``"lens"`` where the network is told. Every
+    run of as many samples as there are pairs shows each once, in a fresh order per epoch.
 
     Args:
-        mu: latents of the degraded images, (N, C, h, w) float16.
-        x0: latents of the clean images, the same shape.
+        pairs: tensors by name, one row per pair.
         seed: of the order.
     """
 
-    def __init__(self, mu: Tensor, x0: Tensor, seed: int) -> None:
-        self.mu, self.x0, self.seed = mu, x0, seed
+    def __init__(self, pairs: Mapping[str, Tensor], seed: int) -> None:
+        self.pairs, self.seed = dict(pairs), seed
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Pair of the stream's position ``index`` >= 0."""
-        number = photo_at(self.seed, index, len(self.mu))
-        return {"mu": self.mu[number].float(), "x0": self.x0[number].float()}
+        number = photo_at(self.seed, index, len(self.pairs["mu"]))
+        return {name: rows[number].float() for name, rows in self.pairs.items()}
 
 
 def cache_key(description: Any) -> str:
@@ -42,20 +42,24 @@ def cache_key(description: Any) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
-def load_latents(path: Path, key: str) -> tuple[Tensor, Tensor] | None:
-    """Latents ``(mu, x0)`` of an earlier run, None if there are none made with this key."""
+def load_latents(path: Path, key: str) -> dict[str, Tensor] | None:
+    """Latents of an earlier run by name, None if there are none made with this key."""
     if not path.is_file():
         return None
     with safe_open(path, framework="pt") as file:
         if (file.metadata() or {}).get("key") != key:
             return None
-        return file.get_tensor("mu"), file.get_tensor("x0")
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def store_latents(path: Path, key: str, pairs: Iterator[tuple[Tensor, Tensor]]) -> None:
-    """Encode and keep all ``pairs`` of latents (B, C, h, w) as float16; whole or not at all."""
-    halves = [tuple(part.half().cpu().contiguous() for part in pair) for pair in pairs]
-    mu, x0 = (torch.cat(parts) for parts in zip(*halves, strict=True))
+def store_latents(path: Path, key: str, batches: Iterable[Mapping[str, Tensor]]) -> None:
+    """Encode and keep all batches, the maps (B, C, h, w) as float16; whole or not at all."""
+    kept = [{name: _compact(rows) for name, rows in batch.items()} for batch in batches]
+    pairs = {name: torch.cat([batch[name] for batch in kept]) for name in kept[0]}
     aside = path.with_suffix(".part")
-    save_file({"mu": mu, "x0": x0}, aside, metadata={"key": key})
+    save_file(pairs, aside, metadata={"key": key})
     aside.replace(path)
+
+
+def _compact(rows: Tensor) -> Tensor:
+    return (rows.half() if rows.ndim == 4 else rows).cpu().contiguous()

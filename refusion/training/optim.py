@@ -9,7 +9,7 @@ import torch
 from lion_pytorch import Lion
 from torch import nn
 
-from refusion.config import LrScheduleConfig, OptimizerConfig
+from refusion.sections import LrScheduleConfig, OptimizerConfig
 
 OPTIMIZERS = {"Lion": Lion, "AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam}
 
@@ -24,7 +24,10 @@ def build_optimizer(
 
 
 def learning_rate(step: int, total: int, peak: float, schedule: LrScheduleConfig) -> float:
-    """Learning rate of step 0..total - 1: linear warm-up, then constant or half a cosine.
+    """Learning rate of step 0..total - 1: linear warm-up, then as scheduled.
+
+    Constant, half a cosine down to ``eta_min``, or ``gamma`` as often as there are milestones
+    behind.
 
     >>> config = LrScheduleConfig(type="cosine", warmup_steps=0, eta_min=0.0)
     >>> [round(learning_rate(step, 101, 1.0, config), 6) for step in (0, 50, 100)]
@@ -34,5 +37,7 @@ def learning_rate(step: int, total: int, peak: float, schedule: LrScheduleConfig
         return peak * (step + 1) / (schedule.warmup_steps + 1)
     if schedule.type == "constant":
         return peak
+    if schedule.type == "multistep":
+        return peak * schedule.gamma ** sum(step >= mark for mark in schedule.milestones)
     done = (step - schedule.warmup_steps) / max(1, total - 1 - schedule.warmup_steps)
     return schedule.eta_min + (peak - schedule.eta_min) * (1 + math.cos(math.pi * done)) / 2

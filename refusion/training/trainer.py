@@ -1,11 +1,13 @@
 """The training loop. Interrupted at any moment, the same command continues as if nothing happened.
 
-Data order, times and noise are functions of (seed, step), and everything with a memory (weights,
-their average, optimizer) is written to one file, aside and renamed.
+Data order, times and noise are functions of (seed, sample), and everything with a memory (weights,
+their average, optimizer) is written to one file, aside and renamed. Under `torchrun` the same
+batches are shared among the processes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -16,23 +18,33 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
-from refusion.checkpoint import PARTS, Checkpoint, build_model, save_checkpoint
-from refusion.config import RunConfig, config_to_dict, find_table
+from refusion.checkpoint import (
+    Checkpoint,
+    Model,
+    build_model,
+    save_checkpoint,
+)
+from refusion.config import RunConfig, config_to_dict
 from refusion.data.stream import keyed_generator
 from refusion.errors import CheckpointError, RefusionError
 from refusion.inference.precision import choose_precision
+from refusion.official.importing import open_tensors
+from refusion.training.batches import BatchShares
 from refusion.training.diffusion import DiffusionStage
 from refusion.training.ema import Ema
 from refusion.training.latent_replacement import LatentUNetStage
-from refusion.training.latents import LatentPairs, cache_key, load_latents, store_latents
+from refusion.training.latents import cache_key
+from refusion.training.loading import Batch, batches, latent_set, to_device, training_set
 from refusion.training.optim import build_optimizer, learning_rate
+from refusion.training.stage import LossModule, Stage
 from refusion.training.validation import validate
+from refusion.training.world import ALONE, World
 
 STAGES = {"latent_unet": LatentUNetStage, "diffusion": DiffusionStage}
-WEIGHTS_KEY, STEP_KEY = 1, 2  # keep the random streams of initialisation and steps apart
+WEIGHTS_KEY, SAMPLE_KEY = 1, 2  # keep the random streams of initialisation and samples apart
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -45,29 +57,48 @@ class Trainer:
         config: the run; its folder is ``runs/<name>``.
         device: where to train.
         runs: folder of run folders.
+        world: this process among those that train together.
 
     Files in the run folder: ``config.yml`` (resolved), ``model.safetensors`` (averaged weights, a
     checkpoint as inference reads it), ``state.pt`` (to resume), ``tensorboard/``.
+
+    Raises:
+        ConfigError: the batch cannot be shared among the processes.
+        CheckpointError: the latent U-Net or the weights to start from cannot be used.
     """
 
     def __init__(
-        self, config: RunConfig, *, device: torch.device, runs: str | Path = "runs"
+        self,
+        config: RunConfig,
+        *,
+        device: torch.device,
+        runs: str | Path = "runs",
+        world: World = ALONE,
     ) -> None:
-        self.config, self.device = config, device
+        self.config, self.device, self.world = config, device, world
+        self.shares(0)  # refuses a batch that cannot be cut before any work
         self.folder = Path(runs) / config.name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.dtype = choose_precision(config.train.precision, device)
         with torch.random.fork_rng(devices=[]):
             # Layers draw their first weights from the global generator; this keeps it ours.
             torch.manual_seed(keyed_generator(config.train.seed, WEIGHTS_KEY).initial_seed())
-            self.stage = STAGES[config.stage](config, device)
+            self.stage: Stage = STAGES[config.stage](config, device)
+        if config.init is not None:
+            self._start_from(config.init)
         self.module: nn.Module = self.stage.module.to(memory_format=torch.channels_last)
+        if config.train.compile:
+            self.stage.compile()
+        self.losses: nn.Module = LossModule(self.stage)
+        if world.size > 1:
+            self.losses = DistributedDataParallel(self.losses)
         self.parameters = list(self.module.parameters())
         self.optimizer = build_optimizer(self.parameters, config.train.optimizer)
-        self.ema = Ema(self.module, config.train.ema_decay)
+        self.ema = Ema(self.module, config.train.ema_decay, config.train.ema_every)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.step = 0
         self.trained_s = 0.0
+        self.waited_s = 0.0  # of it, for the data loader
         self.scores: dict[str, float] = {}
 
     @property
@@ -79,6 +110,12 @@ class Trainer:
     def model_file(self) -> Path:
         """Where the averaged weights lie."""
         return self.folder / "model.safetensors"
+
+    def shares(self, start: int) -> BatchShares:
+        """This process's samples from step `start` on."""
+        train = self.config.train
+        size = self.config.data.batch_size
+        return BatchShares(size, train.accumulate, self.world, start, train.steps)
 
     def train(self, progress: Progress | None = None) -> dict[str, float]:
         """Train to ``config.train.steps``, from ``state.pt`` if there is one.
@@ -93,32 +130,26 @@ class Trainer:
             RefusionError: the loss is not finite (the last checkpoint stays as it is), or
                 ``state.pt`` belongs to another configuration.
         """
-        train = self.config.train
         if self.state_file.is_file():
             self._load_state()
         resolved = yaml.safe_dump(config_to_dict(self.config), sort_keys=False)
-        (self.folder / "config.yml").write_text(resolved, encoding="utf-8")
-        batches = self._batches()
-        with SummaryWriter(self.folder / "tensorboard", purge_step=self.step) as board:
-            started, before = time.monotonic(), self.trained_s
-            while self.step < train.steps:
-                terms = self._step(next(batches))
-                self.step += 1
-                self.trained_s = before + time.monotonic() - started
-                last = self.step == train.steps
-                if self.step % train.log_every == 0 or last:
-                    self._log(board, terms)
-                if self.step % train.validate_every == 0 or last:
-                    self.scores = validate(self, board)
-                if self.step % train.checkpoint_every == 0 and not last:
-                    self.save()
+        if self.world.is_main:
+            (self.folder / "config.yml").write_text(resolved, encoding="utf-8")
+        stream = self._batches()
+        with self._board() as board:
+            while self.step < self.config.train.steps:
+                terms = self._timed_step(stream)
+                self._after_step(board, terms)
                 if progress is not None:
-                    progress(self.step, train.steps, {k: float(v) for k, v in terms.items()})
+                    values = {name: float(term) for name, term in terms.items()}
+                    progress(self.step, self.config.train.steps, values)
         self.save()  # also of a run that was complete: its sampling defaults may have changed
         return self.scores
 
     def save(self) -> None:
         """Write the averaged weights and the state to resume from, each whole or not at all."""
+        if not self.world.is_main:
+            return
         self.export(self.model_file)
         state = {
             "config": self._fingerprint(),
@@ -144,29 +175,28 @@ class Trainer:
         own = self.ema.module.state_dict()
         return self.stage.fixed | {f"{self.stage.part}.{k}": v for k, v in own.items()}
 
-    def model(self) -> Any:
+    def model(self) -> Model:
         """The averaged weights as inference would load them."""
-        checkpoint = Checkpoint(self.stage.model_config, self.weights(), {}, self.model_file)
-        model = build_model(checkpoint)
-        for part in PARTS:
-            net = getattr(model, part)
-            if net is not None:
-                net.to(self.device)
-        return model
+        return build_model(Checkpoint(self.stage.model_config, self.weights(), {}, self.model_file))
 
-    def _step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _timed_step(self, stream: Iterator[Batch]) -> dict[str, Tensor]:
+        """One step and its time, of which that spent waiting for data."""
+        begun = time.monotonic()
+        parts = [next(stream) for _ in range(self.config.train.accumulate)]
+        self.waited_s += time.monotonic() - begun
+        terms = self._step(parts)
+        self.step += 1
+        self.trained_s += time.monotonic() - begun
+        return terms
+
+    def _step(self, parts: list[Batch]) -> dict[str, Tensor]:
         train = self.config.train
-        generator = keyed_generator(train.seed, STEP_KEY, self.step)
         peak, schedule = train.optimizer.lr, train.lr_schedule
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, train.steps, peak, schedule)
         self.module.train()
-        with torch.autocast(
-            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
-        ):
-            terms = self.stage.loss(batch, generator)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(terms["total"]).backward()
+        terms = self._gradients(parts)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, train.grad_clip or math.inf)
         if not math.isfinite(terms["total"].item()):
@@ -177,64 +207,71 @@ class Trainer:
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.ema.update(self.module)
-        return {name: term.detach() for name, term in terms.items()} | {"grad_norm": norm.detach()}
+        self.ema.update(self.module, self.step + 1)
+        return terms | {"grad_norm": norm.detach()}
 
-    def _batches(self) -> Iterator[dict[str, Tensor]]:
+    def _gradients(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Add up the gradients of a batch's parts; returns the terms of the whole batch's loss."""
+        shares, seed = self.shares(self.step), self.config.train.seed
+        collected: list[dict[str, Tensor]] = []
+        for number, batch in enumerate(parts):
+            indices = shares.indices(self.step, number)
+            generators = [keyed_generator(seed, SAMPLE_KEY, index) for index in indices]
+            is_last = number == len(parts) - 1
+            waits = self.world.size > 1 and not is_last  # gradients are exchanged once a step
+            with self.losses.no_sync() if waits else contextlib.nullcontext():
+                with self._autocast():
+                    terms = self.losses(batch, generators)
+                self.scaler.scale(terms["total"] / len(parts)).backward()
+            collected.append({name: term.detach() for name, term in terms.items()})
+        stacked = torch.stack([torch.stack(list(terms.values())) for terms in collected])
+        return dict(zip(collected[0], self.world.mean(stacked.mean(dim=0)), strict=True))
+
+    def _after_step(self, board: SummaryWriter | None, terms: dict[str, Tensor]) -> None:
+        """Log, validate and save where it is time to."""
+        train = self.config.train
+        is_last = self.step == train.steps
+        if self.step % train.log_every == 0 or is_last:
+            self._log(board, terms)
+        if self.step % train.validate_every == 0 or is_last:
+            self.scores = validate(self, board)
+        if self.step % train.checkpoint_every == 0 and not is_last:
+            self.save()
+
+    def _batches(self) -> Iterator[Batch]:
         """Batches from the current step on; what each holds depends on its step only."""
-        data, train = self.config.data, self.config.train
-        dataset = self._dataset()
-        size = data.batch_size
-        loader = DataLoader(
-            dataset,
-            batch_size=size,
-            sampler=range(self.step * size, train.steps * size),
-            num_workers=0 if isinstance(dataset, LatentPairs) else data.workers,
-            generator=keyed_generator(train.seed),  # else workers are seeded from the global one
-            pin_memory=self.device.type == "cuda",
+        data, seed = self.config.data, self.config.train.seed
+        if data.cached_latents:
+            dataset, workers = self._latents(), 0
+        else:
+            dataset, workers = training_set(self.config), data.workers
+        return batches(
+            dataset, self.shares(self.step), workers=workers, seed=seed, device=self.device
         )
-        for batch in loader:
-            yield {
-                name: value.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-                for name, value in batch.items()
-            }
 
-    def _dataset(self) -> Any:
-        data = self.config.data
-        component = data.train
-        images = find_table("datasets")[component.type](
-            **component.settings, seed=self.config.train.seed
-        )
-        if not data.cached_latents:
-            return images
-        seed, plain = self.config.train.seed, config_to_dict(self.config)["data"]
-        key = cache_key([plain["train"], data.cached_latents, seed, self._encoder_key()])
-        path = self.folder / "latents.safetensors"
-        pairs = load_latents(path, key)
-        if pairs is None:
-            store_latents(path, key, self._encoded(images))
-            pairs = load_latents(path, key)
-        return LatentPairs(*pairs, seed)
+    def _latents(self) -> Any:
+        def encode(batch: Batch) -> Batch:
+            with self._autocast():
+                return self.stage.encode(to_device(batch, self.device))
 
-    def _encoded(self, images: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        data = self.config.data
-        loader = DataLoader(
-            images,
-            batch_size=data.batch_size,
-            sampler=range(data.cached_latents),
-            num_workers=data.workers,
-            generator=keyed_generator(self.config.train.seed),
-        )
-        for number, batch in enumerate(loader):
-            if number % 50 == 0:
-                done = number * data.batch_size
-                logger.info("encoding latents: %d of %d pairs", done, data.cached_latents)
-            both = torch.cat([batch["lq"], batch["gt"]])
-            both = both.to(self.device, memory_format=torch.channels_last)
-            with torch.autocast(
-                self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
-            ):
-                yield self.stage.encode(both).float().chunk(2)
+        def find(*, make: bool) -> Any:
+            return latent_set(self.config, self.folder, encode, self._encoder_key(), make=make)
+
+        if self.world.is_main:
+            found = find(make=True)
+            self.world.wait()
+            return found
+        self.world.wait()
+        return find(make=False)
+
+    def _autocast(self) -> torch.autocast:
+        is_narrow = self.dtype != torch.float32
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=is_narrow)
+
+    def _board(self) -> contextlib.AbstractContextManager[SummaryWriter | None]:
+        if not self.world.is_main:
+            return contextlib.nullcontext()
+        return SummaryWriter(self.folder / "tensorboard", purge_step=self.step)
 
     def _encoder_key(self) -> str:
         """Fingerprint of the latent U-Net's weights, if there is one."""
@@ -246,6 +283,19 @@ class Trainer:
         own = {key: config.get(key) for key in ("stage", "network", "latent_unet", "prediction")}
         # A network belongs to the latent it was trained in: a retrained U-Net is another model.
         return own | {"encoder": self._encoder_key()}
+
+    def _start_from(self, path: str) -> None:
+        """Fill the module with the weights of a checkpoint."""
+        prefix = f"{self.stage.part}."
+        tensors = open_tensors(path)
+        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        try:
+            self.stage.module.load_state_dict(own)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"init: {path} does not hold the {self.stage.part} that the config describes "
+                f"({str(error).splitlines()[1].strip()})"
+            ) from None
 
     def _load_state(self) -> None:
         try:
@@ -267,9 +317,18 @@ class Trainer:
         self.scores = state["scores"]
         logger.info("%s: continuing at step %d", self.config.name, self.step)
 
-    def _log(self, board: SummaryWriter, terms: dict[str, Tensor]) -> None:
-        for name, value in terms.items():
-            board.add_scalar(f"train/{name}", value, self.step)
-        board.add_scalar("train/lr", self.optimizer.param_groups[0]["lr"], self.step)
+    def _log(self, board: SummaryWriter | None, terms: dict[str, Tensor]) -> None:
+        rate, waiting = self.optimizer.param_groups[0]["lr"], self.waited_s / self.trained_s
+        if board is not None:
+            for name, value in terms.items():
+                board.add_scalar(f"train/{name}", value, self.step)
+            board.add_scalar("train/lr", rate, self.step)
+            board.add_scalar("train/waiting_for_data", waiting, self.step)
         losses = " ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
-        logger.info("step %d: %s (%.0f s)", self.step, losses, self.trained_s)
+        logger.info(
+            "step %d: %s (%.0f s, %.1f %% waiting for data)",
+            self.step,
+            losses,
+            self.trained_s,
+            100 * waiting,
+        )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+import statistics
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from refusion.config import NamedComponent, find_table
-from refusion.inference.guided import shrink
+from refusion.config import find_table
+from refusion.inference.resize import beside, shrink
 from refusion.metrics import score_pair
+from refusion.schema import NamedComponent
+from refusion.training.stage import Viewer
 
 if TYPE_CHECKING:
     from refusion.training.trainer import Trainer
@@ -23,35 +27,61 @@ logger = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
-def validate(trainer: Trainer, board: SummaryWriter) -> dict[str, float]:
-    """Mean metrics over each validation set, logged and shown.
+def validate(trainer: Trainer, board: SummaryWriter | None) -> dict[str, float]:
+    """Mean metrics over each validation set, logged and shown; processes share the pictures.
 
     Returns:
         Means by name ``<set>/<picture>/<metric>``; the picture ``input`` is the degraded image.
     """
     means: dict[str, float] = {}
-    model = trainer.model()
+    view = trainer.stage.viewer(trainer.model(), trainer.device)
     for section in trainer.config.data.validation:
-        scores = defaultdict(list)
-        for number, item in enumerate(_dataset(section, trainer.config.train.seed)):
-            lq, gt = (item[key][None].to(trainer.device) for key in ("lq", "gt"))
-            pictures = trainer.stage.outputs(model, lq, gt)
-            for name, (picture, target) in {"input": (lq, gt), **pictures}.items():
-                for metric, value in score_pair(picture, target).items():
-                    scores[f"{section.name}/{name}/{metric}"].append(value)
-            if number < PICTURES:
-                row = [lq, *(picture for picture, _ in pictures.values()), gt]
-                strip = torch.cat(
-                    [shrink(x.float().clamp(0, 1), PICTURE_SIDE) for x in row], dim=-1
-                )
-                board.add_image(f"{section.name}/{number}", strip[0].cpu(), trainer.step)
-        means |= {name: sum(values) / len(values) for name, values in scores.items()}
+        rows = _rows(trainer, view, section, board)
+        names = {name: None for row in rows for name in row}
+        means |= {
+            f"{section.name}/{name}": statistics.fmean(row[name] for row in rows) for name in names
+        }
     for name, value in means.items():
-        board.add_scalar(name, value, trainer.step)
+        if board is not None:
+            board.add_scalar(name, value, trainer.step)
         logger.info("validation at step %d: %s %.4f", trainer.step, name, value)
     return means
 
 
-def _dataset(section: NamedComponent, seed: int) -> Any:
+def _rows(
+    trainer: Trainer, view: Viewer, section: NamedComponent, board: SummaryWriter | None
+) -> list[dict[str, float]]:
+    """Metrics of every picture of a set, in its order, whichever process measured it."""
+    world, seed = trainer.world, trainer.config.train.seed
     dataset = find_table("datasets")[section.type](**section.settings, seed=seed)
-    return (dataset[index] for index in range(len(dataset)))
+    own = []
+    for index in range(world.rank, len(dataset), world.size):
+        item = _batch_of(dataset[index], trainer.device)
+        lq, gt = item["lq"], item["gt"]
+        pictures = {"input": (beside(lq, gt), gt), **view(item)}
+        row = {
+            f"{name}/{metric}": float(value)
+            for name, (picture, target) in pictures.items()
+            for metric, value in score_pair(picture, target).items()
+        }
+        own.append((index, row))
+        if board is not None and len(own) <= PICTURES:
+            shown = [*(picture for picture, _ in pictures.values()), gt]
+            board.add_image(f"{section.name}/{index}", _strip(shown), trainer.step)
+    measured = [pair for part in world.gathered(own) for pair in part]
+    return [row for _, row in sorted(measured, key=lambda pair: pair[0])]
+
+
+def _batch_of(item: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
+    """Batch of one; the noise level, which is one for a whole batch, stays a number."""
+    return {
+        key: value[None].to(device) if value.ndim else value
+        for key, value in item.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _strip(pictures: Iterable[Tensor]) -> Tensor:
+    """Pictures (1, C, H, W) side by side, small, (3, h, w); of a stereo pair the left view."""
+    small = [shrink(x[:, :3].float().clamp(0, 1), PICTURE_SIDE) for x in pictures]
+    return torch.cat(small, dim=-1)[0].cpu()

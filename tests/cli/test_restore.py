@@ -100,7 +100,15 @@ def test_wrong_usage_is_2_and_one_line(restore, capsys, argv, message):
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["--input"], ["--input", "a.png", "--tile", "0"], ["--input", "a", "--steps", "x"]]
+    "argv",
+    [
+        [],
+        ["--input"],
+        ["--input", "a.png", "--tile", "0"],
+        ["--input", "a", "--steps", "x"],
+        ["--input", "a", "--noise-level", "nan"],
+        ["--input", "a", "--disparity", "far"],
+    ],
 )
 def test_argparse_errors_are_2(restore, capsys, argv):
     with pytest.raises(SystemExit) as exit_info:

@@ -58,13 +58,14 @@ def trained(tmp_path, pairs, tiny_checkpoint):
     def make(**changes):
         suffixes = {"lq_suffix": "_hazy", "gt_suffix": "_GT"}
         paired = {"type": "PairedFolder", "lq": "lq", "gt": "gt", **suffixes}
-        haze = {"type": "SyntheticHaze", "folders": ["gt"], "whole": True}
+        synthetic = {"type": "SyntheticPairs", "degradation": {"type": "Haze"}}
+        haze = synthetic | {"folders": ["gt"], "whole": True}
         raw = {
             "name": "tiny", "task": "dehaze", "stage": "diffusion", "latent_unet": None,
             "network": tiny_models.CONFIGS["pixel"]["network"], **tiny_models.DIFFUSION,
             "objective": {"type": "x0"},
             "data": {
-                "train": {"type": "SyntheticHaze", "folders": ["nowhere"]},
+                "train": synthetic | {"folders": ["nowhere"]},
                 "validation": [paired | {"name": "pairs"}, haze | {"name": "haze"}],
                 "batch_size": 1,
             },
@@ -199,7 +200,7 @@ def test_latent_unet_alone_restores_nothing(call, pairs, trained, tiny_checkpoin
 
 def test_endless_validation_set_is_named(call, trained):
     raw = trained()
-    endless = {"name": "haze", "type": "SyntheticHaze", "folders": ["gt"], "patch": 16}
+    endless = raw["data"]["train"] | {"name": "haze", "folders": ["gt"], "patch": 16}
     trained(data=raw["data"] | {"validation": [endless]})
     code, _, err = call("-opt", "tiny.yml")
     assert code == 2
@@ -223,6 +224,8 @@ SUFFIXES = ["--lq-suffix", "_hazy", "--gt-suffix", "_GT"]
         (["-opt", "absent.yml"], "absent.yml: no such file"),
         (["-opt", "x.yml", "--lq", "lq"], "--lq: -opt names"),
         (["-opt", "x.yml", "--weights", "w"], "--weights: -opt names"),
+        (["-opt", "x.yml", "--noise-level", "25"], "--noise-level: -opt names"),
+        (["-opt", "x.yml", "--from", "Sony50mmf1.8BS"], "--from: -opt names"),
         (["--lq", "lq", "--gt-suffix", "_GT"], "--gt-suffix: needs --gt"),
         (["--lq", "absent"], "lq: folder 'absent' does not exist"),
         (["--lq", "lq", "--gt", "gt"], "no partner"),

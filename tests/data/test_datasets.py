@@ -1,4 +1,4 @@
-"""Both datasets: streams keyed by (seed, index), stable splits, aligned pairs, clear errors."""
+"""Synthetic pairs: streams keyed by (seed, index), stable splits, aligned patches, clear errors."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dataset_cases import assert_same, save_photo
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from refusion.data import DATASETS, PairedFolder, SyntheticHaze
+from refusion.data import DATASETS, SyntheticPairs, synthetic_pairs
+from refusion.data.photo_cache import to_tensor
 from refusion.data.stream import keyed_generator, photo_at
 from refusion.errors import ConfigError
+from refusion.schema import Component
 
-
-def save_photo(path: Path, width: int = 96, height: int = 64) -> None:
-    """Smooth colours; no two names alike."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    phase = sum(path.name.encode())
-    x, y = np.meshgrid(np.linspace(0, 3, width), np.linspace(0, 2, height))
-    waves = [np.sin(x * (c + 1) + y + phase) for c in range(3)]
-    Image.fromarray((127 + 120 * np.stack(waves, -1)).astype(np.uint8)).save(path)
+RECORDED = [0.6265, 0.60261, 0.47125, 0.49893, 0.5671, 0.70332]
 
 
 @pytest.fixture
@@ -34,37 +30,14 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def haze(photos: Path):
-    """Maker of SyntheticHaze over the photos."""
+    """Maker of SyntheticPairs over the photos, under haze of the given settings."""
 
-    def make(**options: object) -> SyntheticHaze:
-        return SyntheticHaze(
-            **{"folders": [photos], "patch": 32, "cache": photos.parent / "c", **options}
-        )
+    def make(settings: dict | None = None, **options: object) -> SyntheticPairs:
+        defaults = {"folders": [photos], "patch": 32, "cache": photos.parent / "c"}
+        degradation = Component("Haze", settings or {})
+        return SyntheticPairs(**{**defaults, "degradation": degradation, **options})
 
     return make
-
-
-@pytest.fixture
-def pairs(tmp_path: Path):
-    """Maker of PairedFolder whose clean photo is the hazy one plus 8 levels."""
-    for number in range(5):
-        save_photo(tmp_path / "lq" / f"{number}_hazy.png")
-        pixels = np.asarray(Image.open(tmp_path / "lq" / f"{number}_hazy.png"))
-        (tmp_path / "gt").mkdir(exist_ok=True)
-        Image.fromarray(pixels + np.uint8(8)).save(tmp_path / "gt" / f"{number}_GT.png")
-
-    def make(**options: object) -> PairedFolder:
-        folders = {"lq": tmp_path / "lq", "gt": tmp_path / "gt", "cache": tmp_path / "cache"}
-        suffixes = {"lq_suffix": "_hazy", "gt_suffix": "_GT"}
-        return PairedFolder(**{**folders, **suffixes, **options})
-
-    make.root = tmp_path
-    return make
-
-
-def assert_same(one: dict, other: dict) -> None:
-    assert torch.equal(one["lq"], other["lq"])
-    assert torch.equal(one["gt"], other["gt"])
 
 
 def test_table_names_are_class_names() -> None:
@@ -126,7 +99,7 @@ def test_lq_and_gt_are_aligned(haze) -> None:
     """Barely any haze, no camera: the pair differs by little, so no shift, flip or rescale."""
     still = {"mean_transmission": [0.97, 0.97], "min_transmission": 0.9, "noise_share": 0.0}
     still |= {"exposure": 0.0, "colour": 0.0, "jpeg_share": 0.0, "soften_share": 0.0}
-    dataset = haze(haze={**still, "clean_share": 0.0, "linear_share": 0.0})
+    dataset = haze({**still, "clean_share": 0.0, "linear_share": 0.0})
     for index in range(12):
         item = dataset[index]
         error = (item["lq"] - item["gt"]).abs().mean()
@@ -138,7 +111,7 @@ def test_lq_and_gt_are_aligned(haze) -> None:
 def test_mirrored_patches_carry_their_haze_along(haze) -> None:
     """The same sample with and without `flip` is the same pair, or its mirror image."""
     still = {"noise_share": 0.0, "jpeg_share": 0.0, "mean_transmission": [0.5, 0.5]}
-    mirrored, upright = haze(haze=still), haze(haze=still, flip=False)
+    mirrored, upright = haze(still), haze(still, flip=False)
     turned = 0
     for index in range(16):
         one, other = mirrored[index], upright[index]
@@ -201,58 +174,17 @@ def test_endless_and_finite_lengths(haze) -> None:
         ({"patch": 4}, "patch"),
         ({"seed": -1}, "seed"),
         ({"length": 0}, "length"),
-        ({"haze": {"airlite": [0.5, 1.0]}}, "did you mean 'airlight'"),
-        ({"haze": {"airlight": [1.0, 0.5]}}, "low <= high"),
+        ({"settings": {"airlite": [0.5, 1.0]}}, "degradation.airlite.*did you mean 'airlight'"),
+        ({"settings": {"airlight": [1.0, 0.5]}}, "degradation: .*airlight.*low <= high"),
         ({"folders": ["nowhere"]}, "nowhere"),
+        ({"scale_range": None, "patch": 65}, "12 samples.*96x64.*smaller than the patch of 65"),
+        ({"degradation": Component("Haez")}, "did you mean 'Haze'"),
+        ({"degradation": Component("Downsample", {"factor": 3})}, "patch.*multiple of 3"),
     ],
 )
 def test_haze_errors(haze, options: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         haze(**options)
-
-
-def test_whole_pairs_match_by_name(pairs) -> None:
-    dataset = pairs()
-    assert [item["name"] for item in dataset] == ["0", "1", "2", "3", "4"]
-    for item in dataset:
-        torch.testing.assert_close(item["gt"] - item["lq"], torch.full((3, 64, 96), 8 / 255))
-
-
-def test_crops_of_pairs_are_aligned_and_keyed(pairs) -> None:
-    one, other = pairs(patch=24), pairs(patch=24)
-    items = [one[index] for index in range(20)]
-    for index in (19, 3, 11):
-        assert_same(items[index], other[index])
-    for item in items:
-        torch.testing.assert_close(item["gt"] - item["lq"], torch.full((3, 24, 24), 8 / 255))
-    assert len({item["lq"].sum().item() for item in items}) == 20
-
-
-def test_whole_pairs_shrink_to_max_side(pairs) -> None:
-    assert pairs(max_side=48)[0]["lq"].shape == (3, 32, 48)
-
-
-def test_same_names_in_sub_folders_are_kept_apart(tmp_path: Path) -> None:
-    for role in ("lq", "gt"):
-        for scene in ("a", "b"):
-            save_photo(tmp_path / role / scene / "0.png")
-    dataset = PairedFolder(lq=tmp_path / "lq", gt=tmp_path / "gt", cache=tmp_path / "cache")
-    assert [item["name"] for item in dataset] == ["a/0", "b/0"]
-
-
-def test_pair_errors_name_the_files(pairs) -> None:
-    with pytest.raises(ConfigError, match="smaller than the patch"):
-        pairs(patch=65)
-    with pytest.raises(ConfigError, match="does not end in lq_suffix"):
-        pairs(lq_suffix="_fog")
-    save_photo(pairs.root / "gt" / "9_GT.png")
-    with pytest.raises(ConfigError, match=r"1 photos have no partner.*9_GT"):
-        pairs()
-    save_photo(pairs.root / "lq" / "9_hazy.png", width=95)
-    with pytest.raises(ConfigError, match=r"95x64.*96x64"):
-        pairs()
-    with pytest.raises(ConfigError, match="does not exist"):
-        pairs(gt=pairs.root / "none")
 
 
 def test_haze_of_the_defaults_covers_thin_and_dense(haze) -> None:
@@ -264,3 +196,62 @@ def test_haze_of_the_defaults_covers_thin_and_dense(haze) -> None:
     assert min(contrast) < 0.45
     assert max(contrast) > 0.85
     assert math.isfinite(sum(contrast))
+
+
+def test_haze_recipe_is_reproduced(haze) -> None:
+    """Means of `lq` recorded when the shipped weights were trained: their recipe draws the same."""
+    means = [float(haze()[index]["lq"].mean()) for index in range(6)]
+    assert means == pytest.approx(RECORDED, abs=2e-4)
+
+
+def test_frames_tell_where_turned_patches_lie(haze) -> None:
+    """The frame's part of the thumbnail, here the photo itself, is the patch, however it lies."""
+    dataset, upright = (haze(scale_range=None, rotate=rotate) for rotate in (True, False))
+    dataset.degradation = lambda clean, _, frame: {"lq": frame.crop(frame.thumbnail, (32, 32))}
+    turned = 0
+    for index in range(16):
+        item = dataset[index]
+        torch.testing.assert_close(item["lq"], item["gt"], atol=1e-4, rtol=0)
+        turned += not torch.equal(item["gt"], upright[index]["gt"])
+    assert turned > 6
+
+
+def test_native_patches_are_the_photos_own_pixels(haze, tmp_path: Path) -> None:
+    pixels = save_photo(tmp_path / "native" / "a.png", 90, 70).astype(int)
+    options = {"folders": [tmp_path / "native"], "scale_range": None, "flip": False}
+    dataset = haze(**options)
+    for index in range(6):
+        gt = (dataset[index]["gt"] * 255).round().int().permute(1, 2, 0).numpy()
+        windows = np.lib.stride_tricks.sliding_window_view(pixels, (32, 32, 3))[:, :, 0]
+        assert (windows == gt).all((2, 3, 4)).any()
+
+
+def test_native_patches_read_only_themselves(haze, tmp_path: Path, monkeypatch) -> None:
+    """What `to_tensor` converts is a view of the memory map, never the photo."""
+    save_photo(tmp_path / "native" / "a.png", 500, 400)
+    seen = []
+
+    def watch(pixels: np.ndarray) -> torch.Tensor:
+        seen.append(pixels)
+        return to_tensor(pixels)
+
+    monkeypatch.setattr(synthetic_pairs, "to_tensor", watch)
+    haze(folders=[tmp_path / "native"], scale_range=None)[0]
+    assert sorted(view.shape[1] for view in seen) == [32, 192]
+    assert all(isinstance(view, np.memmap) for view in seen)
+
+
+def test_super_resolution_pairs(haze) -> None:
+    down = Component("Downsample", {"factor": 3})
+    item = haze(degradation=down, patch=48, scale_range=None, rotate=True)[0]
+    assert (item["lq"].shape, item["gt"].shape) == ((3, 16, 16), (3, 48, 48))
+    whole = haze(degradation=down, patch=48, whole=True)[0]
+    assert (whole["lq"].shape, whole["gt"].shape) == ((3, 21, 32), (3, 63, 96))
+
+
+def test_16_bit_photos_give_16_bit_truth(haze, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(np.full((64, 64), 12345, np.uint16)).save(tmp_path / "deep" / "a.png")
+    for scale_range in (None, (0.9, 0.9)):
+        gt = haze(folders=[tmp_path / "deep"], scale_range=scale_range)[0]["gt"]
+        torch.testing.assert_close(gt, torch.full((3, 32, 32), 12345 / 65535), atol=1e-6, rtol=0)

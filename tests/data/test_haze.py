@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from refusion.data.degradations.haze import Haze, sample_haze, scatter
 from refusion.data.depth import DEPTHS
 from refusion.data.fields import smooth_field
-from refusion.data.haze import HazeSettings, PhotoFrame, sample_haze, scatter, synthesize_haze
+from refusion.data.frame import PhotoFrame
 from refusion.errors import ConfigError
 
-SETTINGS = HazeSettings()
+SETTINGS = Haze()
 STILL = replace(
     SETTINGS, clean_share=0, soften_share=0, exposure=0, colour=0, noise_share=0, jpeg_share=0
 )
@@ -28,6 +29,10 @@ def picture(height: int = 96, width: int = 128) -> torch.Tensor:
     image = 0.4 + 0.1 * torch.stack(channels)
     image[:, :, width // 2 :] += 0.3
     return image.clamp(0, 1)
+
+
+def whole_photo(photo: torch.Tensor, seed: int, settings: Haze) -> torch.Tensor:
+    return settings(photo, generator(seed), PhotoFrame.whole(photo))["lq"]
 
 
 def test_scattering_model_at_its_ends() -> None:
@@ -51,7 +56,7 @@ def test_synthesis_is_the_scattering_model_of_its_fields(seed: int) -> None:
     clean = picture()
     drawn = sample_haze(clean, generator(seed), STILL)
     expected = scatter(clean, drawn.transmission, drawn.airlight, drawn.linear)
-    hazy = synthesize_haze(clean, generator(seed), STILL)
+    hazy = whole_photo(clean, seed, STILL)
     torch.testing.assert_close(hazy, expected, atol=0.5 / 255 + 1e-4, rtol=0)
 
 
@@ -88,15 +93,15 @@ def test_homogeneous_haze_is_thicker_farther_away() -> None:
 
 def test_same_generator_same_haze_and_others_differ() -> None:
     clean = picture()
-    first, again = (synthesize_haze(clean, generator(5), SETTINGS) for _ in range(2))
+    first, again = (whole_photo(clean, 5, SETTINGS) for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, synthesize_haze(clean, generator(6), SETTINGS))
+    assert not torch.equal(first, whole_photo(clean, 6, SETTINGS))
 
 
 def test_range_shape_and_levels() -> None:
     clean = picture(70, 41)
     for seed in range(20):
-        hazy = synthesize_haze(clean, generator(seed), SETTINGS)
+        hazy = whole_photo(clean, seed, SETTINGS)
         assert hazy.shape == clean.shape
         assert hazy.dtype == torch.float32
         assert 0 <= hazy.min() <= hazy.max() <= 1
@@ -107,7 +112,7 @@ def test_clean_share_leaves_photos_alone() -> None:
     noisy = replace(SETTINGS, noise_share=1.0, noise=(0.5, 0.5), jpeg_share=1.0)
     settings, clean = replace(noisy, clean_share=1.0), picture()
     for seed in range(5):
-        change = (synthesize_haze(clean, generator(seed), settings) - clean).abs()
+        change = (whole_photo(clean, seed, settings) - clean).abs()
         assert change.mean() < 0.03
 
 
@@ -115,13 +120,13 @@ def test_clean_share_leaves_photos_alone() -> None:
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_crop_sees_its_part_of_the_photo_haze(seed: int, mirrored: bool) -> None:
     photo = picture()
-    whole = synthesize_haze(photo, generator(seed), STILL)
+    whole = whole_photo(photo, seed, STILL)
     crop = photo[:, 16:64, 32:96]
     expected = whole[:, 16:64, 32:96]
     box = (32 / 128, 16 / 96, 96 / 128, 64 / 96)
     if mirrored:
         crop, expected, box = crop.flip(-1), expected.flip(-1), (box[2], box[1], box[0], box[3])
-    seen = synthesize_haze(crop.contiguous(), generator(seed), STILL, PhotoFrame(photo, box))
+    seen = STILL(crop.contiguous(), generator(seed), PhotoFrame(photo, box))["lq"]
     torch.testing.assert_close(seen, expected, atol=1.01 / 255, rtol=0)
 
 
@@ -168,4 +173,4 @@ def test_ground_is_nearest_at_the_bottom() -> None:
 )
 def test_settings_out_of_range(options: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        HazeSettings(**options)
+        Haze(**options)

@@ -12,6 +12,13 @@ def test_accepts_the_closed_interval(dtype):
     check_image("lq", torch.tensor([0.0, 0.5, 1.0], dtype=dtype).view(1, 3, 1, 1))
 
 
+def test_a_stereo_pair_has_six_channels():
+    check_image("lq", torch.zeros(2, 6, 4, 4), 6)
+    for channels, wrong in ((3, 6), (6, 3)):
+        with pytest.raises(ImageError, match=rf"expected shape \(B, {channels}, H, W\)"):
+            check_image("lq", torch.zeros(1, wrong, 4, 4), channels)
+
+
 @pytest.mark.parametrize(
     ("tensor", "got"),
     [

@@ -8,8 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+import torch
 from PIL import Image
 
+from refusion.data import photo_cache
+from refusion.data.image_io import read_image, write_image
+from refusion.data.photo import Photo
 from refusion.data.photo_cache import PhotoCache, list_photos, to_tensor, upright_size
 from refusion.errors import ConfigError, ImageError
 
@@ -24,7 +29,7 @@ def test_load_is_the_photo_and_decodes_once(tmp_path: Path, monkeypatch) -> None
     pixels = save_photo(tmp_path / "a.png")
     cache = PhotoCache(tmp_path / "cache")
     assert np.array_equal(cache.load(tmp_path / "a.png", 100), pixels)
-    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(photo_cache, "read_image", lambda *_: pytest.fail("decoded again"))
     mapped = cache.load(tmp_path / "a.png", 100)
     assert isinstance(mapped, np.memmap)
     assert not mapped.flags.writeable
@@ -56,6 +61,74 @@ def test_orientation_is_applied(tmp_path: Path) -> None:
     assert upright_size(tmp_path / "a.png") == (24, 40)
 
 
+def save_deep(path: Path, width: int = 40, height: int = 24) -> np.ndarray:
+    """A 16-bit RGB file; returns its samples."""
+    pixels = np.random.default_rng(3).integers(0, 65536, (height, width, 3)).astype(np.uint16)
+    image = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1) / 65535
+    write_image(path, image, Photo(image, bit_depth=16))
+    return pixels
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+def test_16_bit_photos_keep_every_sample(tmp_path: Path, name: str) -> None:
+    pixels = save_deep(tmp_path / name)
+    loaded = PhotoCache(tmp_path / "cache").load(tmp_path / name, 100)
+    assert loaded.dtype == np.uint16
+    assert np.array_equal(loaded, pixels)
+    expected = read_image(tmp_path / name).image
+    torch.testing.assert_close(to_tensor(loaded), expected, atol=1e-7, rtol=0)
+    assert upright_size(tmp_path / name) == (40, 24)
+
+
+def test_float_tiff_is_kept_with_16_bits(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 24 * 40 * 3, dtype=np.float32).reshape(24, 40, 3)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    loaded = PhotoCache(tmp_path / "cache").load(tmp_path / "a.tif", 100)
+    assert loaded.dtype == np.uint16
+    assert np.abs(loaded / 65535 - values).max() <= 0.51 / 65535
+    assert upright_size(tmp_path / "a.tif") == (40, 24)
+
+
+def test_shrinking_keeps_16_bits(tmp_path: Path) -> None:
+    """A slow ramp over 600 of 65536 levels has three levels at 8 bits; shrunk, it still rises."""
+    ramp = np.linspace(30000, 30600, 400).round().astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", np.broadcast_to(ramp[None, :, None], (200, 400, 3)))
+    loaded = PhotoCache(tmp_path / "cache").load(tmp_path / "a.tif", 100)
+    assert loaded.shape == (50, 100, 3)
+    assert len(np.unique(loaded[10, :, 0])) == 100
+    assert np.abs(loaded[10, 3:-3, 0] - np.linspace(30002, 30598, 100)[3:-3]).max() < 3
+
+
+def test_both_depths_shrink_alike(tmp_path: Path) -> None:
+    pixels = save_photo(tmp_path / "a.png", 200, 100)
+    tifffile.imwrite(tmp_path / "a.tif", pixels.astype(np.uint16) * 257)
+    cache = PhotoCache(tmp_path / "cache")
+    low, deep = (to_tensor(cache.load(tmp_path / name, 64)) for name in ("a.png", "a.tif"))
+    assert low.shape == deep.shape == (3, 32, 64)
+    torch.testing.assert_close(deep, low, atol=2 / 255, rtol=0)
+
+
+def test_gray_palette_and_alpha_are_rgb(tmp_path: Path) -> None:
+    pixels = save_photo(tmp_path / "a.png")
+    gray = pixels[..., :1].repeat(3, 2)
+    cases = {
+        "gray.png": (Image.fromarray(pixels[..., 0]), gray),
+        "alpha.png": (Image.fromarray(np.concatenate([pixels, pixels[..., :1]], 2)), pixels),
+        "deep.png": (
+            Image.fromarray(pixels[..., 0].astype(np.uint16) * 257),
+            gray * np.uint16(257),
+        ),
+    }
+    palette = Image.fromarray(pixels).quantize(16)
+    cases["palette.png"] = (palette, np.asarray(palette.convert("RGB")))
+    cache = PhotoCache(tmp_path / "cache")
+    for name, (image, expected) in cases.items():
+        image.save(tmp_path / name)
+        loaded = cache.load(tmp_path / name, 100)
+        assert loaded.dtype == expected.dtype, name
+        assert np.array_equal(loaded, expected), name
+
+
 def test_many_readers_at_once_and_nothing_left_over(tmp_path: Path) -> None:
     pixels = save_photo(tmp_path / "a.png", 300, 200)
     cache = PhotoCache(tmp_path / "cache")
@@ -69,8 +142,7 @@ def test_broken_and_missing_photos_are_named(tmp_path: Path) -> None:
     cache = PhotoCache(tmp_path / "cache")
     save_photo(tmp_path / "whole.png")
     (tmp_path / "torn.png").write_bytes((tmp_path / "whole.png").read_bytes()[:300])
-    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
-    for name in ("torn.png", "deep.png", "none.png"):
+    for name in ("torn.png", "none.png"):
         with pytest.raises(ImageError, match=name):
             cache.load(tmp_path / name, 100)
 
@@ -103,3 +175,5 @@ def test_to_tensor_scales_to_one() -> None:
     tensor = to_tensor(np.array([[[0, 51, 255]]], np.uint8))
     assert tensor.shape == (3, 1, 1)
     assert tensor.flatten().tolist() == pytest.approx([0, 0.2, 1])
+    deep = to_tensor(np.array([[[0, 13107, 65535]]], np.uint16))
+    assert deep.flatten().tolist() == pytest.approx([0, 0.2, 1])

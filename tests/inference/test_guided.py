@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from refusion.inference import guided
-from refusion.inference.guided import carry, shrink
+from refusion.inference.guided import carry
+from refusion.inference.resize import shrink
 
 
 def maps(small, large, channels=4):

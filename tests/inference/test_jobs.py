@@ -8,7 +8,8 @@ import torch
 
 from refusion.data.image_io import read_image, write_image
 from refusion.errors import ConfigError, ImageError, RefusionError
-from refusion.inference.jobs import Job, RestoreOptions, plan_jobs, run_jobs
+from refusion.inference.jobs import Job, PhotoFiles, RestoreOptions, plan_jobs, run_jobs
+from refusion.restorers import Known
 
 
 @dataclass
@@ -17,13 +18,20 @@ class Darken:
 
     faults: dict = field(default_factory=dict)
     seen: list = field(default_factory=list)
+    views: int = 1
+    scale: int = 1
 
-    def restore(self, lq, *, steps, sampler, seed, tile, callback):
-        self.seen.append((steps, sampler, seed, tile))
+    @property
+    def info(self):
+        return self
+
+    def restore(self, lq, *, steps, sampler, seed, tile, known, callback):
+        self.seen.append((steps, sampler, seed, tile, known))
         callback("sample", 1, 1)
         if lq.shape[-2] in self.faults:
             raise self.faults[lq.shape[-2]]
-        return lq * 0.5
+        assert lq.shape[1] == 3 * self.views
+        return lq.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2) * 0.5
 
 
 @pytest.fixture
@@ -36,7 +44,8 @@ def photos(tmp_path, monkeypatch):
 
 
 def names(jobs):
-    return [(job.input.as_posix(), job.output.as_posix()) for job in jobs]
+    assert all(len(job.photos) == 1 for job in jobs)
+    return [(file.input.as_posix(), file.output.as_posix()) for job in jobs for file in job.photos]
 
 
 def test_folders_keep_their_structure(photos):
@@ -118,7 +127,7 @@ def test_failures_are_one_line_and_the_rest_goes_on(photos):
         9: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
     }
     outcomes = run_jobs(plan_jobs(["in"]), Darken(faults), RestoreOptions())
-    errors = {outcome.job.input.name: outcome.error for outcome in outcomes}
+    errors = {outcome.job.photos[0].input.name: outcome.error for outcome in outcomes}
     assert errors.pop("c.tif") is None
     assert errors["a.png"] == "in/a.png: not finite"
     assert "in/sub/b.jpg: not enough memory; try --tile" in errors["b.jpg"]
@@ -135,9 +144,10 @@ def test_what_is_no_fault_of_the_photo_stops_the_batch(photos, fault):
 
 
 def test_a_failed_write_leaves_the_earlier_output(photos, monkeypatch):
-    job = Job(Path("in/a.png"), Path("out/a.png"))
+    output = Path("out/a.png")
+    job = Job((PhotoFiles(Path("in/a.png"), output),))
     run_jobs([job], Darken(), RestoreOptions())
-    before = job.output.read_bytes()
+    before = output.read_bytes()
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -145,16 +155,17 @@ def test_a_failed_write_leaves_the_earlier_output(photos, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     (outcome,) = run_jobs([job], Darken(), RestoreOptions())
     assert "No space left" in outcome.error
-    assert job.output.read_bytes() == before
-    assert list(Path("out").iterdir()) == [job.output]
+    assert output.read_bytes() == before
+    assert list(Path("out").iterdir()) == [output]
 
 
 def test_options_reach_the_restorer_and_progress_is_told(photos):
     restorer, told = Darken(), []
-    options = RestoreOptions(steps=2, sampler="ode", seed=5, tile=64)
+    known = Known(noise_std=0.1)
+    options = RestoreOptions(steps=2, sampler="ode", seed=5, tile=64, known=known)
     jobs = plan_jobs(["in"])
     run_jobs(jobs, restorer, options, lambda *state: told.append(state))
-    assert restorer.seen == [(2, "ode", 5, 64)] * 3
+    assert restorer.seen == [(2, "ode", 5, 64, known)] * 3
     assert told[1] == (0, jobs[0], "sample", 1, 1)
     assert [state[0] for state in told if state[2:] == ("write", 1, 1)] == [0, 1, 2]
 
@@ -177,11 +188,19 @@ def test_name_that_cannot_be_written_fails_before_restoring(photos):
     assert restorer.seen == []
 
 
-@pytest.mark.parametrize(("size", "panel"), [((20, 30), (20, 30)), ((50, 2000), (20, 800))])
-def test_comparison_shows_both_halves(photos, size, panel):
+@pytest.mark.parametrize(
+    ("size", "scale", "panel"),
+    [
+        ((20, 30), 1, (20, 30)),
+        ((50, 2000), 1, (20, 800)),
+        ((20, 30), 3, (60, 90)),
+        ((50, 700), 3, (57, 800)),
+    ],
+)
+def test_comparison_shows_both_halves(photos, size, scale, panel):
     write_image("wide.png", torch.full((3, *size), 0.8))
     (job,) = plan_jobs(["wide.png"], compare=True)
-    assert run_jobs([job], Darken(), RestoreOptions())[0].error is None
+    assert run_jobs([job], Darken(scale=scale), RestoreOptions())[0].error is None
     both = read_image("results/wide_compare.png").image
     assert both.shape == (3, panel[0], 2 * panel[1])
     left, right = both.chunk(2, dim=-1)

@@ -65,6 +65,10 @@ CASES = {
     "bokeh": Case(ConditionalNAFNet, {**NAFNET, "img_channel": 4, "lens": True}, channels=4),
     "stereo": Case(ConditionalNAFNet, {**STEREO, "stereo": True}, channels=6),
     "local": Case(ConditionalNAFNet, {**NAFNET, "pool_window": 12}),
+    "denoise": Case(ConditionalNAFNet, {**NAFNET, "conditional": False}),
     "unet": Case(ConditionalUNet, {"nf": 4, "depth": 3}),
+    "unet_denoise": Case(
+        ConditionalUNet, {"nf": 4, "depth": 3, "conditional": False, "mid_attention": "softmax"}
+    ),
     "latent_unet": Case(LatentUNet, {"ch": 4, "ch_mult": [2, 2, 4], "embed_dim": 3}),
 }

@@ -93,6 +93,15 @@ def test_wirings_share_weights_and_differ():
     torch.testing.assert_close(latent(**inputs), pixel(**inputs) + skip, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_unconditional_network_sees_the_state_alone():
+    net = CASES["denoise"].build()
+    assert net.intro.weight.shape[1] == 3
+    x, a, b = torch.rand(3, 1, 3, 8, 12)
+    assert torch.equal(net(x, a, 9), net(x, b, 9))
+    assert not torch.equal(net(a, x, 9), net(b, x, 9))
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [

@@ -4,33 +4,53 @@ import logging
 from dataclasses import replace
 
 import pytest
+import tiny_models
 import torch
 
 from refusion import load_restorer
 from refusion.checkpoint import build_model, read_checkpoint
 from refusion.errors import ConfigError, ImageError, RefusionError
-from refusion.restorers import RESTORERS, Refusion
+from refusion.restorers import RESTORERS, Known, Refusion
 from refusion.sde import SAMPLERS
 
-KINDS = ["latent", "pixel"]
+KINDS = ["latent", "pixel", "lens", "denoise", "stereo_sr"]
+KNOWN = {
+    "lens": Known(lens=torch.tensor([18.0, -14.0, 35.0])),
+    "denoise": Known(noise_std=25 / 255),
+}
+
+
+class Told:
+    """A restorer that is told of the photos what its model needs, unless a test does."""
+
+    def __init__(self, path, kind):
+        self.restorer, self.known = load_restorer(path, precision="fp32"), KNOWN.get(kind, Known())
+        self.info = self.restorer.info
+
+    def restore(self, lq, **options):
+        return self.restorer.restore(lq, **{"known": self.known} | options)
+
+    def photo(self, *size, batch=1):
+        return photo(*size, batch=batch, channels=3 * self.info.views)
 
 
 @pytest.fixture(scope="module")
 def restorers(tiny_checkpoint):
-    kinds = ("latent", "pixel", "unet")
-    return {kind: load_restorer(tiny_checkpoint(kind), precision="fp32") for kind in kinds}
+    return {kind: Told(tiny_checkpoint(kind), kind) for kind in tiny_models.CONFIGS}
 
 
-def photo(*size, batch=1, seed=0):
+def photo(*size, batch=1, seed=0, channels=3):
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(batch, 3, *size, generator=generator) * 0.8 + 0.1
+    return torch.rand(batch, channels, *size, generator=generator) * 0.8 + 0.1
 
 
-@pytest.mark.parametrize("kind", ["latent", "pixel", "unet"])
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 3), (16, 16), (33, 50)])
+@pytest.mark.parametrize("kind", tiny_models.CONFIGS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (7, 3), (16, 16), (33, 22)])
 def test_size_type_and_range(restorers, kind, size):
-    result = restorers[kind].restore(photo(*size, batch=2))
-    assert result.shape == (2, 3, *size)
+    scale = restorers[kind].info.scale
+    lq = restorers[kind].photo(*size, batch=2)
+    result = restorers[kind].restore(lq)
+    assert result.shape == (*lq.shape[:2], scale * size[0], scale * size[1])
     assert result.dtype == torch.float32
     assert 0 <= float(result.min()) <= float(result.max()) <= 1
     assert not result.requires_grad
@@ -40,27 +60,29 @@ def test_size_type_and_range(restorers, kind, size):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_same_seed_same_photo_and_the_seed_matters(restorers, kind, sampler):
-    lq, steps = photo(12, 15), 20
+    lq, steps = restorers[kind].photo(8, 9), 10
     first, again, other = (
         restorers[kind].restore(lq, sampler=sampler, steps=steps, seed=seed) for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    # Denoising starts from the photo itself, and `ode` adds no noise on the way.
+    assert torch.equal(first, other) == (kind == "denoise" and sampler == "ode")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_global_random_state_plays_no_part(restorers, kind):
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = restorers[kind].restore(photo(9, 9))
+    lq = restorers[kind].photo(9, 9)
+    first = restorers[kind].restore(lq)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    assert torch.equal(first, restorers[kind].restore(photo(9, 9)))
+    assert torch.equal(first, restorers[kind].restore(lq))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_batch_equals_one_by_one(restorers, kind):
-    lq, restore = photo(20, 27, batch=2), restorers[kind].restore
+    lq, restore = restorers[kind].photo(20, 27, batch=2), restorers[kind].restore
     both = restore(lq, seed=[3, 4])
     alone = torch.cat([restore(lq[:1], seed=3), restore(lq[1:], seed=4)])
     torch.testing.assert_close(both, alone, rtol=0, atol=1e-5)
@@ -89,12 +111,21 @@ def test_tiles_of_a_pixel_model_are_close_and_have_one_noise_field(tiny_checkpoi
     assert 0 < float(difference.mean()) < 0.1 * float((expected - lq).abs().mean())
 
 
+@pytest.mark.parametrize("kind", ["lens", "denoise", "stereo_sr"])
+def test_tiles_of_other_pixel_models_are_close(restorers, kind):
+    restorer = restorers[kind]
+    lq = restorer.photo(30, 41, batch=2)
+    expected = restorer.restore(lq, tile=None)
+    difference = (restorer.restore(lq, tile=24) - expected).abs()
+    assert 0 < float(difference.mean()) < 0.2 * float(expected.std())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_bfloat16_is_close_to_float32(tiny_checkpoint, restorers, kind):
     narrow = load_restorer(tiny_checkpoint(kind), device="cpu", precision="bf16")
     assert narrow.info.precision == "bf16"
-    lq = photo(40, 40)
-    difference = (narrow.restore(lq) - restorers[kind].restore(lq)).abs()
+    lq, known = restorers[kind].photo(40, 40), restorers[kind].known
+    difference = (narrow.restore(lq, known=known) - restorers[kind].restore(lq)).abs()
     assert 0 < float(difference.mean()) < 2 / 255
 
 
@@ -140,6 +171,9 @@ def test_info_says_what_the_checkpoint_says(restorers):
     assert (info.sampler, info.steps, info.stochastic) == ("posterior", 3, True)
     assert (info.device, info.precision) == ("cpu", "fp32")
     assert RESTORERS[info.family] is Refusion
+    kinds = {kind: (told.info.scale, told.info.views) for kind, told in restorers.items()}
+    single = dict.fromkeys(("latent", "pixel", "unet", "lens", "denoise"), (1, 1))
+    assert kinds == single | {"stereo": (1, 2), "sr": (2, 1), "stereo_sr": (2, 2)}
 
 
 def test_progress_counts_tiles_and_steps(restorers):

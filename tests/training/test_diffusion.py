@@ -6,6 +6,7 @@ from torch import nn
 from training_cases import make_photos, run_config
 
 from refusion.config import config_from_dict, config_to_dict
+from refusion.errors import ConfigError
 from refusion.sde import PREDICTIONS
 from refusion.training.diffusion import DiffusionStage, draw_times
 
@@ -17,9 +18,13 @@ class Oracle(nn.Module):
         super().__init__()
         self.sde, self.prediction, self.x0 = sde, prediction, x0
 
-    def forward(self, xt, mu, t):
+    def forward(self, xt, mu, t, *conditions):
         noise = self.sde.noise_from_x0(xt, self.x0, mu, t)
         return PREDICTIONS[self.prediction].target(self.sde, self.x0, noise, mu, t)
+
+
+def seeded(*seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 @pytest.fixture
@@ -32,8 +37,9 @@ def pair():
 def stage_of(tmp_path):
     base = run_config("diffusion", make_photos(tmp_path / "photos"), tmp_path / "cache")
 
-    def make(prediction, objective):
+    def make(prediction, objective, **changes):
         raw = config_to_dict(base) | {"prediction": prediction, "objective": {"type": objective}}
+        raw |= changes
         return DiffusionStage(config_from_dict(raw), torch.device("cpu"))
 
     return make
@@ -43,30 +49,64 @@ def stage_of(tmp_path):
 @pytest.mark.parametrize("objective", ["maximum_likelihood", "x0", "noise"])
 def test_perfect_network_has_no_loss(stage_of, pair, prediction, objective):
     stage = stage_of(prediction, objective)
-    generator = torch.Generator().manual_seed(0)
-    random_loss = stage.loss(pair, generator)["total"].item()
+    draws = [range(first, first + 4) for first in range(0, 40, 4)]
+    random_loss = sum(stage.loss(pair, seeded(*four))["total"].item() for four in draws)
     stage.module = Oracle(stage.sde, prediction, pair["gt"])
-    loss = stage.loss(pair, torch.Generator().manual_seed(0))["total"].item()
+    loss = sum(stage.loss(pair, seeded(*four))["total"].item() for four in draws)
     # The reverse step is an Euler step: its mean meets the optimum to first order in dt only.
     assert loss < (0.05 if objective == "maximum_likelihood" else 1e-3) * random_loss
 
 
 def test_latents_and_images_give_the_same_loss(stage_of, pair):
     stage = stage_of("x0_residual", "x0")
-    images = stage.loss(pair, torch.Generator().manual_seed(3))["total"]
+    images = stage.loss(pair, seeded(3, 4, 5, 6))["total"]
     latents = {"mu": pair["lq"], "x0": pair["gt"]}
-    assert torch.equal(images, stage.loss(latents, torch.Generator().manual_seed(3))["total"])
+    assert torch.equal(images, stage.loss(latents, seeded(3, 4, 5, 6))["total"])
 
 
-def test_times_and_noise_come_from_the_generator(stage_of, pair):
+def test_times_and_noise_come_from_the_generators(stage_of, pair):
     stage = stage_of("x0_residual", "x0")
-    losses = [stage.loss(pair, torch.Generator().manual_seed(s))["total"].item() for s in (3, 3, 4)]
+    seeds = ((3, 4, 5, 6), (3, 4, 5, 6), (7, 4, 5, 6))
+    losses = [stage.loss(pair, seeded(*four))["total"].item() for four in seeds]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_an_image_draws_the_same_whatever_its_batch(stage_of, pair):
+    stage = stage_of("x0_residual", "x0")
+    whole = stage.loss(pair, seeded(3, 4, 5, 6))["total"]
+    halves = [
+        stage.loss({key: images[part] for key, images in pair.items()}, seeded(*seeds))["total"]
+        for part, seeds in ((slice(2), (3, 4)), (slice(2, 4), (5, 6)))
+    ]
+    torch.testing.assert_close(sum(halves) / 2, whole)
+
+
+def test_a_lens_network_is_told_or_refused(stage_of, pair):
+    stage = stage_of("x0_residual", "x0")
+    stage.needs_lens, told = True, []
+    stage.module = lambda xt, mu, t, lens: told.append(lens) or xt
+    with pytest.raises(ConfigError, match=r"network\.lens: the training data tells no lenses"):
+        stage.loss(pair, seeded(1, 2, 3, 4))
+    lens = torch.rand(4, 3)
+    stage.loss(pair | {"lens": lens}, seeded(1, 2, 3, 4))
+    assert told == [lens]
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "nearest"])
+def test_super_resolution_starts_from_the_enlarged_photo(stage_of, pair, mode):
+    stage = stage_of("x0_residual", "x0", upscale={"factor": 2, "mode": mode})
+    small = {"lq": pair["lq"][..., :4, :4], "gt": pair["gt"]}
+    mu = stage.encode(small)["mu"]
+    assert mu.shape == pair["gt"].shape
+    if mode == "nearest":
+        assert torch.equal(mu[..., ::2, ::2], small["lq"])
+    assert torch.equal(stage.encode(small)["x0"], pair["gt"])
 
 
 @pytest.mark.parametrize("bias", [0.0, 2.0])
 def test_times_follow_their_density(bias):
-    t = draw_times(40000, 10, bias, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    t = draw_times(10, bias, [generator] * 40000)
     counts = torch.bincount(t, minlength=11).double() / len(t)
     edges = (torch.arange(11, dtype=torch.float64) / 10) ** (1 + bias)
     assert counts[0] == 0

@@ -8,7 +8,8 @@ from refusion.training.latents import LatentPairs, cache_key, load_latents, stor
 def pairs(count):
     generator = torch.Generator().manual_seed(0)
     for _ in range(count):
-        yield tuple(torch.randn(2, 4, 3, 3, generator=generator) for _ in range(2))
+        maps = {name: torch.randn(2, 4, 3, 3, generator=generator) for name in ("mu", "x0")}
+        yield maps | {"lens": torch.rand(2, 3, generator=generator)}
 
 
 def test_round_trip_and_key(tmp_path):
@@ -16,17 +17,19 @@ def test_round_trip_and_key(tmp_path):
     key = cache_key({"patch": 64})
     assert load_latents(path, key) is None
     store_latents(path, key, pairs(3))
-    mu, x0 = load_latents(path, key)
-    assert mu.shape == x0.shape == (6, 4, 3, 3)
-    expected = torch.cat([m for m, _ in pairs(3)])
-    torch.testing.assert_close(mu.float(), expected, atol=2e-3, rtol=1e-3)
+    kept = load_latents(path, key)
+    assert kept["mu"].shape == kept["x0"].shape == (6, 4, 3, 3)
+    expected = torch.cat([batch["mu"] for batch in pairs(3)])
+    torch.testing.assert_close(kept["mu"].float(), expected, atol=2e-3, rtol=1e-3)
+    # numbers that are no maps are not rounded to half precision
+    assert torch.equal(kept["lens"], torch.cat([batch["lens"] for batch in pairs(3)]))
     assert load_latents(path, cache_key({"patch": 65})) is None
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_every_pair_once_an_epoch():
     mu = torch.arange(5.0).reshape(5, 1, 1, 1)
-    stream = LatentPairs(mu.half(), -mu.half(), seed=1)
+    stream = LatentPairs({"mu": mu.half(), "x0": -mu.half()}, seed=1)
     epochs = [[stream[e * 5 + i]["mu"].item() for i in range(5)] for e in range(2)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == [0, 1, 2, 3, 4]
     assert epochs[0] != epochs[1]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from refusion.config import LrScheduleConfig, OptimizerConfig
+from refusion.errors import ConfigError
+from refusion.sections import LrScheduleConfig, OptimizerConfig
 from refusion.training.optim import OPTIMIZERS, build_optimizer, learning_rate
 
 
@@ -21,6 +22,28 @@ def test_warm_up_rises_linearly_then_cosine_falls_to_eta_min():
 def test_constant():
     schedule = LrScheduleConfig(type="constant", warmup_steps=1)
     assert [learning_rate(step, 9, 2.0, schedule) for step in (0, 1, 8)] == [1.0, 2.0, 2.0]
+
+
+def test_multistep_halves_after_each_milestone():
+    schedule = LrScheduleConfig(type="multistep", milestones=(2, 5), gamma=0.5)
+    rates = [learning_rate(step, 8, 1.0, schedule) for step in range(8)]
+    assert rates == [1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+    # PyTorch's own schedule as the authors use it
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 5], gamma=0.5)
+    for rate in rates:
+        assert rate == theirs.get_last_lr()[0]
+        optimizer.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"type": "multistep"}, {"milestones": (3,)}, {"type": "multistep", "milestones": (5, 2)}],
+)
+def test_milestones_must_fit_their_schedule(wrong):
+    with pytest.raises(ConfigError, match="milestones"):
+        LrScheduleConfig(**wrong)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

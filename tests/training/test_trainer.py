@@ -5,9 +5,10 @@ import torch
 from training_cases import TRAIN, make_photos, run_config
 
 from refusion.checkpoint import read_checkpoint, save_checkpoint
-from refusion.errors import CheckpointError, RefusionError
+from refusion.errors import CheckpointError, ConfigError, RefusionError
 from refusion.restorers import load_restorer
 from refusion.training import Trainer
+from refusion.training.world import World
 
 CPU = torch.device("cpu")
 
@@ -115,7 +116,8 @@ def test_both_stages_end_in_a_restorer(config_of, tmp_path):
     }
     data = {
         "train": {
-            "type": "SyntheticHaze",
+            "type": "SyntheticPairs",
+            "degradation": {"type": "Haze"},
             "folders": [str(tmp_path / "photos")],
             "cache": str(tmp_path / "cache"),
             "patch": 16,
@@ -155,3 +157,44 @@ def test_loss_falls(config_of, tmp_path):
     assert data.train.steps == 6
     assert sum(totals[-10:]) < 0.4 * sum(totals[:10])
     assert trainer.scores["whole/reconstruction/psnr"] > 15
+
+
+@pytest.mark.parametrize("stage", ["latent_unet", "diffusion"])
+def test_accumulation_changes_memory_only(config_of, tmp_path, stage):
+    runs = []
+    for parts in (1, 2):
+        config = config_of(stage, train=TRAIN | {"accumulate": parts, "steps": 3})
+        trainer, totals = Trainer(config, device=CPU, runs=tmp_path / str(parts)), []
+        trainer.train(lambda step, total, terms, totals=totals: totals.append(terms["total"]))
+        runs.append(totals)
+    # The U-Net's regulariser, of weight 0.001, is a statistic of the part it is computed on.
+    assert runs[1] == pytest.approx(runs[0], rel=1e-5 if stage == "diffusion" else 1e-3)
+
+
+def test_training_can_start_from_a_trained_model(config_of, tmp_path):
+    first = Trainer(config_of("diffusion"), device=CPU, runs=tmp_path)
+    first.train()
+    other = config_of("diffusion", name="finetuned", init=str(first.model_file))
+    second = Trainer(other, device=CPU, runs=tmp_path)
+    assert same(second.weights(), first.weights())
+    unet = config_of("latent_unet", name="wrong", init=str(first.model_file))
+    with pytest.raises(CheckpointError, match=r"init: .* does not hold the latent_unet"):
+        Trainer(unet, device=CPU, runs=tmp_path)
+
+
+def test_batch_that_cannot_be_cut_is_refused_before_any_file(config_of, tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.batch_size: 2 samples"):
+        Trainer(config_of("diffusion"), device=CPU, runs=tmp_path / "runs", world=World(0, 3))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow  # the compiler takes half a minute
+def test_compiled_training_gives_the_same_loss(config_of, tmp_path):
+    runs = []
+    for compiled in (False, True):
+        config = config_of("diffusion", train=TRAIN | {"compile": compiled, "steps": 2})
+        trainer, totals = Trainer(config, device=CPU, runs=tmp_path / str(compiled)), []
+        trainer.train(lambda step, total, terms, totals=totals: totals.append(terms["total"]))
+        runs.append(totals)
+        assert load_restorer(trainer.model_file).info.task == "dehaze"
+    assert runs[1] == pytest.approx(runs[0], rel=1e-4)

@@ -30,7 +30,12 @@ def make_photos(folder, count=3, side=48):
 
 def run_config(stage, photos, cache, **changes):
     """Config of a tiny run of ``stage``; ``changes`` replace top-level sections."""
-    synthetic = {"type": "SyntheticHaze", "folders": [str(photos)], "cache": str(cache)}
+    synthetic = {
+        "type": "SyntheticPairs",
+        "folders": [str(photos)],
+        "cache": str(cache),
+        "degradation": {"type": "Haze"},
+    }
     raw = {
         "name": f"tiny_{stage}",
         "task": "dehaze",

@@ -7,25 +7,34 @@ and Nayar 2002). Fields belong to the whole photo; a crop sees its part of them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from refusion.data.camera import add_noise, expose, quantise
+from refusion.data.degradations.checks import check_settings
+from refusion.data.degradations.draws import happens, store
 from refusion.data.depth import DEPTHS
 from refusion.data.fields import photo_coordinates, smooth_field
+from refusion.data.frame import PhotoFrame
 from refusion.data.stream import uniform
-from refusion.errors import ConfigError
 
 Range = tuple[float, float]
-GRID = 192  # long side of the fields; finer would only sharpen depth edges below two pixels
+_DOMAINS = {
+    "mean_transmission": (1e-3, 1.0),
+    "density_spread": (0.0, math.inf),
+    "density_modes": (1, 64),
+    "jpeg_quality": (1, 100),
+}
 
 
 @dataclass(frozen=True)
-class HazeSettings:
-    """Ranges of the synthesiser; pairs are (low, high) of a uniform draw, shares are probabilities.
+class Haze:
+    """Clean photos as a camera takes them through haze.
+
+    Pairs are (low, high) of a uniform draw, shares are probabilities.
 
     Attributes:
         depth_weights: relative frequency of veil, ground, room, layers, smooth (`DEPTHS`).
@@ -75,8 +84,15 @@ class HazeSettings:
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a range is reversed or out of its domain."""
-        for field in fields(self):
-            _check_setting(field.name, field.default, getattr(self, field.name))
+        check_settings(self, _DOMAINS)
+
+    def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
+        """The crop's part of the haze over its photo (see `Degradation`)."""
+        drawn = sample_haze(frame.thumbnail, generator, self)
+        size = (clean.shape[-2], clean.shape[-1])
+        seen = frame.crop(torch.cat([drawn.transmission, drawn.airlight]), size)
+        hazy = scatter(_soften(clean, seen[:1], drawn.soften), seen[:1], seen[1:], drawn.linear)
+        return {"lq": quantise(hazy) if drawn.is_clean else _photograph(hazy, generator, self)}
 
 
 @dataclass(frozen=True)
@@ -100,19 +116,6 @@ class HazeFields:
     is_clean: bool
 
 
-@dataclass(frozen=True)
-class PhotoFrame:
-    """Where a crop lies in its photo.
-
-    Attributes:
-        thumbnail: (3, h, w) in [0, 1], the whole photo, long side about 200.
-        box: (left, top, right, bottom) of the crop in parts of the photo, left > right if mirrored.
-    """
-
-    thumbnail: Tensor
-    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-
-
 def scatter(clean: Tensor, transmission: Tensor, airlight: Tensor, linear: bool = False) -> Tensor:
     """Scattering model I = J t + A (1 - t).
 
@@ -128,7 +131,7 @@ def scatter(clean: Tensor, transmission: Tensor, airlight: Tensor, linear: bool 
     return mixed.clamp_min(0) ** (1 / 2.2)
 
 
-def sample_haze(thumbnail: Tensor, generator: Generator, settings: HazeSettings) -> HazeFields:
+def sample_haze(thumbnail: Tensor, generator: Generator, settings: Haze) -> HazeFields:
     """Draw depth, density, transmission and airlight for a photo, from a small copy of it.
 
     Args:
@@ -141,79 +144,26 @@ def sample_haze(thumbnail: Tensor, generator: Generator, settings: HazeSettings)
     kind = list(DEPTHS)[int(torch.multinomial(weights, 1, generator=generator))]
     depth = DEPTHS[kind](thumbnail, generator)
     density = torch.ones(size)
-    if kind != "veil" and _happens(generator, settings.uneven_share):
+    if kind != "veil" and happens(generator, settings.uneven_share):
         density = _uneven_density(size, generator, settings)
-    is_clean = _happens(generator, settings.clean_share)
+    is_clean = happens(generator, settings.clean_share)
     mean = uniform(generator, *((0.97, 1.0) if is_clean else settings.mean_transmission))
     transmission = _transmission(depth * density, mean).clamp_min(settings.min_transmission)
     airlight = _airlight(thumbnail, generator, settings)
     soften = uniform(generator, *settings.soften)
-    soften = soften if _happens(generator, settings.soften_share) else 0.0
-    linear = _happens(generator, settings.linear_share)
+    soften = soften if happens(generator, settings.soften_share) else 0.0
+    linear = happens(generator, settings.linear_share)
     return HazeFields(transmission[None], airlight, depth[None], soften, linear, is_clean)
 
 
-def synthesize_haze(
-    clean: Tensor, generator: Generator, settings: HazeSettings, frame: PhotoFrame | None = None
-) -> Tensor:
-    """Hazy version of a clean photo, as a camera would have taken it.
-
-    Args:
-        clean: (3, H, W) float32 in [0, 1].
-        generator: source of randomness; same state, same haze.
-        settings: ranges.
-        frame: the crop's place in its photo; None when `clean` is the whole photo.
-
-    Returns:
-        (3, H, W) float32 in [0, 1], pixel aligned with `clean`.
-    """
-    if frame is None:
-        frame = PhotoFrame(_shrink(clean))
-    drawn = sample_haze(frame.thumbnail, generator, settings)
-    size = (clean.shape[-2], clean.shape[-1])
-    seen = _crop_fields(torch.cat([drawn.transmission, drawn.airlight]), frame.box, size)
-    hazy = scatter(_soften(clean, seen[:1], drawn.soften), seen[:1], seen[1:], drawn.linear)
-    return quantise(hazy) if drawn.is_clean else _photograph(hazy, generator, settings)
-
-
-def _check_setting(name: str, default: float | Range, value: float | Range) -> None:
-    """The default's shape is the expected one; only noise, JPEG and counts may leave [0, 1]."""
-    values = value if isinstance(value, tuple) else (value,)
-    expected = default if isinstance(default, tuple) else (default,)
-    is_pair = len(expected) == 2
-    if not all(isinstance(v, (int, float)) for v in values) or len(values) != len(expected):
-        raise ConfigError(
-            f"haze.{name}: expected {len(expected)} number(s) as {default}, got {value}"
-        )
-    if is_pair and values[0] > values[1]:
-        raise ConfigError(f"haze.{name}: expected (low, high) with low <= high, got {value}")
-    low, high = {"jpeg_quality": (1, 100), "density_modes": (1, 64)}.get(name, (0.0, 1.0))
-    high = math.inf if name in ("depth_weights", "density_spread") else high
-    low = 1e-3 if name == "mean_transmission" else low
-    if not all(low <= v <= high for v in values):
-        raise ConfigError(f"haze.{name}: expected values in [{low}, {high}], got {value}")
-    if name == "depth_weights" and not sum(values) > 0:
-        raise ConfigError(f"haze.{name}: expected at least one weight above 0, got {value}")
-
-
-def _happens(generator: Generator, share: float) -> bool:
-    return uniform(generator, 0.0, 1.0) < share
-
-
-def _shrink(photo: Tensor) -> Tensor:
-    scale = min(1.0, GRID / max(photo.shape[-2:]))
-    size = [max(8, round(side * scale)) for side in photo.shape[-2:]]
-    return F.interpolate(photo[None], size, mode="bilinear", antialias=True)[0]
-
-
-def _uneven_density(size: tuple[int, int], generator: Generator, settings: HazeSettings) -> Tensor:
+def _uneven_density(size: tuple[int, int], generator: Generator, settings: Haze) -> Tensor:
     """Log-normal clouds, at times thickening towards the floor (mist) or ceiling (smoke)."""
     decay = uniform(generator, 1.0, 2.2)
     field = smooth_field(size, generator, modes=settings.density_modes, decay=decay)
     low, high = settings.density_spread
     spread = low + (high - low) * uniform(generator, 0.0, 1.0) ** 2
     density = spread * field.clamp(-2, 2)
-    if _happens(generator, 0.4):
+    if happens(generator, 0.4):
         rows, _ = photo_coordinates(*size)
         density = density + uniform(generator, -1.5, 1.5) * (rows - 0.5)
     return torch.exp(density)
@@ -232,14 +182,14 @@ def _transmission(optical_depth: Tensor, mean: float) -> Tensor:
     return torch.exp(-math.exp(low) * optical_depth)
 
 
-def _airlight(thumbnail: Tensor, generator: Generator, settings: HazeSettings) -> Tensor:
+def _airlight(thumbnail: Tensor, generator: Generator, settings: Haze) -> Tensor:
     """Airlight (3, h, w): nearly grey, or the scene's own light, uneven, with glow round lamps."""
     size = (thumbnail.shape[-2], thumbnail.shape[-1])
     tint = settings.airlight_tint
     warm = uniform(generator, -tint, tint)
     green = uniform(generator, -tint / 4, tint / 4)
     blurred = _blur(thumbnail)
-    if _happens(generator, settings.scene_light_share):
+    if happens(generator, settings.scene_light_share):
         # Lamps and skies differ from blue to orange only: a lawn does not turn fog green.
         light = blurred.flatten(1).quantile(0.8, dim=1)
         lean = float((light[0] - light[2]) / (light[0] + light[2]).clamp_min(0.05))
@@ -269,23 +219,9 @@ def _soften(clean: Tensor, transmission: Tensor, strength: float) -> Tensor:
     return torch.lerp(clean, blurred, strength * (1 - transmission))
 
 
-def _crop_fields(
-    fields: Tensor, box: tuple[float, float, float, float], size: tuple[int, int]
-) -> Tensor:
-    """The part of whole-photo fields (C, h, w) that a crop sees, bilinear, (C, H, W)."""
-    left, top, right, bottom = box
-    rows, columns = photo_coordinates(*size)
-    x = (left + (right - left) * columns).expand(size) * 2 - 1
-    y = (top + (bottom - top) * rows).expand(size) * 2 - 1
-    grid = torch.stack([x, y], dim=-1)[None]
-    return F.grid_sample(fields[None], grid, padding_mode="border", align_corners=False)[0]
-
-
-def _photograph(hazy: Tensor, generator: Generator, settings: HazeSettings) -> Tensor:
+def _photograph(hazy: Tensor, generator: Generator, settings: Haze) -> Tensor:
     hazy = expose(hazy, generator, exposure=settings.exposure, colour=settings.colour)
-    if _happens(generator, settings.noise_share):
+    if happens(generator, settings.noise_share):
         noise = uniform(generator, *settings.noise)
         hazy = add_noise(hazy, generator, read=noise / 3, shot=noise)
-    low, high = settings.jpeg_quality
-    quality = int(torch.randint(low, high + 1, (), generator=generator))
-    return quantise(hazy, quality if _happens(generator, settings.jpeg_share) else None)
+    return store(hazy, generator, settings.jpeg_share, settings.jpeg_quality)

@@ -1,0 +1,148 @@
+"""`refusion import`: published weights (.pth) into one file that every command here accepts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refusion.cli.model_options import count, warnings_on_stderr
+from refusion.errors import ConfigError
+
+if TYPE_CHECKING:  # imports torch, for which --help must not wait
+    from refusion.checkpoint import Checkpoint
+    from refusion.official.importing import ImportChoices, OfficialFiles
+    from refusion.schema import Component
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def run(argv: list[str]) -> int:
+    """Import the files that the arguments name.
+
+    Returns:
+        0: the model file was written.
+
+    Raises:
+        RefusionError: a file cannot be read, or the files do not belong together.
+    """
+    options = build_parser().parse_args(argv)
+    _check(options)
+    import torch
+
+    from refusion.checkpoint import save_checkpoint
+    from refusion.official.importing import import_official
+
+    with warnings_on_stderr():
+        found = import_official(_files(options), _choices(options))
+        dtype = None if options.dtype is None else getattr(torch, options.dtype)
+        save_checkpoint(options.output, found.model, found.tensors, found.info, dtype)
+    sys.stdout.write(f"{_describe(found)}\n{options.output}\n")
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="refusion import",
+        description="Turn weights published by the authors of IR-SDE and Refusion (.pth) into one "
+        "self-describing .safetensors file. Network and sizes are read off the weights; nothing "
+        "in a .pth file is run. Noise level, sampler and task come from the option file the "
+        "weights were trained or tested with, else from the options below, else from the release.",
+        epilog="Exit code: 0 done, 2 wrong usage or files that do not fit, with the reason.",
+    )
+    add = parser.add_argument
+    add("--net", type=Path, metavar="FILE", help="weights of the noise network (.pth)")
+    add("--latent", type=Path, metavar="FILE", help="weights of its latent U-Net (.pth), or alone")
+    add("--options", type=Path, metavar="FILE", help="their option file (.yml), train or test")
+    add("-o", "--output", type=Path, required=True, metavar="FILE", help="file to write")
+    add("--task", metavar="WORD", help="derain, deblur, deshadow, inpaint, sr, denoise, ...")
+    add("--max-sigma", type=float, metavar="LEVELS", help="noise level of the process, of 255")
+    add("--T", type=count, metavar="N", help="time steps of the process")
+    add(
+        "--wiring",
+        choices=("pixel", "latent"),
+        help="graph of a NAFNet, which its weights do not tell (default: latent with --latent "
+        "except for bokeh, as published)",
+    )
+    add(
+        "--upscale",
+        choices=("nearest", "bicubic"),
+        help="how super-resolution enlarges the photo first (default: as the released weights)",
+    )
+    add(
+        "--trust-weights",
+        action="store_true",
+        help="where sizes in --options differ from the weights, follow the weights",
+    )
+    add("--dtype", choices=DTYPES, help="number format in the file (default: as they are)")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot work before anything is read."""
+    if not (options.net or options.latent):
+        raise ConfigError("nothing to import: give --net FILE, --latent FILE or both; see --help")
+    if options.output.suffix != ".safetensors":
+        raise ConfigError(f"--output: '{options.output}' must end in .safetensors")
+    if options.max_sigma is not None and not 1 <= options.max_sigma <= 255:
+        raise ConfigError(f"--max-sigma: expected 1 to 255, got {options.max_sigma:g}")
+
+
+def _files(options: argparse.Namespace) -> OfficialFiles:
+    from refusion.official.importing import OfficialFiles
+
+    theirs = None if options.options is None else _read_options(options.options)
+    return OfficialFiles(options.net, options.latent, theirs, str(options.options or ""))
+
+
+def _choices(options: argparse.Namespace) -> ImportChoices:
+    from refusion.official.importing import ImportChoices
+
+    return ImportChoices(
+        task=options.task,
+        wiring=options.wiring,
+        max_sigma=options.max_sigma,
+        T=options.T,
+        upscale=options.upscale,
+        trust_weights=options.trust_weights,
+    )
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    import yaml
+
+    from refusion.official.options import is_official
+
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"--options: {path} cannot be read as YAML: {error}") from error
+    if not is_official(raw):
+        raise ConfigError(
+            f"--options: {path} is no option file of the authors (it has no network_G and "
+            "datasets); weights trained here need no import"
+        )
+    return raw
+
+
+def _describe(found: Checkpoint) -> str:
+    """What was detected, one line per part."""
+    model, lines = found.model, [f"task: {found.model.task}"]
+    for part in ("network", "latent_unet"):
+        component = getattr(model, part)
+        if component is not None:
+            own = (t.numel() for n, t in found.tensors.items() if n.startswith(f"{part}."))
+            lines.append(f"{part}: {_words(component)} ({sum(own) / 1e6:.2f} M values)")
+    if model.sde is not None:
+        lines.append(f"sde: {_words(model.sde)}")
+        lines.append(f"sampling: {model.sampling.sampler}, {model.sampling.steps} steps")
+    if model.upscale is not None:
+        lines.append(f"upscale: {model.upscale.mode}, factor {model.upscale.factor}")
+    return "\n".join(lines)
+
+
+def _words(component: Component) -> str:
+    numbers = {k: f"{v:g}" if isinstance(v, float) else v for k, v in component.settings.items()}
+    return ", ".join([component.type, *(f"{key} {value}" for key, value in numbers.items())])

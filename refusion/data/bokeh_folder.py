@@ -1,0 +1,142 @@
+"""Bokeh pairs with their lenses, in the layout of the NTIRE 2023 bokeh transformation data."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refusion.data.augment import Turn, aligned_crops
+from refusion.data.lens import lens_number
+from refusion.data.matching import check_sizes, match, photos_by_name
+from refusion.data.photo_cache import FULL_SIDE, PhotoCache, to_tensor
+from refusion.data.stream import PhotoStream, check_crop, keyed_generator, photo_at, uniform
+from refusion.errors import ConfigError
+
+_FORM = "'id, source lens, target lens, disparity'"
+_ENDINGS = (".src", ".tgt", ".alpha")
+_SHARP = 100  # lens numbers beyond show nearly all sharp: f/10 and narrower
+
+
+class BokehFolder(PhotoStream):
+    """Photos through one lens and the same through another, with the lenses' names.
+
+    The folder holds `{id}.src.jpg`, `{id}.tgt.jpg`, optionally `{id}.alpha.png` (not used), all
+    together or in sub-folders `src`, `tgt` and `alpha`, and `meta.txt` with a line such as
+    `00000, Sony50mmf1.8BS, Sony50mmf16.0BS, 35` for each. Without `patch` a finite set of whole
+    pairs; with it an endless stream of aligned crops, each a function of (seed, index). Items
+    carry "lens", float32 (3,): the numbers of source and target lens (`lens_number`) and the
+    disparity as it stands in the file.
+
+    Args:
+        folder: the folder.
+        patch: side of the crop in pixels; None for whole pairs.
+        flip: mirror left and right at random (crops only).
+        rotate: turn by quarters at random (crops only).
+        swap: share of the crops whose source and target, lenses included, are exchanged. As in
+            the published training, only where one of the two is nearly all sharp (beyond f/10).
+            The disparity stays: it tells how far apart the depths of foreground and background
+            are, a measure of blur without sign or direction, and a property of the scene.
+        seed: seed of order and crops.
+        length: number of crops; None for an endless stream.
+        cache: folder of decoded photos; None for the user's cache folder.
+
+    Raises:
+        ConfigError: `meta.txt` is missing or malformed (file and line are named), a lens is
+            unknown, a photo or an entry is missing, sizes differ, or an option is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str | Path,
+        patch: int | None = None,
+        flip: bool = True,
+        rotate: bool = False,
+        swap: float = 0.0,
+        seed: int = 0,
+        length: int | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        check_crop(patch, swap=swap)
+        found = photos_by_name(folder, _ENDINGS, "folder", "one of the endings")
+        source, target, _ = map(_by_id, found)
+        meta = Path(folder) / "meta.txt"
+        lenses = _read_meta(meta)
+        groups = {f"{folder}, .src": source, f"{folder}, .tgt": target, str(meta): lenses}
+        names = match(groups, "each id needs .src, .tgt and a line in meta.txt")
+        self.triples = [(name, source[name], target[name], lenses[name]) for name in names]
+        super().__init__(seed, len(self.triples) if patch is None else length)
+        self.patch = patch
+        self.flip = flip
+        self.rotate = rotate
+        self.swap = swap
+        self.cache = PhotoCache(cache)
+        check_sizes([paths for _, *paths, _ in self.triples], (1, 1), patch, FULL_SIDE)
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """One crop of the stream, or one whole pair with its name."""
+        if self.patch is not None:
+            return self._crop(index, self.patch)
+        name, *paths, lenses = self.triples[index]
+        lq, gt = (to_tensor(self.cache.load(path, FULL_SIDE)) for path in paths)
+        return {"lq": lq, "gt": gt, "lens": torch.tensor(lenses), "name": name}
+
+    def _crop(self, index: int, patch: int) -> dict[str, Tensor]:
+        _, *paths, lenses = self.triples[photo_at(self.seed, index, len(self.triples))]
+        generator = keyed_generator(self.seed, index)
+        photos = [self.cache.load(path, FULL_SIDE) for path in paths]
+        crops = aligned_crops(photos, (patch, patch), generator)
+        turn = Turn.draw(generator, flip=self.flip, rotate=self.rotate)
+        lq, gt = (turn.image(crop) for crop in crops)
+        source, target, disparity = lenses
+        is_swapped = uniform(generator, 0, 1) < self.swap
+        if is_swapped and max(source, target) > _SHARP:
+            lq, gt, source, target = gt, lq, target, source
+        return {"lq": lq, "gt": gt, "lens": torch.tensor([source, target, disparity])}
+
+
+def _by_id(photos: dict[str, Path]) -> dict[str, Path]:
+    """Photos by id alone where each kind lies in a folder of its own, as the authors keep them."""
+    kinds = {ending.removeprefix(".") for ending in _ENDINGS}
+    names = {name: PurePosixPath(name) for name in photos}
+    return {
+        (path.name if str(path.parent) in kinds else name): photos[name]
+        for name, path in names.items()
+    }
+
+
+def _read_meta(path: Path) -> dict[str, tuple[float, float, float]]:
+    """Id -> source lens, target lens, disparity."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"folder: cannot read '{path}': {error}; it lists {_FORM}") from error
+    entries: dict[str, tuple[float, float, float]] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            name, numbers = _parse(line)
+        except ConfigError as error:
+            raise ConfigError(f"{path}, line {number}: {error}") from None
+        if name in entries:
+            raise ConfigError(f"{path}, line {number}: id '{name}' comes twice; remove one")
+        entries[name] = numbers
+    return entries
+
+
+def _parse(line: str) -> tuple[str, tuple[float, float, float]]:
+    parts = [part.strip() for part in line.split(",")]
+    if len(parts) != 4 or not parts[0]:
+        raise ConfigError(f"expected {_FORM}, got '{line.strip()}'")
+    try:
+        disparity = float(parts[3])
+    except ValueError:
+        disparity = math.nan
+    if not math.isfinite(disparity):
+        raise ConfigError(f"disparity: expected a number, got '{parts[3]}'")
+    return parts[0], (lens_number(parts[1]), lens_number(parts[2]), disparity)

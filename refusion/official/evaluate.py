@@ -1,0 +1,87 @@
+"""Official option files for testing: a model, its weights and the photos to measure it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refusion.checkpoint import Checkpoint
+from refusion.config import ModelConfig, model_config_from_dict
+from refusion.official.datasets import evaluation_set, is_measured
+from refusion.official.importing import OfficialFiles, import_official
+from refusion.official.model import official_model, upscale_of
+from refusion.official.section import Section
+from refusion.schema import NamedComponent
+
+
+@dataclass(frozen=True)
+class OfficialTest:
+    """One option file for testing.
+
+    Attributes:
+        model: what the file describes.
+        sets: datasets of whole photos.
+        unmeasured: names of the sets without ground truth; these have no setting `gt`.
+        files: weights it names, and its content; a weight is None where the file says null.
+    """
+
+    model: ModelConfig
+    sets: tuple[NamedComponent, ...]
+    unmeasured: frozenset[str]
+    files: OfficialFiles
+
+    def read(self) -> Checkpoint:
+        """Read the weights and check that they are those the file describes.
+
+        Raises:
+            ConfigError: no weights are named.
+            CheckpointError: as `import_official`.
+        """
+        if self.files.network is None and self.files.latent_unet is None:
+            Section(self.files.source).section("path").need("pretrain_model_G")
+        return import_official(self.files)
+
+
+def official_test(raw: Mapping[str, Any], source: str) -> OfficialTest:
+    """Translate an official option file for testing.
+
+    Args:
+        raw: the file's content.
+        source: the file, for errors; its folder also tells the task.
+
+    Raises:
+        ConfigError: a missing key, or a value of no use here.
+    """
+    file = Section(source, raw)
+    model = official_model(raw, source)
+    if "upscale" in model:  # weights to test are the authors' own
+        factor = model["upscale"]["factor"]
+        model["upscale"] = upscale_of(model["network"]["type"], factor, released=True)
+    names = [name for name in file.section("datasets").values if name != "train"]
+    sets = {name: evaluation_set(file, name, model["task"]) for name in names}
+    alone = (part["name"] for name, part in sets.items() if not is_measured(file, name))
+    return OfficialTest(
+        model=model_config_from_dict(model, source),
+        unmeasured=frozenset(alone),
+        sets=tuple(_component(settings) for settings in sets.values()),
+        files=_files(file, model),
+    )
+
+
+def _component(settings: dict[str, Any]) -> NamedComponent:
+    own = {key: value for key, value in settings.items() if key not in ("type", "name")}
+    return NamedComponent(settings["type"], own, settings["name"])
+
+
+def _files(file: Section, model: Mapping[str, Any]) -> OfficialFiles:
+    """The weights below `path`; a latent U-Net alone is called G too."""
+    path = file.section("path")
+    own, latent = (
+        None if path.get(key) is None else Path(path.get(key))
+        for key in ("pretrain_model_G", "pretrain_model_L")
+    )
+    if "network" not in model:
+        own, latent = None, own
+    return OfficialFiles(own, latent, file.values, file.source)

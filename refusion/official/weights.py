@@ -1,0 +1,115 @@
+"""Published weights (.pth) as plain tensors, without running code from the file."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from refusion.errors import CheckpointError
+
+_WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict")
+_PREFIXES = ("module.", "_orig_mod.")  # left by nn.DataParallel and torch.compile
+_AVERAGE = "ema_model."  # a whole averaging object holds the network twice; this is the average
+
+
+def read_official(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a .pth file under the network's own names.
+
+    Wrapping dictionaries, the prefix `module.` and the second copy of the network in a saved
+    averaging object (`ema_pytorch`) are removed.
+
+    Args:
+        path: a state dict saved by `torch.save`, from anywhere.
+
+    Returns:
+        Tensors on the CPU, in the stored dtype.
+
+    Raises:
+        CheckpointError: no such file, not written by `torch.save`, damaged, holding anything but
+            tensors and plain values, or no weights of a network.
+    """
+    path = Path(path)
+    state = _unwrapped(path, _loaded(path))
+    if any(isinstance(name, str) and name.startswith(_AVERAGE) for name in state):
+        state = {n.removeprefix(_AVERAGE): t for n, t in state.items() if n.startswith(_AVERAGE)}
+    tensors = {_bare(str(name)): value for name, value in state.items()}
+    for name, value in tensors.items():
+        _check_tensor(path, name, value)
+    if not tensors:
+        _fail(path, "holds no tensors")
+    return tensors
+
+
+def _loaded(path: Path) -> Any:
+    _check_container(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old formats; what cannot be read is an error
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "nsupported" not in str(error) and "Weights only" not in str(error):
+            _fail(path, f"is damaged ({_first_line(error)}); download or copy it again")
+        _fail(
+            path,
+            "holds Python objects besides tensors, refused because reading them could run code; "
+            "where you trust the file, save it again with torch.save(network.state_dict(), ...)",
+        )
+    except Exception as error:  # a damaged file makes the reader stumble over anything
+        _fail(path, f"is damaged or truncated ({_first_line(error)}); download or copy it again")
+
+
+def _check_container(path: Path) -> None:
+    if not path.is_file():
+        _fail(path, "no such weights file")
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{":
+        _fail(path, "is a safetensors file; give it to --weights as it is, import reads .pth files")
+    if start[:4] != b"PK\x03\x04" and start[:1] != b"\x80":
+        _fail(path, "was not written by PyTorch; expected a .pth file of the authors' release")
+
+
+def _unwrapped(path: Path, state: Any) -> Mapping[Any, Any]:
+    """The innermost dictionary of named tensors."""
+    if isinstance(state, Mapping) and {"optimizers", "iter"} <= state.keys():
+        _fail(path, "is a training state without weights; give the <step>_G.pth saved beside it")
+    for wrapper in _WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            return _unwrapped(path, state[wrapper])
+    if not isinstance(state, Mapping):
+        _fail(path, f"holds a {type(state).__name__}, expected tensors by name")
+    return state
+
+
+def _bare(name: str) -> str:
+    for prefix in _PREFIXES:
+        if name.startswith(prefix):
+            return _bare(name.removeprefix(prefix))
+    return name
+
+
+def _check_tensor(path: Path, name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        _fail(path, f"'{name}' is a {type(value).__name__}, expected tensors by name only")
+    if value.layout != torch.strided or value.is_quantized:
+        _fail(path, f"tensor '{name}' is not stored densely, no network here has such weights")
+    # A view can claim any size over a few stored bytes; copying it would exhaust memory.
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        _fail(path, f"tensor '{name}' claims more values than the file holds")
+    if not torch.isfinite(value).all():
+        _fail(path, f"tensor '{name}' holds NaN or infinity: training diverged")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:120]}"
+
+
+def _fail(path: Path, message: str) -> NoReturn:
+    raise CheckpointError(f"{path}: {message}") from None

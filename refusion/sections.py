@@ -1,0 +1,114 @@
+"""The sections of an experiment file, each checked by itself; `config.py` puts them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from refusion.errors import ConfigError
+from refusion.schema import Bound, Component, FromTable, NamedComponent
+
+_DATASET = FromTable("datasets", supplied=("seed",))
+_Count = Annotated[int, Bound(1)]
+_Whole = Annotated[int, Bound(0)]
+_Positive = Annotated[float, Bound(0, above=True)]
+_NotNegative = Annotated[float, Bound(0)]
+_Fraction = Annotated[float, Bound(0, 1)]
+
+
+@dataclass(frozen=True)
+class LatentCheckpoint:
+    """A trained latent U-Net to diffuse in, as a file written by stage `latent_unet`."""
+
+    checkpoint: str  # path, relative to the current folder
+
+
+@dataclass(frozen=True)
+class UpscaleConfig:
+    """Super-resolution: the degraded photo is enlarged before the process, which keeps its size."""
+
+    factor: Annotated[int, Bound(2, 16)]  # output pixels per input pixel and axis
+    mode: Literal["bicubic", "nearest"] = "bicubic"
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How the reverse process is walked when none is asked for on the command line."""
+
+    sampler: Annotated[str, FromTable("samplers")]  # word of SAMPLERS
+    steps: _Count  # network evaluations, 1..sde.T
+    # Pixels; on longer photos the process runs on a copy of this length, and what it changes is
+    # carried over to their latent. null: on the whole latent, as published.
+    side: _Count | None = None
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on and what is validated on."""
+
+    train: Annotated[Component, _DATASET]  # word of DATASETS and its settings
+    batch_size: _Count  # patches (or cached latents) per step
+    validation: tuple[Annotated[NamedComponent, _DATASET], ...] = ()  # each with a name of its own
+    workers: _Whole = 1  # loader processes; 0 loads in the training process
+    cached_latents: _Whole = 0  # > 0: encode that many pairs once and train the diffusion on them
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer and its constants."""
+
+    type: Literal["Lion", "AdamW", "Adam"]
+    lr: _Positive  # learning rate after warm-up, per step
+    betas: tuple[_Fraction, _Fraction] = (0.9, 0.99)  # decay per step of both moment averages
+    weight_decay: _NotNegative = 0.0  # decoupled for Lion and AdamW
+
+
+@dataclass(frozen=True)
+class LrScheduleConfig:
+    """Learning rate over the run, in steps."""
+
+    type: Literal["cosine", "multistep", "constant"] = "cosine"
+    warmup_steps: _Whole = 0  # linear rise from 0
+    eta_min: _NotNegative = 1e-7  # learning rate at the last step (cosine)
+    milestones: tuple[_Count, ...] = ()  # steps after which the rate is multiplied (multistep)
+    gamma: Annotated[float, Bound(0, 1, above=True)] = 0.5  # by this factor
+
+    def __post_init__(self) -> None:
+        """Check that milestones are there where they are used, and in order."""
+        if (self.type == "multistep") != bool(self.milestones):
+            raise ConfigError("milestones: type multistep needs them and no other type uses them")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ConfigError(f"milestones: must rise, got {list(self.milestones)}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimization loop; intervals count optimizer steps."""
+
+    steps: _Count  # optimizer steps of the whole run
+    optimizer: OptimizerConfig
+    lr_schedule: LrScheduleConfig = LrScheduleConfig()
+    ema_decay: _Fraction = 0.999  # per update of the average; 0 keeps the raw weights
+    ema_every: _Count = 1  # steps between updates of the average
+    grad_clip: _Positive | None = 1.0  # largest norm of the whole gradient; null = off
+    accumulate: _Count = 1  # parts a batch is cut into to save memory; the result stays
+    compile: bool = False  # torch.compile; needs a C++ compiler on a CPU, minutes at the start
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where it is fast
+    seed: _Whole = 0  # of weights, data and noise
+    time_bias: _NotNegative = 0.0  # times have density t^bias; > 0 helps few steps
+    log_every: _Count = 50
+    validate_every: _Count = 1000
+    checkpoint_every: _Count = 500
+
+    def __post_init__(self) -> None:
+        """Check that the learning rate can rise and fall within the run."""
+        if self.lr_schedule.warmup_steps >= self.steps:
+            raise ConfigError(
+                f"lr_schedule.warmup_steps: {self.lr_schedule.warmup_steps} warm-up steps do not "
+                f"fit in {self.steps} training steps"
+            )
+        if self.lr_schedule.type == "cosine" and self.lr_schedule.eta_min > self.optimizer.lr:
+            raise ConfigError(
+                f"lr_schedule.eta_min: {self.lr_schedule.eta_min:g} is above "
+                f"optimizer.lr = {self.optimizer.lr:g}"
+            )

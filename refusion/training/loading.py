@@ -1,0 +1,100 @@
+"""From the dataset of a config to batches on the device, through cached latents where asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from refusion.config import RunConfig, config_to_dict, find_table
+from refusion.data.stream import keyed_generator
+from refusion.training.batches import BatchShares
+from refusion.training.latents import LatentPairs, cache_key, load_latents, store_latents
+
+logger = logging.getLogger(__name__)
+Batch = dict[str, Tensor]
+
+
+class Encoder(Protocol):
+    """What turns a batch of images into the pairs that a diffusion is trained on."""
+
+    def __call__(self, batch: Batch) -> Batch:
+        """`lq`, `gt` and more -> `mu`, `x0` and more."""
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch; images become channels-last, which convolutions are fastest on."""
+    layouts = {4: torch.channels_last}
+    return {
+        name: value.to(
+            device,
+            non_blocking=True,
+            memory_format=layouts.get(value.ndim, torch.contiguous_format),
+        )
+        for name, value in batch.items()
+    }
+
+
+def training_set(config: RunConfig) -> Any:
+    """The stream of image pairs that a run trains on."""
+    component = config.data.train
+    return find_table("datasets")[component.type](**component.settings, seed=config.train.seed)
+
+
+def latent_set(
+    config: RunConfig, folder: Path, encode: Encoder, encoder_key: str, *, make: bool
+) -> LatentPairs:
+    """Latents of the first `cached_latents` samples, from the run folder if they are there.
+
+    Args:
+        config: the run.
+        folder: the run's folder.
+        encode: encodes a batch on the CPU.
+        encoder_key: fingerprint of its weights.
+        make: whether this process may encode what is missing.
+    """
+    seed, plain = config.train.seed, config_to_dict(config)["data"]
+    key = cache_key([plain["train"], config.data.cached_latents, seed, encoder_key])
+    path = folder / "latents.safetensors"
+    pairs = load_latents(path, key)
+    if pairs is None and make:
+        store_latents(path, key, _encoded(config, encode))
+        pairs = load_latents(path, key)
+    return LatentPairs(pairs, seed)
+
+
+def batches(
+    dataset: Any, shares: BatchShares, *, workers: int, seed: int, device: torch.device
+) -> Iterator[Batch]:
+    """This process's parts of all batches, in order, on the device."""
+    loader = DataLoader(
+        dataset,
+        batch_sampler=shares,
+        num_workers=workers,
+        generator=keyed_generator(seed),  # else workers are seeded from the global generator
+        pin_memory=device.type == "cuda",
+        prefetch_factor=4 if workers else None,
+    )
+    for batch in loader:
+        yield to_device(batch, device)
+
+
+def _encoded(config: RunConfig, encode: Encoder) -> Iterator[Batch]:
+    data = config.data
+    loader = DataLoader(
+        training_set(config),
+        batch_size=data.batch_size,
+        sampler=range(data.cached_latents),
+        num_workers=data.workers,
+        generator=keyed_generator(config.train.seed),
+    )
+    for number, batch in enumerate(loader):
+        if number % 50 == 0:
+            done = number * data.batch_size
+            logger.info("encoding latents: %d of %d pairs", done, data.cached_latents)
+        yield encode(batch)

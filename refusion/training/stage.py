@@ -1,0 +1,65 @@
+"""What the loop knows of the two stages of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from refusion.checkpoint import Model
+from refusion.config import ModelConfig
+
+Pictures = tuple[Tensor, Tensor]
+"""A picture and what it is compared with, both (1, 3, H, W) in [0, 1]."""
+
+Viewer = Callable[[Mapping[str, Tensor]], dict[str, Pictures]]
+"""Batch of one validation pair -> its pictures by name."""
+
+
+class Stage(Protocol):
+    """One stage: a module and its loss.
+
+    Attributes:
+        part: prefix of the module's weights in a checkpoint.
+        module: what is trained.
+        fixed: weights that the checkpoint holds beside the module's, by name.
+        model_config: what inference must know.
+    """
+
+    part: str
+    module: nn.Module
+    fixed: dict[str, Tensor]
+    model_config: ModelConfig
+
+    def loss(
+        self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
+    ) -> dict[str, Tensor]:
+        """Terms of the loss of a batch, means over its images; `total` is minimised.
+
+        Args:
+            batch: tensors by name, one row per image.
+            generators: one per image, for everything random.
+        """
+
+    def viewer(self, model: Model, device: torch.device) -> Viewer:
+        """Make what shows how good the averaged weights are."""
+
+    def compile(self) -> None:
+        """Have the forward pass compiled at its first call."""
+
+
+class LossModule(nn.Module):
+    """A stage's loss as a module, so that a forward pass of it is one that DDP can follow."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.module = stage.module
+        self.stage_loss = stage.loss
+
+    def forward(
+        self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
+    ) -> dict[str, Tensor]:
+        """See `Stage.loss`."""
+        return self.stage_loss(batch, generators)

@@ -1,0 +1,144 @@
+"""What the models for bokeh, stereo pairs, noise and super-resolution each promise."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from refusion.checkpoint import build_model, read_checkpoint
+from refusion.errors import ConfigError, ImageError, RefusionError
+from refusion.nets.stereo import StereoCrossAttention
+from refusion.restorers import Known, Refusion
+
+LENS = torch.tensor([18.0, -14.0, 35.0])
+
+
+@pytest.fixture
+def model_of(tiny_checkpoint):
+    """A model of its own, to change before a restorer copies it."""
+    return lambda kind: build_model(read_checkpoint(tiny_checkpoint(kind)))
+
+
+def photo(*size, batch=1, channels=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, channels, *size, generator=generator) * 0.8 + 0.1
+
+
+def test_every_lens_number_matters_and_each_photo_has_its_own(model_of):
+    restorer, lq = Refusion(model_of("lens")), photo(12, 15, batch=2)
+    rows = torch.stack([LENS, torch.tensor([160.0, 20.0, 70.0])])
+    both = restorer.restore(lq, known=Known(lens=rows))
+    for number, row in enumerate(rows):
+        alone = restorer.restore(lq[number : number + 1], known=Known(lens=row))
+        torch.testing.assert_close(both[number : number + 1], alone, rtol=0, atol=1e-5)
+    first = restorer.restore(lq, known=Known(lens=LENS))
+    for changed in LENS + 7 * torch.eye(3):
+        other = restorer.restore(lq, known=Known(lens=changed))
+        assert float((first - other).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        (Known(), "give --from, --to and --disparity"),
+        (Known(lens=LENS[:2]), "expected 3 numbers per photo"),
+        (Known(lens=LENS.expand(3, 3)), "expected 3 numbers per photo"),
+    ],
+)
+def test_lens_is_asked_for(model_of, known, words):
+    with pytest.raises(ConfigError, match=words):
+        Refusion(model_of("lens")).restore(photo(8, 8, batch=2), known=known)
+
+
+def test_views_restore_each_other_and_keep_their_places(model_of):
+    model, (left, right, other) = model_of("stereo"), photo(12, 16, batch=3)
+
+    def restored(left, right):
+        return Refusion(model).restore(torch.cat([left, right])[None])[0].split(3)
+
+    first, changed = restored(left, right), restored(left, other)
+    assert not torch.equal(first[0], changed[0])
+    for block in model.network.modules():
+        if isinstance(block, StereoCrossAttention):
+            torch.nn.init.zeros_(block.beta)
+            torch.nn.init.zeros_(block.gamma)
+    # Without the attention between them, each result depends on its own view alone.
+    first, changed = restored(left, right), restored(left, other)
+    assert torch.equal(first[0], changed[0])
+    assert not torch.equal(first[1], changed[1])
+    assert torch.equal(restored(other, right)[1], first[1])
+
+
+def test_one_view_is_no_pair(model_of):
+    with pytest.raises(ImageError, match=r"expected shape \(B, 6, H, W\)"):
+        Refusion(model_of("stereo")).restore(photo(8, 8))
+    with pytest.raises(ImageError, match=r"expected shape \(B, 3, H, W\)"):
+        Refusion(model_of("pixel")).restore(photo(8, 8, channels=6))
+
+
+class Oracle(torch.nn.Module):
+    """Knows the clean photo, answers with the noise in the state; remembers states and times."""
+
+    factor, conditional = 1, False
+
+    def __init__(self, clean, sde):
+        super().__init__()
+        self.clean, self.sde, self.seen = clean, sde, []
+
+    def forward(self, xt, mu, t):
+        self.seen.append((xt, int(t)))
+        return (xt - self.clean) / float(self.sde.std(int(t)))
+
+
+@pytest.mark.parametrize("level", [3, 25, 50, 69])
+@pytest.mark.parametrize("steps", [None, 2])
+def test_denoising_starts_from_the_photo_at_the_time_of_its_noise(
+    model_of, monkeypatch, level, steps
+):
+    clean = photo(16, 16) * 0.2 + 0.4
+    noisy = clean + torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)) * 0.05
+    restorer = Refusion(model_of("denoise"))
+    oracle = Oracle(clean, restorer._sde)
+    monkeypatch.setattr(restorer, "_networks", replace(restorer._networks, network=oracle))
+    known = Known(noise_std=level / 255)
+    result = restorer.restore(noisy, known=known, steps=steps, tile=None)
+    torch.testing.assert_close(result, clean, rtol=0, atol=1e-5)
+    state, start = oracle.seen[0]
+    assert torch.equal(state, noisy)
+    sde = oracle.sde
+    spread = [float(sde.std(t)) for t in (start - 1, start, min(start + 1, sde.T))]
+    assert spread[0] <= level / 255 <= spread[2] or start == sde.T
+    assert len(oracle.seen) == (steps or min(restorer.info.steps, start))
+
+
+def test_less_noise_changes_less_and_no_noise_next_to_nothing(model_of):
+    restorer, lq = Refusion(model_of("denoise")), photo(16, 16)
+    changes = [
+        float((restorer.restore(lq, known=Known(noise_std=level / 255)) - lq).abs().mean())
+        for level in (0, 10, 30, 60)
+    ]
+    assert changes == sorted(changes)
+    assert changes[0] < 0.02 < changes[-1]
+
+
+def test_noise_level_is_asked_for_and_checked(model_of):
+    restorer, lq = Refusion(model_of("denoise")), photo(8, 8)
+    with pytest.raises(ConfigError, match="give --noise-level"):
+        restorer.restore(lq)
+    with pytest.raises(RefusionError, match="noise_std"):
+        restorer.restore(lq, known=Known(noise_std=71 / 255))
+    with pytest.raises(ConfigError, match="steps: expected"):
+        restorer.restore(lq, known=Known(noise_std=1 / 255), steps=100)
+
+
+@pytest.mark.parametrize("kind", ["sr", "stereo_sr"])
+def test_super_resolution_starts_from_the_enlarged_photo(model_of, kind):
+    model = model_of(kind)
+    torch.nn.init.zeros_(model.network.ending.weight)
+    torch.nn.init.zeros_(model.network.ending.bias)
+    restorer = Refusion(model)
+    lq = photo(7, 11, batch=2, channels=3 * restorer.info.views)
+    # A residual of zero leaves mu, up to the rounding of the last step.
+    expected = F.interpolate(lq, scale_factor=2, mode=model.config.upscale.mode).clamp(0, 1)
+    torch.testing.assert_close(restorer.restore(lq), expected, rtol=0, atol=1e-5)

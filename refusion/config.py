@@ -130,6 +130,24 @@ class RunConfig:
             raise ConfigError("data.cached_latents: only stage diffusion can train on latents")
 
 
+def read_yaml(path: str | Path) -> object:
+    """Read the plain values of a YAML file.
+
+    Raises:
+        ConfigError: no such file, unreadable or no YAML.
+    """
+    path = Path(path)
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        others = [other.name for other in path.parent.glob("*.yml")]
+        hint = suggest(path.name, others) if others else ""
+        raise ConfigError(f"{path}: no such file{hint}") from None
+    # ValueError: wrong text encoding, or a date that is none.
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+
+
 def load_config(
     path: str | Path, overrides: Iterable[str] = (), tables: Callable[[str], Table] | None = None
 ) -> RunConfig:
@@ -145,14 +163,7 @@ def load_config(
         ConfigError: unreadable file or wrong content. Whether the folders it names exist is left
             to `check_paths`, since only training needs them.
     """
-    path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = suggest(path.name, (p.name for p in path.parent.glob("*.yml")))
-        raise ConfigError(f"{path}: no such file{near}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    raw = read_yaml(path)
     from refusion.official.options import is_official, official_run  # needs the parts of this file
 
     if is_official(raw):

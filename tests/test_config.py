@@ -22,6 +22,7 @@ from refusion.config import (
     load_config,
     model_config,
     model_config_from_dict,
+    read_yaml,
 )
 from refusion.errors import ConfigError
 from refusion.schema import Component, Parser, to_plain
@@ -152,6 +153,15 @@ def test_broken_yaml_is_told_with_its_line(options_file: Path):
     options_file.write_text("name: dehaze\ntrain: {steps: 3", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"(?s)toy\.yml: cannot be read as YAML: .*line 2"):
         load_config(options_file)
+
+
+@pytest.mark.parametrize("content", [b"name: 2026-13-45", b"name: \xff", b"[" * 5000])
+def test_what_no_yaml_parser_takes_is_an_error_too(tmp_path: Path, content: bytes):
+    (tmp_path / "a.yml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"a\.yml: cannot be read as YAML"):
+        read_yaml(tmp_path / "a.yml")
+    with pytest.raises(ConfigError, match=r"/empty/b\.yml: no such file$"):
+        read_yaml(tmp_path / "empty" / "b.yml")
 
 
 def test_yaml_cannot_construct_objects(options_file: Path):

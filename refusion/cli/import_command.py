@@ -111,14 +111,10 @@ def _choices(options: argparse.Namespace) -> ImportChoices:
 
 
 def _read_options(path: Path) -> dict[str, Any]:
-    import yaml
-
+    from refusion.config import read_yaml
     from refusion.official.options import is_official
 
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"--options: {path} cannot be read as YAML: {error}") from error
+    raw = read_yaml(path)
     if not is_official(raw):
         raise ConfigError(
             f"--options: {path} is no option file of the authors (it has no network_G and "

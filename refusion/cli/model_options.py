@@ -15,10 +15,12 @@ from refusion.errors import ConfigError, suggest
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.checkpoint import Checkpoint
-    from refusion.config import ModelConfig
-    from refusion.restorers.base import Known, Restorer
+    from refusion.restorers.base import Known, RestorerInfo
 
 DEFAULT_TASK = "dehaze"
+_SAID = {"noise_std": ("noise_level",), "lens": ("from", "to", "disparity")}  # by field of `Known`
+TOLD = tuple(option for options in _SAID.values() for option in options)
+"""Options that say something of the photos, by their keys."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -100,15 +102,13 @@ def check_sampler(name: str | None) -> None:
         raise ConfigError(f"--sampler: unknown sampler {name!r}{suggest(name, SAMPLERS)}")
 
 
-def load_chosen(options: argparse.Namespace) -> tuple[Restorer, Known]:
-    """Load the model that --weights, else --task names, and what it is told of every photo.
+def chosen_checkpoint(options: argparse.Namespace) -> Checkpoint:
+    """Read the model that --weights, else --task names.
 
-    Logs a warning where --weights and --task disagree.
+    Logs a warning where the two disagree.
 
     Raises:
         CheckpointError: there are no such weights or they cannot be used.
-        ConfigError: device or precision unknown or not to be had, or the model is told too
-            little of the photos, or what it does not use.
     """
     from refusion.checkpoint import find_weights, read_checkpoint
 
@@ -118,40 +118,27 @@ def load_chosen(options: argparse.Namespace) -> tuple[Restorer, Known]:
         logging.getLogger(__name__).warning(
             "%s was trained for the task '%s', not '%s'", options.weights, task, options.task
         )
-    known = _known(options, checkpoint.model)
-    return restorer_of(checkpoint, options), known
+    return checkpoint
 
 
-def restorer_of(checkpoint: Checkpoint, options: argparse.Namespace) -> Restorer:
-    """Make the restorer of a checkpoint on --device, in --precision.
+def known_of_photos(options: argparse.Namespace, info: RestorerInfo) -> Known:
+    """What the options say of every photo: all that the restorer needs, and nothing else.
 
     Raises:
-        CheckpointError: its tensors are not those of its networks.
-        ConfigError: device or precision unknown or not to be had.
+        ConfigError: something is missing, not used or no lens.
     """
-    from refusion.checkpoint import build_model
-    from refusion.restorers import RESTORERS
-
-    model = build_model(checkpoint)
-    return RESTORERS["Refusion"](model, device=options.device, precision=options.precision)
-
-
-def _known(options: argparse.Namespace, model: ModelConfig) -> Known:
-    """What the options say of the photos: all that the model uses, and nothing else."""
     import torch
 
     from refusion.data.lens import lens_number
     from refusion.restorers.base import Known
 
     said = vars(options)
-    is_denoiser = model.sde is not None and model.sde.type == "DenoisingSDE"
-    has_lens = model.network is not None and bool(model.network.settings.get("lens"))
-    _check_said(said, ("noise_level",), model.task, is_used=is_denoiser)
-    _check_said(said, ("from", "to", "disparity"), model.task, is_used=has_lens)
+    for need, names in _SAID.items():
+        _check_said(said, names, info.task, is_used=need in info.needs)
     noise_std = lens = None
-    if is_denoiser:
-        noise_std = _noise_std(options.noise_level, model.sde.settings["max_sigma"])
-    if has_lens:
+    if "noise_std" in info.needs:
+        noise_std = options.noise_level / 255  # from 8-bit levels
+    if "lens" in info.needs:
         lenses = (lens_number(said[option]) for option in ("from", "to"))
         lens = torch.tensor([*lenses, options.disparity])
     return Known(lens, noise_std)
@@ -168,16 +155,6 @@ def _check_said(
         )
     if wrong:
         raise ConfigError(f"{wrong[0]}: the '{task}' model does not use it")
-
-
-def _noise_std(level: float, limit: float) -> float:
-    """From 8-bit levels to [0, 1] units."""
-    if not 0 <= level <= limit:
-        raise ConfigError(
-            f"--noise-level: expected 0..{limit:g} 8-bit levels, the range of the model, "
-            f"got {level:g}"
-        )
-    return level / 255
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from pathlib import Path
@@ -12,15 +11,14 @@ from typing import TYPE_CHECKING
 from refusion.cli.model_options import (
     add_model_options,
     check_sampler,
+    chosen_checkpoint,
     count,
-    load_chosen,
+    known_of_photos,
     warnings_on_stderr,
 )
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.inference.jobs import Job, Outcome
-
-logger = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1
 DEFAULT_INPUT = "examples"
@@ -42,12 +40,13 @@ def run(argv: list[str]) -> int:
     if options.input is None and not Path(DEFAULT_INPUT).is_dir():
         parser.error("--input: name the photos or folders of photos to restore")
     from refusion.inference.jobs import RestoreOptions, plan_jobs, run_jobs
+    from refusion.restorers import load_restorer
 
     with warnings_on_stderr():
         check_sampler(options.sampler)
-        restorer, known = load_chosen(options)
-        if restorer.info.sampler is None:
-            logger.warning("a latent U-Net alone, which reconstructs photos as they are")
+        checkpoint = chosen_checkpoint(options)
+        restorer = load_restorer(checkpoint, device=options.device, precision=options.precision)
+        known = known_of_photos(options, restorer.info)
         jobs = plan_jobs(
             options.input or [DEFAULT_INPUT],
             options.output,

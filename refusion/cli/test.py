@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from refusion import __version__
 from refusion.cli.evaluation_sets import EvaluationSet, file_sets, folder_set
 from refusion.cli.model_options import (
-    DEFAULT_TASK,
+    TOLD,
     add_model_options,
     check_sampler,
+    chosen_checkpoint,
     count,
-    load_chosen,
+    known_of_photos,
     option_name,
-    restorer_of,
     warnings_on_stderr,
 )
 from refusion.errors import CheckpointError, ConfigError
@@ -28,13 +28,13 @@ from refusion.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from torch import Tensor
 
+    from refusion.checkpoint import Checkpoint
     from refusion.config import RunConfig
     from refusion.evaluation import Evaluation, Score
     from refusion.official.evaluate import OfficialTest
     from refusion.restorers.base import Restorer
 
-_TOLD = ("noise_level", "from", "to", "disparity")
-_NOT_WITH_OPT = ("task", "weights", "lq", "gt", "lq_suffix", "gt_suffix", *_TOLD)
+_NOT_WITH_OPT = ("task", "weights", "lq", "gt", "lq_suffix", "gt_suffix", *TOLD)
 
 
 def run(argv: list[str]) -> int:
@@ -109,8 +109,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _from_folders(options: argparse.Namespace) -> tuple[Restorer, list[EvaluationSet]]:
     """Model of --weights or --task, photos of --lq and --gt."""
-    restorer, known = load_chosen(options)
-    _check_restores(restorer, str(options.weights or options.task or DEFAULT_TASK))
+    restorer = _restorer(chosen_checkpoint(options), options)
+    known = known_of_photos(options, restorer.info)
     sets = [folder_set(options, restorer.info, known)]
     _prepare(options, sets)
     return restorer, sets
@@ -127,25 +127,19 @@ def _from_file(options: argparse.Namespace) -> tuple[Restorer, list[EvaluationSe
         sets = file_sets(options, config.data.validation, config.train.seed)
     else:
         options.weights = official.files.network or official.files.latent_unet
-        sets = file_sets(options, official.sets, 0, official.unmeasured)
+        sets = file_sets(options, official.sets, 0)
     _prepare(options, sets)
     checkpoint = read_checkpoint(options.weights) if official is None else official.read()
-    restorer = restorer_of(checkpoint, options)
-    _check_restores(restorer, str(options.weights))
-    return restorer, sets
+    return _restorer(checkpoint, options), sets
 
 
 def _official(path: Path) -> OfficialTest | None:
     """The content of an option file of the authors' code; None for any other file."""
-    import yaml
-
+    from refusion.config import read_yaml
     from refusion.official.evaluate import official_test
     from refusion.official.options import is_official
 
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
-        return None  # reading it as ours says what is wrong
+    raw = read_yaml(path)
     if not is_official(raw):
         return None
     test = official_test(raw, str(path))
@@ -199,13 +193,16 @@ def _make_folder(option: str, folder: Path) -> None:
         raise ConfigError(f"{option}: no folder '{folder}': {error.strerror}") from error
 
 
-def _check_restores(restorer: Restorer, source: str) -> None:
-    """Refuse the model of stage latent_unet, which gives photos back as they are."""
-    if restorer.info.sampler is None:
+def _restorer(checkpoint: Checkpoint, options: argparse.Namespace) -> Restorer:
+    """Refuses the model of stage latent_unet, which gives photos back as they are."""
+    from refusion.restorers import load_restorer
+
+    if checkpoint.model.network is None:
         raise CheckpointError(
-            f"{source}: holds a latent U-Net alone, there is nothing to restore with; "
+            f"{checkpoint.path}: holds a latent U-Net alone, there is nothing to restore with; "
             "train stage diffusion on it first"
         )
+    return load_restorer(checkpoint, device=options.device, precision=options.precision)
 
 
 def _evaluate(restorer: Restorer, chosen: EvaluationSet, options: argparse.Namespace) -> Evaluation:
@@ -261,7 +258,7 @@ def _report(
         "device": info.device,
         "precision": info.precision,
     }
-    model |= {key: value for key in _TOLD if (value := getattr(options, key)) is not None}
+    model |= {key: value for key in TOLD if (value := getattr(options, key)) is not None}
     size = {"limit": options.limit, "max_side": options.max_side}
     sets = {name: result.to_dict() for name, result in results.items()}
     return {"refusion": __version__, "model": model, **size, "sets": sets}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from refusion.data.augment import Turn, aligned_crops
 from refusion.data.lens import lens_number
-from refusion.data.matching import check_sizes, match, photos_by_name
+from refusion.data.matching import check_sizes, check_truth, match, photos_by_name
 from refusion.data.photo_cache import FULL_SIDE, PhotoCache, to_tensor
 from refusion.data.stream import PhotoStream, check_crop, keyed_generator, photo_at, uniform
 from refusion.errors import ConfigError
@@ -27,9 +27,10 @@ class BokehFolder(PhotoStream):
     The folder holds `{id}.src.jpg`, `{id}.tgt.jpg`, optionally `{id}.alpha.png` (not used), all
     together or in sub-folders `src`, `tgt` and `alpha`, and `meta.txt` with a line such as
     `00000, Sony50mmf1.8BS, Sony50mmf16.0BS, 35` for each. Without `patch` a finite set of whole
-    pairs; with it an endless stream of aligned crops, each a function of (seed, index). Items
-    carry "lens", float32 (3,): the numbers of source and target lens (`lens_number`) and the
-    disparity as it stands in the file.
+    pairs; with it an endless stream of aligned crops, each a function of (seed, index). Whole
+    photos need no ground truth: where none ends in `.tgt`, items have no "gt". Items carry
+    "lens", float32 (3,): the numbers of source and target lens (`lens_number`) and the disparity
+    as it stands in the file.
 
     Args:
         folder: the folder.
@@ -46,7 +47,8 @@ class BokehFolder(PhotoStream):
 
     Raises:
         ConfigError: `meta.txt` is missing or malformed (file and line are named), a lens is
-            unknown, a photo or an entry is missing, sizes differ, or an option is out of range.
+            unknown, a photo or an entry is missing, sizes differ, there are crops without ground
+            truth, or an option is out of range.
     """
 
     def __init__(
@@ -64,29 +66,39 @@ class BokehFolder(PhotoStream):
         check_crop(patch, swap=swap)
         found = photos_by_name(folder, _ENDINGS, "folder", "one of the endings")
         source, target, _ = map(_by_id, found)
+        check_truth("folder", patch, is_there=bool(target))
         meta = Path(folder) / "meta.txt"
         lenses = _read_meta(meta)
-        groups = {f"{folder}, .src": source, f"{folder}, .tgt": target, str(meta): lenses}
-        names = match(groups, "each id needs .src, .tgt and a line in meta.txt")
-        self.triples = [(name, source[name], target[name], lenses[name]) for name in names]
-        super().__init__(seed, len(self.triples) if patch is None else length)
+        kinds = {".src": source, ".tgt": target} if target else {".src": source}
+        groups = {f"{folder}, {ending}": photos for ending, photos in kinds.items()}
+        names = match(
+            groups | {str(meta): lenses}, f"each id needs {', '.join(kinds)} and a line in meta.txt"
+        )
+        self.entries = [
+            (name, [photos[name] for photos in kinds.values()], lenses[name]) for name in names
+        ]
+        super().__init__(seed, len(self.entries) if patch is None else length)
         self.patch = patch
         self.flip = flip
         self.rotate = rotate
         self.swap = swap
         self.cache = PhotoCache(cache)
-        check_sizes([paths for _, *paths, _ in self.triples], (1, 1), patch, FULL_SIDE)
+        check_sizes([paths for _, paths, _ in self.entries], (1, 1), patch, FULL_SIDE)
 
     def sample(self, index: int) -> dict[str, Any]:
         """One crop of the stream, or one whole pair with its name."""
         if self.patch is not None:
             return self._crop(index, self.patch)
-        name, *paths, lenses = self.triples[index]
-        lq, gt = (to_tensor(self.cache.load(path, FULL_SIDE)) for path in paths)
-        return {"lq": lq, "gt": gt, "lens": torch.tensor(lenses), "name": name}
+        name, paths, lenses = self.entries[index]
+        photos = [to_tensor(self.cache.load(path, FULL_SIDE)) for path in paths]
+        # Without ground truth there is one photo.
+        return dict(zip(("lq", "gt"), photos, strict=False)) | {
+            "lens": torch.tensor(lenses),
+            "name": name,
+        }
 
     def _crop(self, index: int, patch: int) -> dict[str, Tensor]:
-        _, *paths, lenses = self.triples[photo_at(self.seed, index, len(self.triples))]
+        _, paths, lenses = self.entries[photo_at(self.seed, index, len(self.entries))]
         generator = keyed_generator(self.seed, index)
         photos = [self.cache.load(path, FULL_SIDE) for path in paths]
         crops = aligned_crops(photos, (patch, patch), generator)

@@ -65,6 +65,21 @@ def match(groups: Mapping[str, Mapping[str, object]], advice: str) -> list[str]:
     return names
 
 
+def check_truth(key: str, patch: int | None, *, is_there: bool) -> None:
+    """Refuse crops, which are to train on, without ground truth.
+
+    Args:
+        key: what the error calls the ground truth.
+        patch: side of the crop in pixels; None for whole photos, which need none.
+        is_there: whether there is ground truth.
+
+    Raises:
+        ConfigError: crops without it.
+    """
+    if patch is not None and not is_there:
+        raise ConfigError(f"{key}: no ground truth, which crops (patch: {patch}) need to train on")
+
+
 def check_sizes(
     samples: Iterable[Sequence[Path]], scales: Sequence[int], side: int | None, max_side: int
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from refusion.data.augment import Turn, aligned_crops
-from refusion.data.matching import check_sizes, match, photos_by_name
+from refusion.data.matching import check_sizes, check_truth, match, photos_by_name
 from refusion.data.photo_cache import FULL_SIDE, PhotoCache, to_tensor
 from refusion.data.stream import PhotoStream, check_crop, keyed_generator, photo_at, uniform
 from refusion.errors import ConfigError
@@ -24,7 +24,7 @@ class PairedFolder(PhotoStream):
 
     Args:
         lq: folder of degraded photos.
-        gt: folder of clean photos.
+        gt: folder of clean photos; None, for whole photos only, gives items without "gt".
         patch: side of the clean crop in pixels, a multiple of `scale`; None for whole pairs.
         scale: how many times larger the clean photo is, exactly (super-resolution).
         lq_suffix: end of the degraded names, before the file ending.
@@ -40,15 +40,15 @@ class PairedFolder(PhotoStream):
 
     Raises:
         ConfigError: a folder is missing or empty, a photo has no partner, the sizes of a pair
-            are not in the ratio of `scale`, a photo is smaller than the patch, or an option is
-            out of range.
+            are not in the ratio of `scale`, a photo is smaller than the patch, there are crops
+            without ground truth, or an option is out of range.
     """
 
     def __init__(
         self,
         *,
         lq: str | Path,
-        gt: str | Path,
+        gt: str | Path | None,
         patch: int | None = None,
         scale: int = 1,
         lq_suffix: str = "",
@@ -62,12 +62,14 @@ class PairedFolder(PhotoStream):
         cache: str | Path | None = None,
     ) -> None:
         check_crop(patch, scale, swap)
-        if scale > 1 and (swap or max_side):
+        check_truth("gt", patch, is_there=gt is not None)
+        if gt is not None and scale > 1 and (swap or max_side):
             raise ConfigError(f"scale: {scale} goes with neither swap nor max_side; leave them out")
-        (degraded,) = photos_by_name(lq, [lq_suffix], "lq", "lq_suffix")
-        (clean,) = photos_by_name(gt, [gt_suffix], "gt", "gt_suffix")
-        names = match({str(lq): degraded, str(gt): clean}, _ADVICE)
-        self.pairs = [(name, degraded[name], clean[name]) for name in names]
+        photos = photos_by_name(lq, [lq_suffix], "lq", "lq_suffix")
+        if gt is not None:
+            photos += photos_by_name(gt, [gt_suffix], "gt", "gt_suffix")
+        names = match(dict(zip((str(lq), str(gt)), photos, strict=False)), _ADVICE)
+        self.pairs = [(name, *(group[name] for group in photos)) for name in names]
         super().__init__(seed, len(self.pairs) if patch is None else length)
         self.patch = patch
         self.scale = scale
@@ -83,9 +85,9 @@ class PairedFolder(PhotoStream):
         """One patch of the stream, or one whole photo with its name."""
         if self.patch is not None:
             return self._crop(index, self.patch)
-        name, lq, gt = self.pairs[index]
-        lq, gt = (to_tensor(self.cache.load(path, self.max_side)) for path in (lq, gt))
-        return {"lq": lq, "gt": gt, "name": name}
+        name, *paths = self.pairs[index]
+        photos = (to_tensor(self.cache.load(path, self.max_side)) for path in paths)
+        return dict(zip(("lq", "gt"), photos, strict=False)) | {"name": name}
 
     def _crop(self, index: int, patch: int) -> dict[str, Any]:
         _, *paths = self.pairs[photo_at(self.seed, index, len(self.pairs))]

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from refusion.data.augment import Turn, aligned_crops
 from refusion.data.camera import quantise
-from refusion.data.matching import check_sizes, match, photos_by_name
+from refusion.data.matching import check_sizes, check_truth, match, photos_by_name
 from refusion.data.photo_cache import FULL_SIDE, PhotoCache, to_tensor
 from refusion.data.stream import PhotoStream, check_crop, keyed_generator, photo_at, uniform
 from refusion.errors import ConfigError
@@ -28,9 +28,10 @@ class StereoFolder(PhotoStream):
     its views change places, which is what `flip` does.
 
     Args:
-        gt: folder of pairs in full resolution.
-        lq: folder of the same names in low resolution; None makes them by bicubic downsampling
-            with antialiasing, rounded to 8 bits.
+        gt: folder of pairs in full resolution; None, for whole pairs only, gives items without
+            "gt".
+        lq: folder of the same names in low resolution; None makes them of `gt` by bicubic
+            downsampling with antialiasing, rounded to 8 bits.
         scale: how many times larger `gt` is.
         patch: side of the full-resolution crop in pixels, a multiple of `scale`; None for whole
             pairs, which without `lq` lose the rows and columns beyond a multiple of `scale`.
@@ -42,14 +43,14 @@ class StereoFolder(PhotoStream):
         cache: folder of decoded photos; None for the user's cache folder.
 
     Raises:
-        ConfigError: a folder is missing or empty, a view has no partner, sizes do not fit, or an
-            option is out of range.
+        ConfigError: a folder is missing or empty, a view has no partner, sizes do not fit, there
+            are crops without ground truth, or an option is out of range.
     """
 
     def __init__(
         self,
         *,
-        gt: str | Path,
+        gt: str | Path | None,
         lq: str | Path | None = None,
         scale: int = 4,
         patch: int | None = None,
@@ -63,14 +64,18 @@ class StereoFolder(PhotoStream):
         check_crop(patch, scale)
         if left_suffix == right_suffix:
             raise ConfigError(f"right_suffix: '{right_suffix}' is the left_suffix too")
-        folders = {"lq": lq, "gt": gt} if lq is not None else {"gt": gt}
+        check_truth("gt", patch, is_there=gt is not None)
+        folders = {role: path for role, path in (("lq", lq), ("gt", gt)) if path is not None}
+        if not folders:
+            raise ConfigError("gt: no folder of photos; give gt, lq or both")
         self.pairs = _find_pairs(folders, (left_suffix, right_suffix))
         super().__init__(seed, len(self.pairs) if patch is None else length)
         self.scale = scale
         self.patch = patch
         self.flip = flip
         self.cache = PhotoCache(cache)
-        self.scales = (1, 1, scale, scale) if lq is not None else (1, 1)
+        self.is_lq_made = lq is None
+        self.scales = (1, 1, scale, scale) if len(folders) == 2 else (1, 1)
         side = patch and patch // self.scales[-1]
         check_sizes([paths for _, *paths in self.pairs], self.scales, side, FULL_SIDE)
 
@@ -93,10 +98,11 @@ class StereoFolder(PhotoStream):
         return self._stacked(views)
 
     def _stacked(self, views: list[Tensor]) -> dict[str, Tensor]:
-        """Item of the views left, right in full resolution, after those in low if there are any."""
-        gt = torch.cat(views[-2:])
-        if len(views) == 4:
-            return {"lq": torch.cat(views[:2]), "gt": gt}
+        """Item of the views: left, right in low resolution, left, right in full, or one of both."""
+        pairs = [torch.cat(views[first : first + 2]) for first in range(0, len(views), 2)]
+        if not self.is_lq_made:
+            return dict(zip(("lq", "gt"), pairs, strict=False))
+        (gt,) = pairs
         height, width = (side - side % self.scale for side in gt.shape[1:])
         gt = gt[:, :height, :width].contiguous()
         return {"lq": _downsample(gt, self.scale), "gt": gt}
@@ -104,13 +110,13 @@ class StereoFolder(PhotoStream):
 
 def _find_pairs(folders: dict[str, str | Path], suffixes: tuple[str, str]) -> list[tuple[Any, ...]]:
     """(name, left, right) of every pair, those of the first folder first."""
-    groups = {}
+    groups, views = {}, []  # two roles of one folder are one group
     for role, folder in folders.items():
-        views = photos_by_name(folder, suffixes, role, "left_suffix or right_suffix")
-        for suffix, photos in zip(suffixes, views, strict=True):
-            groups[f"{folder}, {suffix}"] = photos
+        found = photos_by_name(folder, suffixes, role, "left_suffix or right_suffix")
+        groups |= {f"{folder}, {end}": one for end, one in zip(suffixes, found, strict=True)}
+        views += found
     names = match(groups, "a pair needs both views, in each folder; add or remove them")
-    return [(name, *(photos[name] for photos in groups.values())) for name in names]
+    return [(name, *(photos[name] for photos in views)) for name in names]
 
 
 def _turned(views: list[Tensor], generator: Generator) -> list[Tensor]:

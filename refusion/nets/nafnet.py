@@ -144,21 +144,11 @@ class ConditionalNAFNet(nn.Module):
         conditional: bool = True,
     ) -> None:
         super().__init__()
-        if wiring not in ("pixel", "latent"):
-            raise ValueError(f"wiring: expected 'pixel' or 'latent', got {wiring!r}")
-        if len(enc_blk_nums) != len(dec_blk_nums):
-            raise ValueError(
-                "enc_blk_nums and dec_blk_nums: expected as many levels down as up, "
-                f"got {list(enc_blk_nums)} and {list(dec_blk_nums)}"
-            )
+        _check_graph(wiring, enc_blk_nums, dec_blk_nums)
         self.wiring, self.stereo, self.conditional = wiring, stereo, conditional
         self.factor = 2 ** len(enc_blk_nums)
         time_dim = width * 4
-        embed, mlp = SinusoidalEmbedding(width), embedding_mlp(width, time_dim)
-        # Published bokeh weights count the layers of time_mlp from 0, all others from 1.
-        self.time_emb = embed if lens else None
-        self.time_mlp = mlp if lens else nn.Sequential(embed, *mlp)
-        self.cam_mlp = embedding_mlp(width * 3, time_dim) if lens else None
+        self._build_embeddings(width, time_dim, lens=lens)
 
         def blocks(c: int, count: int) -> BlockStack:
             return BlockStack(NAFBlock(c, time_dim, lens=lens, stereo=stereo) for _ in range(count))
@@ -177,6 +167,13 @@ class ConditionalNAFNet(nn.Module):
         )
         self.decoders = nn.ModuleList(map(blocks, reversed(levels), dec_blk_nums))
         self.set_pool_window(pool_window)
+
+    def _build_embeddings(self, width: int, time_dim: int, *, lens: bool) -> None:
+        embed, mlp = SinusoidalEmbedding(width), embedding_mlp(width, time_dim)
+        # Published bokeh weights count the layers of time_mlp from 0, all others from 1.
+        self.time_emb = embed if lens else None
+        self.time_mlp = mlp if lens else nn.Sequential(embed, *mlp)
+        self.cam_mlp = embedding_mlp(width * 3, time_dim) if lens else None
 
     def set_pool_window(self, window: int | None) -> None:
         """Window of the channel attention in input pixels (halved per level); None = whole map."""
@@ -224,3 +221,13 @@ class ConditionalNAFNet(nn.Module):
         for decoder, up in zip(self.decoders, self.ups, strict=True):
             x = decoder(up(x) + skips.pop(), time, camera)
         return self.ending(x + first if self.wiring == "latent" else x)
+
+
+def _check_graph(wiring: str, enc_blk_nums: Sequence[int], dec_blk_nums: Sequence[int]) -> None:
+    if wiring not in ("pixel", "latent"):
+        raise ValueError(f"wiring: expected 'pixel' or 'latent', got {wiring!r}")
+    if len(enc_blk_nums) != len(dec_blk_nums):
+        raise ValueError(
+            "enc_blk_nums and dec_blk_nums: expected as many levels down as up, "
+            f"got {list(enc_blk_nums)} and {list(dec_blk_nums)}"
+        )

@@ -10,7 +10,6 @@ from refusion.official.section import Section
 
 _PAIRED = {"LQGT": "PairedFolder", "SteLQGT": "StereoFolder", "BokehLQGT": "BokehFolder"}
 _ALONE = {"LQ": "PairedFolder", "SteLQ": "StereoFolder", "BokehLQ": "BokehFolder"}
-_ROLES = {"GT": "gt", "LQ": "lq"}
 _FULL_SIDE = 1 << 16  # larger than any photo: whole photos keep their size
 
 
@@ -37,7 +36,7 @@ def training_set(file: Section, name: str, task: str) -> dict[str, Any]:
 def evaluation_set(file: Section, name: str, task: str) -> dict[str, Any]:
     """Dataset of whole photos, with a `name`.
 
-    Where the file gives no ground truth there is no setting `gt`; `is_measured` tells.
+    Where the file gives no ground truth, `gt` is None.
 
     Arguments and errors are those of `training_set`.
     """
@@ -46,11 +45,6 @@ def evaluation_set(file: Section, name: str, task: str) -> dict[str, Any]:
     whole = {"whole": True, "max_side": _FULL_SIDE} if is_made else {}
     word = str(section.get("name", name)).replace(" ", "_")
     return {"name": word} | _photos(file, section, task) | whole
-
-
-def is_measured(file: Section, name: str) -> bool:
-    """Tell whether a dataset of the file has ground truth."""
-    return file.section("datasets").section(name).need("mode") not in _ALONE
 
 
 def _turns(section: Section, kind: str) -> dict[str, Any]:
@@ -74,8 +68,8 @@ def _photos(file: Section, section: Section, task: str) -> dict[str, Any]:
         section.fail("mode", f"unknown mode {mode!r}; expected GT, {', '.join(_PAIRED | _ALONE)}")
     if mode.startswith("Bokeh"):
         return {"type": "BokehFolder", "folder": _bokeh_folder(section)}
-    roles = ("LQ",) if mode in _ALONE else ("LQ", "GT")
-    folders = {_ROLES[role]: _folder(section, f"dataroot_{role}") for role in roles}
+    gt = None if mode in _ALONE else _folder(section, "dataroot_GT")
+    folders = {"lq": _folder(section, "dataroot_LQ"), "gt": gt}
     scale = {}
     if task in ("sr", "stereo_sr"):
         scale = {"scale": file.section("degradation").whole("scale", PUBLISHED_SCALE)}

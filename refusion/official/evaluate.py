@@ -9,7 +9,7 @@ from typing import Any
 
 from refusion.checkpoint import Checkpoint
 from refusion.config import ModelConfig, model_config_from_dict
-from refusion.official.datasets import evaluation_set, is_measured
+from refusion.official.datasets import evaluation_set
 from refusion.official.importing import OfficialFiles, import_official
 from refusion.official.model import official_model, upscale_of
 from refusion.official.section import Section
@@ -22,14 +22,12 @@ class OfficialTest:
 
     Attributes:
         model: what the file describes.
-        sets: datasets of whole photos.
-        unmeasured: names of the sets without ground truth; these have no setting `gt`.
+        sets: datasets of whole photos, not all with ground truth.
         files: weights it names, and its content; a weight is None where the file says null.
     """
 
     model: ModelConfig
     sets: tuple[NamedComponent, ...]
-    unmeasured: frozenset[str]
     files: OfficialFiles
 
     def read(self) -> Checkpoint:
@@ -60,12 +58,10 @@ def official_test(raw: Mapping[str, Any], source: str) -> OfficialTest:
         factor = model["upscale"]["factor"]
         model["upscale"] = upscale_of(model["network"]["type"], factor, released=True)
     names = [name for name in file.section("datasets").values if name != "train"]
-    sets = {name: evaluation_set(file, name, model["task"]) for name in names}
-    alone = (part["name"] for name, part in sets.items() if not is_measured(file, name))
+    sets = (evaluation_set(file, name, model["task"]) for name in names)
     return OfficialTest(
         model=model_config_from_dict(model, source),
-        unmeasured=frozenset(alone),
-        sets=tuple(_component(settings) for settings in sets.values()),
+        sets=tuple(map(_component, sets)),
         files=_files(file, model),
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from refusion.checkpoint import build_model, find_weights, read_checkpoint
+from refusion.checkpoint import Checkpoint, build_model, find_weights, read_checkpoint
 from refusion.restorers.base import Known, Progress, Restorer, RestorerInfo
 from refusion.restorers.refusion import Refusion
 
@@ -27,15 +27,18 @@ RESTORERS = {"Refusion": Refusion}
 
 
 def load_restorer(
-    task_or_path: str | Path,
+    source: str | Path | Checkpoint,
     *,
     device: str | torch.device = "auto",
     precision: str = "auto",
 ) -> Restorer:
     """Make the restorer that a weights file describes.
 
+    Logs a warning of a latent U-Net alone.
+
     Args:
-        task_or_path: 'dehaze' or another task with shipped weights, or a .safetensors file.
+        source: 'dehaze' or another task with shipped weights, a .safetensors file, or the content
+            of one.
         device: 'auto' (CUDA if there is one), 'cpu' or 'cuda'.
         precision: 'auto' (bf16 where the hardware is fast at it), 'fp32', 'bf16' or 'fp16'.
 
@@ -43,8 +46,11 @@ def load_restorer(
         CheckpointError: there are no such weights or they cannot be used.
         ConfigError: device or precision unknown or not to be had.
     """
-    path = find_weights(task_or_path)
-    model = build_model(read_checkpoint(path))
+    is_read = isinstance(source, Checkpoint)
+    checkpoint = source if is_read else read_checkpoint(find_weights(source))
+    model = build_model(checkpoint)
     if model.network is None:
-        logger.warning("%s: a latent U-Net alone, which reconstructs photos as they are", path)
+        logger.warning(
+            "%s: a latent U-Net alone, which reconstructs photos as they are", checkpoint.path
+        )
     return RESTORERS["Refusion"](model, device=device, precision=precision)

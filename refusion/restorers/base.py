@@ -47,7 +47,9 @@ class RestorerInfo:
         task: what it was trained for, such as 'dehaze'.
         scale: output pixels per input pixel and axis.
         views: photos of a scene restored together: 2 for a stereo pair, else 1.
-        stochastic: whether the result depends on the seed.
+        needs: fields of `Known` it must be told of every photo, 'lens' or 'noise_std'; it uses no
+            others.
+        stochastic: whether the result depends on the seed, with the default sampler.
         sampler: default sampler; None where there is no diffusion.
         steps: default number of network evaluations; 0 where there is no diffusion.
         factor: input pixels per pixel of the space the process runs in, per axis.
@@ -61,6 +63,7 @@ class RestorerInfo:
     task: str
     scale: int
     views: int
+    needs: frozenset[str]
     stochastic: bool
     sampler: str | None
     steps: int
@@ -106,6 +109,7 @@ class Restorer(Protocol):
 
         Raises:
             ImageError: `lq` is no such batch.
-            ConfigError: unknown sampler, steps or tile out of range, or `known` lacks something.
+            ConfigError: unknown sampler, steps or tile out of range, or `known` lacks something or
+                is out of the model's range.
             RefusionError: the network gave no finite result.
         """

@@ -106,7 +106,8 @@ class Refusion:
             task=config.task,
             scale=config.upscale.factor if config.upscale else 1,
             views=2 if self._setting("stereo") else 1,
-            stochastic=networks.network is not None,
+            needs=self._needs(),
+            stochastic=self._is_stochastic(),
             sampler=config.sampling.sampler if config.sampling else None,
             steps=config.sampling.steps if config.sampling else 0,
             factor=1 if unet is None else unet.factor,
@@ -156,6 +157,18 @@ class Refusion:
         network = self._model.config.network
         return None if network is None else network.settings.get(name)
 
+    def _needs(self) -> frozenset[str]:
+        """Fields of `Known` that the model uses."""
+        uses = {"lens": self._setting("lens"), "noise_std": isinstance(self._sde, DenoisingSDE)}
+        return frozenset(name for name, is_used in uses.items() if is_used)
+
+    def _is_stochastic(self) -> bool:
+        """False where denoising starts from the photo itself and `ode` adds nothing to it."""
+        is_denoiser = isinstance(self._sde, DenoisingSDE)
+        return self._sde is not None and not (
+            is_denoiser and self._model.config.sampling.sampler == "ode"
+        )
+
     def _check(
         self,
         lq: Tensor,
@@ -192,7 +205,14 @@ class Refusion:
                 f"noise level: the '{self.info.task}' model must know how noisy the photo is; "
                 "give --noise-level, the standard deviation in 8-bit levels"
             )
-        return self._sde.optimal_timestep(known.noise_std)
+        limit = self._sde.lam
+        # A dataset's float32 may lie a rounding above the limit.
+        if not 0 <= known.noise_std <= limit * (1 + 1e-6):
+            raise ConfigError(
+                f"noise level: expected 0..{255 * limit:g} 8-bit levels, the range of the model, "
+                f"got {255 * known.noise_std:g}"
+            )
+        return self._sde.optimal_timestep(min(known.noise_std, limit))
 
     def _conditions(self, known: Known, batch: int) -> tuple[Tensor, ...]:
         if not self._setting("lens"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 
@@ -11,7 +12,12 @@ from torch import nn
 
 from refusion.sections import LrScheduleConfig, OptimizerConfig
 
-OPTIMIZERS = {"Lion": Lion, "AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam}
+OPTIMIZERS = {
+    "Lion": Lion,
+    # One pass over the memory instead of a dozen: on a processor a step costs half the time.
+    "AdamW": functools.partial(torch.optim.AdamW, fused=True),
+    "Adam": functools.partial(torch.optim.Adam, fused=True),
+}
 
 
 def build_optimizer(

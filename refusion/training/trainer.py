@@ -198,7 +198,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         terms = self._gradients(parts)
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, train.grad_clip or math.inf)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if train.grad_clip is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, train.grad_clip, norm)
         if not math.isfinite(terms["total"].item()):
             raise RefusionError(
                 f"{self.config.name}: the loss is {terms['total'].item()} at step {self.step}; "
@@ -271,7 +274,7 @@ class Trainer:
     def _board(self) -> contextlib.AbstractContextManager[SummaryWriter | None]:
         if not self.world.is_main:
             return contextlib.nullcontext()
-        return SummaryWriter(self.folder / "tensorboard", purge_step=self.step)
+        return SummaryWriter(self.folder / "tensorboard", purge_step=self.step + 1)
 
     def _encoder_key(self) -> str:
         """Fingerprint of the latent U-Net's weights, if there is one."""

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+from cli_cases import make
 from PIL import Image
 
 from refusion import cli
-from refusion.data.image_io import read_image, write_image
+from refusion.data.image_io import read_image
 
 FORMATS = {".jpg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".webp": "WEBP"}
 
@@ -24,14 +24,6 @@ def restore(tiny_checkpoint, tmp_path, monkeypatch):
         return cli.restore_main([str(word) for word in (*argv, *own)])
 
     return run
-
-
-def make(name, height=20, width=14, seed=0):
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    generator = torch.Generator().manual_seed(seed)
-    write_image(path, torch.rand(3, height, width, generator=generator))
-    return path
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

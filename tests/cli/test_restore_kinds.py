@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-import torch
+from cli_cases import make
 
 from refusion import cli
-from refusion.data.image_io import read_image, write_image
+from refusion.data.image_io import read_image
 
 LENSES = ["--from", "Sony50mmf1.8BS", "--to", "Canon50mmf1.4BS", "--disparity", "35"]
 
@@ -21,13 +21,6 @@ def restore(tiny_checkpoint, tmp_path, monkeypatch):
         return cli.restore_main([str(word) for word in (*argv, *own)])
 
     return run
-
-
-def make(name, height=20, width=14, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    Path(name).parent.mkdir(parents=True, exist_ok=True)
-    write_image(name, torch.rand(3, height, width, generator=generator))
-    return name
 
 
 def change(name, result):
@@ -60,8 +53,6 @@ def test_lenses_and_disparity_reach_the_model(restore):
         ("denoise", [*LENSES, "--noise-level", "1"], "--from: the 'denoise' model does not use it"),
         ("lens", [*LENSES, "--noise-level", "1"], "--noise-level: the 'bokeh' model does not"),
         ("denoise", [], "--noise-level: missing; the 'denoise' model must be told"),
-        ("denoise", ["--noise-level", "71"], "--noise-level: expected 0..70 8-bit levels"),
-        ("denoise", ["--noise-level", "-1"], "got -1"),
         ("lens", LENSES[:2], "--to, --disparity: missing; the 'bokeh' model must be told"),
         ("lens", ["--from", "Nikon", *LENSES[2:]], "lens 'Nikon': expected"),
         ("latent", ["--disparity", "0"], "--disparity: the 'dehaze' model does not use it"),
@@ -73,6 +64,23 @@ def test_what_the_model_is_told_is_checked_before_any_photo(restore, capsys, kin
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("refusion: error: ")
     assert message in line
+
+
+@pytest.mark.parametrize("level", ["71", "-1"])
+def test_a_noise_level_out_of_range_ends_the_run(restore, capsys, level):
+    photos = [make("a.png"), make("b.png")]
+    assert restore("denoise", "--input", *photos, "--noise-level", level) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    words = "refusion: error: noise level: expected 0..70 8-bit levels, the range of the model, got"
+    assert line == f"{words} {level}"
+    assert not list(Path("results").glob("*.png"))
+
+
+def test_a_latent_unet_alone_is_warned_of_once(restore, capsys):
+    assert restore("unet", "--input", make("a.png"), "--output", "b.png") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("refusion: warning: ")
+    assert line.endswith("a latent U-Net alone, which reconstructs photos as they are")
 
 
 def test_super_resolution_enlarges(restore):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_models
 import yaml
+from cli_cases import pixels, psnr
 from PIL import Image
 
 from refusion import cli
@@ -30,10 +31,10 @@ def pairs(tmp_path):
     for number, (width, height) in enumerate(SIZES):
         folder = "sub/" if number == 0 else ""
         gt = rng.integers(0, 206, (height, width, 3), dtype=np.uint8)
-        for name, pixels in (("lq/{}_hazy.png", gt + np.uint8(50)), ("gt/{}_GT.png", gt)):
+        for name, photo in (("lq/{}_hazy.png", gt + np.uint8(50)), ("gt/{}_GT.png", gt)):
             path = tmp_path / name.replace("{}", f"{folder}{number}")
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(path)
+            Image.fromarray(photo).save(path)
     return ["--lq", "lq", "--gt", "gt", "--lq-suffix", "_hazy", "--gt-suffix", "_GT"]
 
 
@@ -79,16 +80,8 @@ def trained(tmp_path, pairs, tiny_checkpoint):
     return make
 
 
-def pixels(path):
-    return np.asarray(Image.open(path)).astype(np.float64)
-
-
 def read_json(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def psnr(a, b):
-    return 10 * math.log10(255**2 / np.mean((pixels(a) - pixels(b)) ** 2))
 
 
 def one_line(err):

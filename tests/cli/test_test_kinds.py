@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models
-from PIL import Image
+from cli_cases import make, pixels, psnr
 
 from refusion import cli
 
@@ -26,21 +26,6 @@ def call(tiny_checkpoint, tmp_path, monkeypatch, capsys):
         return code, {row["name"]: row.get("result", {}) for row in images}, capsys.readouterr().err
 
     return run
-
-
-def make(name, size=(20, 14), seed=0):
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-def pixels(path):
-    return np.asarray(Image.open(path)).astype(np.float64)
-
-
-def psnr(a, b):
-    return 10 * np.log10(255**2 / np.mean((a - b) ** 2))
 
 
 def test_noise_level_and_lenses_are_told(call):
@@ -79,10 +64,10 @@ def test_what_does_not_go_with_the_model_is_one_line(call, kind, argv, message):
 
 def test_super_resolution_is_measured_at_full_size(call):
     make("lq/a.png")
-    make("gt/a.png", (40, 28), seed=1)
+    make("gt/a.png", 40, 28, seed=1)
     code, rows, _ = call("sr", "--lq", "lq", "--gt", "gt", "--output", "out")
     assert code == 0
-    expected = psnr(pixels("out/a.png"), pixels("gt/a.png"))
+    expected = psnr("out/a.png", "gt/a.png")
     assert rows["a"]["psnr"] == pytest.approx(expected, abs=1e-4)
     assert call("sr", "--lq", "lq", "--output", "alone")[0] == 0
     assert np.array_equal(pixels("alone/a.png"), pixels("out/a.png"))
@@ -93,13 +78,13 @@ def test_stereo_pairs_are_measured_and_written_as_two_files(call, kind):
     scale = tiny_models.CONFIGS[kind].get("upscale", {"factor": 1})["factor"]
     for seed, view in enumerate("LR"):
         make(f"lq/sub/a_{view}.png", seed=seed)
-        make(f"gt/sub/a_{view}.png", (20 * scale, 14 * scale), seed=seed + 2)
+        make(f"gt/sub/a_{view}.png", 20 * scale, 14 * scale, seed=seed + 2)
     code, rows, _ = call(kind, "--lq", "lq", "--gt", "gt", "--output", "out")
     assert code == 0
     assert list(rows) == ["sub/a"]
     written = sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.png"))
     assert written == ["sub/a_L.png", "sub/a_R.png"]
-    views = [psnr(pixels(f"out/{name}"), pixels(f"gt/{name}")) for name in written]
+    views = [psnr(f"out/{name}", f"gt/{name}") for name in written]
     assert min(views) <= rows["sub/a"]["psnr"] <= max(views)
     assert call(kind, "--lq", "lq", "--output", "alone")[0] == 0
     for name in written:

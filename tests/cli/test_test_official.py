@@ -8,7 +8,7 @@ import pytest
 import tiny_models
 import torch
 import yaml
-from PIL import Image
+from cli_cases import make, pixels, psnr
 
 from refusion import cli
 
@@ -30,13 +30,6 @@ def call(tmp_path, monkeypatch, capsys):
     return run
 
 
-def make(name, size=(20, 14), seed=0):
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
 def write(folder, datasets, kind="pixel", *, sde, **more):
     """Option file and weights as the authors publish them."""
     weights = tiny_models.build(tiny_models.CONFIGS[kind]["network"]).state_dict()
@@ -50,11 +43,6 @@ def write(folder, datasets, kind="pixel", *, sde, **more):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
     return path
-
-
-def psnr(a, b):
-    first, second = (np.asarray(Image.open(name)).astype(float) for name in (a, b))
-    return 10 * np.log10(255**2 / np.mean((first - second) ** 2))
 
 
 def test_sets_with_and_without_ground_truth(call):
@@ -77,6 +65,30 @@ def test_sets_with_and_without_ground_truth(call):
     assert measured["images"][0]["result"]["psnr"] == pytest.approx(expected, abs=1e-4)
     assert set(alone["images"][0]) == {"name", "seconds"}
     assert Path("out/real/a.png").read_bytes() == Path("out/Rain_100/a.png").read_bytes()
+
+
+def test_stereo_pairs_without_ground_truth(call):
+    for seed, view in enumerate("LR"):
+        make(f"lq/a_{view}.png", seed=seed)
+    sets = {"test1": {"name": "Test", "mode": "SteLQ", "dataroot_LQ": "lq"}}
+    sde, scale = {"max_sigma": 50, "T": 2}, {"degradation": {"scale": 2}}
+    path = write("stereo-sr", sets, "stereo_sr", sde=sde, **scale)
+    code, report, err = call("-opt", path, "--output", "out")
+    assert (code, err) == (0, "")
+    assert [set(row) for row in report["sets"]["Test"]["images"]] == [{"name", "seconds"}]
+    assert pixels("out/Test/a_L.png").shape == pixels("out/Test/a_R.png").shape == (40, 28, 3)
+
+
+def test_bokeh_without_ground_truth(call):
+    make("val/src/00001.src.png")
+    Path("val/meta.txt").write_text("00001, Sony50mmf1.8BS, Canon50mmf1.4BS, 35\n")
+    roots = {"dataroot_LQ": "val/src", "dataroot_meta": "val/meta.txt"}
+    sets = {"test1": {"name": "Test", "mode": "BokehLQ", **roots}}
+    path = write("bokeh", sets, "lens", sde={"max_sigma": 50, "T": 2})
+    code, report, err = call("-opt", path, "--output", "out")
+    assert (code, err) == (0, "")
+    assert [set(row) for row in report["sets"]["Test"]["images"]] == [{"name", "seconds"}]
+    assert pixels("out/Test/00001.png").shape == (20, 14, 3)
 
 
 def test_noise_is_made_as_the_file_says(call):

@@ -7,25 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from degradation_cases import colours, generator
 
 from refusion.data.camera import quantise
 from refusion.data.degradations.blur import GaussianBlur, MotionBlur, convolve
-from refusion.data.fields import smooth_field
 from refusion.data.frame import PhotoFrame
 from refusion.errors import ConfigError
 
 QUIET = (0.0, 0.0)
 RECORDED = (21, 0.031817, 0.0205256)
 BLURS = [GaussianBlur(noise=QUIET), MotionBlur(noise=QUIET)]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def picture(height: int = 60, width: int = 80) -> torch.Tensor:
-    channels = [smooth_field((height, width), generator(c), modes=9) for c in range(3)]
-    return (0.4 + 0.15 * torch.stack(channels)).clamp(0, 1)
 
 
 def blurred(blur: GaussianBlur | MotionBlur, clean: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -130,7 +121,7 @@ def test_point_becomes_the_kernel() -> None:
 
 @pytest.mark.parametrize("blur", BLURS, ids=lambda b: type(b).__name__)
 def test_blur_is_the_convolution_with_its_kernel(blur: GaussianBlur | MotionBlur) -> None:
-    clean = picture()
+    clean = colours(60, 80)
     kernel = blur.draw_kernel(generator(3))
     seen = blurred(replace(blur, linear_share=0.0), clean, 3)
     torch.testing.assert_close(seen, convolve(clean, kernel), atol=0.51 / 255, rtol=0)
@@ -156,9 +147,9 @@ def test_recorded_numbers() -> None:
 
 @pytest.mark.parametrize("kind", [GaussianBlur, MotionBlur])
 def test_same_generator_same_blur_and_others_differ(kind: type) -> None:
-    first, again = (blurred(kind(), picture(), 5) for _ in range(2))
+    first, again = (blurred(kind(), colours(60, 80), 5) for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, blurred(kind(), picture(), 6))
+    assert not torch.equal(first, blurred(kind(), colours(60, 80), 6))
     assert ((first * 255).round() - first * 255).abs().max() < 1e-3
 
 

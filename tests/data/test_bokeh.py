@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from degradation_cases import assert_8_bit, generator
 
 from refusion.data.bokeh_render import LensShape
 from refusion.data.degradations.bokeh import LENSES, Bokeh, blur_radius, lens_shape
@@ -15,10 +16,6 @@ from refusion.errors import ConfigError
 
 STRONG = Bokeh(blur=(0.03, 0.03), sharp_share=1.0, identity_share=0.0, foreground_share=0.0)
 STRONG = replace(STRONG, lens_weights=(0, 0, 0, 1, 0, 0, 0, 1))
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def picture(height: int = 96, width: int = 128) -> torch.Tensor:
@@ -44,10 +41,7 @@ def test_pairs_are_photos_in_levels_with_their_lenses() -> None:
         assert set(sample) == {"lq", "gt", "lens"}
         for name in ("lq", "gt"):
             image = sample[name]
-            assert image.shape == (3, 96, 128)
-            assert image.dtype == torch.float32
-            assert 0 <= image.min() <= image.max() <= 1
-            assert ((image * 255).round() - image * 255).abs().max() < 1e-3
+            assert_8_bit(image, (3, 96, 128))
         assert sample["lens"].dtype == torch.float32
         source, target, disparity = sample["lens"].tolist()
         assert {source, target} <= set(LENSES)

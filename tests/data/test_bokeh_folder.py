@@ -80,6 +80,22 @@ def test_whole_pairs_carry_their_lenses(bokeh) -> None:
     assert not torch.equal(item["lq"], item["gt"])
 
 
+def test_whole_photos_need_no_ground_truth(bokeh) -> None:
+    measured = [bokeh()[index] for index in range(3)]
+    for path in bokeh.root.glob("*.tgt.png"):
+        path.unlink()
+    dataset = bokeh()
+    for index, item in enumerate(measured):
+        del item["gt"]
+        assert_same(dataset[index], item)
+        assert dataset[index]["name"] == item["name"]
+    with pytest.raises(ConfigError, match=r"folder: no ground truth, which crops \(patch: 32\)"):
+        bokeh(patch=32)
+    (bokeh.root / "00001.src.png").unlink()
+    with pytest.raises(ConfigError, match=r"'00001' \(none in .*, \.src\); each id needs .src and"):
+        bokeh()
+
+
 def test_crops_are_keyed_and_have_the_lenses_of_their_photo(bokeh) -> None:
     dataset, again = bokeh(patch=32, rotate=True), bokeh(patch=32, rotate=True)
     items = [dataset[index] for index in range(9)]

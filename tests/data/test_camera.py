@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import torch
+from degradation_cases import generator
 
 from refusion.data.camera import add_noise, expose, quantise
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_noise_variance_grows_with_light() -> None:

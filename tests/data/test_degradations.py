@@ -7,6 +7,7 @@ import typing
 
 import pytest
 import torch
+from degradation_cases import generator
 
 from refusion.data import DATASETS
 from refusion.data.degradations import DEGRADATIONS, build_degradation
@@ -39,10 +40,6 @@ class Add:
     def __call__(self, clean, generator, frame):
         made = {"lq": clean + self.amount}
         return {**made, self.extra: clean - 1} if self.extra else made
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def run(degradation, seed: int = 0) -> dict[str, torch.Tensor]:

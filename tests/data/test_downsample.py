@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from degradation_cases import generator
 from PIL import Image
 
 from refusion.data.degradations.downsample import Downsample
@@ -12,10 +13,6 @@ from refusion.data.frame import PhotoFrame
 from refusion.errors import ConfigError, ImageError
 
 FRAME = PhotoFrame(torch.zeros(3, 8, 8))
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def photo() -> torch.Tensor:

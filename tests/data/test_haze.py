@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from degradation_cases import assert_8_bit, colours, generator
 
 from refusion.data.degradations.haze import Haze, sample_haze, scatter
 from refusion.data.depth import DEPTHS
-from refusion.data.fields import smooth_field
 from refusion.data.frame import PhotoFrame
 from refusion.errors import ConfigError
 
@@ -19,14 +19,9 @@ STILL = replace(
 )
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def picture(height: int = 96, width: int = 128) -> torch.Tensor:
     """Smooth colours with a hard edge down the middle."""
-    channels = [smooth_field((height, width), generator(c), modes=5) for c in range(3)]
-    image = 0.4 + 0.1 * torch.stack(channels)
+    image = colours(height, width, contrast=0.1)
     image[:, :, width // 2 :] += 0.3
     return image.clamp(0, 1)
 
@@ -102,10 +97,7 @@ def test_range_shape_and_levels() -> None:
     clean = picture(70, 41)
     for seed in range(20):
         hazy = whole_photo(clean, seed, SETTINGS)
-        assert hazy.shape == clean.shape
-        assert hazy.dtype == torch.float32
-        assert 0 <= hazy.min() <= hazy.max() <= 1
-        assert ((hazy * 255).round() - hazy * 255).abs().max() < 1e-3
+        assert_8_bit(hazy, clean.shape)
 
 
 def test_clean_share_leaves_photos_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from degradation_cases import generator
 from PIL import Image
 
 from refusion.data.degradations.mask import MASKS, Mask
@@ -13,10 +14,6 @@ from refusion.errors import ConfigError
 
 FRAME = PhotoFrame(torch.zeros(3, 8, 8))
 SIZE = (90, 120)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def photo() -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from degradation_cases import generator
 
 from refusion.data.camera import quantise
 from refusion.data.degradations.jpeg import Jpeg
@@ -13,10 +14,6 @@ from refusion.errors import ConfigError
 
 FRAME = PhotoFrame(torch.zeros(3, 8, 8))
 GRAY = torch.full((3, 128, 128), 0.4)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("sigma", [5.0, 25.0, 100.0])

@@ -53,6 +53,15 @@ def test_whole_pairs_shrink_to_max_side(pairs) -> None:
     assert pairs(max_side=48)[0]["lq"].shape == (3, 32, 48)
 
 
+def test_whole_photos_need_no_ground_truth(pairs) -> None:
+    measured, alone = pairs()[2], pairs(gt=None)[2]
+    del measured["gt"]
+    assert_same(alone, measured)
+    assert pairs(gt=None, scale=4, max_side=48)[0]["lq"].shape == (3, 32, 48)
+    with pytest.raises(ConfigError, match=r"gt: no ground truth, which crops \(patch: 24\) need"):
+        pairs(gt=None, patch=24)
+
+
 def test_same_names_in_sub_folders_are_kept_apart(tmp_path: Path) -> None:
     for role in ("lq", "gt"):
         for scene in ("a", "b"):

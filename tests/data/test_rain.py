@@ -7,25 +7,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from degradation_cases import assert_8_bit, colours, generator
 
 from refusion.data.camera import quantise
 from refusion.data.degradations.rain import Rain, Streaks
-from refusion.data.fields import smooth_field
 from refusion.data.frame import PhotoFrame
 from refusion.errors import ConfigError
 
 DRY = Rain(veil_share=0.0, noise_share=0.0, jpeg_share=0.0)
 SIZE = (96, 128)
 RECORDED = (0.40378, 0.15081)  # mean and deviation
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def picture(height: int = 96, width: int = 128) -> torch.Tensor:
-    channels = [smooth_field((height, width), generator(c), modes=5) for c in range(3)]
-    return (0.4 + 0.15 * torch.stack(channels)).clamp(0, 1)
 
 
 def rained(rain: Rain, clean: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -70,7 +61,7 @@ def test_streaks_lean_as_asked(angle: float) -> None:
 
 
 def test_rain_only_brightens_and_white_stays_white() -> None:
-    clean = picture()
+    clean = colours()
     for seed in range(5):
         assert (rained(DRY, clean, seed) >= quantise(clean)).all()
         assert torch.equal(rained(DRY, torch.ones(3, *SIZE), seed), torch.ones(3, *SIZE))
@@ -84,7 +75,7 @@ def test_screen_mode_by_hand() -> None:
 
 
 def test_more_rain_hides_more() -> None:
-    clean, changes = picture(), []
+    clean, changes = colours(), []
     for density in (0.0, 0.5, 2.0, 8.0):
         rain = replace(DRY, density=(density, density))
         changes.append(float((rained(rain, clean, 2) - quantise(clean)).mean()))
@@ -110,25 +101,22 @@ def test_mist_pulls_towards_its_light() -> None:
 
 
 def test_recorded_numbers() -> None:
-    rainy = rained(Rain(noise_share=0.0, jpeg_share=0.0), picture(), 11)
+    rainy = rained(Rain(noise_share=0.0, jpeg_share=0.0), colours(), 11)
     assert float(rainy.mean()) == pytest.approx(RECORDED[0], abs=1e-4)
     assert float(rainy.std()) == pytest.approx(RECORDED[1], abs=1e-4)
 
 
 def test_same_generator_same_rain_and_others_differ() -> None:
-    first, again = (rained(Rain(), picture(), 5) for _ in range(2))
+    first, again = (rained(Rain(), colours(), 5) for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, rained(Rain(), picture(), 6))
+    assert not torch.equal(first, rained(Rain(), colours(), 6))
 
 
 @pytest.mark.parametrize("size", [(2, 1), (3, 40), (67, 41)])
 def test_any_size_gives_an_8_bit_photo(size: tuple[int, int]) -> None:
     for seed in range(6):
         rainy = rained(Rain(), torch.full((3, *size), 0.3), seed)
-        assert rainy.shape == (3, *size)
-        assert rainy.dtype == torch.float32
-        assert 0 <= rainy.min() <= rainy.max() <= 1
-        assert ((rainy * 255).round() - rainy * 255).abs().max() < 1e-3
+        assert_8_bit(rainy, (3, *size))
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from degradation_cases import assert_8_bit, colours, generator
 
 from refusion.data.camera import quantise
 from refusion.data.degradations.shadow import Caster, Shadow, ShadowFields
 from refusion.data.degradations.shadow_shapes import SHAPES, Points, Stage
-from refusion.data.fields import smooth_field
 from refusion.data.frame import PhotoFrame
 from refusion.errors import ConfigError
 
@@ -19,16 +19,7 @@ GREY = replace(STILL, tint=0.0, sky_share=0.0, ambient_spread=(0.0, 0.0))
 SIZE = (96, 128)
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def picture(height: int = 96, width: int = 128) -> torch.Tensor:
-    channels = [smooth_field((height, width), generator(c), modes=5) for c in range(3)]
-    return (0.5 + 0.15 * torch.stack(channels)).clamp(0, 1)
-
-
-FRAME = PhotoFrame.whole(picture())
+FRAME = PhotoFrame.whole(colours())
 
 
 def only(kind: str, **settings: object) -> Shadow:
@@ -47,7 +38,7 @@ def test_linear_light_in_full_shadow_is_the_ambient_share() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_photo_is_darkened_by_its_fields_alone(seed: int) -> None:
-    clean = picture()
+    clean = colours()
     fields = STILL.draw(generator(seed), FRAME, SIZE)
     dark = STILL(clean, generator(seed), FRAME)["lq"]
     assert torch.equal(dark, quantise(fields.cast(clean)))
@@ -171,7 +162,7 @@ def test_relief_displaces_and_far_layers_are_spared() -> None:
 def test_shadowless_share_leaves_photos_alone() -> None:
     noisy = replace(Shadow(), clean_share=1.0, noise_share=1.0, jpeg_share=1.0)
     for seed in range(3):
-        assert torch.equal(noisy(picture(), generator(seed), FRAME)["lq"], quantise(picture()))
+        assert torch.equal(noisy(colours(), generator(seed), FRAME)["lq"], quantise(colours()))
 
 
 def test_noise_is_strongest_in_the_dark() -> None:
@@ -185,9 +176,9 @@ def test_noise_is_strongest_in_the_dark() -> None:
 
 
 def test_same_generator_same_shadow_and_others_differ() -> None:
-    first, again = (Shadow()(picture(), generator(5), FRAME)["lq"] for _ in range(2))
+    first, again = (Shadow()(colours(), generator(5), FRAME)["lq"] for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, Shadow()(picture(), generator(6), FRAME)["lq"])
+    assert not torch.equal(first, Shadow()(colours(), generator(6), FRAME)["lq"])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (40, 1), (67, 41)])
@@ -196,10 +187,7 @@ def test_any_size_and_level_gives_an_8_bit_photo(size: tuple[int, int], level: f
     clean = torch.full((3, *size), level)
     for seed in range(4):
         dark = Shadow()(clean, generator(seed), PhotoFrame.whole(clean))["lq"]
-        assert dark.shape == clean.shape
-        assert dark.dtype == torch.float32
-        assert 0 <= dark.min() <= dark.max() <= 1
-        assert ((dark * 255).round() - dark * 255).abs().max() < 1e-3
+        assert_8_bit(dark, clean.shape)
 
 
 @pytest.mark.parametrize(

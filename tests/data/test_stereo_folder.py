@@ -100,6 +100,26 @@ def test_whole_pairs_lose_what_is_beyond_the_scale(tmp_path: Path) -> None:
     assert (item["lq"].shape, item["gt"].shape) == ((6, 10, 12), (6, 40, 48))
 
 
+def test_whole_pairs_need_no_ground_truth(stereo) -> None:
+    measured, alone = stereo()[2], stereo(gt=None)[2]
+    del measured["gt"]
+    assert_same(alone, measured)
+    with pytest.raises(ConfigError, match=r"gt: no ground truth, which crops \(patch: 32\) need"):
+        stereo(gt=None, patch=32)
+    with pytest.raises(ConfigError, match="gt: no folder of photos"):
+        stereo(gt=None, lq=None)
+
+
+@pytest.mark.parametrize("patch", [None, 32])
+def test_both_resolutions_may_be_one_folder(stereo, patch: int | None) -> None:
+    folders = {"lq": stereo.root / "gt", "gt": stereo.root / "gt"}
+    item = stereo(**folders, scale=1, patch=patch)[0]
+    assert item["lq"].shape == ((6, 32, 32) if patch else (6, 160, 200))
+    assert torch.equal(item["lq"], item["gt"])
+    with pytest.raises(ConfigError, match="expected 800x640"):
+        stereo(**folders)
+
+
 def test_other_suffixes(tmp_path: Path) -> None:
     for name in ("a.left.png", "a.right.png"):
         save_photo(tmp_path / name)

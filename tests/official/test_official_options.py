@@ -198,9 +198,27 @@ def test_testing_file(name):
         paths.reverse()
     files = found.files.network, found.files.latent_unet
     assert [path and str(path) for path in files] == paths
-    alone = {d["name"] for d in raw["datasets"].values() if d["mode"].endswith("LQ")}
-    assert found.unmeasured == alone
-    assert all("gt" not in part.settings for part in found.sets if part.name in alone)
+    alone = {d["name"] for d in raw["datasets"].values() if d["mode"] in ("LQ", "SteLQ")}
+    assert {part.name for part in found.sets if part.settings.get("gt", "") is None} == alone
+
+
+def test_sets_without_ground_truth():
+    def only_set(name):
+        (found,) = official_test(TEST[name], name).sets
+        return found.type, found.settings
+
+    lq = "DATA/ntire2023/dehazing/test"
+    assert only_set("latent-dehazing/options/dehazing/test/nasde.yml") == (
+        "PairedFolder", {"lq": lq, "gt": None},
+    )  # fmt: skip
+    lq = "DATA/stereo-sr/test/LR_x4"
+    assert only_set("stereo-sr/options/ssr/test/refusion.yml") == (
+        "StereoFolder", {"lq": lq, "gt": None, "scale": 4},
+    )  # fmt: skip
+    # Whether there is ground truth, the dataset sees by the endings in the folder.
+    assert only_set("latent-bokeh/options/bokeh/test/refusion.yml") == (
+        "BokehFolder", {"folder": "DATA/bokeh/ntire_val"},
+    )  # fmt: skip
 
 
 def test_noise_levels_and_enlargement_of_testing_files():

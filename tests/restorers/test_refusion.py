@@ -162,7 +162,14 @@ def test_unet_alone_gives_its_reconstruction(restorers, tiny_checkpoint, caplog)
     assert not restorers["unet"].info.stochastic
     with caplog.at_level(logging.WARNING):
         load_restorer(tiny_checkpoint("unet"))
-    assert "latent U-Net alone" in caplog.text
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{tiny_checkpoint('unet')}: a latent U-Net alone")
+
+
+def test_a_checkpoint_is_as_good_as_its_file(restorers, tiny_checkpoint):
+    restorer, lq = load_restorer(read_checkpoint(tiny_checkpoint()), precision="fp32"), photo(9, 8)
+    assert restorer.info == restorers["latent"].info
+    assert torch.equal(restorer.restore(lq), restorers["latent"].restore(lq))
 
 
 def test_info_says_what_the_checkpoint_says(restorers):
@@ -171,6 +178,8 @@ def test_info_says_what_the_checkpoint_says(restorers):
     assert (info.sampler, info.steps, info.stochastic) == ("posterior", 3, True)
     assert (info.device, info.precision) == ("cpu", "fp32")
     assert RESTORERS[info.family] is Refusion
+    needs = {kind: told.info.needs for kind, told in restorers.items() if told.info.needs}
+    assert needs == {"lens": {"lens"}, "denoise": {"noise_std"}}
     kinds = {kind: (told.info.scale, told.info.views) for kind, told in restorers.items()}
     single = dict.fromkeys(("latent", "pixel", "unet", "lens", "denoise"), (1, 1))
     assert kinds == single | {"stereo": (1, 2), "sr": (2, 1), "stereo_sr": (2, 2)}

@@ -1,5 +1,6 @@
 """What the models for bokeh, stereo pairs, noise and super-resolution each promise."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from refusion.checkpoint import build_model, read_checkpoint
-from refusion.errors import ConfigError, ImageError, RefusionError
+from refusion.errors import ConfigError, ImageError
 from refusion.nets.stereo import StereoCrossAttention
 from refusion.restorers import Known, Refusion
+from refusion.sde import SAMPLERS
 
 LENS = torch.tensor([18.0, -14.0, 35.0])
 
@@ -112,6 +114,25 @@ def test_denoising_starts_from_the_photo_at_the_time_of_its_noise(
     assert len(oracle.seen) == (steps or min(restorer.info.steps, start))
 
 
+def test_the_highest_noise_level_may_come_rounded_to_float32(model_of):
+    restorer, lq = Refusion(model_of("denoise")), photo(8, 8)
+    known = Known.of({"noise_std": torch.tensor(70 / 255)})
+    assert known.noise_std > 70 / 255
+    expected = restorer.restore(lq, known=Known(noise_std=70 / 255))
+    assert torch.equal(restorer.restore(lq, known=known), expected)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("kind", ["denoise", "pixel"])
+def test_stochastic_is_what_the_seed_changes(model_of, kind, sampler):
+    model, lq = model_of(kind), photo(8, 8)
+    sampling = replace(model.config.sampling, sampler=sampler)
+    restorer = Refusion(replace(model, config=replace(model.config, sampling=sampling)))
+    known = Known(noise_std=25 / 255)
+    one, other = (restorer.restore(lq, known=known, seed=seed) for seed in (1, 2))
+    assert restorer.info.stochastic == (not torch.equal(one, other))
+
+
 def test_less_noise_changes_less_and_no_noise_next_to_nothing(model_of):
     restorer, lq = Refusion(model_of("denoise")), photo(16, 16)
     changes = [
@@ -126,8 +147,12 @@ def test_noise_level_is_asked_for_and_checked(model_of):
     restorer, lq = Refusion(model_of("denoise")), photo(8, 8)
     with pytest.raises(ConfigError, match="give --noise-level"):
         restorer.restore(lq)
-    with pytest.raises(RefusionError, match="noise_std"):
-        restorer.restore(lq, known=Known(noise_std=71 / 255))
+    words = r"noise level: expected 0\.\.70 8-bit levels, the range of the model, got"
+    for level in (80, 70.01, -1):
+        with pytest.raises(ConfigError, match=f"{words} {level}"):
+            restorer.restore(lq, known=Known(noise_std=level / 255))
+    with pytest.raises(ConfigError, match=f"{words} nan"):
+        restorer.restore(lq, known=Known(noise_std=math.nan))
     with pytest.raises(ConfigError, match="steps: expected"):
         restorer.restore(lq, known=Known(noise_std=1 / 255), steps=100)
 

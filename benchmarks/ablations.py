@@ -34,24 +34,20 @@ import shutil
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
-from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from benchmarks.charts import Line, line_chart
-from refusion.config import RunConfig, check_paths, config_to_dict, find_table, load_config
+from refusion.config import RunConfig, check_paths, config_to_dict, load_config
 from refusion.errors import ConfigError, RefusionError
+from refusion.files import written_whole
 from refusion.inference.precision import choose_device
-from refusion.inference.resize import beside
-from refusion.metrics import score_pair
 from refusion.training import Trainer
-from refusion.training.loading import to_device
 
 POINTS = 6  # measurements per run
 RATES = {"Lion": 3e-5, "AdamW": 1e-4, "Adam": 1e-4}  # published
@@ -155,26 +151,22 @@ STUDIES: dict[str, Callable[[RunConfig], Study]] = {
 
 
 class StudyRun(Trainer):
-    """A run that measures itself before each checkpoint and keeps the measurements beside it.
+    """A run that keeps the scores of each validation beside its checkpoints.
 
     Args:
-        config: the run; its validation sets are what is measured.
+        config: the run; it validates and saves at the same steps.
         device: where to train.
         runs: folder of run folders.
-        photos: at most so many photos of each set.
 
     Raises:
         ConfigError: the folder holds a run with other settings.
     """
 
-    def __init__(self, config: RunConfig, *, device: torch.device, runs: Path, photos: int) -> None:
+    def __init__(self, config: RunConfig, *, device: torch.device, runs: Path) -> None:
         share_latents(config, runs)
-        # The trainer's own validation would restore every photo, at 100 steps each.
-        unmeasured = replace(config, data=replace(config.data, validation=()))
-        super().__init__(unmeasured, device=device, runs=runs)
-        self.sections, self.photos = config.data.validation, photos
+        super().__init__(config, device=device, runs=runs)
         self.curve_file = self.folder / "curve.json"
-        self.settings = {"photos": photos, "config": config_to_dict(config)}
+        self.settings = {"config": config_to_dict(config)}
         self.points: dict[int, dict[str, float]] = {}
         self.recent: list[float] = []
         if self.curve_file.is_file():
@@ -194,39 +186,16 @@ class StudyRun(Trainer):
         return self.points
 
     def save(self) -> None:
-        """Measure, then write the state: what is resumed from has always been measured."""
+        """Note the scores, then write the state: what is resumed from has always been noted."""
         if self.step not in self.points:
-            point = {
-                "loss": statistics.fmean(self.recent),
-                "minutes": self.trained_s / 60,
-            } | self.measure()
+            loss, minutes = statistics.fmean(self.recent), self.trained_s / 60
+            point = {"loss": loss, "minutes": minutes} | self.scores
             self.points[self.step] = point
             plain = self.settings | {"points": list(self.points.items())}
-            aside = self.curve_file.with_suffix(".part")
-            aside.write_text(json.dumps(plain), encoding="utf-8")
-            aside.replace(self.curve_file)
+            with written_whole(self.curve_file) as aside:
+                aside.write_text(json.dumps(plain), encoding="utf-8")
         self.recent.clear()
         super().save()
-
-    @torch.inference_mode()
-    def measure(self) -> dict[str, float]:
-        """Mean metrics of the averaged weights, as `<set>/<picture>/<metric>`."""
-        view, means = self.stage.viewer(self.model(), self.device), {}
-        for section in self.sections:
-            seed = self.config.train.seed
-            dataset = find_table("datasets")[section.type](**section.settings, seed=seed)
-            rows = []
-            for index in range(min(self.photos, len(dataset))):
-                item = default_collate([dataset[index]])
-                item = {name: value for name, value in item.items() if isinstance(value, Tensor)}
-                item = to_device(item, self.device)
-                pictures = {"input": (beside(item["lq"], item["gt"]), item["gt"]), **view(item)}
-                rows.append({name: score_pair(*pair) for name, pair in pictures.items()})
-            for name in rows[0]:
-                for metric in rows[0][name]:
-                    mean = statistics.fmean(row[name][metric] for row in rows)
-                    means[f"{section.name}/{name}/{metric}"] = mean
-        return means
 
     def _read_curve(self) -> None:
         plain = json.loads(self.curve_file.read_text(encoding="utf-8"))
@@ -265,16 +234,20 @@ def _origin(plain: dict[str, Any]) -> list[Any]:
 
 
 def build_runs(
-    study_name: str, opt: str, changes: Sequence[str], steps: int
+    study_name: str, opt: str, changes: Sequence[str], steps: int, photos: int = 8
 ) -> tuple[Study, dict[str, RunConfig]]:
     """The study for a YAML, and the config of each of its runs by label.
 
     Raises:
         ConfigError: a setting is wrong, or the YAML is not of stage diffusion with validation.
     """
+    every = max(2, -(-steps // POINTS))  # a step tells its loss after it
+    sets = range(len(load_config(opt, changes).data.validation))
     budget = (
         f"train.steps={steps}",
-        f"train.checkpoint_every={max(2, -(-steps // POINTS))}",  # a step tells its loss after it
+        f"train.checkpoint_every={every}",
+        f"train.validate_every={every}",
+        *(f"data.validation.{number}.length={photos}" for number in sets),
     )
     config = load_config(opt, [*changes, *budget])
     if config.stage != "diffusion" or not config.data.validation:
@@ -283,8 +256,8 @@ def build_runs(
     for variant in study.variants:
         slug = re.sub(r"[^A-Za-z0-9.-]+", "_", variant.label)
         name = f"name={config.name}-{study.name}-{slug}"
-        every = [*study.base, *changes, *variant.overrides, *budget, name]
-        configs[variant.label] = load_config(opt, every)
+        texts = [*study.base, *changes, *variant.overrides, *budget, name]
+        configs[variant.label] = load_config(opt, texts)
     return study, configs
 
 
@@ -333,11 +306,13 @@ def main(argv: list[str] | None = None) -> None:
     """Run a study."""
     options = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    study, configs = build_runs(options.study, options.opt, options.set, options.steps)
+    study, configs = build_runs(
+        options.study, options.opt, options.set, options.steps, options.photos
+    )
     curves, device = {}, choose_device(options.device)
     for label, config in configs.items():
         check_paths(config)
-        run = StudyRun(config, device=device, runs=Path(options.runs), photos=options.photos)
+        run = StudyRun(config, device=device, runs=Path(options.runs))
         curves[label] = run.finish()
     sys.stdout.write(markdown_table(study, curves))
     draw_curves(study, curves, Path(options.out) / f"ablation_{study.name}.png")

@@ -7,7 +7,6 @@ Tensors are called `network.<name>` and `latent_unet.<name>`; the metadata key `
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from refusion.config import ModelConfig, config_to_dict, find_table, model_config_from_dict
 from refusion.errors import CheckpointError, ConfigError, suggest
+from refusion.files import written_whole
 from refusion.schema import Component
 
 FORMAT = 1
@@ -84,14 +84,8 @@ def save_checkpoint(
         "info": dict(info),
     }
     metadata = {"refusion": json.dumps(head)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with written_whole(path) as aside:
         save_file(stored, aside, metadata=metadata)
-        _flush(aside)
-        aside.replace(path)
-    finally:  # an interrupt too must not leave the part file
-        aside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -165,12 +159,6 @@ def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     chosen = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
     # cloned: safetensors refuses tensors that share memory, as tied weights do
     return tensor.detach().to("cpu", chosen).clone(memory_format=torch.contiguous_format)
-
-
-def _flush(path: Path) -> None:
-    """Have the bytes on the disk before the rename makes them the checkpoint."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _check_container(path: Path) -> None:

@@ -231,7 +231,8 @@ def check_paths(config: RunConfig) -> None:
         ConfigError: names the key and the missing path.
     """
     if isinstance(config.latent_unet, LatentCheckpoint):
-        _check_path("latent_unet.checkpoint", Path(config.latent_unet.checkpoint), Path.is_file)
+        path, advice = Path(config.latent_unet.checkpoint), "train stage latent_unet first"
+        _check_path("latent_unet.checkpoint", path, Path.is_file, advice)
     if config.init is not None:
         _check_path("init", Path(config.init), Path.is_file)
     sections = {"data.train": config.data.train}
@@ -288,10 +289,14 @@ def _check_channels(latent_unet: Component | None, network: Component) -> None:
         )
 
 
-def _check_path(key: str, path: Path, exists: Callable[[Path], bool]) -> None:
+def _check_path(
+    key: str,
+    path: Path,
+    exists: Callable[[Path], bool],
+    advice: str = "correct the path or put the data there",
+) -> None:
     if not exists(path):
         kind = "folder" if exists is Path.is_dir else "file"
         raise ConfigError(
-            f"{key}: no such {kind}: {path} (relative paths start at {Path.cwd()}); "
-            "correct the path or put the data there"
+            f"{key}: no such {kind}: {path} (relative paths start at {Path.cwd()}); {advice}"
         )

@@ -21,7 +21,7 @@ MODULES = {
 # A part may import parts of its own layer and of lower ones, except that the parts of `PURE` do
 # not know each other. `refusion` itself holds the version and lazy names: anyone may import it.
 LAYERS = [
-    {"", "errors"},
+    {"", "errors", "files"},
     {"sde", "nets", "metrics", "operators"},
     {"config", "sections", "schema", "checkpoint", "data", "restorers", "inference", "official"},
     {"training", "evaluation", "submission"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from refusion.cli.model_options import (
     warnings_on_stderr,
 )
 from refusion.errors import CheckpointError, ConfigError
+from refusion.files import written_whole
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from torch import Tensor
@@ -266,14 +266,12 @@ def _report(
 
 def _write_json(path: Path, report: dict[str, Any]) -> None:
     """Write the whole file or leave what was there."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        aside.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        aside.replace(path)
+        with written_whole(path) as aside:
+            text = json.dumps(report, indent=2, allow_nan=False)
+            aside.write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--json: cannot write '{path}': {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _show(text: str) -> None:

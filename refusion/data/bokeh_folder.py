@@ -42,7 +42,7 @@ class BokehFolder(PhotoStream):
             The disparity stays: it tells how far apart the depths of foreground and background
             are, a measure of blur without sign or direction, and a property of the scene.
         seed: seed of order and crops.
-        length: number of crops; None for an endless stream.
+        length: number of crops, or of whole pairs, the first ones; None for all.
         cache: folder of decoded photos; None for the user's cache folder.
 
     Raises:
@@ -77,7 +77,7 @@ class BokehFolder(PhotoStream):
         self.entries = [
             (name, [photos[name] for photos in kinds.values()], lenses[name]) for name in names
         ]
-        super().__init__(seed, len(self.entries) if patch is None else length)
+        super().__init__(seed, length, len(self.entries) if patch is None else None)
         self.patch = patch
         self.flip = flip
         self.rotate = rotate

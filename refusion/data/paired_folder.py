@@ -35,7 +35,7 @@ class PairedFolder(PhotoStream):
         swap: share of the crops with degraded and clean exchanged; the published training of the
             latent U-Nets takes one half (`use_swap`), so that they learn to code both alike.
         seed: seed of order and crops.
-        length: number of crops; None for an endless stream.
+        length: number of crops, or of whole pairs, the first ones; None for all.
         cache: folder of decoded photos; None for the user's cache folder.
 
     Raises:
@@ -70,7 +70,7 @@ class PairedFolder(PhotoStream):
             photos += photos_by_name(gt, [gt_suffix], "gt", "gt_suffix")
         names = match(dict(zip((str(lq), str(gt)), photos, strict=False)), _ADVICE)
         self.pairs = [(name, *(group[name] for group in photos)) for name in names]
-        super().__init__(seed, len(self.pairs) if patch is None else length)
+        super().__init__(seed, length, len(self.pairs) if patch is None else None)
         self.patch = patch
         self.scale = scale
         self.max_side = max_side or FULL_SIDE

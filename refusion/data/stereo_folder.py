@@ -39,7 +39,7 @@ class StereoFolder(PhotoStream):
         right_suffix: end of the right view's name.
         flip: mirror with exchange of views, and turn upside down, at random (crops only).
         seed: seed of order and crops.
-        length: number of crops; None for an endless stream.
+        length: number of crops, or of whole pairs, the first ones; None for all.
         cache: folder of decoded photos; None for the user's cache folder.
 
     Raises:
@@ -69,7 +69,7 @@ class StereoFolder(PhotoStream):
         if not folders:
             raise ConfigError("gt: no folder of photos; give gt, lq or both")
         self.pairs = _find_pairs(folders, (left_suffix, right_suffix))
-        super().__init__(seed, len(self.pairs) if patch is None else length)
+        super().__init__(seed, length, len(self.pairs) if patch is None else None)
         self.scale = scale
         self.patch = patch
         self.flip = flip

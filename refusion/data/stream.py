@@ -65,19 +65,21 @@ class PhotoStream(Dataset[dict[str, Any]], ABC):
 
     Args:
         seed: non-negative seed of everything random.
-        length: number of samples, or None for an endless stream.
+        length: number of samples; None for an endless stream, of photos for all of them.
+        photos: number of photos of a set of whole ones, of which `length` keeps the first; None
+            for a stream of patches.
 
     Raises:
         ConfigError: seed or length out of range.
     """
 
-    def __init__(self, seed: int, length: int | None) -> None:
+    def __init__(self, seed: int, length: int | None, photos: int | None = None) -> None:
         if seed < 0:
             raise ConfigError(f"seed: expected an integer >= 0, got {seed}")
         if length is not None and length < 1:
-            raise ConfigError(f"length: expected at least 1, or null for endless, got {length}")
+            raise ConfigError(f"length: expected at least 1, or null for all, got {length}")
         self.seed = seed
-        self.length = length
+        self.length = length if photos is None else min(photos, length or photos)
 
     def __len__(self) -> int:
         """Number of samples; an endless stream has none and raises TypeError."""

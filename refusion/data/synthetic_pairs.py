@@ -46,7 +46,7 @@ class SyntheticPairs(PhotoStream):
         seed: seed of order, crops and degradation.
         split: "all", or "train" / "held_out" by the SHA-1 of the file name.
         held_out: one photo in so many is held out.
-        length: number of samples; None for an endless stream.
+        length: number of patches, or of whole photos, the first ones; None for all.
         scale_range: part of the photo's short side that a patch spans, (low, high) in (0, 1];
             drawn with a lean to the high end. Only photos smaller than the patch are enlarged.
             None cuts patches out of the full-size photo, pixel for pixel: for noise, blur and
@@ -86,7 +86,7 @@ class SyntheticPairs(PhotoStream):
         self.photos = _split(list_photos(folders), split, held_out)
         if scale_range is None and not whole:
             check_sizes([[path] for path in self.photos], (1,), patch, FULL_SIDE)
-        super().__init__(seed, len(self.photos) if whole else length)
+        super().__init__(seed, length, len(self.photos) if whole else None)
         self.patch = patch
         self.scale_range = scale_range
         self.flip = flip

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from refusion.data.stream import photo_at
+from refusion.files import written_whole
 
 
 class LatentPairs(Dataset):
@@ -42,6 +43,15 @@ def cache_key(description: Any) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
+def weights_key(weights: Mapping[str, Tensor]) -> str:
+    """Fingerprint of weights, the same on every machine."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def load_latents(path: Path, key: str) -> dict[str, Tensor] | None:
     """Latents of an earlier run by name, None if there are none made with this key."""
     if not path.is_file():
@@ -56,9 +66,8 @@ def store_latents(path: Path, key: str, batches: Iterable[Mapping[str, Tensor]])
     """Encode and keep all batches, the maps (B, C, h, w) as float16; whole or not at all."""
     kept = [{name: _compact(rows) for name, rows in batch.items()} for batch in batches]
     pairs = {name: torch.cat([batch[name] for batch in kept]) for name in kept[0]}
-    aside = path.with_suffix(".part")
-    save_file(pairs, aside, metadata={"key": key})
-    aside.replace(path)
+    with written_whole(path) as aside:
+        save_file(pairs, aside, metadata={"key": key})
 
 
 def _compact(rows: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from refusion.config import RunConfig, config_to_dict, find_table
 from refusion.data.stream import keyed_generator
+from refusion.errors import ConfigError
 from refusion.training.batches import BatchShares
 from refusion.training.latents import LatentPairs, cache_key, load_latents, store_latents
 
@@ -29,21 +30,30 @@ class Encoder(Protocol):
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move a batch; images become channels-last, which convolutions are fastest on."""
-    layouts = {4: torch.channels_last}
-    return {
-        name: value.to(
-            device,
-            non_blocking=True,
-            memory_format=layouts.get(value.ndim, torch.contiguous_format),
-        )
-        for name, value in batch.items()
-    }
+
+    def moved(value: Tensor) -> Tensor:
+        layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
+        return value.to(device, non_blocking=True, memory_format=layout)
+
+    return {name: moved(value) for name, value in batch.items()}
 
 
 def training_set(config: RunConfig) -> Any:
-    """The stream of image pairs that a run trains on."""
+    """The endless stream of image pairs that a run trains on.
+
+    Raises:
+        ConfigError: the data cannot be used, or are whole photos or a stream that ends.
+    """
     component = config.data.train
-    return find_table("datasets")[component.type](**component.settings, seed=config.train.seed)
+    dataset = find_table("datasets")[component.type](**component.settings, seed=config.train.seed)
+    try:
+        count = len(dataset)
+    except TypeError:  # what an endless stream answers
+        return dataset
+    raise ConfigError(
+        f"data.train: a set of {count} samples ends; training needs patches without end: set "
+        "'patch', leave out 'whole' and 'length'"
+    )
 
 
 def latent_set(
@@ -54,17 +64,26 @@ def latent_set(
     Args:
         config: the run.
         folder: the run's folder.
-        encode: encodes a batch on the CPU.
-        encoder_key: fingerprint of its weights.
+        encode: moves a batch to the device and encodes it.
+        encoder_key: fingerprint of its weights and number format.
         make: whether this process may encode what is missing.
+
+    Raises:
+        ConfigError: they are missing and another process should have made them.
     """
-    seed, plain = config.train.seed, config_to_dict(config)["data"]
-    key = cache_key([plain["train"], config.data.cached_latents, seed, encoder_key])
+    seed, plain = config.train.seed, config_to_dict(config)
+    described = [plain["data"]["train"], plain["upscale"], config.data.cached_latents]
+    key = cache_key([*described, seed, encoder_key])
     path = folder / "latents.safetensors"
     pairs = load_latents(path, key)
     if pairs is None and make:
         store_latents(path, key, _encoded(config, encode))
         pairs = load_latents(path, key)
+    if pairs is None:
+        raise ConfigError(
+            f"{path}: process 0 made it but this one does not see it; give all processes one "
+            "run folder (--runs) on a shared disk"
+        )
     return LatentPairs(pairs, seed)
 
 

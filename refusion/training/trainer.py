@@ -36,11 +36,12 @@ from refusion.training.batches import BatchShares
 from refusion.training.diffusion import DiffusionStage
 from refusion.training.ema import Ema
 from refusion.training.latent_replacement import LatentUNetStage
-from refusion.training.latents import cache_key
+from refusion.training.latents import weights_key
 from refusion.training.loading import Batch, batches, latent_set, to_device, training_set
 from refusion.training.optim import build_optimizer, learning_rate
 from refusion.training.stage import LossModule, Stage
-from refusion.training.validation import validate
+from refusion.training.state import PLAIN, load_state, save_state
+from refusion.training.validation import validate, validation_sets
 from refusion.training.world import ALONE, World
 
 STAGES = {"latent_unet": LatentUNetStage, "diffusion": DiffusionStage}
@@ -100,6 +101,8 @@ class Trainer:
         self.trained_s = 0.0
         self.waited_s = 0.0  # of it, for the data loader
         self.scores: dict[str, float] = {}
+        self.validation: dict[str, Any] = {}
+        self.encoder_key = weights_key(self.stage.fixed)
 
     @property
     def state_file(self) -> Path:
@@ -135,7 +138,8 @@ class Trainer:
         resolved = yaml.safe_dump(config_to_dict(self.config), sort_keys=False)
         if self.world.is_main:
             (self.folder / "config.yml").write_text(resolved, encoding="utf-8")
-        stream = self._batches()
+        self.validation = validation_sets(self.config)
+        stream = self._batches() if self.step < self.config.train.steps else iter(())
         with self._board() as board:
             while self.step < self.config.train.steps:
                 terms = self._timed_step(stream)
@@ -151,19 +155,8 @@ class Trainer:
         if not self.world.is_main:
             return
         self.export(self.model_file)
-        state = {
-            "config": self._fingerprint(),
-            "step": self.step,
-            "trained_s": self.trained_s,
-            "scores": self.scores,
-            "module": self.module.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-        aside = self.state_file.with_suffix(".part")
-        torch.save(state, aside)
-        aside.replace(self.state_file)
+        plain = {key: getattr(self, key) for key in PLAIN}
+        save_state(self.state_file, self._parts() | plain, self._fingerprint())
 
     def export(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write the averaged weights as inference reads them; ``dtype`` float16 halves the file."""
@@ -202,9 +195,12 @@ class Trainer:
         norm = nn.utils.get_total_norm(gradients)
         if train.grad_clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, train.grad_clip, norm)
-        if not math.isfinite(terms["total"].item()):
+        total = terms["total"].item()
+        if not self.scaler.is_enabled():  # in fp16 an infinite gradient is skipped and scaled down
+            total += 0 * norm.item()
+        if not math.isfinite(total):
             raise RefusionError(
-                f"{self.config.name}: the loss is {terms['total'].item()} at step {self.step}; "
+                f"{self.config.name}: the loss is {total} at step {self.step}; "
                 f"weights up to the last checkpoint are in {self.model_file}. Lower "
                 "train.optimizer.lr, set train.grad_clip, or use train.precision: fp32"
             )
@@ -258,7 +254,8 @@ class Trainer:
                 return self.stage.encode(to_device(batch, self.device))
 
         def find(*, make: bool) -> Any:
-            return latent_set(self.config, self.folder, encode, self._encoder_key(), make=make)
+            key = f"{self.encoder_key} {self.dtype}"
+            return latent_set(self.config, self.folder, encode, key, make=make)
 
         if self.world.is_main:
             found = find(make=True)
@@ -276,16 +273,21 @@ class Trainer:
             return contextlib.nullcontext()
         return SummaryWriter(self.folder / "tensorboard", purge_step=self.step + 1)
 
-    def _encoder_key(self) -> str:
-        """Fingerprint of the latent U-Net's weights, if there is one."""
-        return cache_key([float(v.double().abs().sum()) for v in self.stage.fixed.values()])
+    def _parts(self) -> dict[str, Any]:
+        """What has a memory."""
+        return {
+            "module": self.module,
+            "ema": self.ema,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+        }
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must not change between a run and its continuation."""
         config = config_to_dict(self.config)
-        own = {key: config.get(key) for key in ("stage", "network", "latent_unet", "prediction")}
+        keys = ("stage", "network", "latent_unet", "sde", "prediction", "upscale")
         # A network belongs to the latent it was trained in: a retrained U-Net is another model.
-        return own | {"encoder": self._encoder_key()}
+        return {key: config.get(key) for key in keys} | {"encoder": self.encoder_key}
 
     def _start_from(self, path: str) -> None:
         """Fill the module with the weights of a checkpoint."""
@@ -301,23 +303,9 @@ class Trainer:
             ) from None
 
     def _load_state(self) -> None:
-        try:
-            state = torch.load(self.state_file, map_location=self.device, weights_only=True)
-        except Exception as error:
-            raise CheckpointError(
-                f"{self.state_file}: cannot be resumed from ({error}); remove it to start anew"
-            ) from error
-        if state["config"] != self._fingerprint():
-            raise CheckpointError(
-                f"{self.state_file}: belongs to another model than the config describes; "
-                "choose another name, or remove the run folder to start anew"
-            )
-        self.module.load_state_dict(state["module"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step, self.trained_s = state["step"], state["trained_s"]
-        self.scores = state["scores"]
+        plain = load_state(self.state_file, self._parts(), self._fingerprint(), self.device)
+        for key, value in plain.items():
+            setattr(self, key, value)
         logger.info("%s: continuing at step %d", self.config.name, self.step)
 
     def _log(self, board: SummaryWriter | None, terms: dict[str, Tensor]) -> None:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from refusion.config import find_table
+from refusion.config import RunConfig, find_table
+from refusion.errors import ConfigError
 from refusion.inference.resize import beside, shrink
 from refusion.metrics import score_pair
-from refusion.schema import NamedComponent
 from refusion.training.stage import Viewer
 
 if TYPE_CHECKING:
@@ -35,11 +35,10 @@ def validate(trainer: Trainer, board: SummaryWriter | None) -> dict[str, float]:
     """
     means: dict[str, float] = {}
     view = trainer.stage.viewer(trainer.model(), trainer.device)
-    for section in trainer.config.data.validation:
-        rows = _rows(trainer, view, section, board)
-        names = {name: None for row in rows for name in row}
+    for name, dataset in trainer.validation.items():
+        rows = _rows(trainer, view, name, dataset, board)
         means |= {
-            f"{section.name}/{name}": statistics.fmean(row[name] for row in rows) for name in names
+            f"{name}/{metric}": statistics.fmean(row[metric] for row in rows) for metric in rows[0]
         }
     for name, value in means.items():
         if board is not None:
@@ -48,26 +47,49 @@ def validate(trainer: Trainer, board: SummaryWriter | None) -> dict[str, float]:
     return means
 
 
+def validation_sets(config: RunConfig) -> dict[str, Any]:
+    """Datasets of whole photos by the names of the validation sets.
+
+    Raises:
+        ConfigError: a set cannot be used: it is endless, or its photos have no ground truth.
+    """
+    sets = {}
+    for section in config.data.validation:
+        dataset = find_table("datasets")[section.type](**section.settings, seed=config.train.seed)
+        try:
+            len(dataset)
+        except TypeError:  # what an endless stream answers
+            raise ConfigError(
+                f"data.validation, set '{section.name}': its stream has no end; leave out 'patch', "
+                "or set 'whole: true' (SyntheticPairs)"
+            ) from None
+        if "gt" not in dataset[0]:
+            raise ConfigError(
+                f"data.validation, set '{section.name}': its photos have no ground truth to be "
+                "compared with"
+            )
+        sets[section.name] = dataset
+    return sets
+
+
 def _rows(
-    trainer: Trainer, view: Viewer, section: NamedComponent, board: SummaryWriter | None
+    trainer: Trainer, view: Viewer, name: str, dataset: Any, board: SummaryWriter | None
 ) -> list[dict[str, float]]:
     """Metrics of every picture of a set, in its order, whichever process measured it."""
-    world, seed = trainer.world, trainer.config.train.seed
-    dataset = find_table("datasets")[section.type](**section.settings, seed=seed)
-    own = []
+    world, own = trainer.world, []
     for index in range(world.rank, len(dataset), world.size):
         item = _batch_of(dataset[index], trainer.device)
         lq, gt = item["lq"], item["gt"]
         pictures = {"input": (beside(lq, gt), gt), **view(item)}
         row = {
-            f"{name}/{metric}": float(value)
-            for name, (picture, target) in pictures.items()
+            f"{shown}/{metric}": float(value)
+            for shown, (picture, target) in pictures.items()
             for metric, value in score_pair(picture, target).items()
         }
         own.append((index, row))
         if board is not None and len(own) <= PICTURES:
             shown = [*(picture for picture, _ in pictures.values()), gt]
-            board.add_image(f"{section.name}/{index}", _strip(shown), trainer.step)
+            board.add_image(f"{name}/{index}", _strip(shown), trainer.step)
     measured = [pair for part in world.gathered(own) for pair in part]
     return [row for _, row in sorted(measured, key=lambda pair: pair[0])]
 

@@ -72,7 +72,7 @@ def joined_world(device: str) -> Iterator[tuple[World, torch.device]]:
         ConfigError: more processes on a machine than GPUs, or an unknown device.
     """
     chosen = choose_device(device)
-    if "WORLD_SIZE" not in os.environ:
+    if not os.environ.keys() >= {"RANK", "LOCAL_RANK", "WORLD_SIZE"}:
         yield ALONE, chosen
         return
     world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))

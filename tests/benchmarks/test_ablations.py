@@ -143,9 +143,9 @@ def toy_run(tmp_path, **changes):
         f"data.validation.0.cache={tmp_path / 'cache'}",
         *(f"{key}={value}" for key, value in changes.items()),
     ]
-    _, configs = build_runs("noise", "options/toy.yml", [*sets, "sampling.steps=1"], 12)
+    _, configs = build_runs("noise", "options/toy.yml", [*sets, "sampling.steps=1"], 12, 1)
     config = next(iter(configs.values()))
-    return StudyRun(config, device=torch.device("cpu"), runs=tmp_path / "runs", photos=1)
+    return StudyRun(config, device=torch.device("cpu"), runs=tmp_path / "runs")
 
 
 def test_a_run_is_measured_as_it_goes_and_not_repeated(tmp_path):
@@ -164,14 +164,14 @@ def test_an_interrupted_run_continues_to_the_same_measurements(tmp_path):
     (tmp_path / "b").mkdir()
     whole = toy_run(tmp_path / "a").finish()
     cut = toy_run(tmp_path / "b")
-    measure = cut.measure
+    save = cut.save
 
     def fail():
         if cut.step == 8:
             raise KeyboardInterrupt
-        return measure()
+        save()
 
-    cut.measure = fail
+    cut.save = fail
     with pytest.raises(KeyboardInterrupt):
         cut.finish()
     kept = json.loads(cut.curve_file.read_text())["points"]

@@ -2,7 +2,13 @@
 
 import torch
 
-from refusion.training.latents import LatentPairs, cache_key, load_latents, store_latents
+from refusion.training.latents import (
+    LatentPairs,
+    cache_key,
+    load_latents,
+    store_latents,
+    weights_key,
+)
 
 
 def pairs(count):
@@ -34,3 +40,12 @@ def test_every_pair_once_an_epoch():
     assert sorted(epochs[0]) == sorted(epochs[1]) == [0, 1, 2, 3, 4]
     assert epochs[0] != epochs[1]
     assert all(stream[i]["x0"].item() == -stream[i]["mu"].item() for i in range(5))
+
+
+def test_weights_are_known_by_every_bit():
+    weights = {"a": torch.zeros(3, 2), "b": torch.ones(2, dtype=torch.float16)}
+    key = weights_key(weights)
+    assert key == weights_key(dict(reversed(weights.items())))
+    moved = weights | {"a": torch.tensor([[0, 0], [0, 1.4e-45], [0, 0]])}
+    swapped = {"a": weights["b"], "b": weights["a"]}
+    assert len({key, weights_key(moved), weights_key(swapped), weights_key({})}) == 4

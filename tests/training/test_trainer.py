@@ -5,6 +5,7 @@ import torch
 from training_cases import TRAIN, make_photos, run_config
 
 from refusion.checkpoint import read_checkpoint, save_checkpoint
+from refusion.config import config_to_dict
 from refusion.errors import CheckpointError, ConfigError, RefusionError
 from refusion.restorers import load_restorer
 from refusion.training import Trainer
@@ -94,6 +95,38 @@ def test_state_of_another_model_is_refused(config_of, tmp_path):
     other = Trainer(config_of("latent_unet", latent_unet=wider), device=CPU, runs=tmp_path)
     with pytest.raises(CheckpointError, match=r"state\.pt: belongs to another model"):
         other.train()
+
+
+def test_another_process_is_another_model(config_of, tmp_path):
+    Trainer(config_of("diffusion"), device=CPU, runs=tmp_path).train()
+    sde = {"type": "IRSDE", "max_sigma": 10, "T": 50}
+    with pytest.raises(CheckpointError, match=r"belongs to another model .*\(sde\)"):
+        Trainer(config_of("diffusion", sde=sde), device=CPU, runs=tmp_path).train()
+
+
+def test_state_of_another_version_is_one_clear_error(config_of, tmp_path):
+    trainer = Trainer(config_of("latent_unet"), device=CPU, runs=tmp_path)
+    torch.save({"step": 3}, trainer.state_file)
+    with pytest.raises(CheckpointError, match=r"cannot be resumed from .*without config, ema"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("wrong", [{"length": 5}, {"whole": True}])
+def test_training_data_must_not_end(config_of, tmp_path, wrong):
+    plain = config_to_dict(config_of("diffusion"))["data"]
+    data = plain | {"train": plain["train"] | wrong}
+    with pytest.raises(ConfigError, match=r"data\.train: a set of \d samples ends"):
+        Trainer(config_of("diffusion", data=data), device=CPU, runs=tmp_path).train()
+
+
+def test_validation_needs_an_end_and_a_truth(config_of, tmp_path):
+    plain = config_to_dict(config_of("diffusion"))["data"]
+    endless = plain["train"] | {"name": "val"}
+    blind = {"name": "val", "type": "PairedFolder", "lq": str(tmp_path / "photos"), "gt": None}
+    for part, message in ((endless, "has no end"), (blind, "no ground truth")):
+        config = config_of("diffusion", data=plain | {"validation": [part]})
+        with pytest.raises(ConfigError, match=rf"data\.validation, set 'val': .*{message}"):
+            Trainer(config, device=CPU, runs=tmp_path / message).train()
 
 
 def test_damaged_state_is_one_clear_error(config_of, tmp_path):

@@ -84,8 +84,11 @@ def save_checkpoint(
         "info": dict(info),
     }
     metadata = {"refusion": json.dumps(head)}
-    with written_whole(path) as aside:
-        save_file(stored, aside, metadata=metadata)
+    try:
+        with written_whole(path) as aside:
+            save_file(stored, aside, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        _fail(path, f"cannot be written ({error}); choose another place")
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -174,7 +177,8 @@ def _check_container(path: Path) -> None:
             _fail(
                 path,
                 "is a PyTorch pickle (.pth, .pt, .ckpt), which can run code when loaded; "
-                "expected a .safetensors checkpoint of this project",
+                "expected a .safetensors checkpoint of this project; the authors' released .pth "
+                "become one by 'refusion import'",
             )
         _fail(path, f"is not a safetensors file (its header would be {header} bytes long)")
     if 8 + header > size:

@@ -35,7 +35,7 @@ _TABLES = {
     "datasets": ("refusion.data", "DATASETS"),
     "degradations": ("refusion.data.degradations", "DEGRADATIONS"),
 }
-_FOLDER_KEYS = ("folders", "folder", "lq", "gt")
+FOLDER_KEYS = ("folders", "folder", "lq", "gt")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Net = Annotated[Component, FromTable("nets")]
@@ -248,7 +248,7 @@ def _check_folders(section: str, component: Component) -> None:
         for part in parts:
             if isinstance(part, Component):
                 _check_folders(f"{section}.{key}", part)
-            elif key in _FOLDER_KEYS and part is not None:
+            elif key in FOLDER_KEYS and part is not None:
                 _check_path(f"{section}.{key}", Path(part), Path.is_dir)
 
 

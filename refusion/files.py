@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+_STALE_S = 600  # a part file nobody has written to for so long is of a process that was killed
 
 
 @contextlib.contextmanager
@@ -13,17 +17,29 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Give a path to write to, which becomes ``path`` when the block ends without an error.
 
     The bytes are on the disk before the name is theirs, so a crash of the machine leaves the old
-    file or the new one. After an error or an interrupt the old file is as it was.
+    file or the new one. After an error or an interrupt the old file is as it was. What killed
+    processes have left beside it is removed.
 
     Args:
         path: the file; its folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_stale(path)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
+        aside.touch()
+        mode = aside.stat().st_mode  # as the umask has it; some writers are stricter
         yield aside
+        aside.chmod(mode)
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
         aside.replace(path)
     finally:  # an interrupt too must not leave the part file
         aside.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        with contextlib.suppress(OSError):  # another process may be as tidy
+            if time.time() - part.stat().st_mtime > _STALE_S:
+                part.unlink()

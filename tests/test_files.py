@@ -1,5 +1,9 @@
 """Writing a file is all or nothing."""
 
+import os
+import stat
+import time
+
 import pytest
 
 from refusion.files import written_whole
@@ -24,3 +28,28 @@ def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path, error):
         raise error
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_everybody_may_read_what_the_umask_lets_them(tmp_path):
+    path = tmp_path / "a.txt"
+    before = os.umask(0o022)
+    try:
+        with written_whole(path) as aside:
+            aside.write_text("x")
+            aside.chmod(0o600)  # as some writers do
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    old, young, other = (
+        tmp_path / name for name in (".a.txt.7.part", ".a.txt.8.part", ".b.7.part")
+    )
+    for part in (old, young, other):
+        part.write_text("half")
+    for part in (old, other):
+        os.utime(part, (time.time() - 3600,) * 2)
+    with written_whole(tmp_path / "a.txt") as aside:
+        aside.write_text("whole")
+    assert not old.exists() and young.exists() and other.exists()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from refusion.data.image_io import IMAGE_SUFFIXES, read_image
 from refusion.errors import ConfigError, ImageError
+from refusion.files import written_whole
 
 FULL_SIDE = 1 << 16  # as `max_side`: larger than any photo, keeps it at its own size
 
@@ -124,8 +125,9 @@ class PhotoCache:
             ImageError: the file is missing or cannot be decoded.
         """
         entry = self._entry(Path(path), max_side)
-        if not entry.is_file():
-            self._store(_decode(Path(path), max_side), entry)
+        with contextlib.suppress(OSError, ValueError, EOFError):  # missing, or damaged
+            return np.load(entry, mmap_mode="r")
+        self._store(_decode(Path(path), max_side), entry)
         return np.load(entry, mmap_mode="r")
 
     def _entry(self, path: Path, max_side: int) -> Path:
@@ -138,18 +140,13 @@ class PhotoCache:
 
     def _store(self, pixels: np.ndarray, entry: Path) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, aside = tempfile.mkstemp(dir=self.folder, suffix=".part")
+            with written_whole(entry) as aside, aside.open("wb") as file:
+                np.save(file, pixels)
         except OSError as error:
             raise ConfigError(
-                f"cache: cannot write to '{self.folder}': {error.strerror}; name another folder"
+                f"cache: cannot write to '{self.folder}': {error.strerror}; make room, or name "
+                "another folder"
             ) from error
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, pixels)
-            Path(aside).replace(entry)
-        finally:
-            Path(aside).unlink(missing_ok=True)
 
 
 def _user_cache() -> Path:

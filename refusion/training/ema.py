@@ -27,6 +27,8 @@ class Ema:
     def update(self, module: nn.Module, step: int) -> None:
         """Take in the weights after optimizer step `step`, 1 the first, if it is one to take."""
         if step % self.every:
+            if self.updates == 0:  # nothing to average yet: the raw weights as they are
+                torch._foreach_copy_(list(self.module.parameters()), list(module.parameters()))
             return
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))

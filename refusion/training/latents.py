@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -54,12 +54,13 @@ def weights_key(weights: Mapping[str, Tensor]) -> str:
 
 def load_latents(path: Path, key: str) -> dict[str, Tensor] | None:
     """Latents of an earlier run by name, None if there are none made with this key."""
-    if not path.is_file():
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("key") != key:
+                return None
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):  # missing, or damaged by what killed the process
         return None
-    with safe_open(path, framework="pt") as file:
-        if (file.metadata() or {}).get("key") != key:
-            return None
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def store_latents(path: Path, key: str, batches: Iterable[Mapping[str, Tensor]]) -> None:

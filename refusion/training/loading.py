@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from refusion.config import RunConfig, config_to_dict, find_table
+from refusion.config import FOLDER_KEYS, RunConfig, config_to_dict, find_table
 from refusion.data.stream import keyed_generator
 from refusion.errors import ConfigError
+from refusion.schema import Component
 from refusion.training.batches import BatchShares
+from refusion.training.interrupts import ignore_interrupts
 from refusion.training.latents import LatentPairs, cache_key, load_latents, store_latents
 
 logger = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ def latent_set(
     """
     seed, plain = config.train.seed, config_to_dict(config)
     described = [plain["data"]["train"], plain["upscale"], config.data.cached_latents]
-    key = cache_key([*described, seed, encoder_key])
+    key = cache_key([*described, _photos_of(config.data.train), seed, encoder_key])
     path = folder / "latents.safetensors"
     pairs = load_latents(path, key)
     if pairs is None and make:
@@ -98,9 +100,24 @@ def batches(
         generator=keyed_generator(seed),  # else workers are seeded from the global generator
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
+        worker_init_fn=ignore_interrupts,
     )
     for batch in loader:
         yield to_device(batch, device)
+
+
+def _photos_of(component: Component) -> list[tuple[str, int, int]]:
+    """Name, size and time of every file that a dataset, or its degradation, may read."""
+    found = []
+    for key, value in component.settings.items():
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(part, Component):
+                found += _photos_of(part)
+            elif key in FOLDER_KEYS and part is not None:
+                files = sorted(path for path in Path(part).rglob("*") if path.is_file())
+                stats = [(str(path), path.stat()) for path in files]
+                found += [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return found
 
 
 def _encoded(config: RunConfig, encode: Encoder) -> Iterator[Batch]:

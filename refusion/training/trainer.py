@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,18 +30,19 @@ from refusion.checkpoint import (
 )
 from refusion.config import RunConfig, config_to_dict
 from refusion.data.stream import keyed_generator
-from refusion.errors import CheckpointError, RefusionError
+from refusion.errors import ConfigError, RefusionError
 from refusion.inference.precision import choose_precision
-from refusion.official.importing import open_tensors
 from refusion.training.batches import BatchShares
 from refusion.training.diffusion import DiffusionStage
 from refusion.training.ema import Ema
+from refusion.training.interrupts import Interrupts
 from refusion.training.latent_replacement import LatentUNetStage
 from refusion.training.latents import weights_key
 from refusion.training.loading import Batch, batches, latent_set, to_device, training_set
+from refusion.training.lock import run_lock
 from refusion.training.optim import build_optimizer, learning_rate
 from refusion.training.stage import LossModule, Stage
-from refusion.training.state import PLAIN, load_state, save_state
+from refusion.training.state import PLAIN, load_state, save_state, start_from
 from refusion.training.validation import validate, validation_sets
 from refusion.training.world import ALONE, World
 
@@ -79,20 +81,20 @@ class Trainer:
         self.config, self.device, self.world = config, device, world
         self.shares(0)  # refuses a batch that cannot be cut before any work
         self.folder = Path(runs) / config.name
-        self.folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(self.folder)
         self.dtype = choose_precision(config.train.precision, device)
         with torch.random.fork_rng(devices=[]):
             # Layers draw their first weights from the global generator; this keeps it ours.
             torch.manual_seed(keyed_generator(config.train.seed, WEIGHTS_KEY).initial_seed())
             self.stage: Stage = STAGES[config.stage](config, device)
-        if config.init is not None:
-            self._start_from(config.init)
+        if config.init is not None and not self.state_file.is_file():
+            start_from(config.init, self.stage)
         self.module: nn.Module = self.stage.module.to(memory_format=torch.channels_last)
         if config.train.compile:
             self.stage.compile()
         self.losses: nn.Module = LossModule(self.stage)
         if world.size > 1:
-            self.losses = DistributedDataParallel(self.losses)
+            self.losses = DistributedDataParallel(self.losses, gradient_as_bucket_view=True)
         self.parameters = list(self.module.parameters())
         self.optimizer = build_optimizer(self.parameters, config.train.optimizer)
         self.ema = Ema(self.module, config.train.ema_decay, config.train.ema_every)
@@ -133,22 +135,38 @@ class Trainer:
             RefusionError: the loss is not finite (the last checkpoint stays as it is), or
                 ``state.pt`` belongs to another configuration.
         """
-        if self.state_file.is_file():
-            self._load_state()
-        resolved = yaml.safe_dump(config_to_dict(self.config), sort_keys=False)
-        if self.world.is_main:
-            (self.folder / "config.yml").write_text(resolved, encoding="utf-8")
-        self.validation = validation_sets(self.config)
-        stream = self._batches() if self.step < self.config.train.steps else iter(())
-        with self._board() as board:
-            while self.step < self.config.train.steps:
-                terms = self._timed_step(stream)
-                self._after_step(board, terms)
-                if progress is not None:
-                    values = {name: float(term) for name, term in terms.items()}
-                    progress(self.step, self.config.train.steps, values)
-        self.save()  # also of a run that was complete: its sampling defaults may have changed
+        with run_lock(self.folder) if self.world.is_main else contextlib.nullcontext():
+            if self.state_file.is_file():
+                self._load_state()
+            resolved = yaml.safe_dump(config_to_dict(self.config), sort_keys=False)
+            if self.world.is_main:
+                (self.folder / "config.yml").write_text(resolved, encoding="utf-8")
+            self.validation = validation_sets(self.config)
+            with self._board() as board, Interrupts() as interrupts:
+                self._train(board, interrupts, progress)
+            self.save()  # also of a complete run: its sampling defaults may have changed
         return self.scores
+
+    def _train(
+        self, board: SummaryWriter | None, interrupts: Interrupts, progress: Progress | None
+    ) -> None:
+        """All steps that are left."""
+        stop = self.config.train.steps
+        if self.step >= stop:
+            logger.info("%s: already at step %d of %d", self.config.name, self.step, stop)
+            return
+        stream = self._batches()
+        while self.step < stop:
+            terms = self._timed_step(stream)
+            self._after_step(board, terms)
+            if progress is not None:
+                progress(self.step, stop, {name: float(term) for name, term in terms.items()})
+            if self.world.any(interrupts.received > 0, self.device):
+                self.save()
+                logger.info("%s: interrupted, saved at step %d", self.config.name, self.step)
+                if interrupts.received == signal.SIGTERM:
+                    raise SystemExit(128 + signal.SIGTERM)
+                raise KeyboardInterrupt
 
     def save(self) -> None:
         """Write the averaged weights and the state to resume from, each whole or not at all."""
@@ -156,7 +174,7 @@ class Trainer:
             return
         self.export(self.model_file)
         plain = {key: getattr(self, key) for key in PLAIN}
-        save_state(self.state_file, self._parts() | plain, self._fingerprint())
+        save_state(self.state_file, self._parts(), plain, self.config, self.encoder_key)
 
     def export(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write the averaged weights as inference reads them; ``dtype`` float16 halves the file."""
@@ -282,30 +300,15 @@ class Trainer:
             "scaler": self.scaler,
         }
 
-    def _fingerprint(self) -> dict[str, Any]:
-        """What must not change between a run and its continuation."""
-        config = config_to_dict(self.config)
-        keys = ("stage", "network", "latent_unet", "sde", "prediction", "upscale")
-        # A network belongs to the latent it was trained in: a retrained U-Net is another model.
-        return {key: config.get(key) for key in keys} | {"encoder": self.encoder_key}
-
-    def _start_from(self, path: str) -> None:
-        """Fill the module with the weights of a checkpoint."""
-        prefix = f"{self.stage.part}."
-        tensors = open_tensors(path)
-        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        try:
-            self.stage.module.load_state_dict(own)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"init: {path} does not hold the {self.stage.part} that the config describes "
-                f"({str(error).splitlines()[1].strip()})"
-            ) from None
-
     def _load_state(self) -> None:
-        plain = load_state(self.state_file, self._parts(), self._fingerprint(), self.device)
+        plain = load_state(
+            self.state_file, self._parts(), self.config, self.encoder_key, self.device
+        )
         for key, value in plain.items():
             setattr(self, key, value)
+        optimizer = self.config.train.optimizer
+        for group in self.optimizer.param_groups:  # the config's word counts, not the state's
+            group["betas"], group["weight_decay"] = optimizer.betas, optimizer.weight_decay
         logger.info("%s: continuing at step %d", self.config.name, self.step)
 
     def _log(self, board: SummaryWriter | None, terms: dict[str, Tensor]) -> None:
@@ -323,3 +326,10 @@ class Trainer:
             self.trained_s,
             100 * waiting,
         )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--runs: no folder '{folder}': {error.strerror}") from error

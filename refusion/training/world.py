@@ -44,6 +44,10 @@ class World:
         dist.all_reduce(values)
         return values / self.size
 
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether the flag is set in any process; all come to the same answer."""
+        return bool(self.mean(torch.tensor(float(flag), device=device)) > 0)
+
     def gathered(self, value: Any) -> list[Any]:
         """The values of all processes, in the order of their ranks."""
         if self.size == 1:

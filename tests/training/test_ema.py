@@ -61,3 +61,12 @@ def test_only_every_so_many_steps_count():
         ema.update(layer, step)
     assert ema.updates == 1002
     assert ema.module.weight.item() == pytest.approx(0.25 * 3 + 0.5 * 6)
+
+
+def test_before_the_first_update_there_are_the_raw_weights():
+    layer = scalar(1.0)
+    ema = Ema(layer, 0.9, every=10)
+    for step in range(1, 6):
+        nn.init.constant_(layer.weight, float(step))
+        ema.update(layer, step)
+    assert (ema.updates, ema.module.weight.item()) == (0, 5.0)

@@ -31,6 +31,8 @@ def test_round_trip_and_key(tmp_path):
     assert torch.equal(kept["lens"], torch.cat([batch["lens"] for batch in pairs(3)]))
     assert load_latents(path, cache_key({"patch": 65})) is None
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    path.write_bytes(path.read_bytes()[:100])  # damaged: made anew, not an error
+    assert load_latents(path, key) is None
 
 
 def test_every_pair_once_an_epoch():

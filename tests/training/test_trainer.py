@@ -1,5 +1,8 @@
 """The loop: interrupted or not, the same weights; a failed run loses nothing."""
 
+import os
+import signal
+
 import pytest
 import torch
 from training_cases import TRAIN, make_photos, run_config
@@ -9,6 +12,7 @@ from refusion.config import config_to_dict
 from refusion.errors import CheckpointError, ConfigError, RefusionError
 from refusion.restorers import load_restorer
 from refusion.training import Trainer
+from refusion.training.lock import run_lock
 from refusion.training.world import World
 
 CPU = torch.device("cpu")
@@ -93,15 +97,77 @@ def test_state_of_another_model_is_refused(config_of, tmp_path):
     Trainer(config_of("latent_unet"), device=CPU, runs=tmp_path).train()
     wider = {"type": "LatentUNet", "ch": 8, "ch_mult": [1, 2], "embed_dim": 4}
     other = Trainer(config_of("latent_unet", latent_unet=wider), device=CPU, runs=tmp_path)
-    with pytest.raises(CheckpointError, match=r"state\.pt: belongs to another model"):
+    with pytest.raises(CheckpointError, match=r"state\.pt: belongs to another run"):
         other.train()
 
 
 def test_another_process_is_another_model(config_of, tmp_path):
     Trainer(config_of("diffusion"), device=CPU, runs=tmp_path).train()
     sde = {"type": "IRSDE", "max_sigma": 10, "T": 50}
-    with pytest.raises(CheckpointError, match=r"belongs to another model .*\(sde\)"):
+    with pytest.raises(CheckpointError, match=r"belongs to another run .*\(sde\.max_sigma, sde\.T\)"):
         Trainer(config_of("diffusion", sde=sde), device=CPU, runs=tmp_path).train()
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"task": "derain"}, "task"),
+        ({"objective": {"type": "noise"}}, r"objective\.type"),
+        ({"train": TRAIN | {"seed": 3}}, r"train\.seed"),
+        (
+            {"train": TRAIN | {"optimizer": {"type": "AdamW", "lr": 1e-3}}},
+            r"train\.optimizer\.type",
+        ),
+    ],
+)
+def test_another_run_under_the_same_name_is_refused(config_of, tmp_path, change, key):
+    first = Trainer(config_of("diffusion"), device=CPU, runs=tmp_path)
+    first.train()
+    before = first.model_file.read_bytes()
+    with pytest.raises(CheckpointError, match=rf"belongs to another run .*\({key}\)"):
+        Trainer(config_of("diffusion", **change), device=CPU, runs=tmp_path).train()
+    assert first.model_file.read_bytes() == before
+
+
+def test_what_else_changed_is_told_and_obeyed(config_of, tmp_path, caplog):
+    Trainer(config_of("diffusion"), device=CPU, runs=tmp_path).train()
+    optimizer = {"type": "Lion", "lr": 1e-3, "betas": [0.5, 0.6], "weight_decay": 0.3}
+    train = TRAIN | {"optimizer": optimizer, "steps": 8, "log_every": 1}
+    trainer = Trainer(config_of("diffusion", train=train), device=CPU, runs=tmp_path)
+    trainer.train()
+    assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.3
+    assert tuple(trainer.optimizer.param_groups[0]["betas"]) == (0.5, 0.6)
+    message = caplog.text
+    assert "train.steps 6 -> 8" in message and "train.optimizer.weight_decay 0.0 -> 0.3" in message
+    assert "log_every" not in message
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_between_two_steps(config_of, tmp_path, number):
+    straight = Trainer(config_of("diffusion"), device=CPU, runs=tmp_path / "straight")
+    straight.train()
+    config = config_of("diffusion", train=TRAIN | {"checkpoint_every": 100})
+    stopped = Trainer(config, device=CPU, runs=tmp_path / "stopped")
+    before = signal.getsignal(number)
+
+    def stop(step, total, terms):
+        if step == 3:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
+        stopped.train(stop)
+    assert signal.getsignal(number) is before
+    assert read_checkpoint(stopped.model_file).info["step"] == 3
+    resumed = Trainer(config, device=CPU, runs=tmp_path / "stopped")
+    resumed.train()
+    assert same(straight.weights(), resumed.weights())
+
+
+def test_two_processes_do_not_train_in_one_folder(config_of, tmp_path):
+    trainer = Trainer(config_of("diffusion"), device=CPU, runs=tmp_path)
+    with run_lock(trainer.folder), pytest.raises(ConfigError, match="another process is training"):
+        trainer.train()
+    trainer.train()
 
 
 def test_state_of_another_version_is_one_clear_error(config_of, tmp_path):
@@ -177,7 +243,7 @@ def test_both_stages_end_in_a_restorer(config_of, tmp_path):
         {name: tensor * 1.01 for name, tensor in first.items()},
         {},
     )
-    with pytest.raises(CheckpointError, match=r"state\.pt: belongs to another model"):
+    with pytest.raises(CheckpointError, match=r"state\.pt: belongs to another run"):
         Trainer(config, device=CPU, runs=tmp_path).train()
 
 

@@ -1,0 +1,47 @@
+"""Ctrl-C and the signals of job schedulers, answered between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+
+class Interrupts:
+    """Notes SIGINT and SIGTERM instead of dying of them; a second one is not held back.
+
+    Attributes:
+        received: number of the signal that came, 0 if none did.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[int, signal._HANDLER] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Have a loader process leave Ctrl-C to the process that trains."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -291,14 +291,16 @@ def draw_curves(study: Study, curves: dict[str, dict[int, dict[str, float]]], pa
 def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations")
-    parser.add_argument("--study", required=True, choices=STUDIES)
-    parser.add_argument("-opt", "--opt", required=True, metavar="FILE")
+    parser.add_argument("--study", required=True, choices=STUDIES, help="what is varied")
+    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="what is trained")
     parser.add_argument("--steps", type=int, default=2000, help="of each run (default 2000)")
     parser.add_argument("--photos", type=int, default=8, help="measured per set (default 8)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="changes all variants"
+    )
     parser.add_argument("--out", default="docs/images", metavar="DIR", help="folder of the chart")
-    parser.add_argument("--runs", default="runs/ablations", metavar="DIR")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--runs", default="runs/ablations", metavar="DIR", help="of the runs")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="or auto")
     return parser
 
 

@@ -22,9 +22,9 @@ MODULES = {
 # not know each other. `refusion` itself holds the version and lazy names: anyone may import it.
 LAYERS = [
     {"", "errors", "files"},
-    {"sde", "nets", "metrics", "operators"},
+    {"sde", "nets", "metrics"},
     {"config", "sections", "schema", "checkpoint", "data", "restorers", "inference", "official"},
-    {"training", "evaluation", "submission"},
+    {"training", "evaluation"},
     {"cli"},
 ]
 PURE = LAYERS[1]

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="validation sets and run of this file, or sets and weights of the authors' own",
     )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="with -opt: change one setting, e.g. data.validation.0.lq=photos; may be repeated",
+    )
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run folders")
     add("--lq", type=Path, metavar="DIR", help="degraded photos")
     add("--gt", type=Path, metavar="DIR", help="ground truth; without it nothing is measured")
@@ -99,6 +106,8 @@ def _check(options: argparse.Namespace) -> None:
                 f"{option_name(given[0])}: -opt names model and data already; remove one of them"
             )
         return
+    if options.set:
+        raise ConfigError("--set: needs -opt, whose settings it changes")
     if not options.lq:
         raise ConfigError(
             "nothing to evaluate on: give -opt FILE, or --lq DIR and --gt DIR; see --help"
@@ -120,7 +129,7 @@ def _from_file(options: argparse.Namespace) -> tuple[Restorer, list[EvaluationSe
     """Model and sets of an options file, ours or the authors'; sets `options.weights`."""
     from refusion.checkpoint import read_checkpoint
 
-    official = _official(options.opt)
+    official = _official(options.opt, options.set)
     if official is None:
         config = _run_config(options)
         options.weights = _trained_weights(config, options)
@@ -133,7 +142,7 @@ def _from_file(options: argparse.Namespace) -> tuple[Restorer, list[EvaluationSe
     return _restorer(checkpoint, options), sets
 
 
-def _official(path: Path) -> OfficialTest | None:
+def _official(path: Path, changes: Sequence[str]) -> OfficialTest | None:
     """The content of an option file of the authors' code; None for any other file."""
     from refusion.config import read_yaml
     from refusion.official.evaluate import official_test
@@ -142,7 +151,7 @@ def _official(path: Path) -> OfficialTest | None:
     raw = read_yaml(path)
     if not is_official(raw):
         return None
-    test = official_test(raw, str(path))
+    test = official_test(raw, str(path), changes)
     if not test.sets:
         raise ConfigError(f"{path}: datasets: no set to evaluate on; give the file for testing")
     return test
@@ -152,7 +161,7 @@ def _run_config(options: argparse.Namespace) -> RunConfig:
     """Our own options file, if there is something to evaluate."""
     from refusion.config import load_config
 
-    config = load_config(options.opt)
+    config = load_config(options.opt, options.set)
     if config.stage == "latent_unet":
         raise ConfigError(
             f"{options.opt}: stage latent_unet trains the U-Net alone, there is nothing to "

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from pathlib import Path
+
+from refusion.errors import ConfigError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,6 +47,8 @@ def run(argv: list[str] | None = None) -> int:
 
     config = load_config(options.opt, options.set)
     check_paths(config)
+    if options.export and not Path(options.export).absolute().parent.is_dir():
+        raise ConfigError(f"--export: no folder '{Path(options.export).parent}'; create it first")
     with joined_world(options.device) as (world, device):
         level = logging.INFO if world.is_main else logging.ERROR
         logging.basicConfig(level=level, format="%(asctime)s %(message)s", stream=sys.stderr)

@@ -63,6 +63,9 @@ class PairedFolder(PhotoStream):
     ) -> None:
         check_crop(patch, scale, swap)
         check_truth("gt", patch, is_there=gt is not None)
+        is_same = gt is not None and Path(lq).resolve() == Path(gt).resolve()
+        if is_same and lq_suffix == gt_suffix:
+            raise ConfigError(f"gt: '{gt}' is the folder lq; name another, or tell suffixes apart")
         if gt is not None and scale > 1 and (swap or max_side):
             raise ConfigError(f"scale: {scale} goes with neither swap nor max_side; leave them out")
         photos = photos_by_name(lq, [lq_suffix], "lq", "lq_suffix")

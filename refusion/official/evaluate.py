@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from refusion.checkpoint import Checkpoint
-from refusion.config import ModelConfig, model_config_from_dict
+from refusion.config import ModelConfig, find_table, model_config_from_dict
 from refusion.official.datasets import evaluation_set
 from refusion.official.importing import OfficialFiles, import_official
 from refusion.official.model import official_model, upscale_of
 from refusion.official.section import Section
-from refusion.schema import NamedComponent
+from refusion.schema import FromTable, NamedComponent, Parser, apply_override
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,20 @@ class OfficialTest:
         return import_official(self.files)
 
 
-def official_test(raw: Mapping[str, Any], source: str) -> OfficialTest:
+@dataclass(frozen=True)
+class _Sets:
+    validation: tuple[Annotated[NamedComponent, FromTable("datasets", supplied=("seed",))], ...]
+
+
+def official_test(
+    raw: Mapping[str, Any], source: str, overrides: Iterable[str] = ()
+) -> OfficialTest:
     """Translate an official option file for testing.
 
     Args:
         raw: the file's content.
         source: the file, for errors; its folder also tells the task.
+        overrides: 'data.validation.<number>.<key>=value', in the words of our own files.
 
     Raises:
         ConfigError: a missing key, or a value of no use here.
@@ -58,17 +66,15 @@ def official_test(raw: Mapping[str, Any], source: str) -> OfficialTest:
         factor = model["upscale"]["factor"]
         model["upscale"] = upscale_of(model["network"]["type"], factor, released=True)
     names = [name for name in file.section("datasets").values if name != "train"]
-    sets = (evaluation_set(file, name, model["task"]) for name in names)
+    sets = [evaluation_set(file, name, model["task"]) for name in names]
+    plain = {"data": {"validation": sets}}
+    for text in overrides:
+        apply_override(plain, text)
     return OfficialTest(
         model=model_config_from_dict(model, source),
-        sets=tuple(map(_component, sets)),
+        sets=Parser(source, find_table).parse(_Sets, plain["data"]).validation,
         files=_files(file, model),
     )
-
-
-def _component(settings: dict[str, Any]) -> NamedComponent:
-    own = {key: value for key, value in settings.items() if key not in ("type", "name")}
-    return NamedComponent(settings["type"], own, settings["name"])
 
 
 def _files(file: Section, model: Mapping[str, Any]) -> OfficialFiles:

@@ -43,7 +43,8 @@ def official_run(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
         file.fail("train", "missing: this file is for testing; give it to the test command")
     model = official_model(raw, source)
     run = {
-        "name": str(file.need("name")).replace(" ", "_"),
+        # Their files for several tasks share one name; a run folder is for one task.
+        "name": f"{model['task']}_{file.need('name')}".replace(" ", "_"),
         "stage": "diffusion" if "network" in model else "latent_unet",
         **model,
         "data": _data(file, model["task"]),

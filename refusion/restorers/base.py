@@ -1,6 +1,6 @@
 """The contract between a method of restoring photos and all that uses one.
 
-Tiling, batch jobs, evaluation and submission know only what is here.
+Tiling, batch jobs and evaluation know only what is here.
 """
 
 from __future__ import annotations

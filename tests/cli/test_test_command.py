@@ -168,6 +168,10 @@ def test_options_file_names_sets_and_checkpoint(call, trained):
         assert measured == pytest.approx(expected, abs=1e-4)
     assert out.index("pairs\n") < out.index("haze\n")
     assert call("-opt", "tiny.yml", "--max-side", 16, "--output", "small")[0] == 0
+    changed = ("--set", "data.validation.0.length=1", "--set", "data.validation.0.name=few")
+    code, out, err = call("-opt", "tiny.yml", *changed)
+    assert code == 0, err
+    assert out.startswith("few\n") and "mean of 1 " in out
     assert max(pixels("small/haze/0_GT.png").shape) == 16
 
 
@@ -216,6 +220,7 @@ SUFFIXES = ["--lq-suffix", "_hazy", "--gt-suffix", "_GT"]
         (["--gt", "gt"], "nothing to evaluate on"),
         (["-opt", "absent.yml"], "absent.yml: no such file"),
         (["-opt", "x.yml", "--lq", "lq"], "--lq: -opt names"),
+        (["--lq", "lq", "--set", "name=a"], "--set: needs -opt"),
         (["-opt", "x.yml", "--weights", "w"], "--weights: -opt names"),
         (["-opt", "x.yml", "--noise-level", "25"], "--noise-level: -opt names"),
         (["-opt", "x.yml", "--from", "Sony50mmf1.8BS"], "--from: -opt names"),

@@ -159,3 +159,9 @@ def test_16_bit_pairs_are_exact(tmp_path: Path) -> None:
     torch.testing.assert_close(
         item["gt"] - item["lq"], torch.full((3, 16, 16), 1 / 65535), rtol=0.01, atol=0
     )
+
+
+def test_one_folder_is_not_its_own_truth(tmp_path):
+    save_photo(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match="is the folder lq"):
+        PairedFolder(lq=tmp_path, gt=tmp_path / ".", patch=16)

@@ -224,7 +224,11 @@ def test_sets_without_ground_truth():
 def test_noise_levels_and_enlargement_of_testing_files():
     found = official_test(TEST["denoising-sde/options/test/refusion.yml"], "a.yml")
     assert [part.name for part in found.sets] == ["McMaster", "Kodak24", "CBSD68"]
-    assert found.sets[0].settings["degradation"] == {"type": "GaussianNoise", "sigma": [15, 15]}
+    noise = found.sets[0].settings["degradation"]
+    assert (noise.type, noise.settings) == ("GaussianNoise", {"sigma": (15, 15)})
+    moved = ("data.validation.1.folders=[photos]",)
+    told = official_test(TEST["denoising-sde/options/test/refusion.yml"], "a.yml", moved)
+    assert [part.settings["folders"] for part in told.sets][1] == ["photos"]
     released = official_test(TEST["sisr/options/test/ir-sde.yml"], "a.yml").model.upscale
     assert (released.factor, released.mode) == (4, "nearest")
     with pytest.raises(ConfigError, match=r"a\.yml: path\.pretrain_model_G: missing or null"):

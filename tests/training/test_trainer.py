@@ -104,7 +104,9 @@ def test_state_of_another_model_is_refused(config_of, tmp_path):
 def test_another_process_is_another_model(config_of, tmp_path):
     Trainer(config_of("diffusion"), device=CPU, runs=tmp_path).train()
     sde = {"type": "IRSDE", "max_sigma": 10, "T": 50}
-    with pytest.raises(CheckpointError, match=r"belongs to another run .*\(sde\.max_sigma, sde\.T\)"):
+    with pytest.raises(
+        CheckpointError, match=r"belongs to another run .*\(sde\.max_sigma, sde\.T\)"
+    ):
         Trainer(config_of("diffusion", sde=sde), device=CPU, runs=tmp_path).train()
 
 

@@ -120,9 +120,10 @@ def overrides(variant: str, opt: str, options: argparse.Namespace, folder: Path)
         f"train.log_every={steps + 10}",
         f"train.checkpoint_every={steps + 10}",
     ]
-    photos = options.data or folder / "photos"
-    keys = ("lq", "gt") if raw.data.train.type == "PairedFolder" else ("folders",)
-    texts += [f"data.train.{key}={photos if key != 'folders' else [str(photos)]}" for key in keys]
+    if raw.data.train.type == "PairedFolder":
+        texts += [f"data.train.lq={folder / 'photos'}", f"data.train.gt={folder / 'same'}"]
+    else:
+        texts.append(f"data.train.folders={[str(folder / 'photos')]}")
     texts.append(f"data.train.cache={folder / 'cache'}")
     if isinstance(raw.latent_unet, LatentCheckpoint):
         if not Path(raw.latent_unet.checkpoint).is_file():
@@ -231,7 +232,11 @@ def main(argv: list[str] | None = None) -> None:
         names = [name for name in names if name != "compiled"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_photos(folder / "photos")
+        if options.data:
+            shutil.copytree(options.data, folder / "photos")
+        else:
+            write_photos(folder / "photos")
+        shutil.copytree(folder / "photos", folder / "same")
         write_unet(folder / "unet.safetensors")
         for opt in options.opt:
             timings: dict[str, list[Timing]] = {variant: [] for variant in names}

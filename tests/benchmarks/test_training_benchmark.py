@@ -16,7 +16,8 @@ from refusion.config import check_paths, load_config
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmark")
-    write_photos(folder / "photos")
+    for name in ("photos", "same"):
+        write_photos(folder / name)
     write_unet(folder / "unet.safetensors")
     return folder
 

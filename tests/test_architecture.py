@@ -23,7 +23,17 @@ MODULES = {
 LAYERS = [
     {"", "errors", "files"},
     {"sde", "nets", "metrics"},
-    {"config", "sections", "schema", "checkpoint", "data", "restorers", "inference", "official"},
+    {
+        "config",
+        "sections",
+        "schema",
+        "checkpoint",
+        "data",
+        "restorers",
+        "inference",
+        "official",
+        "world",
+    },
     {"training", "evaluation"},
     {"cli"},
 ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
+from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from refusion.cli.model_options import (
     add_model_options,
@@ -14,23 +14,26 @@ from refusion.cli.model_options import (
     chosen_checkpoint,
     count,
     known_of_photos,
+    share,
     warnings_on_stderr,
 )
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
-    from refusion.inference.jobs import Job, Outcome
+    from refusion.checkpoint import Checkpoint
+    from refusion.inference.jobs import RestoreOptions
+    from refusion.restorers import Restorer
 
-EXIT_SOME_FAILED = 1
 DEFAULT_INPUT = "examples"
-_STAGES = {"read": (0.0, 0.02), "encode": (0.02, 0.3), "sample": (0.3, 0.4)}
-_STAGES |= {"decode": (0.4, 0.95), "write": (0.95, 1.0)}  # shares of a photo's time, roughly
 
 
 def run(argv: list[str]) -> int:
     """Restore the photos that the arguments name.
 
+    Under `torchrun` the processes divide them, and the first one reports for all.
+
     Returns:
-        0 if all were restored, 1 if some failed (each is named on stderr, the others are done).
+        0 if all were restored, 1 if some failed (each is named on stderr, the others are done),
+        130 after Ctrl-C (what was done is whole and reported).
 
     Raises:
         RefusionError: nothing could be started: no input, no weights, a wrong option.
@@ -39,33 +42,31 @@ def run(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.input is None and not Path(DEFAULT_INPUT).is_dir():
         parser.error("--input: name the photos or folders of photos to restore")
-    from refusion.inference.jobs import RestoreOptions, plan_jobs, run_jobs
+    from refusion.cli.batch import Reporting, run_batch
+    from refusion.inference.memory import parse_memory
+    from refusion.inference.plan import plan_jobs
     from refusion.restorers import load_restorer
+    from refusion.world import joined_world
 
-    with warnings_on_stderr():
+    with warnings_on_stderr(), joined_world(options.device) as (world, device):
         check_sampler(options.sampler)
         checkpoint = chosen_checkpoint(options)
-        restorer = load_restorer(checkpoint, device=options.device, precision=options.precision)
-        known = known_of_photos(options, restorer.info)
+        limit = None if options.max_memory is None else parse_memory(options.max_memory)
+        restorer = load_restorer(
+            checkpoint, device=device, precision=options.precision, memory=limit
+        )
+        settings = _settings(options, restorer)
         jobs = plan_jobs(
             options.input or [DEFAULT_INPUT],
             options.output,
             views=restorer.info.views,
             recursive=options.recursive,
             compare=options.compare,
+            uncertainty=options.uncertainty,
         )
-        settings = RestoreOptions(
-            steps=options.steps,
-            sampler=options.sampler,
-            seed=options.seed,
-            tile=options.tile,
-            known=known,
-            max_pixels=options.max_pixels or RestoreOptions.max_pixels,
-        )
-        start = time.monotonic()
-        with _Bar(len(jobs), quiet=options.quiet) as bar:
-            outcomes = run_jobs(jobs, restorer, settings, bar.update)
-    return _report(outcomes, time.monotonic() - start, quiet=options.quiet)
+        head = {} if options.log_file is None else _head(options, checkpoint, restorer, world.size)
+        reporting = Reporting(options.quiet, options.log_file, head)
+        return run_batch(jobs, restorer, settings, world, reporting)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,8 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="refusion restore",
         description="Restore photos of any size: JPEG, PNG, TIFF and WebP. Stereo models take "
-        "pairs NAME_L and NAME_R, or two files, left then right.",
-        epilog="Exit code: 0 all restored, 1 some photos failed, 2 wrong usage.",
+        "pairs NAME_L and NAME_R, or two files, left then right. Under torchrun the processes "
+        "share the photos.",
+        epilog="Exit code: 0 all restored, 1 some photos failed, 2 wrong usage, 130 interrupted.",
     )
     add = parser.add_argument
     add(
@@ -89,70 +91,85 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder for the results (default: results), or a file if the input is one file",
     )
     add_model_options(parser)
+    _add_result_options(parser.add_argument_group("the result").add_argument)
+    _add_batch_options(parser.add_argument_group("many photos").add_argument)
+    return parser
+
+
+def _add_result_options(add: Callable[..., argparse.Action]) -> None:
+    add(
+        "--strength",
+        type=share,
+        default=1.0,
+        metavar="0..1",
+        help="how far to go from the photo (0) to its restoration (1, default)",
+    )
+    add("--samples", type=count, metavar="N", help="draw N results of each photo, write their mean")
+    add(
+        "--uncertainty",
+        type=Path,
+        metavar="FILE.png|DIR",
+        help="with --samples: also write a 16-bit gray map of how much the N results differ, as "
+        "standard deviation: black 0, white 0.1 of full scale (of several photos: a folder)",
+    )
     add("--compare", action="store_true", help="also write NAME_compare.png: input | result")
-    add("--max-pixels", type=count, metavar="N", help="refuse larger photos")
+
+
+def _add_batch_options(add: Callable[..., argparse.Action]) -> None:
     add(
         "--recursive",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="search sub-folders (default: yes)",
     )
+    add(
+        "--skip-existing",
+        action="store_true",
+        help="leave photos alone whose results are there, as after an interrupted run",
+    )
+    add("--max-memory", metavar="SIZE", help="of each process, as 4G: tiles shrink to fit")
+    add("--max-pixels", type=count, metavar="N", help="refuse larger photos")
+    # Not --log, which torchrun takes for one of its own; argparse accepts that short form here.
+    add("--log-file", type=Path, metavar="FILE.json", help="write options and seconds per photo")
     add("--quiet", action="store_true", help="no progress bar, no summary; errors are shown")
-    return parser
 
 
-def _report(outcomes: list[Outcome], seconds: float, *, quiet: bool) -> int:
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
-    done = [file for outcome in outcomes if outcome.error is None for file in outcome.job.photos]
-    for outcome in failed:
-        sys.stderr.write(f"refusion: failed: {outcome.error}\n")
-    if not quiet:
-        if failed:
-            missed = sum(len(outcome.job.photos) for outcome in failed)
-            sys.stderr.write(f"refusion: {missed} of {missed + len(done)} photos failed\n")
-        photos = "1 photo" if len(done) == 1 else f"{len(done)} photos"
-        if done:
-            place = _place([file.output for file in done])
-            sys.stdout.write(f"{photos} restored in {seconds:.1f} s: {place}\n")
-        for file in done:
-            if file.compare is not None:
-                sys.stdout.write(f"before and after: {file.compare}\n")
-    return EXIT_SOME_FAILED if failed else 0
+def _settings(options: argparse.Namespace, restorer: Restorer) -> RestoreOptions:
+    from refusion.inference.jobs import RestoreOptions
+
+    return RestoreOptions(
+        steps=options.steps,
+        sampler=options.sampler,
+        seed=options.seed,
+        tile=options.tile,
+        known=known_of_photos(options, restorer.info),
+        strength=options.strength,
+        samples=options.samples or 1,
+        max_pixels=options.max_pixels or RestoreOptions.max_pixels,
+        skip_existing=options.skip_existing,
+    )
 
 
-def _place(files: list[Path]) -> str:
-    """The file, or the innermost folder that holds all of them."""
-    if len(files) == 1:
-        return str(files[0])
-    shared = files[0].parent
-    while not all(file.is_relative_to(shared) for file in files):
-        shared = shared.parent
-    return f"{shared}/"
+def _head(
+    options: argparse.Namespace, checkpoint: Checkpoint, restorer: Restorer, processes: int
+) -> dict[str, Any]:
+    """What a log says of the whole batch; steps and sampler as used, defaults filled in."""
+    import torch
 
+    from refusion import __version__
+    from refusion.inference.log import sha256_of
 
-class _Bar:
-    """Progress of a whole batch on stderr, if that is a terminal."""
-
-    def __init__(self, jobs: int, *, quiet: bool) -> None:
-        from tqdm import tqdm
-
-        self.jobs = jobs
-        self.bar = tqdm(
-            total=jobs,
-            disable=True if quiet else None,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-        )
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def update(self, number: int, job: Job, stage: str, done: int, total: int) -> None:
-        """See `JobProgress`."""
-        begin, end = _STAGES.get(stage, (0.0, 1.0))
-        name = job.photos[0].input.name
-        self.bar.set_description_str(f"{number + 1}/{self.jobs} {name}", refresh=False)
-        self.bar.set_postfix_str(f"{stage} {done}/{total}", refresh=False)
-        self.bar.update(number + begin + (end - begin) * done / total - self.bar.n)
+    info, elsewhere = restorer.info, ("task", "weights", "device", "precision", "log_file", "quiet")
+    said = {key: value for key, value in vars(options).items() if key not in elsewhere}
+    said |= {"steps": options.steps or info.steps, "sampler": options.sampler or info.sampler}
+    path = checkpoint.path
+    return {
+        "version": __version__,
+        "torch": torch.__version__,
+        "model": {"task": info.task, "weights": path.name, "sha256": sha256_of(path)},
+        "options": {k: str(v) if isinstance(v, Path) else v for k, v in said.items()},
+        "device": info.device,
+        "precision": info.precision,
+        "processes": processes,
+        "started": datetime.now(timezone.utc).isoformat("T", "seconds"),
+    }

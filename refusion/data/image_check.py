@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from refusion.data.samples import is_integer
 from refusion.errors import ImageError
 
 
-def check_image(name: str, tensor: Tensor, channels: int = 3, margin: float = 0.0) -> None:
+def check_image(
+    name: str,
+    tensor: Tensor,
+    channels: int = 3,
+    margin: float = 0.0,
+    *,
+    integers: bool = False,
+) -> None:
     """Refuse what is not a batch of images.
 
     Args:
@@ -16,6 +24,7 @@ def check_image(name: str, tensor: Tensor, channels: int = 3, margin: float = 0.
             [0, 1].
         channels: 3, or 6 for the two views of a stereo pair.
         margin: how far values may leave [0, 1], as those of noisy images do that no file has cut.
+        integers: let uint8 and uint16 pass, whose values cannot be wrong.
 
     Raises:
         ImageError: it is not; names the argument, what was expected and what came.
@@ -25,6 +34,8 @@ def check_image(name: str, tensor: Tensor, channels: int = 3, margin: float = 0.
     shape = tuple(tensor.shape)
     if len(shape) != 4 or shape[1] != channels or 0 in shape:
         raise ImageError(f"{name}: expected shape (B, {channels}, H, W), got {shape}")
+    if integers and is_integer(tensor):
+        return
     if not tensor.is_floating_point():
         raise ImageError(f"{name}: expected floating point values in [0, 1], got {tensor.dtype}")
     low, high = (value.item() for value in tensor.detach().aminmax())

@@ -13,6 +13,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlug
 
 from refusion.data.image_metadata import exif_orientation, upright_exif, upright_xmp
 from refusion.data.photo import Photo
+from refusion.data.samples import to_float
 from refusion.errors import ImageError
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ _CONVERT = {
 # Pillow stretches the gray of 2 and 4 bits to 0..255, but not the transparent one.
 _GRAY_STEP = {"L;2": 85, "L;4": 17}
 _MODES = ("L", "LA", "RGB", "RGBA")
+_ROWS = 256  # per band
 
 
 def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
@@ -83,14 +85,26 @@ def samples(image: Image.Image, name: str) -> np.ndarray:
     if mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None]
     if mode == "P":
-        return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+        return _unpacked(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     if mode == "CMYK":
         logger.warning("%s: CMYK is converted to RGB, its colour profile is dropped", name)
     mode = _CONVERT.get(mode, mode)
     if mode not in _MODES:
         raise ImageError(f"{name}: pixels of kind {mode}, expected gray, RGB, palette or CMYK")
-    pixels = np.asarray(image if mode == image.mode else image.convert(mode))
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    return _unpacked(image if mode == image.mode else image.convert(mode))
+
+
+def _unpacked(image: Image.Image) -> np.ndarray:
+    """Samples (H, W, C) uint8 of a decoded image.
+
+    Band by band: Pillow makes two copies of what it is asked for on the way.
+    """
+    width, height = image.size
+    pixels = np.empty((height, width, len(image.mode)), np.uint8)
+    for top in range(0, height, _ROWS):
+        band = np.asarray(image.crop((0, top, width, min(height, top + _ROWS))))
+        pixels[top : top + _ROWS] = band.reshape(len(band), width, -1)
+    return pixels
 
 
 def samples_16(high: ImageFile.ImageFile, low: ImageFile.ImageFile, order: str) -> np.ndarray:
@@ -130,7 +144,7 @@ def finish(photo: Photo, pixels: np.ndarray, name: str, orientation: int | None 
     """Fill in what follows from the samples, upright, and set the metadata upright too.
 
     Args:
-        photo: format and metadata as found in the file; its image is replaced.
+        photo: format and metadata as found in the file; its samples are replaced.
         pixels: (H, W, C) samples, unsigned over their whole range or float in [0, 1].
         name: of the file, for warnings.
         orientation: EXIF orientation of ``pixels``; None takes it from ``photo.exif``.
@@ -138,23 +152,20 @@ def finish(photo: Photo, pixels: np.ndarray, name: str, orientation: int | None 
     exif, xmp = photo.exif, photo.xmp
     if orientation is None:
         orientation = _orientation(exif, name)
-    planes = turn(pixels, orientation).transpose(2, 0, 1)
-    depth = pixels.dtype.itemsize * 8
-    full = 1 if depth == 32 else 2**depth - 1
-    # One pass from the decoder's samples to contiguous float planes.
-    planes = torch.from_numpy(np.divide(planes, np.float32(full), order="C", dtype=np.float32))
+    # A view for the usual orientation: the decoder's samples are kept, not copied.
+    upright = torch.from_numpy(np.ascontiguousarray(turn(pixels, orientation))).permute(2, 0, 1)
     channels = pixels.shape[2]
-    image = planes[: 3 if channels > 2 else 1]
+    image = upright[: 3 if channels > 2 else 1].expand(3, -1, -1)
     if exif is not None:
         exif = _upright(exif, image.shape[2], image.shape[1], name)
     if xmp is not None and orientation != 1:
         xmp = upright_xmp(xmp)
     return replace(
         photo,
-        image=image if channels > 2 else image.repeat(3, 1, 1),
-        alpha=planes[-1:].clone() if channels in (2, 4) else None,
+        samples=image,
+        alpha=to_float(upright[-1:]).contiguous() if channels in (2, 4) else None,
         mode="rgb" if channels > 2 else "gray",
-        bit_depth=depth,
+        bit_depth=pixels.dtype.itemsize * 8,
         exif=exif,
         xmp=xmp,
     )

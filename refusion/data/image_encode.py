@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from refusion.data.image_metadata import upright_exif
 from refusion.data.photo import Photo
+from refusion.data.samples import store, to_float
 from refusion.data.tiff_encode import encode_tiff
 from refusion.errors import ImageError
 
@@ -37,7 +38,7 @@ def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> 
     Args:
         file: opened for writing, at its start.
         kind: "JPEG", "PNG", "TIFF" or "WEBP".
-        image: float, clamped to [0, 1] here.
+        image: float, clamped to [0, 1] here, or uint8 or uint16 over their full range.
         like: the photo to be alike.
         name: of the file that the user asked for, for messages.
 
@@ -48,7 +49,7 @@ def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> 
     if max(height, width) > _LONGEST_SIDE.get(kind, height + width):
         limit = _LONGEST_SIDE[kind]
         raise ImageError(f"{name}: {width}x{height}, a {kind} holds at most {limit} a side")
-    pixels = quantize(_planes(image, like, kind, name), _depth(kind, like, name), name)
+    pixels = quantize(_planes(image, like, kind, name), height, _depth(kind, like, name), name)
     exif = like.exif and upright_exif(like.exif, width, height)
     if kind == "PNG":
         _encode_png(file, pixels, like, exif)
@@ -60,23 +61,23 @@ def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> 
         _encode_webp(file, pixels, like, exif)
 
 
-def quantize(planes: Iterator[Tensor], depth: int, name: str) -> np.ndarray:
+def quantize(planes: Iterator[Tensor], height: int, depth: int, name: str) -> np.ndarray:
     """Samples (H, W, C) of bands of float planes: round(x (2^depth - 1)), float32 for depth 32.
 
     Raises:
         ImageError: a value is not finite.
     """
-    full = 1 if depth == 32 else 2**depth - 1
-    bands = []
+    dtype = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}[depth]
+    pixels, top = None, 0
     for band in planes:
         if not bool(torch.isfinite(band).all()):
             raise ImageError(f"{name}: not written, the image holds values that are not finite")
-        band = band.clamp(0, 1)
-        if depth < 32:
-            band = band.mul_(full).add_(0.5)
-        dtype = {8: np.uint8, 16: np.uint16, 32: np.float32}[depth]
-        bands.append(np.ascontiguousarray(band.permute(1, 2, 0).numpy().astype(dtype)))
-    return np.concatenate(bands)
+        band = band.permute(1, 2, 0)
+        if pixels is None:  # the first band tells the other sizes
+            pixels = torch.empty(height, *band.shape[1:], dtype=dtype)
+        store(band.clamp(0, 1), pixels[top : top + len(band)])
+        top += len(band)
+    return pixels.numpy()
 
 
 def _planes(image: Tensor, like: Photo, kind: str, name: str) -> Iterator[Tensor]:
@@ -91,7 +92,7 @@ def _planes(image: Tensor, like: Photo, kind: str, name: str) -> Iterator[Tensor
         alpha = functional.interpolate(alpha[None], size, mode="bilinear", antialias=True)[0]
     luma = torch.tensor(_LUMA).view(3, 1, 1)
     for top in range(0, image.shape[1], _ROWS):
-        band = image[:, top : top + _ROWS].to("cpu", torch.float32)
+        band = to_float(image[:, top : top + _ROWS].cpu())
         if like.mode == "gray":
             band = (band * luma).sum(0, keepdim=True)
         yield band if alpha is None else torch.cat([band, alpha[:, top : top + _ROWS].cpu()])

@@ -18,6 +18,7 @@ from torch import Tensor
 from refusion.data.image_decode import decode_pillow
 from refusion.data.image_encode import encode
 from refusion.data.photo import Photo
+from refusion.data.samples import is_integer
 from refusion.data.tiff_decode import decode_tiff
 from refusion.errors import ImageError
 
@@ -84,6 +85,7 @@ def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> N
     Args:
         path: its suffix names the format; without suffix that of ``like`` is used.
         image: float (3, H, W), any device; values are clamped to [0, 1] and rounded to nearest.
+            Or uint8 or uint16, as `Photo.samples`.
         like: the photo to be alike, in bit depth as far as the format holds it, gray, alpha,
             metadata, compression. None writes 8-bit RGB: JPEG of quality 95, else lossless.
 
@@ -93,7 +95,8 @@ def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> N
     """
     path = Path(path)
     kind = _format_to_write(path, like)
-    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or not image.is_floating_point():
+    is_known = image.is_floating_point() or is_integer(image)
+    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or not is_known:
         got = f"{image.dtype} {tuple(image.shape)}"
         raise ImageError(f"{path}: expected a float image of shape (3, H, W) to write, got {got}")
     aside = path.with_name(f".{secrets.token_hex(8)}.tmp")

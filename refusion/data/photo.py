@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from refusion.data.samples import to_float
+
 
 @dataclass(frozen=True)
 class Photo:
     """One photo, upright, with the properties of the file it came from.
 
     Attributes:
-        image: float32 (3, H, W) in [0, 1], the file's own values (no colour management), EXIF
-            orientation applied. A gray photo has three equal channels.
+        samples: (3, H, W), uint8 or uint16 over their full range or float32 in [0, 1]: the file's
+            own values (no colour management), EXIF orientation applied. A gray photo has three
+            equal channels. In memory the channels may lie in any order; not to be written to.
         alpha: float32 (1, H, W) in [0, 1], or None.
         format: "JPEG", "PNG", "TIFF" or "WEBP".
         bit_depth: 8, 16, or 32 for a float TIFF.
@@ -30,7 +33,7 @@ class Photo:
         tiff_compression: "none", or "deflate" for all that was compressed.
     """
 
-    image: Tensor
+    samples: Tensor
     alpha: Tensor | None = None
     format: str = "PNG"
     bit_depth: int = 8
@@ -44,3 +47,8 @@ class Photo:
     png_colour: bytes = b""
     lossless: bool = True
     tiff_compression: str = "deflate"
+
+    @property
+    def image(self) -> Tensor:
+        """The samples as float32 (3, H, W) in [0, 1], contiguous; made anew at every call."""
+        return to_float(self.samples).contiguous()

@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from refusion.data.image_io import IMAGE_SUFFIXES, read_image
+from refusion.data.samples import to_float
 from refusion.errors import ConfigError, ImageError
 from refusion.files import written_whole
 
@@ -157,9 +158,9 @@ def _user_cache() -> Path:
 def _decode(path: Path, max_side: int) -> np.ndarray:
     photo = read_image(path)
     full, kind = (255, np.uint8) if photo.bit_depth == 8 else (65535, np.uint16)
-    pixels = np.empty((*photo.image.shape[1:], 3), kind)
-    for channel, plane in enumerate(photo.image):  # one at a time: large photos leave little room
-        pixels[..., channel] = (plane * full).round().numpy()
+    pixels = np.empty((*photo.samples.shape[1:], 3), kind)
+    for channel, plane in enumerate(photo.samples):  # one at a time: photos may be large
+        pixels[..., channel] = (to_float(plane) * full).round().numpy()
     return through_pillow(pixels, functools.partial(_shrink, max_side=max_side))
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WINDOW = 9  # pixels of the small map; 81 samples for the 9 numbers of each function of 8 channels
+_BAND = 2**16  # pixels of the large map at a time
 SMOOTHNESS = 0.1  # of the guide's variance: what is flatter gets a constant change
 
 
@@ -29,9 +30,17 @@ def carry(change: Tensor, guide: Tensor, target: Tensor, extent: tuple[float, fl
         (B, C, H, W).
     """
     slope, offset = _affine_fit(guide, change)
-    grid = _grid(target, guide, extent)
-    slope = _enlarged(slope.flatten(1, 2), grid).unflatten(1, slope.shape[1:3])
-    return (slope * target[:, :, None]).sum(dim=1) + _enlarged(offset, grid)
+    rows, columns = _places(target, guide, extent)
+    count, out = max(1, _BAND // len(columns)), torch.empty_like(target)
+    # Enlarged the functions take as much room as the photo's floats, so they are band by band.
+    for top in range(0, len(rows), count):
+        grid = torch.meshgrid(rows[top : top + count], columns, indexing="ij")
+        grid = torch.stack(grid[::-1], dim=-1).expand(len(target), -1, -1, -1)
+        large = _enlarged(slope.flatten(1, 2), grid).unflatten(1, slope.shape[1:3])
+        band = target[..., top : top + count, :]
+        product = (large * band[:, :, None]).sum(dim=1)
+        out[..., top : top + count, :] = product.add_(_enlarged(offset, grid))
+    return out
 
 
 def _affine_fit(guide: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,14 +68,12 @@ def _box(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, WINDOW, stride=1)
 
 
-def _grid(target: Tensor, guide: Tensor, extent: tuple[float, float]) -> Tensor:
-    """Where the centre of each target pixel lies on the guide, for ``grid_sample``."""
-    axes = [
+def _places(target: Tensor, guide: Tensor, extent: tuple[float, float]) -> list[Tensor]:
+    """Where the target's rows and columns lie on the guide, for ``grid_sample``."""
+    return [
         (torch.arange(large, device=target.device) + 0.5) * span / large / small * 2 - 1
         for large, small, span in zip(target.shape[-2:], guide.shape[-2:], extent, strict=True)
     ]
-    rows, columns = torch.meshgrid(*axes, indexing="ij")
-    return torch.stack([columns, rows], dim=-1).expand(len(target), -1, -1, -1)
 
 
 def _enlarged(x: Tensor, grid: Tensor) -> Tensor:

@@ -1,61 +1,47 @@
-"""Batches of files: which photo becomes which file, and restoring them one after the other.
+"""Batches of files, restored one after the other.
 
 One damaged photo does not stop the others, and no output is ever half written.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from refusion.data.image_io import (
-    IMAGE_SUFFIXES,
-    MAX_PIXELS,
-    list_images,
-    read_image,
-    write_image,
-)
+from refusion.data.image_io import IMAGE_SUFFIXES, MAX_PIXELS, read_image, write_image
 from refusion.data.photo import Photo
+from refusion.data.samples import to_float
 from refusion.errors import ConfigError, ImageError, RefusionError
 from refusion.inference.memory import is_out_of_memory
+from refusion.inference.plan import Job
 from refusion.inference.resize import beside, shrink
-from refusion.restorers.base import NOTHING, Known, Restorer
+from refusion.inference.uncertainty import mean_and_spread, write_map
+from refusion.restorers.base import NOTHING, Known, Progress, Restorer
 
-logger = logging.getLogger(__name__)
-
-DEFAULT_OUTPUT = Path("results")
 _HALF = 800  # longer side in pixels of each half of a comparison, at most
-_VIEWS = ("_L", "_R")  # ends of the names of a stereo pair
-
-
-@dataclass(frozen=True)
-class PhotoFiles:
-    """Files of one photo: the one read, the one written and the comparison, if wanted."""
-
-    input: Path
-    output: Path
-    compare: Path | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """Photos restored together: one, or the left and the right view of a stereo pair."""
-
-    photos: tuple[PhotoFiles, ...]
 
 
 @dataclass(frozen=True)
 class RestoreOptions:
     """What applies to every photo of a batch; see `Restorer.restore`.
 
-    `max_pixels` is the largest photo that is decoded.
+    Attributes:
+        steps: see there, as the next five.
+        sampler: word of `SAMPLERS`.
+        seed: of the noise; of several samples the first one's, the others count on from it.
+        tile: side of the tiles in pixels.
+        known: what the model must be told of the photos.
+        strength: how far to go from the photo to its restoration, 0..1.
+        samples: results drawn of each photo; their mean is written.
+        max_pixels: the largest photo that is decoded.
+        skip_existing: leave a job alone whose files are all there.
     """
 
     steps: int | None = None
@@ -63,78 +49,45 @@ class RestoreOptions:
     seed: int = 0
     tile: int | Literal["auto"] | None = "auto"
     known: Known = NOTHING
+    strength: float = 1.0
+    samples: int = 1
     max_pixels: int = MAX_PIXELS
+    skip_existing: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `error` is one line, None if all outputs were written."""
+    """What became of a job.
+
+    Attributes:
+        job: the job.
+        error: one line, None if all outputs are there.
+        skipped: whether they were there before and were left as they are.
+        seconds: wall-clock time of the stages begun: 'read', 'restore', 'write'.
+        sizes: width and height in pixels of each photo, upright; empty if they were not read.
+    """
 
     job: Job
-    seconds: float
     error: str | None = None
+    skipped: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 JobProgress = Callable[[int, Job, str, int, int], None]
-"""Called as `(number of the job from 0, job, stage, done, total)`; see `Progress`."""
+"""Called as `(number of the job from 0, job, stage, done, total)`; see `Progress`.
 
-
-def plan_jobs(
-    inputs: Sequence[str | Path],
-    output: str | Path | None = None,
-    *,
-    views: int = 1,
-    recursive: bool = True,
-    compare: bool = False,
-) -> list[Job]:
-    """Decide which files are read and written, before any work.
-
-    Args:
-        inputs: files and folders. A path that does not exist becomes a job too, whose reading
-            then fails. Folders are searched for images, sub-folders are kept in the output.
-        output: folder, None for `results`; or the name of an image file if the input is one file.
-        views: of the restorer; for 2, NAME_L and NAME_R with the same ending become one job, and
-            so do two files given, left then right. A view alone is a job that fails.
-        recursive: search the folders' sub-folders.
-        compare: also write NAME_compare.png with input and result side by side.
-
-    Raises:
-        ConfigError: two jobs would write the same file, or one would overwrite an input.
-        ImageError: no input at all.
-    """
-    paths = [Path(path) for path in inputs]
-    target = DEFAULT_OUTPUT if output is None else Path(output)
-    if target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir():
-        if len(paths) != 1 or paths[0].is_dir():
-            raise ConfigError(
-                f"output: '{target}' names one file for several inputs; give a folder"
-            )
-        pairs = {(paths[0], target): None}
-    else:
-        pairs = dict.fromkeys(
-            pair for path in paths for pair in _pairs(path, target, recursive=recursive)
-        )
-    if not pairs:
-        raise ImageError(f"input: no images in {', '.join(map(str, paths)) or 'an empty list'}")
-    files = [
-        PhotoFiles(
-            source, result, result.with_name(f"{result.stem}_compare.png") if compare else None
-        )
-        for source, result in pairs
-    ]
-    _check_outputs(files)
-    if views == 1:
-        return [Job((file,)) for file in files]
-    jobs = _paired(files)
-    both_given = len(paths) == len(files) == 2 and not any(path.is_dir() for path in paths)
-    return [Job(tuple(files))] if both_given and len(jobs) == 2 else jobs
+Of several samples the stage is 'draw', counted when each is complete; a job that is skipped has
+the one stage 'skip'.
+"""
 
 
 def run_jobs(
-    jobs: Iterable[Job],
+    jobs: Sequence[Job],
     restorer: Restorer,
     options: RestoreOptions,
     progress: JobProgress | None = None,
+    finished: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
     """Restore the photos one after the other; a photo that fails is reported, the rest go on.
 
@@ -143,6 +96,7 @@ def run_jobs(
         restorer: what restores.
         options: for every photo; each uses the same seed, so its place in the batch is no matter.
         progress: told of each stage of each job.
+        finished: told of each outcome at once, so that what was done before an interrupt is known.
 
     Returns:
         One outcome per job, in their order.
@@ -150,7 +104,32 @@ def run_jobs(
     Raises:
         ConfigError: an option is wrong, which would fail every photo.
     """
-    return [_run(number, job, restorer, options, progress) for number, job in enumerate(jobs)]
+    if options.samples < 2 and any(file.uncertainty for job in jobs for file in job.photos):
+        raise ConfigError(
+            f"uncertainty: a spread needs 2 samples or more, got {options.samples}; add --samples 8"
+        )
+    outcomes = []
+    for number, job in enumerate(jobs):
+        outcomes.append(_run(number, job, restorer, options, progress))
+        if finished is not None:
+            finished(outcomes[-1])
+    return outcomes
+
+
+class _Record:
+    """What is found out about a job while it runs, however it ends."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.sizes: tuple[tuple[int, int], ...] = ()
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = time.perf_counter() - start
 
 
 def _run(
@@ -164,21 +143,23 @@ def _run(
         if progress is not None:
             progress(number, job, stage, done, total)
 
-    start = time.monotonic()
-    error = None
+    if options.skip_existing and job.is_done:
+        tell("skip", 1, 1)
+        return Outcome(job, skipped=True)
+    record, error = _Record(), None
     try:
-        _restore(job, restorer, options, tell)
+        _restore(job, restorer, options, tell, record)
     except ConfigError:
         raise
     except (RefusionError, OSError, MemoryError, RuntimeError) as caught:
         if isinstance(caught, RuntimeError) and not is_out_of_memory(caught):
             raise
         error = _reason(job, caught)
-    return Outcome(job, time.monotonic() - start, error)
+    return Outcome(job, error, seconds=record.seconds, sizes=record.sizes)
 
 
 def _restore(
-    job: Job, restorer: Restorer, options: RestoreOptions, tell: Callable[[str, int, int], None]
+    job: Job, restorer: Restorer, options: RestoreOptions, tell: Progress, record: _Record
 ) -> None:
     tell("read", 0, 1)
     if len(job.photos) < restorer.info.views:
@@ -186,25 +167,59 @@ def _restore(
             f"{job.photos[0].input}: no partner; the model restores the two views of a stereo "
             "pair together, NAME_L and NAME_R with the same ending"
         )
-    photos = [read_image(file.input, max_pixels=options.max_pixels) for file in job.photos]
+    with record.timed("read"):
+        photos = [read_image(file.input, max_pixels=options.max_pixels) for file in job.photos]
+    record.sizes = tuple((photo.samples.shape[2], photo.samples.shape[1]) for photo in photos)
     for file in job.photos:  # now: it may fail, and restoring is long
-        _make_place(file.output)
-    result = restorer.restore(
-        _together(job, photos)[None],
-        steps=options.steps,
-        sampler=options.sampler,
-        seed=options.seed,
-        tile=options.tile,
-        known=options.known,
-        callback=tell,
-    )[0]
+        for path in file.written:
+            _make_place(path)
+    with record.timed("restore"):
+        result, spread = _result(restorer, _together(job, photos)[None], options, tell)
     tell("write", 0, 1)
-    for file, photo, restored in zip(job.photos, photos, result.split(3), strict=True):
+    with record.timed("write"):
+        _write(job, photos, result, spread)
+    tell("write", 1, 1)
+
+
+def _result(
+    restorer: Restorer, lq: Tensor, options: RestoreOptions, tell: Progress
+) -> tuple[Tensor, Tensor | None]:
+    """Restored photo (3 * views, H, W); of several samples their mean, and spread (views, H, W)."""
+    if options.samples > 1:
+        lq = to_float(lq)  # for the results to be so: rounded ones would differ by their rounding
+
+    def draw(seed: int, callback: Progress | None) -> Tensor:
+        return restorer.restore(
+            lq,
+            steps=options.steps,
+            sampler=options.sampler,
+            seed=seed,
+            tile=options.tile,
+            known=options.known,
+            strength=options.strength,
+            callback=callback,
+        )[0]
+
+    if options.samples == 1:
+        return draw(options.seed, tell), None
+
+    def draws() -> Iterator[Tensor]:
+        for number in range(options.samples):
+            yield draw(options.seed + number, None)
+            tell("draw", number + 1, options.samples)
+
+    return mean_and_spread(draws())
+
+
+def _write(job: Job, photos: Sequence[Photo], result: Tensor, spread: Tensor | None) -> None:
+    for view, (file, photo) in enumerate(zip(job.photos, photos, strict=True)):
+        restored = result[3 * view : 3 * view + 3]
         write_image(file.output, restored, photo)
         if file.compare is not None:
-            both = _side_by_side(photo.image, restored.cpu())
+            both = _side_by_side(photo.samples, restored.cpu())
             write_image(file.compare, both, Photo(both, icc=photo.icc))
-    tell("write", 1, 1)
+        if file.uncertainty is not None:
+            write_map(file.uncertainty, spread[view])
 
 
 def _make_place(output: Path) -> None:
@@ -216,20 +231,23 @@ def _make_place(output: Path) -> None:
 
 
 def _together(job: Job, photos: Sequence[Photo]) -> Tensor:
-    """The photo (3, H, W), or the views of a pair stacked (6, H, W)."""
+    """Samples of the photo (3, H, W), or of the views of a pair stacked (6, H, W)."""
     if len(photos) == 1:
-        return photos[0].image  # not copied, it may be large
-    sizes = ["x".join(map(str, photo.image.shape[:0:-1])) for photo in photos]
+        return photos[0].samples  # as they are: 8 bits take a quarter of their floats
+    sizes = ["x".join(map(str, photo.samples.shape[:0:-1])) for photo in photos]
     if sizes[0] != sizes[1]:
         raise ImageError(
             f"{job.photos[0].input}: {sizes[0]} pixels, but {job.photos[1].input} has {sizes[1]}; "
             "the views of a pair must have one size"
         )
-    return torch.cat([photo.image for photo in photos], dim=0)
+    views = [photo.samples for photo in photos]
+    if views[0].dtype != views[1].dtype:
+        views = [to_float(view) for view in views]
+    return torch.cat(views, dim=0)
 
 
 def _side_by_side(before: Tensor, after: Tensor) -> Tensor:
-    """Input and result (3, H, W) at one size, the former on the left."""
+    """Samples of input and result (3, H, W), as floats at one size, the former on the left."""
     before, after = (shrink(image[None], _HALF) for image in (before, after))
     return torch.cat([beside(before, after), after], dim=-1)[0]
 
@@ -241,62 +259,3 @@ def _reason(job: Job, error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     is_named = any(str(path) in text for file in job.photos for path in (file.input, file.output))
     return text if is_named else f"{first}: {text}"
-
-
-def _pairs(path: Path, target: Path, *, recursive: bool) -> list[tuple[Path, Path]]:
-    """Input and output of every photo behind one input path."""
-    if not path.is_dir():
-        return [(path, target / path.name)]
-    try:
-        found = list_images(path, recursive=recursive)
-    except ImageError as error:
-        logger.warning("%s", error)
-        return []
-    # Results of an earlier run inside the input folder are not to be restored again.
-    root, results = path.resolve(), target.resolve()
-    if results != root:
-        found = [file for file in found if not file.resolve().is_relative_to(results)]
-    return [(file, target / file.relative_to(path)) for file in found]
-
-
-def _paired(files: Iterable[PhotoFiles]) -> list[Job]:
-    """Left and right view of each scene in one job, a view without partner in one of its own."""
-    scenes: dict[object, dict[str, PhotoFiles]] = {}
-    for file in files:
-        source = file.input
-        view = next((end for end in _VIEWS if source.stem.endswith(end)), "")
-        name = source.stem.removesuffix(view)
-        scene = (source.parent, name, source.suffix, file.output.parent, bool(view))
-        scenes.setdefault(scene, {})[view] = file
-    return [
-        Job(tuple(scene[view] for view in (*_VIEWS, "") if view in scene))
-        for scene in scenes.values()
-    ]
-
-
-def _check_outputs(files: Sequence[PhotoFiles]) -> None:
-    sources = {_identity(file.input): file.input for file in files}
-    writers: dict[object, Path] = {}
-    for file in files:
-        for path in filter(None, (file.output, file.compare)):
-            key = _identity(path)
-            if key in sources:
-                raise ConfigError(
-                    f"output: '{path}' would overwrite the input '{sources[key]}'; "
-                    "choose another folder with --output"
-                )
-            if key in writers:
-                raise ConfigError(
-                    f"output: '{writers[key]}' and '{file.input}' would both become '{path}'; "
-                    "rename one or restore them in separate runs"
-                )
-            writers[key] = file.input
-
-
-def _identity(path: Path) -> object:
-    """Equal for two names of one file, links included."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return path.resolve()
-    return stat.st_dev, stat.st_ino

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import logging
 import math
+import mmap
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from refusion.errors import ConfigError, ImageError
 from refusion.inference.receptive_field import halo_of
 from refusion.nets import LatentUNet
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-CPU_BUDGET = 2**30  # bytes of activations; a 24-megapixel photo then takes 2 to 3 GB in all
+# Bytes of activations; larger tiles are no faster. A photo of 24 megapixels then takes 1.5 GB in
+# all, one of 100 megapixels 2.5 GB.
+CPU_BUDGET = 400 * 2**20
+_KEPT = 3  # bytes of the process per byte in use: freed pieces do not always fit what comes next
+_BESIDE = 100 * 2**20  # bytes of the libraries' kernels and scratch space
 _GPU_SHARE = 0.5  # of the free memory: the estimate is one, and others allocate too
 _SMALLEST = 64
+_BARE = 400 * 2**20  # bytes of the process with a model but without a photo, if it cannot tell
 
 
 def activation_bytes(network: nn.Module, dtype: torch.dtype) -> int:
@@ -30,21 +39,57 @@ def activation_bytes(network: nn.Module, dtype: torch.dtype) -> int:
     return _channels(network) * dtype.itemsize
 
 
-def auto_tile(network: nn.Module, dtype: torch.dtype, batch: int, device: torch.device) -> int:
-    """Side in pixels of the largest tile whose activations fit the device's budget.
+def auto_tile(
+    network: nn.Module,
+    dtype: torch.dtype,
+    photos: Tensor,
+    device: torch.device,
+    limit: int | None = None,
+) -> int:
+    """Side in pixels of the largest tile that is of use and whose activations fit.
 
     Args:
         network: what runs per tile.
         dtype: of its activations.
-        batch: photos at once.
-        device: a CPU has a budget of `CPU_BUDGET`, a GPU half its free memory.
+        photos: what is restored, (B, C, H, W).
+        device: on a CPU activations take `CPU_BUDGET`, on a GPU half its free memory.
+        limit: bytes that the whole process may take of the device's memory; None for no limit.
+
+    Raises:
+        ImageError: the photos would take more than the limit with the smallest tiles.
     """
-    budget = CPU_BUDGET
+    per_pixel = len(photos) * activation_bytes(network, dtype)
+    halo = halo_of(network).decode if isinstance(network, LatentUNet) else 0
+    budget, taken = CPU_BUDGET, 0
     if device.type == "cuda":
         budget = int(torch.cuda.mem_get_info(device)[0] * _GPU_SHARE)
-    halo = halo_of(network).decode if isinstance(network, LatentUNet) else 0
-    side = math.isqrt(budget // (batch * activation_bytes(network, dtype))) - 2 * halo
+    if limit is not None:
+        taken = _taken(device) + _held_bytes(network, dtype, photos) + _BESIDE
+        budget = min(budget, (limit - taken) // _KEPT)
+    least = per_pixel * (_SMALLEST + 2 * halo) ** 2
+    if limit is not None and budget < least:
+        raise ImageError(
+            f"max memory: a photo of {photos.shape[3]}x{photos.shape[2]} takes about "
+            f"{(taken + least * _KEPT) / 2**30:.1f} GB, more than the {limit / 2**30:.1f} allowed"
+        )
+    side = math.isqrt(max(0, budget) // per_pixel) - 2 * halo
     return max(_SMALLEST, side // _SMALLEST * _SMALLEST)
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of a size as users write it: a number and, as an option, K, M, G or T (of 1024).
+
+    Raises:
+        ConfigError: it is none, or not above 0.
+
+    >>> parse_memory("1.5G") == 3 * 2**29
+    True
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = 0 if found is None else int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper()))
+    if size < 1:
+        raise ConfigError(f"memory: expected a size such as 800M or 4G, got {text!r}")
+    return size
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -72,6 +117,27 @@ def with_smaller_tiles(run: Callable[[int], T], tile: int) -> T:
         logger.warning("out of memory; going on with tiles of %d pixels", tile)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _taken(device: torch.device) -> int:
+    """Bytes that the process holds now."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    except OSError:  # only Linux tells
+        return _BARE
+
+
+def _held_bytes(network: nn.Module, dtype: torch.dtype, photos: Tensor) -> int:
+    """Bytes of what is held of whole photos while tiles run: the result and maps."""
+    result = photos.numel() * photos.element_size()
+    if not isinstance(network, LatentUNet):
+        return 6 * result  # state, mean, estimates and noise beside it
+    block, _, _, leave = network.encoder[-1]  # two skips, and what the coarse level decodes to
+    channels = 2 * block.block1.proj.in_channels + leave.out_channels
+    pixels = photos.numel() // photos.shape[1] // network.factor**2
+    return result + pixels * channels * dtype.itemsize
 
 
 def _channels(network: nn.Module) -> int:

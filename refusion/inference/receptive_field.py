@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from refusion.inference.subpixel import SubpixelConv
 from refusion.nets import LatentUNet
 from refusion.nets.layers import ResBlock
 
@@ -44,6 +45,8 @@ def margin_before(module: nn.Module, margin: int) -> int:
         return max(_conv_margin(module, axis, margin) for axis in (0, 1))
     if isinstance(module, nn.Upsample):
         return -int(-margin // module.scale_factor)
+    if isinstance(module, SubpixelConv):
+        return margin // 2 + 1  # half of a pixel more than the margin, rounded up
     if isinstance(module, nn.Sequential):
         for inner in reversed(module):
             margin = margin_before(inner, margin)

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refusion.data.samples import to_float
 from refusion.sections import UpscaleConfig
+
+_ROWS = 256  # of a photo that are floats at a time
 
 
 def shrink(image: Tensor, side: int) -> Tensor:
-    """Image (B, C, H, W) in [0, 1] with its longer side reduced to ``side``; smaller ones as is."""
+    """Copy of a photo with its longer side reduced to ``side``; smaller ones keep their size.
+
+    Args:
+        image: (B, C, H, W), float in [0, 1], or uint8 or uint16 over their full range.
+        side: pixels.
+
+    Returns:
+        (B, C, h, w) float32 in [0, 1].
+    """
     height, width = image.shape[-2:]
     scale = side / max(height, width)
     if scale >= 1:
-        return image
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    return F.interpolate(image, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
+        return to_float(image)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    # The filter is separable: rows are shortened band by band, what is left is small.
+    bands = image.split(_ROWS, dim=-2)
+    narrow = torch.cat([_resized(to_float(b), b.shape[-2], columns) for b in bands], dim=-2)
+    return _resized(narrow, rows, columns).clamp_(0, 1)
+
+
+def _resized(image: Tensor, rows: int, columns: int) -> Tensor:
+    return F.interpolate(image, size=(rows, columns), mode="bicubic", antialias=True)
 
 
 def enlarge(lq: Tensor, upscale: UpscaleConfig | None) -> Tensor:

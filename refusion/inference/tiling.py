@@ -1,89 +1,31 @@
 """Exact tiling of a `LatentUNet`: the result of the whole photo at once, in bounded memory.
 
 The fine levels are convolutions, so a tile with a halo of their reach gives what the whole photo
-gives; the coarse level, whose attention sees everything, runs on the whole map at 1/factor, which
-is small. The skips of the fine levels are computed again per tile while decoding: for a
+gives; the coarse level, whose attention sees everything, runs on the whole map at 1/factor, see
+`coarse`. The skips of the fine levels are computed again per tile while decoding: for a
 24-megapixel photo they would take gigabytes. Where a tile meets the border of the padded photo its
-crop ends there too, so that zero padding falls where it falls untiled.
+crop ends there too, so that zero padding falls where it falls untiled. Photos in 8 or 16 bits
+become floats tile by tile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from refusion.errors import ConfigError
+from refusion.data.samples import is_integer, store, to_float
+from refusion.inference.allocator import kept_memory
+from refusion.inference.coarse import coarse_decode, coarse_encode, empty_map
 from refusion.inference.receptive_field import halo_of
+from refusion.inference.regions import Region, tile_regions
 from refusion.nets import Latent, LatentUNet
 from refusion.nets.layers import pad_to_multiple
 
 Count = Callable[[int, int], None]
 """Called as `(done, total)` after each tile."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """Rectangle of a map: rows top..bottom - 1, columns left..right - 1."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    def grown(self, halo: int, height: int, width: int) -> Region:
-        """This region with `halo` pixels more on each side, as far as the map goes."""
-        return Region(
-            max(0, self.top - halo),
-            min(height, self.bottom + halo),
-            max(0, self.left - halo),
-            min(width, self.right + halo),
-        )
-
-    def within(self, outer: Region) -> Region:
-        """This region in the coordinates of `outer`."""
-        return Region(
-            self.top - outer.top,
-            self.bottom - outer.top,
-            self.left - outer.left,
-            self.right - outer.left,
-        )
-
-    def divided(self, factor: int) -> Region:
-        """This region in a map `factor` times smaller."""
-        return Region(*(edge // factor for edge in (self.top, self.bottom, self.left, self.right)))
-
-    def cut(self, x: Tensor) -> Tensor:
-        """View of this region of x (..., H, W)."""
-        return x[..., self.top : self.bottom, self.left : self.right]
-
-
-def tile_regions(height: int, width: int, tile: int, align: int) -> list[Region]:
-    """Cut a map into tiles of nearly equal size, none larger than `tile`, row by row.
-
-    Args:
-        height: rows, a multiple of `align`.
-        width: columns, a multiple of `align`.
-        tile: largest side, rounded down to `align` but not below it.
-        align: tiles start and end at multiples of this.
-
-    Raises:
-        ConfigError: tile < 1.
-
-    >>> [(r.left, r.right) for r in tile_regions(8, 40, 16, 8)]
-    [(0, 8), (8, 24), (24, 40)]
-    """
-    if tile < 1:
-        raise ConfigError(f"tile: expected a side of at least 1 pixel, got {tile}")
-    rows, columns = _edges(height, tile, align), _edges(width, tile, align)
-    return [
-        Region(top, bottom, left, right)
-        for top, bottom in pairwise(rows)
-        for left, right in pairwise(columns)
-    ]
 
 
 def encode_tiled(
@@ -93,7 +35,8 @@ def encode_tiled(
 
     Args:
         unet: on any device.
-        image: (B, in_ch, H, W) in [0, 1]; may lie on another device, tiles are moved.
+        image: (B, in_ch, H, W), float in [0, 1], or uint8 or uint16 over their full range; may lie
+            on another device, tiles are moved.
         tile: side in pixels, any from 1; None for the whole image.
         count: told of every tile.
 
@@ -111,11 +54,11 @@ def encode_tiled(
             coarse, fine = part, skips
             continue
         if coarse is None:
-            coarse = part.new_empty(*part.shape[:2], *(side // unet.factor for side in photo.size))
+            coarse = empty_map(part, *(side // unet.factor for side in photo.size))
         del skips  # they would outlive the next tile's
         target, source = region.divided(unet.factor), region.within(wide).divided(unet.factor)
         target.cut(coarse).copy_(source.cut(part))
-    z, pair = unet.coarse_encode(coarse)
+    z, pair = coarse_encode(unet, coarse, _coarse_tile(tile))
     return Latent(z, (*fine, *pair), (image.shape[-2], image.shape[-1]))
 
 
@@ -132,24 +75,34 @@ def decode_tiled(
         count: told of every tile.
 
     Returns:
-        (B, out_ch, H, W) float32 on the device of `image`, not clamped.
+        (B, out_ch, H, W) on the device of `image`: float32, not clamped, or, of an integer image,
+        integers of its kind.
+
+    Raises:
+        FloatingPointError: a value is not finite where `image` is of integers, which cannot say so.
     """
     height, width = latent.size
-    out = image.new_empty(len(image), unet.final_conv.out_channels, height, width).float()
-    if len(latent.skips) > 2 and (tile is None or tile >= max(height, width)):
-        return out.copy_(unet.decode(latent.z, latent.skips, latent.size))
     photo = _PaddedPhoto(image, unet)
     regions = tile_regions(*photo.size, tile or max(photo.size), unet.factor)
+    fine = latent.skips[:-2] if len(regions) == 1 else ()
     regions = [region for region in regions if region.top < height and region.left < width]
-    halo, coarse = halo_of(unet).decode, unet.coarse_decode(latent.z, latent.skips[-2:])
+    coarse = coarse_decode(unet, latent.z, latent.skips[-2:], _coarse_tile(tile))
+    kind = image.dtype if is_integer(image) else torch.float32
+    out = torch.empty(
+        len(image), unet.final_conv.out_channels, height, width, dtype=kind, device=image.device
+    )
+    halo = halo_of(unet).decode
     for region in _counted(regions, count):
         wide = region.grown(halo, *photo.size)
-        _, skips = unet.fine_encode(photo.crop(wide))
+        skips = fine or unet.fine_encode(photo.crop(wide))[1]
         part = unet.fine_decode(wide.divided(unet.factor).cut(coarse), skips)
         del skips
         # The slice of `out` ends at the photo; what lies beyond is padding.
         target = region.cut(out)
-        target.copy_(region.within(wide).cut(part)[..., : target.shape[-2], : target.shape[-1]])
+        part = region.within(wide).cut(part)[..., : target.shape[-2], : target.shape[-1]]
+        if is_integer(out):
+            _check_finite(part)
+        store(part.to(target.device), target)
     return out
 
 
@@ -161,19 +114,23 @@ class _PaddedPhoto:
         weight = unet.init_conv.weight
         self.device, self.dtype = weight.device, weight.dtype
         # Padding repeats rows and columns, so padding their numbers says which.
-        self.rows = _padded_indices(image.shape[-2], unet.multiple).to(image.device)
-        self.columns = _padded_indices(image.shape[-1], unet.multiple).to(image.device)
+        self.rows = _padded_indices(image.shape[-2], unet.multiple)
+        self.columns = _padded_indices(image.shape[-1], unet.multiple)
         self.size = len(self.rows), len(self.columns)
 
     def crop(self, region: Region) -> Tensor:
         """(B, C, rows, columns) on the network's device, in its format."""
-        height, width = self.image.shape[-2:]
-        if region.bottom <= height and region.right <= width:
-            part = region.cut(self.image)
-        else:
-            rows = self.rows[region.top : region.bottom]
-            part = self.image[..., rows, :][..., self.columns[region.left : region.right]]
-        return part.to(self.device, self.dtype)
+        rows = self.rows[region.top : region.bottom]
+        columns = self.columns[region.left : region.right]
+        # The smallest part of the photo that holds them, padding included.
+        top, left = int(rows.min()), int(columns.min())
+        inside = Region(top, int(rows.max()) + 1, left, int(columns.max()) + 1)
+        part = to_float(inside.cut(self.image).to(self.device)).to(self.dtype)
+        if part.shape[-2] < len(rows):
+            part = part[..., rows - top, :]
+        if part.shape[-1] < len(columns):
+            part = part[..., columns - left]
+        return part.contiguous(memory_format=torch.channels_last)
 
 
 def _padded_indices(length: int, multiple: int) -> Tensor:
@@ -181,14 +138,23 @@ def _padded_indices(length: int, multiple: int) -> Tensor:
     return pad_to_multiple(numbers, multiple, "reflect")[0, 0, :, 0].long()
 
 
-def _edges(length: int, tile: int, align: int) -> list[int]:
-    cells = length // align
-    pieces = -(-cells // max(1, tile // align))
-    return [cells * i // pieces * align for i in range(pieces + 1)]
+def _coarse_tile(tile: int | None) -> int | None:
+    """Side of a tile of the coarse map, which has several times the channels of the finest."""
+    return tile and max(8, tile // 4)
+
+
+def _check_finite(part: Tensor) -> None:
+    low, high = part.aminmax()
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+        raise FloatingPointError("values that are not finite")
 
 
 def _counted(regions: list[Region], count: Count | None) -> Iterator[Region]:
-    for done, region in enumerate(regions, start=1):
-        yield region
-        if count is not None:
-            count(done, len(regions))
+    """The tiles, told to `count` when done; memory is kept within a row, handed back after it."""
+    numbered = enumerate(regions, start=1)
+    for _, row in groupby(numbered, key=lambda pair: pair[1].top):
+        with kept_memory():
+            for done, region in row:
+                yield region
+                if count is not None:
+                    count(done, len(regions))

@@ -95,8 +95,9 @@ class ResBlock(nn.Module):
         scale_shift = None
         if time is not None:
             scale_shift = self.mlp(time)[:, :, None, None].chunk(2, dim=1)
-        h = self.block2(self.block1(x, scale_shift))
-        return h + self.res_conv(x)
+        h, shortcut = self.block2(self.block1(x, scale_shift)), self.res_conv(x)
+        # In place, as nobody else needs h: maps of photos are large, and fresh memory is slow.
+        return h.add_(shortcut) if h.dtype == shortcut.dtype else h + shortcut
 
 
 class LinearAttention(nn.Module):

@@ -30,12 +30,15 @@ class DownLevel(nn.ModuleList):
 class UpLevel(nn.ModuleList):
     """Level of the way up: [block, block, attention, convolution to the finer level]."""
 
-    def mix(self, x: Tensor, skips: Sequence[Tensor], time: Tensor | None = None) -> Tensor:
+    def join(self, x: Tensor, skips: Sequence[Tensor], time: Tensor | None = None) -> Tensor:
         """Map (B, coarse, H, W) and the two skips of ``DownLevel`` -> (B, coarse, H, W)."""
-        block1, block2, attention, _ = self
         first, second = skips
-        x = block1(torch.cat([x, second], dim=1), time)
-        return attention(block2(torch.cat([x, first], dim=1), time))
+        x = self[0](torch.cat([x, second], dim=1), time)
+        return self[1](torch.cat([x, first], dim=1), time)
+
+    def mix(self, x: Tensor, skips: Sequence[Tensor], time: Tensor | None = None) -> Tensor:
+        """``join``, then attention."""
+        return self[2](self.join(x, skips, time))
 
     def leave(self, x: Tensor) -> Tensor:
         """To the finer level: doubles height and width, at the finest only changes channels."""

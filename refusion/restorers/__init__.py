@@ -31,6 +31,7 @@ def load_restorer(
     *,
     device: str | torch.device = "auto",
     precision: str = "auto",
+    memory: int | None = None,
 ) -> Restorer:
     """Make the restorer that a weights file describes.
 
@@ -41,6 +42,7 @@ def load_restorer(
             of one.
         device: 'auto' (CUDA if there is one), 'cpu' or 'cuda'.
         precision: 'auto' (bf16 where the hardware is fast at it), 'fp32', 'bf16' or 'fp16'.
+        memory: bytes that the process may take, see `Refusion`; None for no limit of that kind.
 
     Raises:
         CheckpointError: there are no such weights or they cannot be used.
@@ -53,4 +55,4 @@ def load_restorer(
         logger.warning(
             "%s: a latent U-Net alone, which reconstructs photos as they are", checkpoint.path
         )
-    return RESTORERS["Refusion"](model, device=device, precision=precision)
+    return RESTORERS["Refusion"](model, device=device, precision=precision, memory=memory)

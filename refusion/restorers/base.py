@@ -89,27 +89,31 @@ class Restorer(Protocol):
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
         known: Known = NOTHING,
+        strength: float = 1.0,
         callback: Progress | None = None,
     ) -> Tensor:
         """Restore a batch of photos; a function of (lq, weights, options) alone.
 
         Args:
-            lq: degraded photos (B, 3 * views, H, W), float in [0, 1], any size from 1x1.
+            lq: degraded photos (B, 3 * views, H, W), any size from 1x1: float in [0, 1], or uint8
+                or uint16 over their full range, which large photos need less memory for.
             steps: network evaluations; None for the default.
             sampler: key of `refusion.sde.SAMPLERS`; None for the default.
             seed: of the noise; one int gives every photo what it would get alone, a sequence has
                 one per photo.
             tile: side of the tiles in pixels; 'auto' picks one by memory, None uses no tiles.
             known: what the model must be told of the photos.
+            strength: share of the way from the photo (0) to its restoration (1), in the space the
+                process runs in. 0 gives the photo itself, enlarged where `scale` is above 1.
             callback: told of progress.
 
         Returns:
-            Restored photos (B, 3 * views, scale * H, scale * W), float32 in [0, 1], on the device
-            of `lq`.
+            Restored photos (B, 3 * views, scale * H, scale * W), on the device of `lq`: float32 in
+            [0, 1], or, of integers, the same integers, rounded to nearest.
 
         Raises:
             ImageError: `lq` is no such batch.
-            ConfigError: unknown sampler, steps or tile out of range, or `known` lacks something or
-                is out of the model's range.
+            ConfigError: unknown sampler; steps, tile or strength out of range; or `known` lacks
+                something or is out of the model's range.
             RefusionError: the network gave no finite result.
         """

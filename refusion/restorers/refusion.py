@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from refusion.checkpoint import Model
 from refusion.data.image_check import check_image
+from refusion.data.samples import is_integer, store, to_float
 from refusion.errors import ConfigError, RefusionError, suggest
+from refusion.inference.allocator import kept_memory
 from refusion.inference.blending import blend_tiles
 from refusion.inference.guided import carry
 from refusion.inference.memory import auto_tile, with_smaller_tiles
@@ -62,6 +64,7 @@ class _Options:
     noise: SeededNoise
     tile: int | Literal["auto"] | None
     conditions: tuple[Tensor, ...]  # what the network takes after the time
+    strength: float
     callback: Progress | None
 
     def count(self, stage: str) -> Count | None:
@@ -82,15 +85,22 @@ class Refusion:
             not show here.
         device: 'auto', 'cpu', 'cuda' or a `torch.device`.
         precision: 'auto', 'fp32', 'bf16' or 'fp16'.
+        memory: bytes that the whole process may take, on a GPU of the GPU's memory; tiles that
+            choose their own size keep to it. None for as much as tiles of useful size take.
 
     Raises:
         ConfigError: device or precision unknown or not to be had.
     """
 
     def __init__(
-        self, model: Model, *, device: str | torch.device = "cpu", precision: str = "fp32"
+        self,
+        model: Model,
+        *,
+        device: str | torch.device = "cpu",
+        precision: str = "fp32",
+        memory: int | None = None,
     ) -> None:
-        self._model = model
+        self._model, self._memory = model, memory
         where = choose_device(device)
         self._networks = _cast(model, where, choose_precision(precision, where))
         sde = model.config.sde
@@ -125,6 +135,7 @@ class Refusion:
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
         known: Known = NOTHING,
+        strength: float = 1.0,
         callback: Progress | None = None,
     ) -> Tensor:
         """Restore a batch of photos; see `Restorer.restore`.
@@ -134,23 +145,28 @@ class Refusion:
         """
         # Six standard deviations, all that ever comes, where noise is the process's own.
         margin = 6 * self._sde.lam if isinstance(self._sde, DenoisingSDE) else 0.0
-        check_image("lq", lq, 3 * self.info.views, margin)
-        options = self._check(lq, steps, sampler, seed, tile, known, callback)
+        check_image("lq", lq, 3 * self.info.views, margin, integers=True)
+        options = self._check(lq, steps, sampler, seed, tile, known, strength, callback)
         networks = self._networks
+        kind = lq.dtype if is_integer(lq) else torch.float32
         with torch.no_grad():
-            lq = enlarge(lq.float(), self._model.config.upscale)
-            result = self._run(networks, lq, options)
-            if networks.dtype != torch.float32 and not _is_finite(result):
+            # Exact tiles become floats one at a time, all else is floats from here on.
+            if self.info.tiling == "blended" or self._model.config.upscale or not is_integer(lq):
+                lq = enlarge(to_float(lq), self._model.config.upscale)
+            if strength == 0:  # not even the U-Net's reconstruction
+                return _of_kind(lq.clone(), kind)
+            result = self._attempt(networks, lq, options)
+            if networks.dtype != torch.float32 and result is None:
                 logger.warning("no finite result in %s; again in fp32", self.info.precision)
                 networks = _cast(self._model, networks.device, torch.float32)
-                result = self._run(networks, lq, options)
-        if not _is_finite(result):
+                result = self._attempt(networks, lq, options)
+        if result is None:
             raise RefusionError(
                 f"the '{self.info.task}' model gave values that are not finite, in float32 too: "
                 "its weights are damaged or the sampler diverged; try more steps or "
                 "--sampler posterior"
             )
-        return result.clamp_(0, 1)
+        return _of_kind(result, kind)
 
     def _setting(self, name: str) -> object:
         """A setting of the noise network, None if it has none of that name."""
@@ -177,6 +193,7 @@ class Refusion:
         seed: int | Sequence[int],
         tile: int | str | None,
         known: Known,
+        strength: float,
         callback: Progress | None,
     ) -> _Options:
         info = self.info
@@ -193,8 +210,10 @@ class Refusion:
             raise ConfigError(f"seed: expected one or {len(lq)}, one per photo, got {len(seed)}")
         if tile not in ("auto", None) and not (isinstance(tile, int) and tile >= 1):
             raise ConfigError(f"tile: expected 'auto' or pixels from 1, got {tile!r}")
-        conditions = self._conditions(known, len(lq))
-        return _Options(steps, start, sampler, SeededNoise(seed), tile, conditions, callback)
+        if not 0 <= strength <= 1:
+            raise ConfigError(f"strength: expected 0..1, got {strength!r}")
+        conditions, noise = self._conditions(known, len(lq)), SeededNoise(seed)
+        return _Options(steps, start, sampler, noise, tile, conditions, strength, callback)
 
     def _start(self, known: Known) -> int:
         """Time whose marginal the degraded photo is drawn from."""
@@ -227,12 +246,19 @@ class Refusion:
             raise ConfigError(f"lens: expected 3 numbers per photo, got {tuple(lens.shape)}")
         return (lens.expand(batch, 3).to(self._networks.device),)
 
+    def _attempt(self, networks: _Networks, lq: Tensor, options: _Options) -> Tensor | None:
+        """Restored photos, not clamped, on the device of `lq`; None if they are not finite."""
+        try:
+            result = self._run(networks, lq, options)
+        except FloatingPointError:
+            return None
+        return result if is_integer(result) or _is_finite(result) else None
+
     def _run(self, networks: _Networks, lq: Tensor, options: _Options) -> Tensor:
-        """Restored photos, not clamped, on the device of `lq`."""
         tiled = networks.latent_unet or networks.network
         tile = options.tile or max(lq.shape)
         if options.tile == "auto":
-            tile = auto_tile(tiled, networks.dtype, len(lq), networks.device)
+            tile = auto_tile(tiled, networks.dtype, lq, networks.device, self._memory)
         tile = min(tile, _reach(lq, tiled))
         if networks.latent_unet is None:
             mu = lq.to(networks.device)
@@ -264,7 +290,7 @@ class Refusion:
                 z.shape[-2:], small.shape[-2:], lq.shape[-2:], strict=True
             )
         )
-        return z + carry(change, guide, z, extent)
+        return z.add_(carry(change, guide, z, extent))
 
     def _sample(
         self, networks: _Networks, mu: Tensor, options: _Options, tile: int | None
@@ -276,14 +302,15 @@ class Refusion:
         def denoise(xt: Tensor, mu: Tensor, t: int) -> Estimate:
             def at_t(xt: Tensor, mu: Tensor) -> Tensor:
                 given = (xt.to(networks.dtype), mu.to(networks.dtype), t, *options.conditions)
-                return network(*given).to(xt.dtype)
+                with kept_memory():
+                    return network(*given).to(xt.dtype)
 
             tiled = tile is not None
             output = blend_tiles(at_t, xt, mu, tile, network.factor) if tiled else at_t(xt, mu)
             return estimate(sde, prediction, output, xt, mu, t)
 
         count = options.count("sample")
-        return SAMPLERS[options.sampler](
+        x0 = SAMPLERS[options.sampler](
             sde,
             denoise,
             sde.initial_state(mu, options.noise.initial(mu)),
@@ -293,6 +320,9 @@ class Refusion:
             noise=options.noise,
             callback=None if count is None else lambda done, total, _: count(done, total),
         )
+        # The process' mean where alpha_t = strength, or, of a DenoisingSDE, where the spread has
+        # come down to 1 - strength of the photo's: docs/math.md, "Strength".
+        return torch.lerp(mu, x0, options.strength)  # at 1 exactly x0
 
 
 def _cast(model: Model, device: torch.device, dtype: torch.dtype) -> _Networks:
@@ -304,6 +334,15 @@ def _cast(model: Model, device: torch.device, dtype: torch.dtype) -> _Networks:
 def _reach(lq: Tensor, network: nn.Module) -> int:
     """The tile that already holds the whole padded photo: halving must start there."""
     return max(lq.shape[-2:]) + getattr(network, "multiple", 1)
+
+
+def _of_kind(result: Tensor, kind: torch.dtype) -> Tensor:
+    """Restored photos as float32 in [0, 1], or as the integers that the photos came in."""
+    if result.dtype == kind:
+        return result.clamp_(0, 1) if result.is_floating_point() else result
+    samples = torch.empty(result.shape, dtype=kind, device=result.device)
+    store(result, samples)
+    return samples
 
 
 def _is_finite(x: Tensor) -> bool:

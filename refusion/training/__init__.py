@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from refusion.training.trainer import Trainer
-from refusion.training.world import World, joined_world
+from refusion.world import World, joined_world
 
 __all__ = ["Trainer", "World", "joined_world"]

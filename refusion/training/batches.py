@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refusion.errors import ConfigError
-from refusion.training.world import World
+from refusion.world import World
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class LatentUNetStage:
 
         def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
             lq = item["lq"]
-            tile = auto_tile(unet, torch.float32, len(lq), device)
+            tile = auto_tile(unet, torch.float32, lq, device)
             return {
                 name: (decode_tiled(unet, lq, encode_tiled(unet, target, tile), tile), target)
                 for name, target in {"reconstruction": lq, "replacement": item["gt"]}.items()

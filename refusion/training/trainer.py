@@ -44,7 +44,7 @@ from refusion.training.optim import build_optimizer, learning_rate
 from refusion.training.stage import LossModule, Stage
 from refusion.training.state import PLAIN, load_state, save_state, start_from
 from refusion.training.validation import validate, validation_sets
-from refusion.training.world import ALONE, World
+from refusion.world import ALONE, World
 
 STAGES = {"latent_unet": LatentUNetStage, "diffusion": DiffusionStage}
 WEIGHTS_KEY, SAMPLE_KEY = 1, 2  # keep the random streams of initialisation and samples apart

@@ -112,7 +112,7 @@ def test_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
         ("a.png", torch.rand(1, 3, 2, 2), r"expected .* \(3, H, W\)"),
         ("a.png", torch.rand(1, 2, 2), r"expected .* \(3, H, W\)"),
         ("a.png", torch.rand(3, 0, 2), r"expected .* \(3, H, W\)"),
-        ("a.png", torch.zeros(3, 2, 2, dtype=torch.uint8), "torch.uint8"),
+        ("a.png", torch.zeros(3, 2, 2, dtype=torch.int32), "torch.int32"),
         ("a.bmp", torch.rand(3, 2, 2), r"\.png"),
         ("a", torch.rand(3, 2, 2), r"\.png"),
         ("none/a.png", torch.rand(3, 2, 2), "folder does not exist"),

@@ -7,7 +7,8 @@ import torch
 
 from refusion.data.image_io import read_image, write_image
 from refusion.data.photo import Photo
-from refusion.inference.jobs import RestoreOptions, plan_jobs, run_jobs
+from refusion.inference.jobs import RestoreOptions, run_jobs
+from refusion.inference.plan import plan_jobs
 
 
 class Swap:
@@ -125,3 +126,37 @@ def test_what_the_file_carries_grows_with_the_photo(tmp_path):
     expected = alpha.repeat_interleave(3, -1).repeat_interleave(3, -2)
     soft = (result.alpha - expected).abs()
     assert float(soft[..., :13].max()) == float(soft[..., 17:].max()) == 0
+
+
+def test_a_pair_is_done_when_both_views_are(folder):
+    skip, jobs = RestoreOptions(skip_existing=True), plan_jobs(["in/sub"], views=2)
+    run_jobs(jobs, Swap(), RestoreOptions())
+    Path("results/b_R.tif").unlink()
+    (outcome,) = run_jobs(jobs, Swap(), skip)
+    assert not outcome.skipped and outcome.sizes == ((10, 8), (10, 8))
+    (outcome,) = run_jobs(jobs, Swap(), skip)
+    assert outcome.skipped
+
+
+def test_views_of_two_bit_depths_are_restored(folder):
+    deep = torch.full((3, 8, 10), 0.6)
+    write_image("in/a_R.png", deep, Photo(deep, bit_depth=16))
+    (outcome,) = run_jobs(
+        plan_jobs(["in/a_L.png", "in/a_R.png"], views=2), Swap(), RestoreOptions()
+    )
+    assert outcome.error is None
+    assert (value("results/a_L.png"), value("results/a_R.png")) == (6, 0)
+    assert read_image("results/a_R.png").bit_depth == 16
+
+
+def test_each_view_has_its_map(folder):
+    class Guess(Swap):
+        def restore(self, lq, *, seed, **_):
+            return torch.cat([lq[:, :3], lq[:, 3:] + 0.01 * seed], dim=1)
+
+    jobs = plan_jobs(["in/a_L.png", "in/a_R.png"], views=2, uncertainty="maps")
+    (outcome,) = run_jobs(jobs, Guess(), RestoreOptions(samples=3))
+    assert outcome.error is None
+    maps = [read_image(f"maps/a_{view}_uncertainty.png").image for view in "LR"]
+    assert not maps[0].any()
+    torch.testing.assert_close(maps[1], torch.full_like(maps[1], 0.1), atol=1e-3, rtol=0)

@@ -1,5 +1,6 @@
 """What is read and written in a batch, and what happens to photos that fail."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 import torch
 
 from refusion.data.image_io import read_image, write_image
+from refusion.data.samples import to_float
 from refusion.errors import ConfigError, ImageError, RefusionError
-from refusion.inference.jobs import Job, PhotoFiles, RestoreOptions, plan_jobs, run_jobs
+from refusion.inference.jobs import RestoreOptions, run_jobs
+from refusion.inference.plan import Job, PhotoFiles, plan_jobs
 from refusion.restorers import Known
 
 
@@ -25,13 +28,14 @@ class Darken:
     def info(self):
         return self
 
-    def restore(self, lq, *, steps, sampler, seed, tile, known, callback):
-        self.seen.append((steps, sampler, seed, tile, known))
+    def restore(self, lq, *, steps, sampler, seed, tile, known, strength, callback):
+        self.seen.append((steps, sampler, seed, tile, known, strength))
         callback("sample", 1, 1)
         if lq.shape[-2] in self.faults:
             raise self.faults[lq.shape[-2]]
         assert lq.shape[1] == 3 * self.views
-        return lq.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2) * 0.5
+        result = to_float(lq) * 0.5
+        return result.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
 
 
 @pytest.fixture
@@ -162,10 +166,10 @@ def test_a_failed_write_leaves_the_earlier_output(photos, monkeypatch):
 def test_options_reach_the_restorer_and_progress_is_told(photos):
     restorer, told = Darken(), []
     known = Known(noise_std=0.1)
-    options = RestoreOptions(steps=2, sampler="ode", seed=5, tile=64, known=known)
+    options = RestoreOptions(steps=2, sampler="ode", seed=5, tile=64, known=known, strength=0.5)
     jobs = plan_jobs(["in"])
     run_jobs(jobs, restorer, options, lambda *state: told.append(state))
-    assert restorer.seen == [(2, "ode", 5, 64, known)] * 3
+    assert restorer.seen == [(2, "ode", 5, 64, known, 0.5)] * 3
     assert told[1] == (0, jobs[0], "sample", 1, 1)
     assert [state[0] for state in told if state[2:] == ("write", 1, 1)] == [0, 1, 2]
 
@@ -206,3 +210,104 @@ def test_comparison_shows_both_halves(photos, size, scale, panel):
     left, right = both.chunk(2, dim=-1)
     torch.testing.assert_close(left, torch.full_like(left, 0.8), atol=1 / 255, rtol=0)
     torch.testing.assert_close(right, torch.full_like(right, 0.4), atol=1 / 255, rtol=0)
+
+
+def test_what_exists_is_left_alone_and_half_a_job_is_done_again(photos):
+    skip = RestoreOptions(skip_existing=True)
+    jobs = plan_jobs(["in"], compare=True)
+    Path("results/sub").mkdir(parents=True)
+    Path("results/a.png").write_bytes(b"mine")
+    Path("results/a_compare.png").write_bytes(b"mine")
+    Path("results/sub/b.jpg").write_bytes(b"without its comparison")
+    restorer, told = Darken(), []
+    outcomes = run_jobs(jobs, restorer, skip, lambda *state: told.append(state))
+    assert [outcome.skipped for outcome in outcomes] == [True, False, False]
+    assert Path("results/a.png").read_bytes() == b"mine"
+    assert read_image("results/sub/b.jpg").image.shape == (3, 9, 10)
+    assert told[0] == (0, jobs[0], "skip", 1, 1)
+    assert not outcomes[0].seconds and not outcomes[0].sizes and outcomes[0].error is None
+    assert all(outcome.skipped for outcome in run_jobs(jobs, restorer, skip))
+    assert len(restorer.seen) == 2
+    assert not any(outcome.skipped for outcome in run_jobs(jobs, restorer, RestoreOptions()))
+
+
+def test_times_and_sizes_are_those_of_the_photo(photos):
+    Path("in/cut.jpg").write_bytes(Path("in/sub/b.jpg").read_bytes()[:200])
+    jobs = plan_jobs(["in/sub/b.jpg", "in/cut.jpg", "in/a.png"])
+    whole, unread, failed = run_jobs(jobs, Darken({8: RefusionError("no")}), RestoreOptions())
+    assert list(whole.seconds) == ["read", "restore", "write"]
+    assert all(seconds > 0 for seconds in whole.seconds.values())
+    assert whole.sizes == ((10, 9),)
+    assert (list(unread.seconds), unread.sizes) == (["read"], ())
+    assert (list(failed.seconds), failed.sizes) == (["read", "restore"], ((10, 8),))
+
+
+class Dice(Darken):
+    """The seed is the brightness: 0.1 per number."""
+
+    def restore(self, lq, *, seed, callback, **_):
+        self.seen.append(seed)
+        assert lq.is_floating_point()
+        return torch.full_like(lq, seed / 10)
+
+
+def test_samples_count_on_from_the_seed_and_their_mean_is_written(photos):
+    restorer, told = Dice(), []
+    jobs = plan_jobs(["in"], uncertainty="maps")
+    maps = [path.as_posix() for job in jobs for path in job.photos[0].written[1:]]
+    assert maps == [f"maps/{n}_uncertainty.png" for n in ("a", "sub/b", "sub/c")]
+    options = RestoreOptions(seed=3, samples=3)
+    run_jobs(jobs[:1], restorer, options, lambda *state: told.append(state[2:]))
+    assert restorer.seen == [3, 4, 5]
+    assert [state for state in told if state[0] == "draw"] == [("draw", k, 3) for k in (1, 2, 3)]
+    assert float(read_image("results/a.png").image.mean()) == pytest.approx(0.4, abs=0.003)
+    # Of 0.3, 0.4, 0.5 the standard deviation is 0.1, which is white.
+    assert float(read_image(maps[0]).image.min()) > 0.999
+
+
+def test_maps_have_names_of_their_own(photos):
+    (job,) = plan_jobs(["in/a.png"], "new/x.webp", uncertainty="maps/m.png")
+    assert job.photos[0].written == (Path("new/x.webp"), Path("maps/m.png"))
+    (job,) = plan_jobs(["in/a.png"], "new/x.webp", uncertainty="maps")
+    assert job.photos[0].uncertainty == Path("maps/x_uncertainty.png")
+    first = names(plan_jobs(["in"]))
+    Path("in/maps").mkdir()
+    write_image("in/maps/a_uncertainty.png", torch.rand(3, 4, 4))
+    assert names(plan_jobs(["in"], uncertainty="in/maps")) == first  # not restored themselves
+    for maps, words in {
+        "m.png": "one file for several",
+        "in/a.png": "one file for several",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            plan_jobs(["in"], uncertainty=maps)
+    with pytest.raises(ConfigError, match=r"a 16-bit PNG, name a \.png file"):
+        plan_jobs(["in/a.png"], uncertainty="m.jpg")
+    with pytest.raises(ConfigError, match="would overwrite the input"):
+        plan_jobs(["in/a.png"], uncertainty="in/a.png")
+    write_image("in/a.jpg", torch.rand(3, 4, 4))
+    with pytest.raises(ConfigError, match=r"both become .*a_uncertainty\.png"):
+        plan_jobs(["in"], uncertainty="maps")
+
+
+def test_a_spread_of_one_sample_is_refused_before_any_photo(photos):
+    restorer = Darken()
+    with pytest.raises(ConfigError, match="needs 2 samples or more, got 1; add --samples 8"):
+        run_jobs(plan_jobs(["in"], uncertainty="maps"), restorer, RestoreOptions())
+    assert not restorer.seen
+
+
+def test_an_interrupt_leaves_whole_files_and_is_told_what_was_done(photos, monkeypatch):
+    calls, done, fsync = [], [], os.fsync
+
+    def interrupted(number):
+        calls.append(number)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        fsync(number)
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(plan_jobs(["in"]), Darken(), RestoreOptions(), finished=done.append)
+    assert [outcome.job.photos[0].output.as_posix() for outcome in done] == ["results/a.png"]
+    assert [path.name for path in Path("results").rglob("*") if path.is_file()] == ["a.png"]
+    assert read_image("results/a.png").image.shape == (3, 8, 10)

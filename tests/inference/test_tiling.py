@@ -9,6 +9,7 @@ import torch
 from refusion.errors import ConfigError
 from refusion.inference import blending, memory, tiling
 from refusion.inference.receptive_field import Halo, halo_of, margin_before
+from refusion.inference.regions import tile_regions
 from refusion.nets import ConditionalNAFNet, ConditionalUNet, LatentUNet
 
 SIDES = [1, 2, 7, 15, 16, 17, 33, 64, 101, 150]
@@ -99,7 +100,7 @@ def test_unknown_module_has_no_margin():
 @pytest.mark.parametrize("size", [(8, 8), (16, 200), (136, 72)])
 def test_regions_cover_every_pixel_once(size, tile):
     seen = torch.zeros(size)
-    for region in tiling.tile_regions(*size, tile, 8):
+    for region in tile_regions(*size, tile, 8):
         piece = region.cut(seen)
         piece += 1
         assert 0 < max(piece.shape) <= max(8, tile)
@@ -151,7 +152,7 @@ def test_impossible_tile_is_an_error(tile):
     with pytest.raises(ConfigError, match="tile"):
         blending.blend_tiles(lambda x, m: x, x, x, tile, 4)
     with pytest.raises(ConfigError, match="tile"):
-        tiling.tile_regions(8, 8, tile, 8)
+        tile_regions(8, 8, tile, 8)
 
 
 def test_out_of_memory_halves_the_tile_and_other_errors_pass():
@@ -176,9 +177,40 @@ def test_auto_tile_keeps_the_budget_and_shrinks_with_the_batch(network):
     cpu = torch.device("cpu")
     with torch.device("meta"):
         net = network()
-    sides = [memory.auto_tile(net, torch.float32, batch, cpu) for batch in (1, 4, 10**6)]
+    photo = torch.zeros(1, 3, 8, 8)
+    sides = [
+        memory.auto_tile(net, torch.float32, photo.expand(batch, -1, -1, -1), cpu)
+        for batch in (1, 4, 10**6)
+    ]
     assert sides == sorted(sides, reverse=True)
     assert sides[-1] == 64
     per_pixel = memory.activation_bytes(net, torch.float32)
     assert sides[0] ** 2 * per_pixel <= memory.CPU_BUDGET
     assert memory.activation_bytes(net, torch.bfloat16) * 2 == per_pixel
+
+
+@pytest.mark.parametrize(("kind", "full"), [(torch.uint8, 255), (torch.uint16, 65535)])
+@pytest.mark.parametrize("size", [(1, 1), (9, 70), (65, 33)])
+@torch.no_grad()
+def test_integers_in_are_the_rounded_floats_out(kind, full, size):
+    unet = unet_of(4)
+    unet.final_conv.bias.fill_(0.5)
+    levels = torch.randint(0, full + 1, (2, 3, *size), generator=torch.Generator().manual_seed(0))
+    _, expected = whole(unet, levels / full)
+    image = levels.to(kind)
+    # As decoders lay them out.
+    image = image.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    result = tiling.decode_tiled(unet, image, tiling.encode_tiled(unet, image, 24), 40)
+    assert result.dtype == kind
+    error = result.double() - expected.double().clamp(0, 1) * full
+    assert float(error.abs().max()) <= 0.5 + 1e-5 * full
+
+
+@torch.no_grad()
+def test_integers_cannot_hold_what_is_not_finite():
+    unet, image = unet_of(2), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    latent = tiling.encode_tiled(unet, image, None)
+    unet.final_conv.bias.fill_(torch.nan)
+    with pytest.raises(FloatingPointError):
+        tiling.decode_tiled(unet, image, latent, None)
+    assert tiling.decode_tiled(unet, image.float(), latent, None).isnan().all()

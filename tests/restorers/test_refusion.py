@@ -268,3 +268,28 @@ def test_change_on_the_reduced_copy_lands_at_its_place(tiny_checkpoint, monkeypa
     torch.testing.assert_close(
         change[..., middle, 8:-8], expected[..., middle, 8:-8], atol=0.02, rtol=0
     )
+
+
+@pytest.mark.parametrize("kind", tiny_models.CONFIGS)
+@pytest.mark.parametrize(("dtype", "full"), [(torch.uint8, 255), (torch.uint16, 65535)])
+def test_integers_give_the_same_photo_in_integers(restorers, kind, dtype, full):
+    lq = (restorers[kind].photo(33, 22) * full).to(dtype)
+    before = lq.clone()
+    expected = restorers[kind].restore(lq.float() / full)
+    for strength in (1.0, 0.0):
+        result = restorers[kind].restore(lq, strength=strength)
+        assert result.dtype == dtype
+        if strength == 1:
+            assert float((result.double() / full - expected).abs().max()) <= 0.51 / full + 1e-5
+    assert torch.equal(lq.int(), before.int())
+
+
+def test_limit_of_memory_reaches_the_tiles(tiny_checkpoint):
+    lq = photo(60, 80)
+    expected = load_restorer(tiny_checkpoint(), precision="fp32").restore(lq)
+    wide = load_restorer(tiny_checkpoint(), precision="fp32", memory=2**40)
+    assert torch.equal(wide.restore(lq), expected)
+    with pytest.raises(ImageError, match="80x60"):
+        load_restorer(tiny_checkpoint(), memory=2**20).restore(lq)
+    tight = load_restorer(tiny_checkpoint(), memory=2**20)
+    torch.testing.assert_close(tight.restore(lq, tile=64), expected, rtol=0, atol=2e-2)

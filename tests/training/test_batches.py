@@ -4,7 +4,7 @@ import pytest
 
 from refusion.errors import ConfigError
 from refusion.training.batches import BatchShares
-from refusion.training.world import World
+from refusion.world import World
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

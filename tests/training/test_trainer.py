@@ -13,7 +13,7 @@ from refusion.errors import CheckpointError, ConfigError, RefusionError
 from refusion.restorers import load_restorer
 from refusion.training import Trainer
 from refusion.training.lock import run_lock
-from refusion.training.world import World
+from refusion.world import World
 
 CPU = torch.device("cpu")
 

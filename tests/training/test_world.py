@@ -13,7 +13,7 @@ from training_cases import make_photos, run_config
 
 from refusion.checkpoint import read_checkpoint
 from refusion.config import config_to_dict
-from refusion.training.world import joined_world
+from refusion.world import joined_world
 
 ROOT = Path(__file__).parents[2]
 ONE = [sys.executable]

@@ -1,4 +1,4 @@
-"""The processes that train one model together, as `torchrun` starts them; alone, a world of one."""
+"""The processes that work together, as `torchrun` starts them; alone, a world of one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE = timedelta(hours=6)  # others wait while one encodes latents
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together.
+    """This process among those that train, or restore a folder, together.
 
     Attributes:
         rank: number of this process; 0 writes files and speaks.

@@ -1,0 +1,291 @@
+"""Seconds and memory of whole photos, file to file, by stage; and against the plain path.
+
+    python -m benchmarks.full_resolution [--photo FILE] [--sizes 1 6 24 100] [--rounds 3]
+
+tuned     `refusion restore` with default settings: JPEG in, JPEG out.
+plain     fp32, eager, contiguous memory, untiled, 100 posterior steps on the whole latent, with the
+          same weights: what a first implementation does.
+
+Measured for the shipped weights and for networks of the published size (2.0 M and 76.6 M
+parameters) with random weights, which cost the same as trained ones, and the shipped sampling.
+
+Every measurement is a process of its own, so that its greatest memory is its own. Sizes and
+variants take turns within each round, so that whatever else the machine does meets all alike.
+Reported are medians over the rounds; a stage's memory is the greatest of the process while it
+lasted, 1 GB = 2^30 bytes. "start" is all that is not a stage: interpreter, imports, exit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from refusion import load_restorer, read_image, write_image
+from refusion.checkpoint import Model, build_model, find_weights, read_checkpoint, save_checkpoint
+from refusion.inference.memory import parse_memory
+from refusion.nets import NETS
+from refusion.sde import SAMPLERS, Estimate, SeededNoise, build_sde, estimate
+
+STAGES = ("start", "load", "read", "encode", "sample", "decode", "write")
+SIZES = (1.0, 6.0, 24.0, 100.0)
+PLAIN_STEPS = 100
+SHIPPED = "dehaze"
+PUBLISHED = {
+    "task": "dehaze",
+    "latent_unet": {"type": "LatentUNet", "ch": 8, "ch_mult": [4, 8, 8, 16], "embed_dim": 8},
+    "network": {
+        "type": "ConditionalNAFNet",
+        "img_channel": 8,
+        "width": 64,
+        "enc_blk_nums": [1, 1, 1, 28],
+        "middle_blk_num": 1,
+        "dec_blk_nums": [1, 1, 1, 1],
+        "wiring": "latent",
+    },
+    "sde": {"type": "IRSDE", "max_sigma": 50, "T": 100, "schedule": "cosine", "eps": 0.005},
+    "prediction": "x0_residual",
+    "sampling": {"sampler": "posterior", "steps": 1, "side": 768},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one process measured.
+
+    Attributes:
+        seconds: by stage, wall clock.
+        gigabytes: by stage, greatest resident memory while it lasted.
+        total: seconds of the whole process, from outside.
+        peak: its greatest resident memory, in GB.
+    """
+
+    seconds: dict[str, float]
+    gigabytes: dict[str, float]
+    total: float
+    peak: float
+
+
+class Clock:
+    """Ends stages one after the other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.gigabytes: dict[str, float] = {}
+        self.last = time.monotonic()
+
+    def end(self, stage: str) -> None:
+        """All since the last call belonged to this stage, which may have had a part before."""
+        now, peak = time.monotonic(), peak_of_stage()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
+        self.gigabytes[stage] = max(self.gigabytes.get(stage, 0.0), peak)
+        self.last = now
+
+
+def peak_of_stage() -> float:
+    """Greatest resident memory since the last call in GB; where the system has none, ever."""
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text()
+        Path("/proc/self/clear_refs").write_text("5")
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**20
+    # Not on Linux, whose number counts the parent too, from before the program was replaced.
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def write_photo(source: Path | None, megapixels: float, path: Path) -> None:
+    """A JPEG of that size: the source scaled, or smooth noise in its place."""
+    if source is None:
+        coarse = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+        photo = Image.fromarray(coarse)
+    else:
+        photo = Image.open(source).convert("RGB")
+    scale = (megapixels * 1e6 / (photo.width * photo.height)) ** 0.5
+    size = round(photo.width * scale), round(photo.height * scale)
+    photo.resize(size, Image.Resampling.BICUBIC).save(path, quality=92)
+
+
+def write_published(path: Path) -> None:
+    """A checkpoint of the published size with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        parts = {part: dict(PUBLISHED[part]) for part in ("network", "latent_unet")}
+        tensors = {
+            f"{part}.{name}": tensor
+            for part, settings in parts.items()
+            for name, tensor in NETS[settings.pop("type")](**settings).state_dict().items()
+        }
+    save_checkpoint(path, PUBLISHED, tensors, {})
+
+
+def tuned(weights: Path, memory: int | None, clock: Clock) -> Callable[[Tensor], Tensor]:
+    """The restorer as users have it."""
+    restorer = load_restorer(weights, memory=memory)
+    clock.end("load")
+    return lambda samples: restorer.restore(samples, callback=lambda stage, *_: clock.end(stage))
+
+
+def plain(weights: Path, steps: int, clock: Clock) -> Callable[[Tensor], Tensor]:
+    """The same weights, each step as it stands in the paper."""
+    model = build_model(read_checkpoint(weights))
+    clock.end("load")
+    return lambda samples: _plain_restore(model, samples.float() / 255, steps, clock)
+
+
+@torch.no_grad()
+def _plain_restore(model: Model, lq: Tensor, steps: int, clock: Clock) -> Tensor:
+    config, unet = model.config, model.latent_unet.eval()
+    sde = build_sde({"type": config.sde.type, **config.sde.settings})
+    latent, noise = unet.encode(lq.contiguous()), SeededNoise(0)
+    clock.end("encode")
+
+    def denoise(xt: Tensor, mu: Tensor, t: int) -> Estimate:
+        return estimate(sde, config.prediction, model.network(xt, mu, t), xt, mu, t)
+
+    start = sde.initial_state(latent.z, noise.initial(latent.z))
+    z = SAMPLERS["posterior"](sde, denoise, start, latent.z, steps=steps, noise=noise)
+    clock.end("sample")
+    clock.seconds["sample"] *= PLAIN_STEPS / steps
+    return unet.decode(z, latent.skips, latent.size).clamp(0, 1)
+
+
+def measure(options: argparse.Namespace) -> Run:
+    """Restore one photo in this process."""
+    clock = Clock()
+    make = (plain, options.plain_steps) if options.variant == "plain" else (tuned, options.memory)
+    restore = make[0](options.weights, make[1], clock)
+    photo = read_image(options.photo)
+    clock.end("read")
+    result = restore(photo.samples[None])[0]
+    clock.end("decode")
+    write_image(options.photo.with_suffix(".out.jpg"), result, photo)
+    clock.end("write")
+    return Run(clock.seconds, clock.gigabytes, 0.0, max(clock.gigabytes.values()))
+
+
+def in_fresh_process(variant: str, photo: Path, weights: Path, options: argparse.Namespace) -> Run:
+    """Measure in a process of its own, and the process from outside."""
+    own = {"variant": variant, "photo": photo, "weights": weights, "memory": options.memory}
+    own["plain-steps"] = options.plain_steps
+    texts = [text for key, value in own.items() if value for text in (f"--{key}", str(value))]
+    command = [sys.executable, "-m", "benchmarks.full_resolution", *texts]
+    begun = time.monotonic()
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    run = Run(**json.loads(done.stdout.splitlines()[-1]))
+    inside, total = sum(run.seconds.values()), time.monotonic() - begun
+    if variant == "plain":  # steps that were left out count as if they had been made
+        total += run.seconds["sample"] * (1 - options.plain_steps / PLAIN_STEPS)
+    seconds = run.seconds | {"start": total - inside}
+    return replace(run, seconds=seconds, total=total)
+
+
+def medians(runs: list[Run]) -> Run:
+    """Medians over rounds, each number by itself."""
+    middle, stages = statistics.median, [stage for stage in STAGES if stage in runs[0].seconds]
+    return Run(
+        {stage: middle(run.seconds[stage] for run in runs) for stage in stages},
+        {stage: middle(run.gigabytes.get(stage, 0.0) for run in runs) for stage in stages},
+        middle(run.total for run in runs),
+        middle(run.peak for run in runs),
+    )
+
+
+def stage_rows(megapixels: float, run: Run) -> Iterator[str]:
+    """Markdown rows of one size: stage, seconds, GB, fraction."""
+    for stage, seconds in run.seconds.items():
+        memory = f"{run.gigabytes[stage]:.2f}" if run.gigabytes[stage] else ""
+        share = seconds / run.total
+        yield f"| {megapixels:g} | {stage} | {seconds:.2f} | {memory} | {share:.0%} |"
+    yield f"| {megapixels:g} | **all** | **{run.total:.2f}** | **{run.peak:.2f}** | |"
+
+
+def size_row(megapixels: float, runs: list[Run], baseline: list[Run]) -> str:
+    """Markdown row of one size: the whole process, beside the plain path where it was measured."""
+    run = medians(runs)
+    work = run.total - run.seconds["start"] - run.seconds["load"]
+    row = f"| {megapixels:g} | {run.total:.1f} | {work / megapixels:.3f} | {run.peak:.2f} |"
+    if not baseline:
+        return f"{row} | | |"
+    slow, pairs = medians(baseline), zip(runs, baseline, strict=True)
+    ratio = statistics.median(slow.total / fast.total for fast, slow in pairs)
+    return f"{row} {slow.total:.1f} | {slow.peak:.2f} | {ratio:.1f} |"
+
+
+def report(name: str, runs: dict[tuple[float, str], list[Run]]) -> str:
+    """Markdown: the stages of every size, then the sizes beside the plain path."""
+    sizes = [megapixels for megapixels, variant in runs if variant == "tuned"]
+    lines = [f"### {name}", "", "| MP | stage | s | GB | fraction |", "|---|---|---|---|---|"]
+    for megapixels in sizes:
+        lines += stage_rows(megapixels, medians(runs[megapixels, "tuned"]))
+    lines += ["", "| MP | s | s per MP after loading | GB | plain s | plain GB | times plain |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for megapixels in sizes:
+        slow = runs.get((megapixels, "plain"), [])
+        lines.append(size_row(megapixels, runs[megapixels, "tuned"], slow))
+    return "\n".join([*lines, ""])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.full_resolution")
+    add = parser.add_argument
+    add("--photo", type=Path, metavar="FILE", help="scaled to every size (default: smooth noise)")
+    add("--sizes", nargs="+", type=float, default=SIZES, metavar="MP", help="megapixels")
+    add("--plain-sizes", nargs="*", type=float, default=(1.0, 6.0), metavar="MP")
+    add("--plain-steps", type=int, default=PLAIN_STEPS, help="run so many, count them as 100")
+    add("--models", nargs="+", choices=("shipped", "published"), default=("shipped", "published"))
+    add("--rounds", type=int, default=3)
+    add("--memory", type=parse_memory, metavar="4G", help="limit of the tuned path")
+    add("--variant", choices=("tuned", "plain"), help=argparse.SUPPRESS)  # for the processes
+    add("--weights", type=Path, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, and print two tables per model."""
+    options = build_parser().parse_args(argv)
+    if options.variant:
+        sys.stdout.write(json.dumps(asdict(measure(options))) + "\n")
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights = {"shipped": find_weights(SHIPPED), "published": folder / "published.safetensors"}
+        if "published" in options.models:
+            write_published(weights["published"])
+        for size in {*options.sizes, *options.plain_sizes}:
+            write_photo(options.photo, size, folder / f"{size:g}.jpg")
+        for model in options.models:
+            keys = [(size, "tuned") for size in options.sizes]
+            keys += [(size, "plain") for size in options.plain_sizes if size in options.sizes]
+            runs: dict[tuple[float, str], list[Run]] = {key: [] for key in sorted(keys)}
+            for number in range(options.rounds):
+                for (size, variant), taken in runs.items():
+                    photo = folder / f"{size:g}.jpg"
+                    taken.append(in_fresh_process(variant, photo, weights[model], options))
+                    sys.stderr.write(f"{model}, round {number + 1}, {size:g} MP, {variant}: ")
+                    sys.stderr.write(f"{taken[-1].total:.2f} s, {taken[-1].peak:.2f} GB\n")
+            sys.stdout.write(f"{report(model, runs)}\n")
+            sys.stdout.flush()
+    sys.stdout.write(
+        f"{torch.get_num_threads()} threads, {os.cpu_count()} processors, PyTorch "
+        f"{torch.__version__}; medians of {options.rounds} rounds\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from types import FrameType, TracebackType
+
+logger = logging.getLogger(__name__)
 
 
 class Interrupts:
@@ -35,6 +38,7 @@ class Interrupts:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         self._restore()
+        logger.warning("stopping after this step; the same signal again stops at once")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import yaml
@@ -142,31 +142,34 @@ class Trainer:
             if self.world.is_main:
                 (self.folder / "config.yml").write_text(resolved, encoding="utf-8")
             self.validation = validation_sets(self.config)
-            with self._board() as board, Interrupts() as interrupts:
-                self._train(board, interrupts, progress)
+            with self._board() as board:
+                self._train(board, progress)
             self.save()  # also of a complete run: its sampling defaults may have changed
         return self.scores
 
-    def _train(
-        self, board: SummaryWriter | None, interrupts: Interrupts, progress: Progress | None
-    ) -> None:
+    def _train(self, board: SummaryWriter | None, progress: Progress | None) -> None:
         """All steps that are left."""
         stop = self.config.train.steps
         if self.step >= stop:
             logger.info("%s: already at step %d of %d", self.config.name, self.step, stop)
             return
-        stream = self._batches()
-        while self.step < stop:
-            terms = self._timed_step(stream)
-            self._after_step(board, terms)
-            if progress is not None:
-                progress(self.step, stop, {name: float(term) for name, term in terms.items()})
-            if self.world.any(interrupts.received > 0, self.device):
-                self.save()
-                logger.info("%s: interrupted, saved at step %d", self.config.name, self.step)
-                if interrupts.received == signal.SIGTERM:
-                    raise SystemExit(128 + signal.SIGTERM)
-                raise KeyboardInterrupt
+        stream = self._batches()  # may encode latents for minutes: Ctrl-C then stops at once
+        with Interrupts() as interrupts:
+            while self.step < stop:
+                terms = self._timed_step(stream)
+                self._after_step(board, terms)
+                if progress is not None:
+                    progress(self.step, stop, {name: float(term) for name, term in terms.items()})
+                if self.world.any(interrupts.received > 0, self.device):
+                    self._stop(interrupts.received)
+
+    def _stop(self, number: int) -> NoReturn:
+        """Save, and end as the signal asks."""
+        self.save()
+        logger.info("%s: interrupted, saved at step %d", self.config.name, self.step)
+        if number == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
 
     def save(self) -> None:
         """Write the averaged weights and the state to resume from, each whole or not at all."""

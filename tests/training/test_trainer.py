@@ -145,7 +145,7 @@ def test_what_else_changed_is_told_and_obeyed(config_of, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_between_two_steps(config_of, tmp_path, number):
+def test_a_signal_saves_between_two_steps(config_of, tmp_path, caplog, number):
     straight = Trainer(config_of("diffusion"), device=CPU, runs=tmp_path / "straight")
     straight.train()
     config = config_of("diffusion", train=TRAIN | {"checkpoint_every": 100})
@@ -158,11 +158,27 @@ def test_a_signal_saves_between_two_steps(config_of, tmp_path, number):
 
     with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
         stopped.train(stop)
+    assert "stopping after this step" in caplog.text
     assert signal.getsignal(number) is before
     assert read_checkpoint(stopped.model_file).info["step"] == 3
     resumed = Trainer(config, device=CPU, runs=tmp_path / "stopped")
     resumed.train()
     assert same(straight.weights(), resumed.weights())
+
+
+def test_nothing_is_held_back_while_the_data_are_prepared(config_of, tmp_path, monkeypatch):
+    trainer, before = (
+        Trainer(config_of("diffusion"), device=CPU, runs=tmp_path),
+        signal.getsignal(signal.SIGINT),
+    )
+
+    def prepare():
+        assert signal.getsignal(signal.SIGINT) is before
+        raise KilledError
+
+    monkeypatch.setattr(trainer, "_batches", prepare)
+    with pytest.raises(KilledError):
+        trainer.train()
 
 
 def test_two_processes_do_not_train_in_one_folder(config_of, tmp_path):

@@ -77,16 +77,16 @@ class RunConfig:
 
     name: str  # run folder runs/<name>
     task: str  # what the model will be called: 'dehaze', ...
-    stage: Literal["latent_unet", "diffusion"]
+    stage: Literal["latent_unet", "diffusion", "joint"]
     data: DataConfig
     train: TrainConfig
-    latent_unet: Net | LatentCheckpoint | None = None  # None in stage diffusion: pixel space
-    network: Net | None = None  # this and all below: stage diffusion only, and needed there
+    latent_unet: Net | LatentCheckpoint | None = None  # None in stage diffusion: pixels
+    network: Net | None = None  # this and all below: not in stage latent_unet, else needed
     sde: Sde | None = None  # max_sigma in 8-bit levels: 50 means 50/255
     prediction: Prediction | None = None
     objective: Annotated[Component, FromTable("objectives")] | None = None
     sampling: SamplingConfig | None = None  # used in validation and stored as the default
-    upscale: UpscaleConfig | None = None  # super-resolution; stage diffusion only
+    upscale: UpscaleConfig | None = None  # super-resolution; not in stage latent_unet
     init: str | None = None  # checkpoint to start the weights from, such as a trained model
 
     def __post_init__(self) -> None:
@@ -102,15 +102,19 @@ class RunConfig:
         if self.stage == "latent_unet":
             self._check_latent_stage(diffusion | {"upscale": self.upscale})
             return
+        if self.stage == "joint":
+            self._check_joint_stage(diffusion.pop("objective"))
         for key, value in diffusion.items():
-            _check_present(key, value, "stage diffusion")
+            _check_present(key, value, f"stage {self.stage}")
         if isinstance(self.latent_unet, Component):
             raise ConfigError(
-                "latent_unet: stage diffusion needs a trained U-Net; write "
+                f"latent_unet: stage {self.stage} needs a trained U-Net; write "
                 "'latent_unet: {checkpoint: runs/<name>/model.safetensors}', or null for pixels"
             )
         if self.data.cached_latents and self.latent_unet is None:
             raise ConfigError("data.cached_latents: there are no latents without a latent_unet")
+        if self.data.refresh_latents and not self.data.cached_latents:
+            raise ConfigError("data.refresh_latents: there are none without data.cached_latents")
         _check_process(self.sde, self.sampling)
 
     def _check_batch(self) -> None:
@@ -126,6 +130,15 @@ class RunConfig:
         unused = [key for key, value in diffusion.items() if value is not None]
         if unused:
             raise ConfigError(f"{unused[0]}: stage latent_unet has no use for it; remove it")
+        self._check_no_cache()
+
+    def _check_joint_stage(self, objective: Component | None) -> None:
+        _check_present("latent_unet", self.latent_unet, "stage joint")
+        if objective is not None:
+            raise ConfigError("objective: stage joint judges the restored picture; remove it")
+        self._check_no_cache()
+
+    def _check_no_cache(self) -> None:
         if self.data.cached_latents:
             raise ConfigError("data.cached_latents: only stage diffusion can train on latents")
 

@@ -51,6 +51,7 @@ class DataConfig:
     validation: tuple[Annotated[NamedComponent, _DATASET], ...] = ()  # each with a name of its own
     workers: _Whole = 1  # loader processes; 0 loads in the training process
     cached_latents: _Whole = 0  # > 0: encode that many pairs once and train the diffusion on them
+    refresh_latents: _Count | None = None  # steps after which other pairs are encoded; null: never
 
 
 @dataclass(frozen=True)

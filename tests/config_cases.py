@@ -179,6 +179,12 @@ ERRORS = [
      "network: stage latent_unet has no use for it; remove it"),
     ({"data__cached_latents": 5, "latent_unet": None},
      "data.cached_latents: there are no latents without a latent_unet"),
+    ({"data__refresh_latents": 5},
+     "data.refresh_latents: there are none without data.cached_latents"),
+    ({"stage": "joint"}, "objective: stage joint judges the restored picture; remove it"),
+    ({"stage": "joint", "latent_unet": None}, "latent_unet: required by stage joint"),
+    ({"stage": "joint", "objective": DELETE, "data__cached_latents": 5},
+     "data.cached_latents: only stage diffusion can train on latents"),
     ({"train__lr_schedule": {"warmup_steps": 20000}}, "train.lr_schedule.warmup_steps: 20000 "
      "warm-up steps do not fit in 20000 training steps"),
     ({"train__lr_schedule": {"eta_min": 0.1}},

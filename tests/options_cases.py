@@ -26,6 +26,8 @@ def toy(path: Path, folder: Path) -> RunConfig:
         raw["latent_unet"] |= {"ch": 4, "ch_mult": [1] * len(latent["ch_mult"])}
     elif latent:
         raw["latent_unet"] = {"checkpoint": str(folder / latent["checkpoint"])}
+    if raw["init"]:
+        raw["init"] = str(folder / raw["init"])
     if raw["sde"]:
         raw["sde"]["T"] = min(raw["sde"]["T"], 20)
         raw["sampling"]["steps"] = min(raw["sampling"]["steps"], raw["sde"]["T"])

@@ -25,6 +25,7 @@ from refusion.data.photo_cache import (
     to_tensor,
 )
 from refusion.data.stream import PhotoStream, keyed_generator, photo_at, uniform
+from refusion.data.tone import Tone
 from refusion.errors import ConfigError, suggest
 from refusion.schema import Component, FromTable
 
@@ -53,6 +54,7 @@ class SyntheticPairs(PhotoStream):
             super-resolution, which are a matter of pixels and not of the scene.
         flip: mirror left and right at random.
         rotate: turn by quarters at random, where the scene needs no upright sky.
+        tone: how far the clean patches' exposure, contrast and colours vary, 0 (not at all) to 1.
         cache: folder of decoded photos; None for the user's cache folder.
         whole: whole photos for validation instead of patches; they lose the rows and columns
             beyond a multiple of the factor of downsampling.
@@ -76,6 +78,7 @@ class SyntheticPairs(PhotoStream):
         scale_range: tuple[float, float] | None = (0.25, 1.0),
         flip: bool = True,
         rotate: bool = False,
+        tone: float = 0.0,
         cache: str | Path | None = None,
         whole: bool = False,
         max_side: int = 1024,
@@ -83,6 +86,8 @@ class SyntheticPairs(PhotoStream):
         self.degradation = build_degradation(degradation)
         self.multiple = getattr(self.degradation, "multiple", 1)
         _check_patch(patch, scale_range, self.multiple)
+        if not 0 <= tone <= 1:
+            raise ConfigError(f"tone: expected a strength from 0 to 1, got {tone}")
         self.photos = _split(list_photos(folders), split, held_out)
         if scale_range is None and not whole:
             check_sizes([[path] for path in self.photos], (1,), patch, FULL_SIDE)
@@ -91,6 +96,7 @@ class SyntheticPairs(PhotoStream):
         self.scale_range = scale_range
         self.flip = flip
         self.rotate = rotate
+        self.tone = tone
         self.cache = PhotoCache(cache)
         self.whole = whole
         self.max_side = max_side
@@ -109,6 +115,9 @@ class SyntheticPairs(PhotoStream):
         height, width, _ = pixels.shape
         box = (left / width, top / height, (left + side) / width, (top + side) / height)
         turn = Turn.draw(generator, flip=self.flip, rotate=self.rotate)
+        if self.tone:
+            tone = Tone.draw(generator, self.tone)
+            gt, thumbnail = tone(gt), tone(thumbnail)
         gt, frame = turn.image(gt), turn.frame(PhotoFrame(thumbnail, box))
         return {"gt": gt, **self.degradation(gt, generator, frame)}
 

@@ -95,6 +95,8 @@ def decode_tiled(
     for region in _counted(regions, count):
         wide = region.grown(halo, *photo.size)
         skips = fine or unet.fine_encode(photo.crop(wide))[1]
+        if unet.image_skip:  # in a narrow format the photo would lose its finest tones
+            skips = (photo.crop(wide, torch.float32), *skips[1:])
         part = unet.fine_decode(wide.divided(unet.factor).cut(coarse), skips)
         del skips
         # The slice of `out` ends at the photo; what lies beyond is padding.
@@ -118,14 +120,14 @@ class _PaddedPhoto:
         self.columns = _padded_indices(image.shape[-1], unet.multiple)
         self.size = len(self.rows), len(self.columns)
 
-    def crop(self, region: Region) -> Tensor:
-        """(B, C, rows, columns) on the network's device, in its format."""
+    def crop(self, region: Region, dtype: torch.dtype | None = None) -> Tensor:
+        """(B, C, rows, columns) on the network's device, in its format or another one."""
         rows = self.rows[region.top : region.bottom]
         columns = self.columns[region.left : region.right]
         # The smallest part of the photo that holds them, padding included.
         top, left = int(rows.min()), int(columns.min())
         inside = Region(top, int(rows.max()) + 1, left, int(columns.max()) + 1)
-        part = to_float(inside.cut(self.image).to(self.device)).to(self.dtype)
+        part = to_float(inside.cut(self.image).to(self.device)).to(dtype or self.dtype)
         if part.shape[-2] < len(rows):
             part = part[..., rows - top, :]
         if part.shape[-1] < len(columns):

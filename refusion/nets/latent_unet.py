@@ -27,7 +27,8 @@ class Latent:
 
     Attributes:
         z: latent (B, embed_dim, ceil(H / 2^depth) * 2, ...) at 1/factor of the padded image.
-        skips: features for the decoder, finest first: intro, then two per level.
+        skips: features for the decoder, finest first: the padded image where it is added to what
+            is decoded, intro, then two per level.
         size: (H, W) of the image before padding.
     """
 
@@ -45,6 +46,8 @@ class LatentUNet(nn.Module):
         ch: channels of the first level.
         ch_mult: multiplier of ``ch`` after each level; all levels but the last halve the map.
         embed_dim: channels of the latent.
+        image_skip: decode what is added to the image, so that what the latent leaves alone stays
+            as it is to the last bit; not in the published network.
 
     Attributes:
         factor: image pixels per latent pixel and axis.
@@ -59,6 +62,7 @@ class LatentUNet(nn.Module):
         ch: int = 8,
         ch_mult: Sequence[int] = (4, 8, 8, 16),
         embed_dim: int = 8,
+        image_skip: bool = False,
     ) -> None:
         super().__init__()
         depth = len(ch_mult)
@@ -71,6 +75,10 @@ class LatentUNet(nn.Module):
         self.latent_conv = nn.Conv2d(dims[-1], embed_dim, 1, bias=False)
         self.post_latent_conv = nn.Conv2d(embed_dim, dims[-1], 1, bias=False)
         self.final_conv = nn.Conv2d(ch, out_ch, 3, padding=1)
+        self.image_skip = image_skip
+        if image_skip:  # the untrained network leaves images alone
+            nn.init.zeros_(self.final_conv.weight)
+            nn.init.zeros_(self.final_conv.bias)
 
     def encode(self, x: Tensor) -> Latent:
         """Image (B, in_ch, H, W) in [0, 1] -> its latent and skips, for any H, W >= 1."""
@@ -86,8 +94,9 @@ class LatentUNet(nn.Module):
 
     def fine_encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Padded image -> map at 1/factor and the skips of all levels but the last."""
+        skips = [x] if self.image_skip else []
         x = self.init_conv(x)
-        skips = [x]
+        skips.append(x)
         for level in self.encoder[:-1]:
             x, pair = level(x)
             skips += pair
@@ -109,4 +118,5 @@ class LatentUNet(nn.Module):
         for level in self.decoder[1:]:
             pair, remaining = remaining[-2:], remaining[:-2]
             x = level(x, pair)
-        return self.final_conv(x + remaining[0])
+        image = self.final_conv(x + remaining[-1])
+        return image + remaining[0][:, : image.shape[1]] if self.image_skip else image

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from refusion.checkpoint import Model, build_model
 from refusion.config import RunConfig, config_to_dict, find_table, model_config
@@ -30,10 +31,27 @@ def draw_noise(like: Tensor, generators: Sequence[Generator]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(like)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """One state of the process per image, and the network's output there.
+
+    Attributes:
+        xt: state (B, C, h, w).
+        noise: standard noise in it.
+        t: its times, LongTensor (B,).
+        output: of the network, float32 (B, C, h, w).
+    """
+
+    xt: Tensor
+    noise: Tensor
+    t: Tensor
+    output: Tensor
+
+
 class DiffusionStage:
     """Stage ``diffusion`` as the trainer sees it."""
 
-    part = "network"
+    prefix = "network."
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.latent_unet, self.fixed, component = None, {}, None
@@ -49,15 +67,16 @@ class DiffusionStage:
         self.sde = build_sde(config_to_dict(config)["sde"])
         self.prediction = config.prediction
         self.time_bias = config.train.time_bias
-        self.objective = OBJECTIVES[config.objective.type]
-        self.objective_settings = config.objective.settings
+        self.objective = config.objective and OBJECTIVES[config.objective.type]
+        self.objective_settings = config.objective and config.objective.settings
         network = config.network
         self.needs_lens = bool(network.settings.get("lens"))
-        self.module = find_table("nets")[network.type](**network.settings).to(device)
+        self.network = find_table("nets")[network.type](**network.settings).to(device)
+        self.module: nn.Module = self.network
 
     def compile(self) -> None:
         """Have the network compiled at its first call."""
-        self.module.compile()
+        self.network.compile()
 
     @torch.no_grad()
     def encode(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -83,16 +102,22 @@ class DiffusionStage:
                 does not depend on the others in its batch.
         """
         pair = self.encode(batch)
-        mu, x0 = pair["mu"], pair["x0"]
+        draw = self.draw(pair, generators)
+        # In full precision: the conversions amplify rounding where alpha or sigma is small.
+        with torch.autocast(draw.xt.device.type, enabled=False):
+            guess = estimate(self.sde, self.prediction, draw.output, draw.xt, pair["mu"], draw.t)
+            state = (draw.xt, pair["x0"], draw.noise, pair["mu"], draw.t)
+            loss = self.objective(self.sde, guess, *state, **self.objective_settings)
+        return {"total": loss}
+
+    def draw(self, pair: Mapping[str, Tensor], generators: Sequence[Generator]) -> Draw:
+        """A state at a random time per image, and what the network makes of it."""
+        mu = pair["mu"]
         t = draw_times(self.sde.T, self.time_bias, generators)
         noise = draw_noise(mu, generators)
-        xt = self.sde.sample_marginal(x0, mu, t, noise)
-        output = self.module(xt, mu, t.to(mu.device), *self._conditions(pair)).float()
-        # In full precision: the conversions amplify rounding where alpha or sigma is small.
-        with torch.autocast(mu.device.type, enabled=False):
-            guess = estimate(self.sde, self.prediction, output, xt, mu, t)
-            loss = self.objective(self.sde, guess, xt, x0, noise, mu, t, **self.objective_settings)
-        return {"total": loss}
+        xt = self.sde.sample_marginal(pair["x0"], mu, t, noise)
+        output = self.network(xt, mu, t.to(mu.device), *self._conditions(pair)).float()
+        return Draw(xt, noise, t, output)
 
     def viewer(self, model: Model, device: torch.device) -> Viewer:
         """Make what gives the restored picture of a validation pair."""

@@ -59,7 +59,7 @@ def replacement_losses(result: Replacement, lq: Tensor, gt: Tensor) -> dict[str,
 class LatentUNetStage:
     """Stage ``latent_unet`` as the trainer sees it."""
 
-    part = "latent_unet"
+    prefix = "latent_unet."
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.model_config = model_config(config)

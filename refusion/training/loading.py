@@ -58,16 +58,24 @@ def training_set(config: RunConfig) -> Any:
     )
 
 
+def latent_round(config: RunConfig, step: int) -> int:
+    """How often latents were made anew before a step."""
+    return step // (config.data.refresh_latents or config.train.steps)
+
+
 def latent_set(
-    config: RunConfig, folder: Path, encode: Encoder, encoder_key: str, *, make: bool
+    config: RunConfig, folder: Path, encode: Encoder, encoder_key: str, step: int, *, make: bool
 ) -> LatentPairs:
-    """Latents of the first `cached_latents` samples, from the run folder if they are there.
+    """Latents of `cached_latents` samples, from the run folder if they are there.
+
+    They are the first ones of the stream, or with `refresh_latents` those of the step's round.
 
     Args:
         config: the run.
         folder: the run's folder.
         encode: moves a batch to the device and encodes it.
         encoder_key: fingerprint of its weights and number format.
+        step: of the run.
         make: whether this process may encode what is missing.
 
     Raises:
@@ -75,11 +83,12 @@ def latent_set(
     """
     seed, plain = config.train.seed, config_to_dict(config)
     described = [plain["data"]["train"], plain["upscale"], config.data.cached_latents]
-    key = cache_key([*described, _photos_of(config.data.train), seed, encoder_key])
+    number = latent_round(config, step)
+    key = cache_key([*described, _photos_of(config.data.train), seed, encoder_key, number])
     path = folder / "latents.safetensors"
     pairs = load_latents(path, key)
     if pairs is None and make:
-        store_latents(path, key, _encoded(config, encode))
+        store_latents(path, key, _encoded(config, encode, number))
         pairs = load_latents(path, key)
     if pairs is None:
         raise ConfigError(
@@ -120,17 +129,18 @@ def _photos_of(component: Component) -> list[tuple[str, int, int]]:
     return found
 
 
-def _encoded(config: RunConfig, encode: Encoder) -> Iterator[Batch]:
-    data = config.data
+def _encoded(config: RunConfig, encode: Encoder, number: int) -> Iterator[Batch]:
+    """Pairs of a round, a batch at a time; the rounds share no sample."""
+    data, first = config.data, number * config.data.cached_latents
     loader = DataLoader(
         training_set(config),
         batch_size=data.batch_size,
-        sampler=range(data.cached_latents),
+        sampler=range(first, first + data.cached_latents),
         num_workers=data.workers,
         generator=keyed_generator(config.train.seed),
     )
-    for number, batch in enumerate(loader):
-        if number % 50 == 0:
-            done = number * data.batch_size
+    for index, batch in enumerate(loader):
+        if index % 50 == 0:
+            done = index * data.batch_size
             logger.info("encoding latents: %d of %d pairs", done, data.cached_latents)
         yield encode(batch)

@@ -22,13 +22,13 @@ class Stage(Protocol):
     """One stage: a module and its loss.
 
     Attributes:
-        part: prefix of the module's weights in a checkpoint.
+        prefix: of the names that the module's weights have in a checkpoint.
         module: what is trained.
         fixed: weights that the checkpoint holds beside the module's, by name.
         model_config: what inference must know.
     """
 
-    part: str
+    prefix: str
     module: nn.Module
     fixed: dict[str, Tensor]
     model_config: ModelConfig

@@ -85,7 +85,7 @@ def start_from(path: str, stage: Stage) -> None:
     Raises:
         CheckpointError: the file cannot be read or holds other weights.
     """
-    prefix = f"{stage.part}."
+    prefix = stage.prefix
     tensors = open_tensors(path)
     own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     try:
@@ -93,7 +93,8 @@ def start_from(path: str, stage: Stage) -> None:
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise CheckpointError(
-            f"init: {path} does not hold the {stage.part} that the config describes ({first[:200]})"
+            f"init: {path} does not hold the {prefix.rstrip('.') or 'networks'} that the config "
+            f"describes ({first[:200]})"
         ) from None
 
 

@@ -36,6 +36,7 @@ from refusion.training.batches import BatchShares
 from refusion.training.diffusion import DiffusionStage
 from refusion.training.ema import Ema
 from refusion.training.interrupts import Interrupts
+from refusion.training.joint import JointStage
 from refusion.training.latent_replacement import LatentUNetStage
 from refusion.training.latents import weights_key
 from refusion.training.loading import Batch, batches, latent_set, to_device, training_set
@@ -46,7 +47,7 @@ from refusion.training.state import PLAIN, load_state, save_state, start_from
 from refusion.training.validation import validate, validation_sets
 from refusion.world import ALONE, World
 
-STAGES = {"latent_unet": LatentUNetStage, "diffusion": DiffusionStage}
+STAGES = {"latent_unet": LatentUNetStage, "diffusion": DiffusionStage, "joint": JointStage}
 WEIGHTS_KEY, SAMPLE_KEY = 1, 2  # keep the random streams of initialisation and samples apart
 
 logger = logging.getLogger(__name__)
@@ -116,11 +117,11 @@ class Trainer:
         """Where the averaged weights lie."""
         return self.folder / "model.safetensors"
 
-    def shares(self, start: int) -> BatchShares:
-        """This process's samples from step `start` on."""
+    def shares(self, start: int, stop: int | None = None) -> BatchShares:
+        """This process's samples from step `start` on, to before step `stop` or the last."""
         train = self.config.train
         size = self.config.data.batch_size
-        return BatchShares(size, train.accumulate, self.world, start, train.steps)
+        return BatchShares(size, train.accumulate, self.world, start, stop or train.steps)
 
     def train(self, progress: Progress | None = None) -> dict[str, float]:
         """Train to ``config.train.steps``, from ``state.pt`` if there is one.
@@ -187,7 +188,7 @@ class Trainer:
     def weights(self) -> dict[str, Tensor]:
         """Averaged weights under their names in a checkpoint."""
         own = self.ema.module.state_dict()
-        return self.stage.fixed | {f"{self.stage.part}.{k}": v for k, v in own.items()}
+        return self.stage.fixed | {self.stage.prefix + k: v for k, v in own.items()}
 
     def model(self) -> Model:
         """The averaged weights as inference would load them."""
@@ -260,14 +261,24 @@ class Trainer:
 
     def _batches(self) -> Iterator[Batch]:
         """Batches from the current step on; what each holds depends on its step only."""
-        data, seed = self.config.data, self.config.train.seed
+        data, stop = self.config.data, self.config.train.steps
         if data.cached_latents:
-            dataset, workers = self._latents(), 0
-        else:
-            dataset, workers = training_set(self.config), data.workers
-        return batches(
-            dataset, self.shares(self.step), workers=workers, seed=seed, device=self.device
-        )
+            return self._rounds(self._latents())
+        return self._loaded(training_set(self.config), data.workers, stop)
+
+    def _rounds(self, latents: Any) -> Iterator[Batch]:
+        """Batches of the current round's latents, then of the following rounds'."""
+        stop = last = self.config.train.steps
+        if every := self.config.data.refresh_latents:
+            stop = min(last, (self.step // every + 1) * every)
+        yield from self._loaded(latents, 0, stop)
+        if stop < last:
+            yield from self._rounds(self._latents())
+
+    def _loaded(self, dataset: Any, workers: int, stop: int) -> Iterator[Batch]:
+        """Batches of a dataset from the current step to before step `stop`."""
+        shares, seed = self.shares(self.step, stop), self.config.train.seed
+        return batches(dataset, shares, workers=workers, seed=seed, device=self.device)
 
     def _latents(self) -> Any:
         def encode(batch: Batch) -> Batch:
@@ -276,7 +287,7 @@ class Trainer:
 
         def find(*, make: bool) -> Any:
             key = f"{self.encoder_key} {self.dtype}"
-            return latent_set(self.config, self.folder, encode, key, make=make)
+            return latent_set(self.config, self.folder, encode, key, self.step, make=make)
 
         if self.world.is_main:
             found = find(make=True)

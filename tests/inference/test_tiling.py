@@ -8,6 +8,7 @@ import torch
 
 from refusion.errors import ConfigError
 from refusion.inference import blending, memory, tiling
+from refusion.inference.precision import cast_network
 from refusion.inference.receptive_field import Halo, halo_of, margin_before
 from refusion.inference.regions import tile_regions
 from refusion.nets import ConditionalNAFNet, ConditionalUNet, LatentUNet
@@ -38,6 +39,24 @@ def test_tiled_equals_whole(case):
     assert latent.size == (height, width)
     torch.testing.assert_close(latent.z, z, rtol=1e-5, atol=1e-5 * float(z.abs().max()))
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_with_an_image_skip_what_the_latent_leaves_alone_stays_to_the_last_bit():
+    unet = LatentUNet(ch=4, ch_mult=[1, 2], embed_dim=4, image_skip=True).eval()
+    image = torch.randint(0, 1 << 16, (1, 3, 45, 70), dtype=torch.int32).to(torch.uint16)
+    for dtype in (torch.float32, torch.bfloat16):
+        cast = cast_network(unet, torch.device("cpu"), dtype)
+        for tile in (None, 32):
+            latent = tiling.encode_tiled(cast, image, tile)
+            assert torch.equal(tiling.decode_tiled(cast, image, latent, tile), image)
+    torch.nn.init.normal_(unet.final_conv.weight)
+    photo = torch.rand(1, 3, 45, 70)
+    _, expected = whole(unet, photo)
+    latent = tiling.encode_tiled(unet, photo, 24)
+    result = tiling.decode_tiled(unet, photo, latent, 24)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+    assert (result - photo).abs().max() > 0.1
 
 
 @torch.no_grad()

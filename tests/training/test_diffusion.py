@@ -51,7 +51,7 @@ def test_perfect_network_has_no_loss(stage_of, pair, prediction, objective):
     stage = stage_of(prediction, objective)
     draws = [range(first, first + 4) for first in range(0, 40, 4)]
     random_loss = sum(stage.loss(pair, seeded(*four))["total"].item() for four in draws)
-    stage.module = Oracle(stage.sde, prediction, pair["gt"])
+    stage.network = Oracle(stage.sde, prediction, pair["gt"])
     loss = sum(stage.loss(pair, seeded(*four))["total"].item() for four in draws)
     # The reverse step is an Euler step: its mean meets the optimum to first order in dt only.
     assert loss < (0.05 if objective == "maximum_likelihood" else 1e-3) * random_loss
@@ -84,7 +84,7 @@ def test_an_image_draws_the_same_whatever_its_batch(stage_of, pair):
 def test_a_lens_network_is_told_or_refused(stage_of, pair):
     stage = stage_of("x0_residual", "x0")
     stage.needs_lens, told = True, []
-    stage.module = lambda xt, mu, t, lens: told.append(lens) or xt
+    stage.network = lambda xt, mu, t, lens: told.append(lens) or xt
     with pytest.raises(ConfigError, match=r"network\.lens: the training data tells no lenses"):
         stage.loss(pair, seeded(1, 2, 3, 4))
     lens = torch.rand(4, 3)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import pairwise
 
 import pytest
 import torch
@@ -263,6 +264,39 @@ def test_both_stages_end_in_a_restorer(config_of, tmp_path):
     )
     with pytest.raises(CheckpointError, match=r"state\.pt: belongs to another run"):
         Trainer(config, device=CPU, runs=tmp_path).train()
+
+
+def test_refreshed_latents_are_those_of_their_round(config_of, tmp_path):
+    """Interrupted in any round or not, every step sees the same pairs, and rounds share none."""
+    unet = Trainer(config_of("latent_unet"), device=CPU, runs=tmp_path)
+    unet.train()
+    plain = config_to_dict(config_of("diffusion"))
+    network = plain["network"] | {"img_channel": 4, "wiring": "latent"}
+    data = plain["data"] | {"cached_latents": 4, "refresh_latents": 2}
+    latent = {"checkpoint": str(unet.model_file)}
+
+    def trainer(folder):
+        config = config_of("diffusion", latent_unet=latent, network=network, data=data)
+        return Trainer(config, device=CPU, runs=tmp_path / folder)
+
+    def seen(run, steps):
+        stream = run._batches()
+        pairs = []
+        for _ in range(steps):
+            pairs.append(next(stream)["mu"])
+            run.step += 1
+        return pairs
+
+    straight = seen(trainer("straight"), 6)
+    halting = []
+    for step in range(6):  # a fresh process each time, as after an interruption
+        run = trainer("halting")
+        run.step = step
+        halting += seen(run, 1)
+    assert all(torch.equal(*pair) for pair in zip(straight, halting, strict=True))
+    rounds = [torch.cat(straight[first : first + 2]) for first in (0, 2, 4)]
+    distances = [torch.cdist(a.flatten(1), b.flatten(1)).min() for a, b in pairwise(rounds)]
+    assert min(distances) > 1e-3
 
 
 def test_loss_falls(config_of, tmp_path):

@@ -1,0 +1,97 @@
+"""The joint stage trains both networks on what the restorer makes of a photo."""
+
+import pytest
+import torch
+from training_cases import TRAIN, make_photos, run_config
+
+from refusion.checkpoint import read_checkpoint
+from refusion.restorers import load_restorer
+from refusion.sde import SeededNoise
+from refusion.training import Trainer, joint
+from refusion.training.diffusion import Draw
+from refusion.training.joint import JointStage, picture_loss
+
+CPU = torch.device("cpu")
+NETWORK = {
+    "type": "ConditionalNAFNet",
+    "img_channel": 4,
+    "width": 8,
+    "enc_blk_nums": [1],
+    "dec_blk_nums": [1],
+    "wiring": "latent",
+}
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A U-Net and a network in its latent, each trained for a few steps."""
+    places = make_photos(tmp_path / "photos"), tmp_path / "cache"
+    unet = Trainer(run_config("latent_unet", *places), device=CPU, runs=tmp_path)
+    unet.train()
+    latent = {"latent_unet": {"checkpoint": str(unet.model_file)}, "network": NETWORK}
+    trainer = Trainer(run_config("diffusion", *places, **latent), device=CPU, runs=tmp_path)
+    trainer.train()
+    return places, trainer
+
+
+def joint_config(trained, **changes):
+    places, trainer = trained
+    start = str(trainer.model_file)
+    changes = {"objective": None, "latent_unet": {"checkpoint": start}, "init": start} | changes
+    return run_config("joint", *places, network=NETWORK, **changes)
+
+
+def test_loss_is_that_of_the_picture_the_restorer_makes(trained, tmp_path, monkeypatch):
+    stage = JointStage(joint_config(trained), CPU)
+    stage.network.load_state_dict(
+        {
+            name.removeprefix("network."): tensor
+            for name, tensor in read_checkpoint(trained[1].model_file).tensors.items()
+            if name.startswith("network.")
+        }
+    )
+    generator = torch.Generator().manual_seed(2)
+    lq, gt = torch.rand(2, 1, 3, 22, 26, generator=generator).unbind()
+
+    def at_the_end(pair, _):
+        """Where the restorer starts from, with its noise."""
+        mu, t = pair["mu"], torch.tensor([stage.sde.T])
+        noise = SeededNoise(0).initial(mu)
+        xt = stage.sde.initial_state(mu, noise)
+        return Draw(xt, noise, t, stage.network(xt, mu, t))
+
+    monkeypatch.setattr(stage, "draw", at_the_end)
+    restorer = load_restorer(trained[1].model_file, device="cpu", precision="fp32")
+    decoded = []
+    monkeypatch.setattr(
+        joint, "picture_loss", lambda made, gt: decoded.append(made) or picture_loss(made, gt)
+    )
+    terms = stage.loss({"lq": lq, "gt": gt}, [])
+    restored = restorer.restore(lq, steps=1, tile=None)
+    torch.testing.assert_close(decoded[0].clamp(0, 1), restored, rtol=0, atol=1e-5)
+    terms["total"].backward()
+    assert all(p.grad is not None for p in stage.module.parameters())
+
+
+def test_starts_from_both_networks_and_trains_both(trained, tmp_path):
+    start = read_checkpoint(trained[1].model_file).tensors
+    still = {"optimizer": {"type": "Lion", "lr": 1e-9}, "lr_schedule": {"type": "constant"}}
+    one = {"train": TRAIN | {"steps": 1} | still}
+    still = Trainer(joint_config(trained, **one), device=CPU, runs=tmp_path / "still")
+    still.train()
+    for name, tensor in read_checkpoint(still.model_file).tensors.items():
+        torch.testing.assert_close(tensor, start[name], rtol=0, atol=1e-6)
+    moved = Trainer(joint_config(trained), device=CPU, runs=tmp_path / "moved")
+    moved.train()
+    tensors = read_checkpoint(moved.model_file).tensors
+    assert set(tensors) == set(start)
+    for part in ("network.intro.weight", "latent_unet.init_conv.weight"):
+        assert not torch.equal(tensors[part], start[part])
+
+
+def test_picture_loss_sees_wide_errors_twice():
+    gt = torch.zeros(1, 3, 16, 16)
+    stripes = torch.ones(16).view(-1, 2).mul(torch.tensor([0.1, -0.1])).flatten() + gt
+    fine, wide = picture_loss(stripes, gt), picture_loss(gt + 0.1, gt)
+    assert fine["fine"].item() == pytest.approx(0.1) == wide["fine"].item()
+    assert (fine["coarse"].item(), wide["coarse"].item()) == pytest.approx((0, 0.1), abs=1e-7)

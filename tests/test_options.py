@@ -63,12 +63,19 @@ def test_the_second_stage_continues_the_first(path: Path):
     run = Path(second.latent_unet.checkpoint).parent
     first = load_config(OPTIONS / f"{run.name}.yml")
     assert second.latent_unet == LatentCheckpoint(f"runs/{first.name}/model.safetensors")
-    embed_dim = first.latent_unet.settings["embed_dim"]
-    assert second.network.settings["img_channel"] == embed_dim
+    if first.network is None:
+        embed_dim = first.latent_unet.settings["embed_dim"]
+        assert second.network.settings["img_channel"] == embed_dim
+    else:  # both networks go on from there
+        assert second.init == second.latent_unet.checkpoint
+        for key in ("network", "sde", "prediction"):
+            assert getattr(second, key) == getattr(first, key)
     assert first.task == second.task
     # what one stage held out must not be trained on by the other
-    for key in ("folders", "folder", "lq", "gt", "split", "held_out", "degradation"):
+    for key in ("folders", "folder", "lq", "gt", "split", "held_out"):
         assert first.data.train.settings.get(key) == second.data.train.settings.get(key)
+    kinds = [run.data.train.settings.get("degradation") for run in (first, second)]
+    assert len({kind and kind.type for kind in kinds}) == 1
 
 
 # Millions of parameters, counted from the authors' code.

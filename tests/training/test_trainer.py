@@ -280,8 +280,7 @@ def test_refreshed_latents_are_those_of_their_round(config_of, tmp_path):
         return Trainer(config, device=CPU, runs=tmp_path / folder)
 
     def seen(run, steps):
-        stream = run._batches()
-        pairs = []
+        stream, pairs = run._batches(), []
         for _ in range(steps):
             pairs.append(next(stream)["mu"])
             run.step += 1

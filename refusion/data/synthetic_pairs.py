@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from refusion.data.augment import Turn
 from refusion.data.degradations import build_degradation
+from refusion.data.degradations.draws import happens
 from refusion.data.frame import GRID, PhotoFrame
 from refusion.data.matching import check_sizes
 from refusion.data.photo_cache import (
@@ -25,12 +26,14 @@ from refusion.data.photo_cache import (
     to_tensor,
 )
 from refusion.data.stream import PhotoStream, keyed_generator, photo_at, uniform
+from refusion.data.surfaces import draw_surface
 from refusion.data.tone import Tone
 from refusion.errors import ConfigError, suggest
 from refusion.schema import Component, FromTable
 
 SCENE_SIDE = 2048  # photos are cached at most this large where patches show much of the scene
 SPLITS = ("all", "train", "held_out")
+SURFACE_KEY = 0x5F  # keeps procedural surfaces apart from the crops of photos
 
 
 class SyntheticPairs(PhotoStream):
@@ -59,6 +62,8 @@ class SyntheticPairs(PhotoStream):
         whole: whole photos for validation instead of patches; they lose the rows and columns
             beyond a multiple of the factor of downsampling.
         max_side: longest side of whole photos in pixels.
+        surface_share: part of the patches whose clean picture is a procedural surface
+            (`draw_surface`) instead of a crop of a photo; all others stay what they are without.
 
     Raises:
         ConfigError: a folder is missing or empty, a split is empty, a photo is smaller than a
@@ -82,6 +87,7 @@ class SyntheticPairs(PhotoStream):
         cache: str | Path | None = None,
         whole: bool = False,
         max_side: int = 1024,
+        surface_share: float = 0.0,
     ) -> None:
         self.degradation = build_degradation(degradation)
         self.multiple = getattr(self.degradation, "multiple", 1)
@@ -100,10 +106,22 @@ class SyntheticPairs(PhotoStream):
         self.cache = PhotoCache(cache)
         self.whole = whole
         self.max_side = max_side
+        if not 0 <= surface_share <= 1:
+            raise ConfigError(f"surface_share: expected a share from 0 to 1, got {surface_share}")
+        self.surface_share = surface_share
 
     def sample(self, index: int) -> dict[str, Any]:
         """One patch of the stream, or one whole photo with its name."""
-        return self._whole_photo(self.photos[index]) if self.whole else self._patch(index)
+        if self.whole:
+            return self._whole_photo(self.photos[index])
+        generator = keyed_generator(self.seed, index, SURFACE_KEY)
+        if happens(generator, self.surface_share):
+            return self._surface(generator)
+        return self._patch(index)
+
+    def _surface(self, generator: Generator) -> dict[str, Any]:
+        gt = draw_surface(generator, (self.patch, self.patch))
+        return {"gt": gt, **self.degradation(gt, generator, PhotoFrame.whole(gt))}
 
     def _patch(self, index: int) -> dict[str, Any]:
         path = self.photos[photo_at(self.seed, index, len(self.photos))]

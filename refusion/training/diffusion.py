@@ -82,14 +82,18 @@ class DiffusionStage:
     def encode(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Images ``lq``, ``gt`` -> ``mu``, ``x0`` in the space of the process, float32.
 
-        Whatever else the batch holds that the network is told goes along.
+        What else the network is told goes along.
         """
         if "mu" in batch:
             return dict(batch)
         mu, x0 = enlarge(batch["lq"], self.model_config.upscale), batch["gt"]
         if self.latent_unet is not None:
             mu, x0 = self.latent_unet.encode(torch.cat([mu, x0])).z.float().chunk(2)
-        return {"mu": mu, "x0": x0} | {key: batch[key] for key in ("lens",) if key in batch}
+        return {"mu": mu, "x0": x0} | self.told(batch)
+
+    def told(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a batch holds that the network may be told."""
+        return {key: batch[key] for key in ("lens",) if key in batch}
 
     def loss(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]

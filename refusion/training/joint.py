@@ -19,14 +19,20 @@ from refusion.sde import estimate
 from refusion.training.diffusion import DiffusionStage
 
 COARSE = 8  # pixels: of a one-step estimate's errors most are wide, in tone and colour
+TINY = 1e-6  # keeps the root's gradient finite for a picture without an error
 
 
 def picture_loss(restored: Tensor, gt: Tensor) -> dict[str, Tensor]:
-    """L1 of pictures (B, 3, H, W), and of their means over squares of `COARSE` pixels."""
-    return {
-        "fine": l1_loss(restored, gt),
-        "coarse": l1_loss(*(avg_pool2d(x, COARSE, ceil_mode=True) for x in (restored, gt))),
-    }
+    """How far pictures (B, 3, H, W) are from the truth.
+
+    Returns:
+        "fine", the mean absolute difference, and "coarse", the mean over the pictures of the
+        root mean square difference of their means over squares of `COARSE` pixels: within a
+        picture large errors count more, as they do in PSNR.
+    """
+    wide = avg_pool2d(restored - gt, COARSE, ceil_mode=True)
+    rms = (wide.square().mean(dim=(1, 2, 3)) + TINY).sqrt()
+    return {"fine": l1_loss(restored, gt), "coarse": rms.mean()}
 
 
 class JointStage(DiffusionStage):
@@ -46,7 +52,9 @@ class JointStage(DiffusionStage):
         """Terms of the loss of a batch of image pairs; ``total`` is minimised."""
         latent = self.latent_unet.encode(enlarge(batch["lq"], self.model_config.upscale))
         mu = latent.z.float()
-        pair = {**self.encode(batch), "mu": mu}
+        with torch.no_grad():  # the truth's latent is a place in the space, not to be moved
+            x0 = self.latent_unet.encode(batch["gt"]).z.float()
+        pair = {"mu": mu, "x0": x0} | self.told(batch)
         draw = self.draw(pair, generators)
         with torch.autocast(mu.device.type, enabled=False):
             guess = estimate(self.sde, self.prediction, draw.output, draw.xt, mu, draw.t)

@@ -90,8 +90,13 @@ def test_starts_from_both_networks_and_trains_both(trained, tmp_path):
 
 
 def test_picture_loss_sees_wide_errors_twice():
-    gt = torch.zeros(1, 3, 16, 16)
+    gt = torch.zeros(2, 3, 16, 16)
     stripes = torch.ones(16).view(-1, 2).mul(torch.tensor([0.1, -0.1])).flatten() + gt
     fine, wide = picture_loss(stripes, gt), picture_loss(gt + 0.1, gt)
     assert fine["fine"].item() == pytest.approx(0.1) == wide["fine"].item()
-    assert (fine["coarse"].item(), wide["coarse"].item()) == pytest.approx((0, 0.1), abs=1e-7)
+    assert (fine["coarse"].item(), wide["coarse"].item()) == pytest.approx((0, 0.1), abs=2e-3)
+    half = gt.clone()
+    half[..., :8] = 0.2  # as wrong on average, but in one place: the root mean square is larger
+    assert picture_loss(half, gt)["coarse"].item() == pytest.approx(0.2 / 2**0.5, abs=1e-3)
+    uneven = torch.cat([gt[:1], gt[1:] + 0.2])  # a mean of the pictures', not of their squares
+    assert picture_loss(uneven, gt)["coarse"].item() == pytest.approx(0.1, abs=1e-3)

@@ -24,6 +24,7 @@ from refusion.data.stream import uniform
 Range = tuple[float, float]
 _DOMAINS = {
     "mean_transmission": (1e-3, 1.0),
+    "airlight": (0.0, 1.5),
     "density_spread": (0.0, math.inf),
     "density_modes": (1, 64),
     "jpeg_quality": (1, 100),
@@ -44,7 +45,7 @@ class Haze:
         uneven_share: part of the samples, veils apart, whose density varies over the photo.
         density_spread: standard deviation of the log density where it varies; leans to the low end.
         density_modes: density blobs span at least 1/density_modes of the photo's long side.
-        airlight: brightness of A.
+        airlight: brightness of A; beyond 1 it is white.
         airlight_tint: largest deviation of a channel of A from grey.
         scene_light_share: part of the samples whose airlight takes the warmth of the scene.
         airlight_spread: relative variation of A over the photo.

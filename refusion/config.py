@@ -69,6 +69,13 @@ class ModelConfig:
                 _check_present(key, getattr(self, key), "a model with a network")
             _check_process(self.sde, self.sampling)
             _check_channels(self.latent_unet, self.network)
+            _check_guide(self.guide, self.network, self.sampling)
+
+    @property
+    def guide(self) -> int:
+        """Channels of the map that the latent U-Net is told beside the photo, 0 for none."""
+        seen = self.latent_unet.settings if self.latent_unet else {}
+        return seen.get("in_ch", 3) - seen.get("out_ch", 3)
 
 
 @dataclass(frozen=True)
@@ -299,6 +306,20 @@ def _check_channels(latent_unet: Component | None, network: Component) -> None:
         raise ConfigError(
             f"network: takes {channels} channels but the latent has {latent} "
             "(latent_unet.embed_dim)"
+        )
+
+
+def _check_guide(channels: int, network: Component, sampling: SamplingConfig) -> None:
+    wanted = network.settings.get("guide", 0)
+    if wanted not in (0, channels):
+        raise ConfigError(
+            f"network.guide: expected 0, or the {channels} channels of the latent U-Net's guide "
+            f"(in_ch - out_ch), got {wanted}"
+        )
+    if channels and sampling.side is not None:
+        raise ConfigError(
+            "sampling.side: a guide tells of the photo's own pixels, not of a smaller copy's; "
+            "set null"
         )
 
 

@@ -224,6 +224,31 @@ def test_model_config_errors(edits: dict, message: str):
         model_config_from_dict({**plain, **edits}, "m", TABLES.__getitem__)
 
 
+def test_a_guide_is_that_of_the_latent_unet_and_of_the_photos_pixels():
+    plain = {
+        "task": "bokeh",
+        "latent_unet": {"type": "LatentUNet", "in_ch": 5, "embed_dim": 4},
+        "network": {"type": "ConditionalNAFNet", "img_channel": 4, "guide": 2},
+        "sde": {"type": "IRSDE", "max_sigma": 50, "T": 100},
+        "prediction": "noise",
+        "sampling": {"sampler": "posterior", "steps": 1},
+    }
+    assert model_config_from_dict(plain).guide == 2
+    plain["network"].pop("guide")  # the U-Net may be told alone
+    assert model_config_from_dict(plain).guide == 2
+    plain["network"]["guide"] = 1
+    with pytest.raises(
+        ConfigError, match=r"network\.guide: expected 0, or the 2 channels .* got 1"
+    ):
+        model_config_from_dict(plain)
+    plain["network"]["guide"] = 2
+    small = plain | {"sampling": {"sampler": "posterior", "steps": 1, "side": 512}}
+    with pytest.raises(ConfigError, match=r"sampling\.side: a guide tells of the photo's own"):
+        model_config_from_dict(small)
+    with pytest.raises(ConfigError, match=r"network\.guide: expected 0, or the 0 channels"):
+        model_config_from_dict(plain | {"latent_unet": None})
+
+
 def test_a_latent_unet_alone_is_a_model():
     model = ModelConfig("dehaze", Component("Unet", {}))
     assert model_config_from_dict(to_plain(model), "m", TABLES.__getitem__) == model

@@ -56,9 +56,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--to", metavar="LENS", help="lens to imitate, as Canon50mmf1.4BS (bokeh models)")
     add(
         "--disparity",
-        type=_number,
-        metavar="NUMBER",
-        help="how far apart foreground and background are, as in meta.txt of the bokeh data",
+        type=_number_or_path,
+        metavar="FILE|DIR|NUMBER",
+        help="map of the photo in which brighter is nearer, or a folder of maps named like the "
+        "photos; published bokeh models take the number in meta.txt of the bokeh data",
     )
 
 
@@ -75,6 +76,22 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got '{text}'")
     return value
+
+
+def positive(text: str) -> float:
+    """Option type: a number above 0."""
+    value = _number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
+    return value
+
+
+def _number_or_path(text: str) -> float | Path:
+    """Option type: a finite number, else a path."""
+    try:
+        return _number(text)
+    except argparse.ArgumentTypeError:
+        return Path(text)
 
 
 def _number(text: str) -> float:
@@ -133,7 +150,7 @@ def known_of_photos(options: argparse.Namespace, info: RestorerInfo) -> Known:
     """What the options say of every photo: all that the restorer needs, and nothing else.
 
     Raises:
-        ConfigError: something is missing, not used or no lens.
+        ConfigError: something is missing, not used or no lens, or differs from photo to photo.
     """
     import torch
 
@@ -141,6 +158,16 @@ def known_of_photos(options: argparse.Namespace, info: RestorerInfo) -> Known:
     from refusion.restorers.base import Known
 
     said = vars(options)
+    if "guide" in info.needs:
+        raise ConfigError(
+            f"the '{info.task}' model must be told of every pixel how far it is out of focus, "
+            "which pairs of photos do not say; measure it on rendered ones, with -opt"
+        )
+    if isinstance(options.disparity, Path) and "lens" in info.needs:
+        raise ConfigError(
+            f"--disparity: the '{info.task}' model takes a number, as in meta.txt of the bokeh "
+            f"data, and no map, got '{options.disparity}'"
+        )
     for need, names in _SAID.items():
         _check_said(said, names, info.task, is_used=need in info.needs)
     noise_std = lens = None

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refusion.cli.bokeh_options import add_bokeh_options, disparity_maps
 from refusion.cli.model_options import (
     add_model_options,
     check_sampler,
@@ -55,7 +56,6 @@ def run(argv: list[str]) -> int:
         restorer = load_restorer(
             checkpoint, device=device, precision=options.precision, memory=limit
         )
-        settings = _settings(options, restorer)
         jobs = plan_jobs(
             options.input or [DEFAULT_INPUT],
             options.output,
@@ -64,6 +64,7 @@ def run(argv: list[str]) -> int:
             compare=options.compare,
             uncertainty=options.uncertainty,
         )
+        settings = _settings(options, restorer, len(jobs))
         head = {} if options.log_file is None else _head(options, checkpoint, restorer, world.size)
         reporting = Reporting(options.quiet, options.log_file, head)
         return run_batch(jobs, restorer, settings, world, reporting)
@@ -91,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder for the results (default: results), or a file if the input is one file",
     )
     add_model_options(parser)
+    add_bokeh_options(parser.add_argument_group("where bokeh is").add_argument)
     _add_result_options(parser.add_argument_group("the result").add_argument)
     _add_batch_options(parser.add_argument_group("many photos").add_argument)
     return parser
@@ -134,15 +136,18 @@ def _add_batch_options(add: Callable[..., argparse.Action]) -> None:
     add("--quiet", action="store_true", help="no progress bar, no summary; errors are shown")
 
 
-def _settings(options: argparse.Namespace, restorer: Restorer) -> RestoreOptions:
+def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> RestoreOptions:
     from refusion.inference.jobs import RestoreOptions
+    from refusion.restorers.base import NOTHING
 
+    maps = disparity_maps(options, restorer.info, photos)
     return RestoreOptions(
         steps=options.steps,
         sampler=options.sampler,
         seed=options.seed,
         tile=options.tile,
-        known=known_of_photos(options, restorer.info),
+        known=NOTHING if maps else known_of_photos(options, restorer.info),
+        maps=maps,
         strength=options.strength,
         samples=options.samples or 1,
         max_pixels=options.max_pixels or RestoreOptions.max_pixels,

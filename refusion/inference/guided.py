@@ -7,9 +7,13 @@ from the large map and no halo is wider than they are (He and Sun 2015, with a g
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from refusion.data.samples import to_float
 
 WINDOW = 9  # pixels of the small map; 81 samples for the 9 numbers of each function of 8 channels
 _BAND = 2**16  # pixels of the large map at a time
@@ -29,18 +33,37 @@ def carry(change: Tensor, guide: Tensor, target: Tensor, extent: tuple[float, fl
     Returns:
         (B, C, H, W).
     """
-    slope, offset = _affine_fit(guide, change)
-    rows, columns = _places(target, guide, extent)
-    count, out = max(1, _BAND // len(columns)), torch.empty_like(target)
+    out = torch.empty_like(target)
+    for rows, band in carried_bands(change, guide, target, extent):
+        out[..., rows, :] = band
+    return out
+
+
+def carried_bands(
+    value: Tensor, guide: Tensor, target: Tensor, extent: tuple[float, float] | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """What belongs to the pixels of a small copy, for the pixels of the large map, band by band.
+
+    Args:
+        value: (B, V, h, w).
+        guide: (B, C, h, w), the small copy.
+        target: (B, C, H, W), the large map, float or uint8 or uint16 over their full range.
+        extent: as in `carry`; None for all rows and columns of the small copy.
+
+    Yields:
+        Rows of the large map, and what belongs to them, (B, V, rows, W) float32.
+    """
+    slope, offset = _affine_fit(guide, value)
+    rows, columns = _places(target, guide, extent or guide.shape[-2:])
+    count = max(1, _BAND // len(columns))
     # Enlarged the functions take as much room as the photo's floats, so they are band by band.
     for top in range(0, len(rows), count):
-        grid = torch.meshgrid(rows[top : top + count], columns, indexing="ij")
+        band = slice(top, min(top + count, len(rows)))
+        grid = torch.meshgrid(rows[band], columns, indexing="ij")
         grid = torch.stack(grid[::-1], dim=-1).expand(len(target), -1, -1, -1)
         large = _enlarged(slope.flatten(1, 2), grid).unflatten(1, slope.shape[1:3])
-        band = target[..., top : top + count, :]
-        product = (large * band[:, :, None]).sum(dim=1)
-        out[..., top : top + count, :] = product.add_(_enlarged(offset, grid))
-    return out
+        product = (large * to_float(target[..., band, :])[:, :, None]).sum(dim=1)
+        yield band, product.add_(_enlarged(offset, grid))
 
 
 def _affine_fit(guide: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from refusion.data.image_io import IMAGE_SUFFIXES, MAX_PIXELS, read_image, write
 from refusion.data.photo import Photo
 from refusion.data.samples import to_float
 from refusion.errors import ConfigError, ImageError, RefusionError
+from refusion.inference.disparity_maps import DisparityMaps, ToldPhoto
 from refusion.inference.memory import is_out_of_memory
 from refusion.inference.plan import Job
 from refusion.inference.resize import beside, shrink
@@ -38,6 +39,7 @@ class RestoreOptions:
         seed: of the noise; of several samples the first one's, the others count on from it.
         tile: side of the tiles in pixels.
         known: what the model must be told of the photos.
+        maps: what tells a bokeh model where each photo is out of focus; then `known` is not used.
         strength: how far to go from the photo to its restoration, 0..1.
         samples: results drawn of each photo; their mean is written.
         max_pixels: the largest photo that is decoded.
@@ -49,6 +51,7 @@ class RestoreOptions:
     seed: int = 0
     tile: int | Literal["auto"] | None = "auto"
     known: Known = NOTHING
+    maps: DisparityMaps | None = None
     strength: float = 1.0
     samples: int = 1
     max_pixels: int = MAX_PIXELS
@@ -174,31 +177,41 @@ def _restore(
         for path in file.written:
             _make_place(path)
     with record.timed("restore"):
-        result, spread = _result(restorer, _together(job, photos)[None], options, tell)
+        result, spread = _result(restorer, _told(job, photos, options), options, tell)
     tell("write", 0, 1)
     with record.timed("write"):
         _write(job, photos, result, spread)
     tell("write", 1, 1)
 
 
+def _told(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> ToldPhoto:
+    """The photo, or the views of a pair stacked, with what the model must know."""
+    samples = _together(job, photos)
+    if options.samples > 1:
+        # For the results to be so: rounded ones would differ by their rounding.
+        samples = to_float(samples)
+    if options.maps is None:
+        return ToldPhoto(samples[None], options.known, samples)
+    return options.maps.told(samples, job.photos[0].input)
+
+
 def _result(
-    restorer: Restorer, lq: Tensor, options: RestoreOptions, tell: Progress
+    restorer: Restorer, told: ToldPhoto, options: RestoreOptions, tell: Progress
 ) -> tuple[Tensor, Tensor | None]:
     """Restored photo (3 * views, H, W); of several samples their mean, and spread (views, H, W)."""
-    if options.samples > 1:
-        lq = to_float(lq)  # for the results to be so: rounded ones would differ by their rounding
 
     def draw(seed: int, callback: Progress | None) -> Tensor:
-        return restorer.restore(
-            lq,
+        restored = restorer.restore(
+            told.lq,
             steps=options.steps,
             sampler=options.sampler,
             seed=seed,
             tile=options.tile,
-            known=options.known,
+            known=told.known,
             strength=options.strength,
             callback=callback,
-        )[0]
+        )
+        return told.at_full_size(restored[0], options.strength)
 
     if options.samples == 1:
         return draw(options.seed, tell), None

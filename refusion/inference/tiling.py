@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from refusion.data.samples import is_integer, store, to_float
@@ -28,23 +29,32 @@ Count = Callable[[int, int], None]
 """Called as `(done, total)` after each tile."""
 
 
+_BAND = 64  # rows of a latent whose guide is floats at a time
+
+
 def encode_tiled(
-    unet: LatentUNet, image: Tensor, tile: int | None, count: Count | None = None
+    unet: LatentUNet,
+    image: Tensor,
+    tile: int | None,
+    count: Count | None = None,
+    guide: Tensor | None = None,
 ) -> Latent:
     """`unet.encode` tile by tile.
 
     Args:
         unet: on any device.
-        image: (B, in_ch, H, W), float in [0, 1], or uint8 or uint16 over their full range; may lie
-            on another device, tiles are moved.
+        image: (B, out_ch, H, W), float in [0, 1], or uint8 or uint16 over their full range; may
+            lie on another device, tiles are moved.
         tile: side in pixels, any from 1; None for the whole image.
         count: told of every tile.
+        guide: what a network with guide channels is told of every pixel, (B, in_ch - out_ch, H, W)
+            of the same kinds as `image`.
 
     Returns:
         The latent; of its skips all if the image is one tile, else only those of the coarse level
         (the last two).
     """
-    photo = _PaddedPhoto(image, unet)
+    photo = _PaddedPhoto(unet, image, guide)
     regions = tile_regions(*photo.size, tile or max(photo.size), unet.factor)
     halo, fine, coarse = halo_of(unet).encode, (), None
     for region in _counted(regions, count):
@@ -63,7 +73,12 @@ def encode_tiled(
 
 
 def decode_tiled(
-    unet: LatentUNet, image: Tensor, latent: Latent, tile: int | None, count: Count | None = None
+    unet: LatentUNet,
+    image: Tensor,
+    latent: Latent,
+    tile: int | None,
+    count: Count | None = None,
+    guide: Tensor | None = None,
 ) -> Tensor:
     """`unet.decode` tile by tile: a latent and the skips of the degraded image -> image.
 
@@ -73,6 +88,7 @@ def decode_tiled(
         latent: what `encode_tiled` returned, its z replaced by the restored one.
         tile: side in pixels, any from 1; None for the whole image. Need not be the encoder's.
         count: told of every tile.
+        guide: as encoded with.
 
     Returns:
         (B, out_ch, H, W) on the device of `image`: float32, not clamped, or, of an integer image,
@@ -82,7 +98,7 @@ def decode_tiled(
         FloatingPointError: a value is not finite where `image` is of integers, which cannot say so.
     """
     height, width = latent.size
-    photo = _PaddedPhoto(image, unet)
+    photo = _PaddedPhoto(unet, image, guide)
     regions = tile_regions(*photo.size, tile or max(photo.size), unet.factor)
     fine = latent.skips[:-2] if len(regions) == 1 else ()
     regions = [region for region in regions if region.top < height and region.left < width]
@@ -108,11 +124,28 @@ def decode_tiled(
     return out
 
 
-class _PaddedPhoto:
-    """The image as `LatentUNet.encode` pads it, cut without ever making the padded copy."""
+def latent_guide(unet: LatentUNet, guide: Tensor) -> Tensor:
+    """The guide for the network that works on the latent: means over each latent pixel.
 
-    def __init__(self, image: Tensor, unet: LatentUNet) -> None:
-        self.image = image
+    Args:
+        unet: the network of the latent.
+        guide: (B, G, H, W), float in [0, 1], or uint8 or uint16 over their full range.
+
+    Returns:
+        (B, G, h, w) on the network's device, in its format, of the size of the latent.
+    """
+    photo = _PaddedPhoto(unet, guide)
+    height, width = photo.size
+    bands = range(0, height, _BAND * unet.factor)
+    regions = (Region(top, min(top + bands.step, height), 0, width) for top in bands)
+    return torch.cat([F.avg_pool2d(photo.crop(region), unet.factor) for region in regions], dim=-2)
+
+
+class _PaddedPhoto:
+    """Maps of one photo as `LatentUNet.encode` pads them, cut without ever making a padded copy."""
+
+    def __init__(self, unet: LatentUNet, image: Tensor, guide: Tensor | None = None) -> None:
+        self.maps = [image] if guide is None else [image, guide]
         weight = unet.init_conv.weight
         self.device, self.dtype = weight.device, weight.dtype
         # Padding repeats rows and columns, so padding their numbers says which.
@@ -127,7 +160,8 @@ class _PaddedPhoto:
         # The smallest part of the photo that holds them, padding included.
         top, left = int(rows.min()), int(columns.min())
         inside = Region(top, int(rows.max()) + 1, left, int(columns.max()) + 1)
-        part = to_float(inside.cut(self.image).to(self.device)).to(dtype or self.dtype)
+        cut = [to_float(inside.cut(each).to(self.device)) for each in self.maps]
+        part = (torch.cat(cut, dim=1) if len(cut) > 1 else cut[0]).to(dtype or self.dtype)
         if part.shape[-2] < len(rows):
             part = part[..., rows - top, :]
         if part.shape[-1] < len(columns):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from refusion.nets.layers import pad_to_multiple
@@ -37,11 +38,23 @@ class Latent:
     size: tuple[int, int]
 
 
+def with_guide(images: Tensor, guide: Tensor | None) -> Tensor:
+    """What a ``LatentUNet`` is given: images and, as further channels, what is known of each pixel.
+
+    Args:
+        images: (n * B, C, H, W).
+        guide: (B, G, H, W), the same for all n; None for none.
+    """
+    if guide is None:
+        return images
+    return torch.cat([images, guide.repeat(len(images) // len(guide), 1, 1, 1)], dim=1)
+
+
 class LatentUNet(nn.Module):
     """U-Net with a small latent and skip connections to its decoder.
 
     Args:
-        in_ch: image channels in.
+        in_ch: image channels in; those beyond `out_ch` are a guide, what is known of every pixel.
         out_ch: image channels out.
         ch: channels of the first level.
         ch_mult: multiplier of ``ch`` after each level; all levels but the last halve the map.
@@ -52,6 +65,7 @@ class LatentUNet(nn.Module):
     Attributes:
         factor: image pixels per latent pixel and axis.
         multiple: sides are padded (reflect) to a multiple of this.
+        guide: channels of the guide, which come after the image's.
     """
 
     def __init__(
@@ -69,6 +83,7 @@ class LatentUNet(nn.Module):
         self.factor = 2 ** (depth - 1)
         self.multiple = 2**depth
         self.embed_dim = embed_dim
+        self.guide = in_ch - out_ch
         dims = [ch * m for m in (1, *ch_mult)]
         self.init_conv = nn.Conv2d(in_ch, ch, 3, padding=1, bias=False)
         self.encoder, self.decoder = build_levels(dims, attention_from=depth - 1)

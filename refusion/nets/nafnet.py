@@ -127,6 +127,7 @@ class ConditionalNAFNet(nn.Module):
         pool_window: window of the channel attention in input pixels; None pools the whole map.
         conditional: False for a network that sees ``xt`` alone and leaves ``mu`` unread, as the
             published ones for Gaussian noise: there the state is the degraded image itself.
+        guide: channels of what it is told of every pixel beside ``xt`` and ``mu``; not published.
     """
 
     def __init__(
@@ -142,9 +143,12 @@ class ConditionalNAFNet(nn.Module):
         stereo: bool = False,
         pool_window: int | None = None,
         conditional: bool = True,
+        guide: int = 0,
     ) -> None:
         super().__init__()
         _check_graph(wiring, enc_blk_nums, dec_blk_nums)
+        if stereo and guide:
+            raise ValueError(f"guide: expected 0 with stereo, whose views have none, got {guide}")
         self.wiring, self.stereo, self.conditional = wiring, stereo, conditional
         self.factor = 2 ** len(enc_blk_nums)
         time_dim = width * 4
@@ -156,7 +160,7 @@ class ConditionalNAFNet(nn.Module):
         levels = [width * 2**i for i in range(len(enc_blk_nums))]
         coarsest = width * self.factor
         seen = img_channel * 2 if conditional else img_channel
-        self.intro = nn.Conv2d(seen, width, 3, padding=1)
+        self.intro = nn.Conv2d(seen + guide, width, 3, padding=1)
         self.ending = nn.Conv2d(width, img_channel, 3, padding=1)
         self.encoders = nn.ModuleList(map(blocks, levels, enc_blk_nums))
         self.downs = nn.ModuleList(nn.Conv2d(c, c * 2, 2, 2) for c in levels)
@@ -184,7 +188,12 @@ class ConditionalNAFNet(nn.Module):
                 block.sca[0].window = window and max(1, window // 2**depth)
 
     def forward(
-        self, xt: Tensor, mu: Tensor, t: Tensor | int | float, lens: Tensor | None = None
+        self,
+        xt: Tensor,
+        mu: Tensor,
+        t: Tensor | int | float,
+        lens: Tensor | None = None,
+        guide: Tensor | None = None,
     ) -> Tensor:
         """Predicted noise (or whatever the checkpoint says the output is).
 
@@ -193,6 +202,7 @@ class ConditionalNAFNet(nn.Module):
             mu: degraded image or latent, same shape; not read unless ``conditional``.
             t: time index, one or (B,).
             lens: (B, 3) source lens, target lens, disparity; only for ``lens=True``.
+            guide: (B, guide, H, W) in [0, 1]; only for ``guide`` above 0.
 
         Returns:
             Tensor of the shape of ``xt``.
@@ -201,7 +211,8 @@ class ConditionalNAFNet(nn.Module):
         t = as_times(t, xt.shape[0], xt.device)
         if self.stereo:
             xt, mu, t = join_views(xt), join_views(mu), t.repeat(2)
-        seen = torch.cat([xt - mu, mu], dim=1) if self.conditional else xt
+        seen = [xt - mu, mu] if self.conditional else [xt]
+        seen = torch.cat(seen if guide is None else [*seen, guide], dim=1)
         x = pad_to_multiple(seen, self.factor, "constant")
         camera = None
         if self.time_emb is not None:

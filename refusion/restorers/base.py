@@ -23,16 +23,20 @@ class Known:
         lens: source lens, target lens and disparity, float (3,) or one row per photo (B, 3);
             lenses as numbers, see `refusion.data.lens`.
         noise_std: standard deviation of the photo's noise, in [0, 1] units.
+        guide: what is known of every pixel, (G, H, W) or one map per photo (B, G, H, W), float in
+            [0, 1], or uint8 or uint16 over their full range; see `refusion.data.defocus`.
     """
 
     lens: Tensor | None = None
     noise_std: float | None = None
+    guide: Tensor | None = None
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> Known:
         """Take what a dataset's item, or a batch of one, says."""
         noise_std = item.get("noise_std")
-        return cls(item.get("lens"), None if noise_std is None else float(noise_std))
+        noise_std = None if noise_std is None else float(noise_std)
+        return cls(item.get("lens"), noise_std, item.get("guide"))
 
 
 NOTHING = Known()
@@ -47,8 +51,7 @@ class RestorerInfo:
         task: what it was trained for, such as 'dehaze'.
         scale: output pixels per input pixel and axis.
         views: photos of a scene restored together: 2 for a stereo pair, else 1.
-        needs: fields of `Known` it must be told of every photo, 'lens' or 'noise_std'; it uses no
-            others.
+        needs: fields of `Known` it must be told of every photo; it uses no others.
         stochastic: whether the result depends on the seed, with the default sampler.
         sampler: default sampler; None where there is no diffusion.
         steps: default number of network evaluations; 0 where there is no diffusion.

@@ -7,7 +7,7 @@ latent is decoded with the degraded photo's skips (CVPRW 2023, section 3.1).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -29,8 +29,9 @@ from refusion.inference.precision import (
     choose_precision,
 )
 from refusion.inference.resize import enlarge, shrink
-from refusion.inference.tiling import Count, decode_tiled, encode_tiled
+from refusion.inference.tiling import Count, decode_tiled, encode_tiled, latent_guide
 from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
+from refusion.restorers.told import guide_of_each, lens_of_each, needs_of, start_time
 from refusion.sde import (
     SAMPLERS,
     DenoisingSDE,
@@ -63,7 +64,8 @@ class _Options:
     sampler: str | None
     noise: SeededNoise
     tile: int | Literal["auto"] | None
-    conditions: tuple[Tensor, ...]  # what the network takes after the time
+    conditions: Mapping[str, Tensor]  # what the network takes beside the time
+    guide: Tensor | None  # what the latent U-Net takes beside the photo
     strength: float
     callback: Progress | None
 
@@ -116,7 +118,7 @@ class Refusion:
             task=config.task,
             scale=config.upscale.factor if config.upscale else 1,
             views=2 if self._setting("stereo") else 1,
-            needs=self._needs(),
+            needs=needs_of(config),
             stochastic=self._is_stochastic(),
             sampler=config.sampling.sampler if config.sampling else None,
             steps=config.sampling.steps if config.sampling else 0,
@@ -173,11 +175,6 @@ class Refusion:
         network = self._model.config.network
         return None if network is None else network.settings.get(name)
 
-    def _needs(self) -> frozenset[str]:
-        """Fields of `Known` that the model uses."""
-        uses = {"lens": self._setting("lens"), "noise_std": isinstance(self._sde, DenoisingSDE)}
-        return frozenset(name for name, is_used in uses.items() if is_used)
-
     def _is_stochastic(self) -> bool:
         """False where denoising starts from the photo itself and `ode` adds nothing to it."""
         is_denoiser = isinstance(self._sde, DenoisingSDE)
@@ -198,7 +195,7 @@ class Refusion:
     ) -> _Options:
         info = self.info
         sampler = info.sampler if sampler is None else sampler
-        start = self._start(known)
+        start = start_time(self._sde, known, info.task)
         # Less noise than the SDE spans is walked back from a smaller time, which has fewer steps.
         steps = min(info.steps, start) if steps is None else steps
         if self._sde is not None:
@@ -212,39 +209,19 @@ class Refusion:
             raise ConfigError(f"tile: expected 'auto' or pixels from 1, got {tile!r}")
         if not 0 <= strength <= 1:
             raise ConfigError(f"strength: expected 0..1, got {strength!r}")
-        conditions, noise = self._conditions(known, len(lq)), SeededNoise(seed)
-        return _Options(steps, start, sampler, noise, tile, conditions, strength, callback)
+        guide = guide_of_each(known, self._model.config.guide, lq, info.task)
+        conditions, noise = self._conditions(known, guide, len(lq)), SeededNoise(seed)
+        return _Options(steps, start, sampler, noise, tile, conditions, guide, strength, callback)
 
-    def _start(self, known: Known) -> int:
-        """Time whose marginal the degraded photo is drawn from."""
-        if not isinstance(self._sde, DenoisingSDE):
-            return 0 if self._sde is None else self._sde.T
-        if known.noise_std is None:
-            raise ConfigError(
-                f"noise level: the '{self.info.task}' model must know how noisy the photo is; "
-                "give --noise-level, the standard deviation in 8-bit levels"
-            )
-        limit = self._sde.lam
-        # A dataset's float32 may lie a rounding above the limit.
-        if not 0 <= known.noise_std <= limit * (1 + 1e-6):
-            raise ConfigError(
-                f"noise level: expected 0..{255 * limit:g} 8-bit levels, the range of the model, "
-                f"got {255 * known.noise_std:g}"
-            )
-        return self._sde.optimal_timestep(min(known.noise_std, limit))
-
-    def _conditions(self, known: Known, batch: int) -> tuple[Tensor, ...]:
-        if not self._setting("lens"):
-            return ()
-        if known.lens is None:
-            raise ConfigError(
-                f"lens: the '{self.info.task}' model must know source lens, target lens and "
-                "disparity; give --from, --to and --disparity"
-            )
-        lens = torch.as_tensor(known.lens, dtype=torch.float32)
-        if lens.shape not in ((3,), (batch, 3)):
-            raise ConfigError(f"lens: expected 3 numbers per photo, got {tuple(lens.shape)}")
-        return (lens.expand(batch, 3).to(self._networks.device),)
+    def _conditions(self, known: Known, guide: Tensor | None, batch: int) -> dict[str, Tensor]:
+        """What the noise network takes beside state, mean and time."""
+        told = {}
+        if self._setting("lens"):
+            lens = lens_of_each(known, batch, self.info.task)
+            told["lens"] = lens.to(self._networks.device)
+        if self._setting("guide"):
+            told["guide"] = latent_guide(self._networks.latent_unet, guide)
+        return told
 
     def _attempt(self, networks: _Networks, lq: Tensor, options: _Options) -> Tensor | None:
         """Restored photos, not clamped, on the device of `lq`; None if they are not finite."""
@@ -267,12 +244,15 @@ class Refusion:
             ).to(lq.device)
         unet = networks.latent_unet
         latent = with_smaller_tiles(
-            lambda side: encode_tiled(unet, lq, side, options.count("encode")), tile
+            lambda side: encode_tiled(unet, lq, side, options.count("encode"), options.guide), tile
         )
         if networks.network is not None:
             latent = replace(latent, z=self._restored(networks, lq, latent.z.float(), options))
         return with_smaller_tiles(
-            lambda side: decode_tiled(unet, lq, latent, side, options.count("decode")), tile
+            lambda side: decode_tiled(
+                unet, lq, latent, side, options.count("decode"), options.guide
+            ),
+            tile,
         )
 
     def _restored(self, networks: _Networks, lq: Tensor, z: Tensor, options: _Options) -> Tensor:
@@ -301,9 +281,9 @@ class Refusion:
 
         def denoise(xt: Tensor, mu: Tensor, t: int) -> Estimate:
             def at_t(xt: Tensor, mu: Tensor) -> Tensor:
-                given = (xt.to(networks.dtype), mu.to(networks.dtype), t, *options.conditions)
+                given = (xt.to(networks.dtype), mu.to(networks.dtype), t)
                 with kept_memory():
-                    return network(*given).to(xt.dtype)
+                    return network(*given, **options.conditions).to(xt.dtype)
 
             tiled = tile is not None
             output = blend_tiles(at_t, xt, mu, tile, network.factor) if tiled else at_t(xt, mu)

@@ -12,11 +12,18 @@ from refusion.checkpoint import Model, build_model
 from refusion.config import RunConfig, config_to_dict, find_table, model_config
 from refusion.errors import ConfigError
 from refusion.inference.resize import enlarge
+from refusion.inference.tiling import latent_guide
+from refusion.nets.latent_unet import with_guide
 from refusion.official.importing import open_latent
 from refusion.restorers.base import Known
 from refusion.restorers.refusion import Refusion
 from refusion.sde import OBJECTIVES, build_sde, estimate
-from refusion.training.stage import Pictures, Viewer
+from refusion.training.stage import Pictures, Viewer, guide_of
+
+_TOLD = {  # what a network may be told beside the time, and where it comes from
+    "lens": "tells no lenses; use the dataset BokehFolder or the degradation Bokeh",
+    "guide": "has no guide; use the degradation Bokeh",
+}
 
 
 def draw_times(T: int, bias: float, generators: Sequence[Generator]) -> Tensor:
@@ -70,7 +77,7 @@ class DiffusionStage:
         self.objective = config.objective and OBJECTIVES[config.objective.type]
         self.objective_settings = config.objective and config.objective.settings
         network = config.network
-        self.needs_lens = bool(network.settings.get("lens"))
+        self.needs = [name for name in _TOLD if network.settings.get(name)]
         self.network = find_table("nets")[network.type](**network.settings).to(device)
         self.module: nn.Module = self.network
 
@@ -88,12 +95,16 @@ class DiffusionStage:
             return dict(batch)
         mu, x0 = enlarge(batch["lq"], self.model_config.upscale), batch["gt"]
         if self.latent_unet is not None:
-            mu, x0 = self.latent_unet.encode(torch.cat([mu, x0])).z.float().chunk(2)
+            images = with_guide(torch.cat([mu, x0]), guide_of(self.latent_unet, batch))
+            mu, x0 = self.latent_unet.encode(images).z.float().chunk(2)
         return {"mu": mu, "x0": x0} | self.told(batch)
 
     def told(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What a batch holds that the network may be told."""
-        return {key: batch[key] for key in ("lens",) if key in batch}
+        """What a batch of images holds that the network is told, the guide at the latent's size."""
+        told = {name: batch[name] for name in self.needs if name in batch}
+        if "guide" in told and self.latent_unet is not None:
+            told["guide"] = latent_guide(self.latent_unet, told["guide"])
+        return told
 
     def loss(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
@@ -120,7 +131,7 @@ class DiffusionStage:
         t = draw_times(self.sde.T, self.time_bias, generators)
         noise = draw_noise(mu, generators)
         xt = self.sde.sample_marginal(pair["x0"], mu, t, noise)
-        output = self.network(xt, mu, t.to(mu.device), *self._conditions(pair)).float()
+        output = self.network(xt, mu, t.to(mu.device), **self._conditions(pair)).float()
         return Draw(xt, noise, t, output)
 
     def viewer(self, model: Model, device: torch.device) -> Viewer:
@@ -132,12 +143,10 @@ class DiffusionStage:
 
         return view
 
-    def _conditions(self, pair: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        if not self.needs_lens:
-            return ()
-        if "lens" not in pair:
-            raise ConfigError(
-                "network.lens: the training data tells no lenses; use the dataset BokehFolder or "
-                "the degradation Bokeh, or set network.lens: false"
-            )
-        return (pair["lens"],)
+    def _conditions(self, pair: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        for name in self.needs:
+            if name not in pair:
+                raise ConfigError(
+                    f"network.{name}: the training data {_TOLD[name]}, or leave it out"
+                )
+        return {name: pair[name] for name in self.needs}

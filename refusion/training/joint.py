@@ -15,8 +15,10 @@ from torch.nn.functional import avg_pool2d, l1_loss
 
 from refusion.config import RunConfig
 from refusion.inference.resize import enlarge
+from refusion.nets.latent_unet import with_guide
 from refusion.sde import estimate
 from refusion.training.diffusion import DiffusionStage
+from refusion.training.stage import guide_of
 
 COARSE = 8  # pixels: of a one-step estimate's errors most are wide, in tone and colour
 TINY = 1e-6  # keeps the root's gradient finite for a picture without an error
@@ -50,14 +52,15 @@ class JointStage(DiffusionStage):
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> dict[str, Tensor]:
         """Terms of the loss of a batch of image pairs; ``total`` is minimised."""
-        latent = self.latent_unet.encode(enlarge(batch["lq"], self.model_config.upscale))
+        unet, guide = self.latent_unet, guide_of(self.latent_unet, batch)
+        latent = unet.encode(with_guide(enlarge(batch["lq"], self.model_config.upscale), guide))
         mu = latent.z.float()
         with torch.no_grad():  # the truth's latent is a place in the space, not to be moved
-            x0 = self.latent_unet.encode(batch["gt"]).z.float()
+            x0 = unet.encode(with_guide(batch["gt"], guide)).z.float()
         pair = {"mu": mu, "x0": x0} | self.told(batch)
         draw = self.draw(pair, generators)
         with torch.autocast(mu.device.type, enabled=False):
             guess = estimate(self.sde, self.prediction, draw.output, draw.xt, mu, draw.t)
-        restored = self.latent_unet.decode(guess.x0, latent.skips, latent.size)
+        restored = unet.decode(guess.x0, latent.skips, latent.size)
         terms = picture_loss(restored.float(), batch["gt"])
         return {"total": sum(terms.values()), **terms}

@@ -14,7 +14,8 @@ from refusion.config import RunConfig, find_table, model_config
 from refusion.inference.memory import auto_tile
 from refusion.inference.tiling import decode_tiled, encode_tiled
 from refusion.nets import LatentUNet
-from refusion.training.stage import Pictures, Viewer
+from refusion.nets.latent_unet import with_guide
+from refusion.training.stage import Pictures, Viewer, guide_of
 
 REGULARISER_WEIGHT = 0.001  # published value
 
@@ -34,9 +35,18 @@ class Replacement:
     z_lq: Tensor
 
 
-def replace_latent(unet: LatentUNet, lq: Tensor, gt: Tensor) -> Replacement:
-    """Decode both latents of a pair (B, 3, H, W) in [0, 1] with the skips of the degraded image."""
-    latent = unet.encode(torch.cat([lq, gt]))
+def replace_latent(
+    unet: LatentUNet, lq: Tensor, gt: Tensor, guide: Tensor | None = None
+) -> Replacement:
+    """Decode both latents of a pair with the skips of the degraded image.
+
+    Args:
+        unet: the network.
+        lq: degraded images (B, 3, H, W) in [0, 1].
+        gt: ground truth, the same.
+        guide: what a network with guide channels is told of both, (B, G, H, W) in [0, 1].
+    """
+    latent = unet.encode(with_guide(torch.cat([lq, gt]), guide))
     skips = [torch.cat([skip[: len(lq)]] * 2) for skip in latent.skips]
     reconstruction, replacement = unet.decode(latent.z, skips, latent.size).chunk(2)
     return Replacement(reconstruction, replacement, latent.z[: len(lq)])
@@ -77,7 +87,8 @@ class LatentUNetStage:
     ) -> dict[str, Tensor]:
         """Terms of the loss of a batch of pairs; ``total`` is minimised."""
         lq, gt = batch["lq"], batch["gt"]
-        terms = replacement_losses(self.replace(self.module, lq, gt), lq, gt)
+        guide = guide_of(self.module, batch)
+        terms = replacement_losses(self.replace(self.module, lq, gt, guide), lq, gt)
         weighted = REGULARISER_WEIGHT * terms["regulariser"]
         return {"total": terms["reconstruction"] + terms["replacement"] + weighted, **terms}
 
@@ -90,11 +101,12 @@ class LatentUNetStage:
         unet = model.latent_unet.to(device)
 
         def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
-            lq = item["lq"]
+            lq, guide = item["lq"], guide_of(unet, item)
             tile = auto_tile(unet, torch.float32, lq, device)
-            return {
-                name: (decode_tiled(unet, lq, encode_tiled(unet, target, tile), tile), target)
-                for name, target in {"reconstruction": lq, "replacement": item["gt"]}.items()
-            }
+            shown = {}
+            for name, target in {"reconstruction": lq, "replacement": item["gt"]}.items():
+                latent = encode_tiled(unet, target, tile, guide=guide)
+                shown[name] = (decode_tiled(unet, lq, latent, tile, guide=guide), target)
+            return shown
 
         return view

@@ -10,6 +10,8 @@ from torch import Generator, Tensor, nn
 
 from refusion.checkpoint import Model
 from refusion.config import ModelConfig
+from refusion.errors import ConfigError
+from refusion.nets import LatentUNet
 
 Pictures = tuple[Tensor, Tensor]
 """A picture and what it is compared with, both (1, 3, H, W) in [0, 1]."""
@@ -48,6 +50,22 @@ class Stage(Protocol):
 
     def compile(self) -> None:
         """Have the forward pass compiled at its first call."""
+
+
+def guide_of(unet: LatentUNet, batch: Mapping[str, Tensor]) -> Tensor | None:
+    """The batch's guide (B, G, H, W) if the U-Net is told one, else None.
+
+    Raises:
+        ConfigError: the U-Net needs one that the data do not have.
+    """
+    if not unet.guide:
+        return None
+    if "guide" not in batch:
+        raise ConfigError(
+            "latent_unet.in_ch: the data have no guide for the channels beyond the image's; use "
+            "the degradation Bokeh, or set latent_unet.in_ch: 3"
+        )
+    return batch["guide"]
 
 
 class LossModule(nn.Module):

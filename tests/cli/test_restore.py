@@ -99,7 +99,7 @@ def test_wrong_usage_is_2_and_one_line(restore, capsys, argv, message):
         ["--input", "a.png", "--tile", "0"],
         ["--input", "a", "--steps", "x"],
         ["--input", "a", "--noise-level", "nan"],
-        ["--input", "a", "--disparity", "far"],
+        ["--input", "a", "--focus", "far"],
     ],
 )
 def test_argparse_errors_are_2(restore, capsys, argv):

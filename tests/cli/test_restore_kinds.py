@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 from cli_cases import make
 
 from refusion import cli
-from refusion.data.image_io import read_image
+from refusion.data.image_io import read_image, write_image
+from refusion.data.photo import Photo
 
 LENSES = ["--from", "Sony50mmf1.8BS", "--to", "Canon50mmf1.4BS", "--disparity", "35"]
+NAMED = LENSES[:4]
 
 
 @pytest.fixture
@@ -21,6 +24,13 @@ def restore(tiny_checkpoint, tmp_path, monkeypatch):
         return cli.restore_main([str(word) for word in (*argv, *own)])
 
     return run
+
+
+def write_map(name, values):
+    """Write values (H, W) in [0, 1] as a gray file."""
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    image = values.expand(3, *values.shape)
+    write_image(name, image, Photo(image, mode="gray", bit_depth=16))
 
 
 def change(name, result):
@@ -64,6 +74,67 @@ def test_what_the_model_is_told_is_checked_before_any_photo(restore, capsys, kin
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("refusion: error: ")
     assert message in line
+
+
+def test_a_disparity_map_says_where_the_bokeh_is(restore, capsys):
+    make("photos/a.png", 40, 60)
+    make("photos/b.png", 40, 60, seed=1)
+    write_map("maps/a.png", torch.linspace(0, 1, 60).expand(40, 60))
+    write_map("maps/b.tif", torch.linspace(1, 0, 30).expand(20, 30))
+    argv = ["--input", "photos", *NAMED, "--disparity", "maps"]
+    assert restore("guided", *argv, "--output", "far") == 0
+    assert sorted(path.name for path in Path("far").iterdir()) == ["a.png", "b.png"]
+    assert capsys.readouterr().err == ""
+    others = [["--focus", "0.1,0.5"], ["--blur", "9"], ["--zero-unknown"], []]
+    results = {Path("far/a.png").read_bytes()}
+    for number, other in enumerate(others):
+        one = ["--input", "photos/a.png", *NAMED, "--disparity", "maps/a.png", *other]
+        assert restore("guided", *one, "--output", f"{number}.png") == 0
+        results.add(Path(f"{number}.png").read_bytes())
+    assert len(results) == 4  # the last is the first again
+
+
+def test_large_discs_are_worked_out_on_a_smaller_copy(restore, capsys):
+    photo = make("a.png", 60, 90)
+    write_map("map.png", torch.linspace(0, 1, 90).expand(60, 90))
+    argv = ["--input", photo, *NAMED, "--disparity", "map.png", "--blur", "60"]
+    assert restore("guided", *argv, "--output", "b.png") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    words = "a.png: discs of up to 77 pixels, and the model knows 40: it works on a copy of 46 pix"
+    assert line.startswith(f"refusion: warning: {words}")
+    assert read_image("b.png").image.shape == (3, 60, 90)
+    assert restore("guided", *argv, "--output", "c.png", "--strength", "0") == 0
+    assert torch.equal(read_image("c.png").samples, read_image(photo).samples)
+
+
+@pytest.mark.parametrize(
+    ("kind", "argv", "message"),
+    [
+        ("guided", NAMED, "--disparity: missing; the 'bokeh' model estimates no depth: give a map"),
+        ("guided", LENSES, "takes a map FILE, brighter is nearer, not the number 35"),
+        ("guided", ["--disparity", "."], "--from, --to: missing; name the lens"),
+        ("guided", [*NAMED, "--disparity", "gone.png"], "no such file or folder: gone.png"),
+        ("guided", [*NAMED, "--disparity", "map.png"], "--disparity: one map for 2 photos"),
+        ("lens", [*NAMED, "--disparity", "map.png"], "takes a number, as in meta.txt"),
+        ("lens", [*LENSES, "--blur", "3"], "--blur: the 'bokeh' model does not use it"),
+        ("latent", ["--focus", "0,1"], "--focus: the 'dehaze' model does not use it"),
+        ("latent", ["--disparity", "map.png"], "--disparity: the 'dehaze' model does not use it"),
+    ],
+)
+def test_what_a_map_needs_is_checked_before_any_photo(restore, capsys, kind, argv, message):
+    Path("broken.png").write_bytes(b"no image")
+    make("map.png")
+    assert restore(kind, "--input", "broken.png", "gone.png", *argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("refusion: error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize("argv", [["--focus", "0.5"], ["--focus", "0.5,1.5"], ["--blur", "0"]])
+def test_values_of_map_options_are_checked(restore, argv, capsys):
+    with pytest.raises(SystemExit):
+        restore("guided", "--input", "a.png", *argv)
+    assert argv[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("level", ["71", "-1"])

@@ -47,6 +47,7 @@ def test_noise_level_and_lenses_are_told(call):
     [
         ("denoise", [], "--noise-level: missing"),
         ("lens", LENSES[:4], "--disparity: missing"),
+        ("guided", LENSES, "must be told of every pixel how far it is out of focus"),
         ("pixel", LENSES, "--from: the 'dehaze' model does not use it"),
         ("sr", ["--gt", "lq", "--max-side", "9"], "--max-side: shrinking spoils"),
         ("stereo", ["--max-side", "9"], "--max-side: not for the 'stereo' model"),

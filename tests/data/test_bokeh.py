@@ -9,7 +9,8 @@ import torch
 from degradation_cases import assert_8_bit, generator
 
 from refusion.data.bokeh_render import LensShape
-from refusion.data.degradations.bokeh import LENSES, Bokeh, blur_radius, lens_shape
+from refusion.data.defocus import LARGEST, blur_radius
+from refusion.data.degradations.bokeh import LENSES, Bokeh, lens_shape
 from refusion.data.fields import smooth_field
 from refusion.data.frame import PhotoFrame
 from refusion.errors import ConfigError
@@ -38,7 +39,7 @@ def pair(seed: int, settings: Bokeh = STRONG) -> dict[str, torch.Tensor]:
 def test_pairs_are_photos_in_levels_with_their_lenses() -> None:
     for seed in range(12):
         sample = pair(seed, Bokeh())
-        assert set(sample) == {"lq", "gt", "lens"}
+        assert set(sample) == {"lq", "gt", "lens", "guide"}
         for name in ("lq", "gt"):
             image = sample[name]
             assert_8_bit(image, (3, 96, 128))
@@ -94,6 +95,22 @@ def test_swap_exchanges_both_sides() -> None:
         assert torch.equal(there["lq"], back["gt"])
         assert torch.equal(there["gt"], back["lq"])
         assert there["lens"].tolist() == [back["lens"][i].item() for i in (1, 0, 2)]
+
+
+def test_guide_says_where_and_how_far_either_lens_blurs() -> None:
+    """What it calls in focus stays as it is; source and target differ as their f-numbers do."""
+    photo = picture()
+    for seed in range(6):
+        sample = pair(seed)
+        source, target = radii = LARGEST * (2 * sample["guide"] - 1).square()
+        changed = (sample["gt"] - photo).abs().amax(0)
+        kept = changed[target < 0.2]
+        assert len(kept) > 100
+        assert changed[target > 1].mean() > 3 * kept.mean()
+        numbers = sample["lens"][:2].abs()
+        torch.testing.assert_close(source * numbers[0], target * numbers[1], rtol=1e-4, atol=1e-4)
+        farthest = blur_radius(float(sample["lens"][1]), float(sample["lens"][2]))
+        assert float(radii.amax()) <= farthest * (1 + 1e-5)
 
 
 def test_same_generator_same_pair_and_others_differ() -> None:

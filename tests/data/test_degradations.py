@@ -70,7 +70,7 @@ def test_every_degradation_is_a_function_of_its_arguments(name: str) -> None:
     torch.manual_seed(2)
     again = run(degradation, 4)
     assert one.keys() == again.keys()
-    assert {"lq"} <= one.keys() <= {"lq", "gt", "lens", "noise_std"}
+    assert {"lq"} <= one.keys() <= {"lq", "gt", "lens", "guide", "noise_std"}
     assert all(torch.equal(one[key], again[key]) for key in one)
     torch.manual_seed(1)
     assert torch.equal(state, torch.get_rng_state())

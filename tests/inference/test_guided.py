@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from refusion.inference import guided
-from refusion.inference.guided import carry
+from refusion.inference.guided import carried_bands, carry
 from refusion.inference.resize import shrink
 
 
@@ -33,6 +33,20 @@ def test_constant_change_stays_constant():
     torch.testing.assert_close(
         carry(change, guide, target, (6, 5)), torch.full_like(target, 0.25), atol=1e-5, rtol=0
     )
+
+
+def test_a_single_map_is_carried_band_by_band_to_a_photo_of_integers(monkeypatch):
+    monkeypatch.setattr(guided, "SMOOTHNESS", 1e-6)
+    monkeypatch.setattr(guided, "_BAND", 150)
+    guide, large = maps((24, 31), (37, 53), channels=3)
+    photo = (large.sigmoid() * 255).to(torch.uint8)
+    value = (guide * torch.tensor([1.0, -2.0, 0.5]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    bands = list(carried_bands(value, guide, photo))
+    assert [rows.start for rows, _ in bands] == list(range(0, 37, 2))
+    found = torch.cat([band for _, band in bands], dim=-2)
+    scaled = photo.float() / 255
+    expected = scaled[:, 0] - 2 * scaled[:, 1] + 0.5 * scaled[:, 2]
+    torch.testing.assert_close(found[:, 0], expected, atol=2e-3, rtol=0)
 
 
 def test_edge_of_the_change_follows_the_large_map():

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from refusion.errors import ConfigError
 from refusion.inference import blending, memory, tiling
@@ -12,6 +13,7 @@ from refusion.inference.precision import cast_network
 from refusion.inference.receptive_field import Halo, halo_of, margin_before
 from refusion.inference.regions import tile_regions
 from refusion.nets import ConditionalNAFNet, ConditionalUNet, LatentUNet
+from refusion.nets.layers import pad_to_multiple
 
 SIDES = [1, 2, 7, 15, 16, 17, 33, 64, 101, 150]
 
@@ -39,6 +41,35 @@ def test_tiled_equals_whole(case):
     assert latent.size == (height, width)
     torch.testing.assert_close(latent.z, z, rtol=1e-5, atol=1e-5 * float(z.abs().max()))
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", range(6))
+@torch.no_grad()
+def test_a_guide_is_tiled_with_the_photo(case):
+    """Floats or integers, whatever the other is: what the network sees is one map of 5 channels."""
+    draw = random.Random(case)
+    torch.manual_seed(case)
+    unet = LatentUNet(in_ch=5, ch=3, ch_mult=[1, 2, 1], embed_dim=4).eval()
+    size = draw.choice(SIDES), draw.choice(SIDES)
+    image, guide = torch.rand(2, 3, *size), (torch.rand(2, 2, *size) * 65535).to(torch.uint16)
+    both = torch.cat([image, guide.float() / 65535], dim=1)
+    z, expected = whole(unet, both)
+    latent = tiling.encode_tiled(unet, image, draw.randint(1, 120), guide=guide)
+    result = tiling.decode_tiled(unet, image, latent, draw.randint(1, 120), guide=guide)
+    torch.testing.assert_close(latent.z, z, rtol=1e-5, atol=1e-5 * float(z.abs().max()))
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 40), (101, 33), (1, 7), (700, 9)])
+@torch.no_grad()
+def test_guide_of_the_latent_is_its_mean_under_each_latent_pixel(size):
+    unet = LatentUNet(in_ch=5, ch=3, ch_mult=[1, 2, 1], embed_dim=4)
+    guide = torch.rand(1, 2, *size)
+    found = tiling.latent_guide(unet, guide)
+    expected = avg_pool2d(pad_to_multiple(guide, unet.multiple, "reflect"), unet.factor)
+    torch.testing.assert_close(found, expected)
+    z = tiling.encode_tiled(unet, torch.rand(1, 3, *size), None, guide=guide).z
+    assert found.shape[-2:] == z.shape[-2:]
 
 
 @torch.no_grad()

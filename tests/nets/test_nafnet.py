@@ -26,6 +26,21 @@ def test_block_is_the_identity_at_the_start(variant):
     assert torch.equal(block(x, torch.randn(2, 16), torch.randn(2, 16)), x)
 
 
+@torch.no_grad()
+def test_a_guide_is_seen_where_it_is():
+    net = ConditionalNAFNet(width=4, enc_blk_nums=[1], dec_blk_nums=[1], guide=2, pool_window=4)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.3)
+    xt, mu, guide = torch.rand(1, 3, 20, 60), torch.rand(1, 3, 20, 60), torch.rand(1, 2, 20, 60)
+    changed = guide.clone()
+    changed[..., 30:] = 0
+    difference = net(xt, mu, 3, guide=changed) - net(xt, mu, 3, guide=guide)
+    assert float(difference[..., 30:].abs().max()) > 1e-3
+    assert float(difference[..., :10].abs().max()) == 0
+    with pytest.raises(ValueError, match="stereo"):
+        ConditionalNAFNet(width=4, enc_blk_nums=[1], dec_blk_nums=[1], guide=2, stereo=True)
+
+
 @pytest.mark.parametrize("window", [1, 2, 3, 4, 6, 7])
 def test_local_pool_against_loops(window):
     height, width = 6, 9

@@ -10,25 +10,22 @@ import torch
 from refusion import load_restorer
 from refusion.checkpoint import build_model, read_checkpoint
 from refusion.errors import ConfigError, ImageError, RefusionError
-from refusion.restorers import RESTORERS, Known, Refusion
+from refusion.restorers import RESTORERS, Refusion
 from refusion.sde import SAMPLERS
 
-KINDS = ["latent", "pixel", "lens", "denoise", "stereo_sr"]
-KNOWN = {
-    "lens": Known(lens=torch.tensor([18.0, -14.0, 35.0])),
-    "denoise": Known(noise_std=25 / 255),
-}
+KINDS = ["latent", "pixel", "lens", "guided", "denoise", "stereo_sr"]
 
 
 class Told:
     """A restorer that is told of the photos what its model needs, unless a test does."""
 
     def __init__(self, path, kind):
-        self.restorer, self.known = load_restorer(path, precision="fp32"), KNOWN.get(kind, Known())
+        self.restorer, self.kind = load_restorer(path, precision="fp32"), kind
         self.info = self.restorer.info
 
     def restore(self, lq, **options):
-        return self.restorer.restore(lq, **{"known": self.known} | options)
+        known = tiny_models.known_of(self.kind, lq)
+        return self.restorer.restore(lq, **{"known": known} | options)
 
     def photo(self, *size, batch=1):
         return photo(*size, batch=batch, channels=3 * self.info.views)
@@ -124,7 +121,8 @@ def test_tiles_of_other_pixel_models_are_close(restorers, kind):
 def test_bfloat16_is_close_to_float32(tiny_checkpoint, restorers, kind):
     narrow = load_restorer(tiny_checkpoint(kind), device="cpu", precision="bf16")
     assert narrow.info.precision == "bf16"
-    lq, known = restorers[kind].photo(40, 40), restorers[kind].known
+    lq = restorers[kind].photo(40, 40)
+    known = tiny_models.known_of(kind, lq)
     difference = (narrow.restore(lq, known=known) - restorers[kind].restore(lq)).abs()
     assert 0 < float(difference.mean()) < 2 / 255
 
@@ -179,9 +177,10 @@ def test_info_says_what_the_checkpoint_says(restorers):
     assert (info.device, info.precision) == ("cpu", "fp32")
     assert RESTORERS[info.family] is Refusion
     needs = {kind: told.info.needs for kind, told in restorers.items() if told.info.needs}
-    assert needs == {"lens": {"lens"}, "denoise": {"noise_std"}}
+    guided = {"guided": {"lens", "guide"}}
+    assert needs == {"lens": {"lens"}, "denoise": {"noise_std"}} | guided
     kinds = {kind: (told.info.scale, told.info.views) for kind, told in restorers.items()}
-    single = dict.fromkeys(("latent", "pixel", "unet", "lens", "denoise"), (1, 1))
+    single = dict.fromkeys(("latent", "pixel", "unet", "lens", "denoise", "guided"), (1, 1))
     assert kinds == single | {"stereo": (1, 2), "sr": (2, 1), "stereo_sr": (2, 2)}
 
 

@@ -53,6 +53,58 @@ def test_lens_is_asked_for(model_of, known, words):
         Refusion(model_of("lens")).restore(photo(8, 8, batch=2), known=known)
 
 
+def guide_of(*size, seed=5):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(2, *size, generator=generator) * 65535).to(torch.uint16)
+
+
+@pytest.mark.parametrize("tile", [8, 24, "auto"])
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
+def test_tiles_change_nothing_where_there_is_a_guide(model_of, tile, kind):
+    restorer, lq, guide = Refusion(model_of("guided")), photo(41, 30), guide_of(41, 30)
+    known = Known(lens=LENS, guide=guide)
+    if kind is torch.uint8:
+        lq = (lq * 255).to(kind)
+    whole = restorer.restore(lq, known=known, tile=None).float()
+    tiled = restorer.restore(lq, known=known, tile=tile).float()
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1 if kind is torch.uint8 else 1e-5)
+
+
+def test_a_guide_matters_and_each_photo_has_its_own(model_of):
+    model = model_of("guided")
+    restorer, lq = Refusion(model), photo(12, 15, batch=2)
+    guides = torch.stack([guide_of(12, 15), guide_of(12, 15, seed=6)])
+    both = restorer.restore(lq, known=Known(lens=LENS, guide=guides))
+    for number, guide in enumerate(guides):
+        own = Known(lens=LENS, guide=guide)
+        alone = restorer.restore(lq[number : number + 1], known=own)
+        torch.testing.assert_close(both[number : number + 1], alone, rtol=0, atol=1e-5)
+        floats = replace(own, guide=guide.float() / 65535)
+        again = restorer.restore(lq[number : number + 1], known=floats)
+        torch.testing.assert_close(again, alone, rtol=0, atol=1e-5)
+    with torch.no_grad():
+        model.network.intro.weight[:, 8:] = 0  # blind the noise network to it: both parts are told
+    blind = Refusion(model).restore(lq, known=Known(lens=LENS, guide=guides))
+    assert float((blind - both).abs().max()) > 1e-4
+    other = Refusion(model).restore(lq, known=Known(lens=LENS, guide=guides.flip(0)))
+    assert float((blind - other).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("guide", "words"),
+    [
+        (None, "estimates nothing itself; give --disparity FILE"),
+        (torch.rand(1, 8, 8), r"guide: expected \(2, 8, 8\) per photo, got \(1, 8, 8\)"),
+        (torch.rand(2, 8, 9), "expected"),
+        (torch.rand(3, 2, 8, 8), "expected"),
+    ],
+)
+def test_a_guide_is_asked_for(model_of, guide, words):
+    known = Known(lens=LENS, guide=guide)
+    with pytest.raises(ConfigError, match=words):
+        Refusion(model_of("guided")).restore(photo(8, 8, batch=2), known=known)
+
+
 def test_views_restore_each_other_and_keep_their_places(model_of):
     model, (left, right, other) = model_of("stereo"), photo(12, 16, batch=3)
 

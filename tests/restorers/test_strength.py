@@ -12,11 +12,6 @@ from refusion.errors import ConfigError
 from refusion.restorers import Known, Refusion
 from refusion.sde import SAMPLERS
 
-KNOWN = {
-    "lens": Known(lens=torch.tensor([18.0, -14.0, 35.0])),
-    "denoise": Known(noise_std=25 / 255),
-}
-
 
 @pytest.fixture
 def model_of(tiny_checkpoint):
@@ -36,8 +31,9 @@ def enlarged(model, lq):
 @pytest.mark.parametrize("kind", tiny_models.CONFIGS)
 def test_the_ends_are_the_restoration_and_the_photo_bit_for_bit(model_of, kind):
     model = model_of(kind)
-    restorer, known = Refusion(model), KNOWN.get(kind, Known())
+    restorer = Refusion(model)
     lq = photo(restorer, 17, 22)
+    known = tiny_models.known_of(kind, lq)
     before = lq.clone()
     assert torch.equal(
         restorer.restore(lq, known=known, strength=1), restorer.restore(lq, known=known)
@@ -51,8 +47,9 @@ def test_the_ends_are_the_restoration_and_the_photo_bit_for_bit(model_of, kind):
 @pytest.mark.parametrize("kind", [kind for kind in tiny_models.CONFIGS if kind != "unet"])
 def test_the_change_grows_evenly(model_of, kind):
     model = model_of(kind)
-    restorer, known = Refusion(model), KNOWN.get(kind, Known())
+    restorer = Refusion(model)
     lq = photo(restorer, 17, 22)
+    known = tiny_models.known_of(kind, lq)
     # Of a latent model the U-Net's reconstruction is where the way begins.
     start = restorer.restore(lq, known=known, strength=1e-7)
     results = [restorer.restore(lq, known=known, strength=k / 4) for k in (1, 2, 3, 4)]

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from training_cases import make_photos, run_config
 
 from refusion.config import config_from_dict, config_to_dict
 from refusion.errors import ConfigError
+from refusion.nets import LatentUNet
 from refusion.sde import PREDICTIONS
 from refusion.training.diffusion import DiffusionStage, draw_times
 
@@ -83,13 +85,31 @@ def test_an_image_draws_the_same_whatever_its_batch(stage_of, pair):
 
 def test_a_lens_network_is_told_or_refused(stage_of, pair):
     stage = stage_of("x0_residual", "x0")
-    stage.needs_lens, told = True, []
+    stage.needs, told = ["lens"], []
     stage.network = lambda xt, mu, t, lens: told.append(lens) or xt
     with pytest.raises(ConfigError, match=r"network\.lens: the training data tells no lenses"):
         stage.loss(pair, seeded(1, 2, 3, 4))
     lens = torch.rand(4, 3)
     stage.loss(pair | {"lens": lens}, seeded(1, 2, 3, 4))
     assert told == [lens]
+
+
+def test_a_guide_is_encoded_with_both_and_told_at_the_latents_size(stage_of, pair):
+    stage, guide = stage_of("x0_residual", "x0"), torch.rand(4, 2, 8, 8)
+    stage.latent_unet, stage.needs = LatentUNet(ch=4, ch_mult=[1, 2], in_ch=5), ["guide"]
+    with pytest.raises(ConfigError, match=r"latent_unet\.in_ch: the data have no guide"):
+        stage.encode(pair)
+    found = stage.encode(pair | {"guide": guide})
+    for name, image in (("mu", "lq"), ("x0", "gt")):
+        z = stage.latent_unet.encode(torch.cat([pair[image], guide], dim=1)).z
+        torch.testing.assert_close(found[name], z, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found["guide"], F.avg_pool2d(guide, 2))
+    told = []
+    stage.network = lambda xt, mu, t, guide: told.append(guide) or xt
+    stage.loss(found, seeded(1, 2, 3, 4))
+    assert told == [found["guide"]]
+    with pytest.raises(ConfigError, match=r"network\.guide: the training data has no guide"):
+        stage.loss({key: found[key] for key in ("mu", "x0")}, seeded(1, 2, 3, 4))
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "nearest"])

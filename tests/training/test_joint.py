@@ -5,7 +5,8 @@ import torch
 from training_cases import TRAIN, make_photos, run_config
 
 from refusion.checkpoint import read_checkpoint
-from refusion.restorers import load_restorer
+from refusion.config import config_from_dict, config_to_dict
+from refusion.restorers import Known, load_restorer
 from refusion.sde import SeededNoise
 from refusion.training import Trainer, joint
 from refusion.training.diffusion import Draw
@@ -39,6 +40,38 @@ def joint_config(trained, **changes):
     start = str(trainer.model_file)
     changes = {"objective": None, "latent_unet": {"checkpoint": start}, "init": start} | changes
     return run_config("joint", *places, network=NETWORK, **changes)
+
+
+def test_both_networks_are_told_the_guide(tmp_path):
+    """The whole of the three stages on rendered lenses; what is restored hangs on the guide."""
+    photos, cache = make_photos(tmp_path / "photos"), tmp_path / "cache"
+
+    def config(stage, **changes):
+        plain = config_to_dict(run_config(stage, photos, cache, **changes))
+        plain["data"]["train"]["degradation"] = {"type": "Bokeh"}
+        plain["data"]["validation"][0]["degradation"] = {"type": "Bokeh"}
+        return plain | {"task": "bokeh"}
+
+    def trained(plain):
+        trainer = Trainer(config_from_dict(plain), device=CPU, runs=tmp_path)
+        trainer.train()
+        return trainer
+
+    component = {"type": "LatentUNet", "ch": 4, "ch_mult": [1, 2], "embed_dim": 4, "in_ch": 5}
+    file = trained(config("latent_unet") | {"latent_unet": component}).model_file
+    network = NETWORK | {"lens": True, "guide": 2}
+    latent = {"latent_unet": {"checkpoint": str(file)}, "network": network}
+    plain = config("diffusion", **latent)
+    plain["data"] |= {"cached_latents": 4}
+    file = trained(plain).model_file
+    latent["latent_unet"] = {"checkpoint": str(file)}
+    trainer = trained(config("joint", objective=None, init=str(file), **latent))
+    item = trainer.validation["whole"][0]
+    restorer = load_restorer(trainer.model_file, precision="fp32")
+    assert restorer.info.needs == {"lens", "guide"}
+    known = [Known(item["lens"], guide=guide) for guide in (item["guide"], 1 - item["guide"])]
+    first, second = (restorer.restore(item["lq"][None], known=each) for each in known)
+    assert not torch.equal(first, second)
 
 
 def test_loss_is_that_of_the_picture_the_restorer_makes(trained, tmp_path, monkeypatch):

@@ -40,6 +40,19 @@ def test_reconstruction_does_not_see_the_ground_truth(case):
     assert not torch.allclose(a.replacement, b.replacement)
 
 
+def test_a_guide_is_told_of_both_images():
+    torch.manual_seed(0)
+    unet, (lq, gt) = LatentUNet(ch=4, ch_mult=[1, 2], in_ch=5), torch.rand(2, 2, 3, 8, 12)
+    guide = torch.rand(2, 2, 8, 12)
+    unet.requires_grad_(False)
+    result = replace_latent(unet, lq, gt, guide)
+    first, second = (unet.encode(torch.cat([image, guide], dim=1)) for image in (lq, gt))
+    expected = unet.decode(second.z, first.skips, first.size)
+    torch.testing.assert_close(result.replacement, expected, rtol=0, atol=1e-5)
+    other = replace_latent(unet, lq, gt, 1 - guide)
+    assert float((result.reconstruction - other.reconstruction).abs().max()) > 1e-3
+
+
 def test_same_image_twice_is_no_replacement(case):
     unet, tensors = case
     result = replace_latent(unet, tensors["in.lq"], tensors["in.lq"])

@@ -25,6 +25,6 @@ class Degradation(Protocol):
 
         Returns:
             "lq" (C, h, w) float32 in [0, 1]; "gt" where the truth is not `clean`; where it applies
-            "lens" (3,) and "noise_std" (), as the datasets hand them on.
+            "lens" (3,), "guide" (2, h, w) and "noise_std" (), as the datasets hand them on.
         """
         ...

@@ -19,18 +19,17 @@ from torch import Generator, Tensor
 
 from refusion.data.bokeh_render import LensShape, render_bokeh
 from refusion.data.camera import quantise
+from refusion.data.defocus import blur_radius, defocus_guide
 from refusion.data.degradations.checks import check_settings
 from refusion.data.degradations.draws import happens
 from refusion.data.depth import DEPTHS
 from refusion.data.fields import photo_coordinates, smooth_field
 from refusion.data.frame import GRID, PhotoFrame
 from refusion.data.stream import uniform
-from refusion.errors import ConfigError
 
 LENSES = (160.0, 40.0, 28.0, 18.0, -160.0, -40.0, -28.0, -14.0)
 """Lenses that pairs are drawn from: Sony f/16, f/4, f/2.8, f/1.8, Canon f/16, f/4, f/2.8, f/1.4."""
 
-REFERENCE = 18.0  # the lens for which the disparity is the radius
 SCENES = ("subject", "ground", "room", "layers", "smooth")
 SONY = LensShape()
 CANON = LensShape(blades=8, rim=0.5)
@@ -92,8 +91,7 @@ class Bokeh:
             frame: the crop's place; depth and blur belong to the photo.
 
         Returns:
-            "lq", the source lens, and "gt", the target lens, (3, H, W), 8-bit levels; "lens" (3,)
-            float32: source lens, target lens, disparity in pixels of the crop.
+            As `photograph`; the disparity is in pixels of the crop.
         """
         source, target = self._draw_lenses(generator)
         strength = uniform(generator, *self.blur)
@@ -101,11 +99,7 @@ class Bokeh:
         scene = self._draw_scene(frame.thumbnail, generator)
         scale = _long_side(frame, (clean.shape[-2], clean.shape[-1]))
         defocus, disparity = _defocus_of_crop(scene, clean, frame, scale), strength * scale
-        lq, gt = (
-            quantise(_photograph(clean, defocus, lens, disparity, highlights))
-            for lens in (source, target)
-        )
-        return {"lq": lq, "gt": gt, "lens": torch.tensor([source, target, disparity])}
+        return photograph(clean, defocus, (source, target, disparity), highlights)
 
     def _draw_lenses(self, generator: Generator) -> tuple[float, float]:
         pair = [LENSES[_pick(self.lens_weights, generator)] for _ in range(2)]
@@ -143,29 +137,32 @@ def lens_shape(number: float) -> LensShape:
     return CANON if number < 0 else SONY
 
 
-def blur_radius(number: float, disparity: float) -> float:
-    """Radius in pixels of the farthest background's discs: disparity * 1.8 / f-number.
+def photograph(
+    clean: Tensor, defocus: Tensor, lens: tuple[float, float, float], highlights: float
+) -> dict[str, Tensor]:
+    """A scene through two lenses.
 
     Args:
-        number: of the lens, ten times the f-number with the maker's sign.
-        disparity: radius in pixels at f/1.8, >= 0.
+        clean: (3, H, W) float32 in [0, 1], in focus everywhere.
+        defocus: (H, W), radii of the discs in parts of the largest, negative before the plane of
+            focus.
+        lens: numbers of source and target lens, and the largest radius at f/1.8 in pixels.
+        highlights: see `render_bokeh`.
 
-    Raises:
-        ConfigError: the number is 0.
-
-    >>> blur_radius(-14.0, 7.0)
-    9.0
+    Returns:
+        "lq", the source lens, and "gt", the target lens, (3, H, W), 8-bit levels; "lens" (3,)
+        float32; "guide" (2, H, W): where and how far each lens blurs, see `defocus_guide`.
     """
-    if number == 0:
-        raise ConfigError("lens: expected ten times an f-number, negative for Canon, got 0")
-    return disparity * REFERENCE / abs(number)
-
-
-def _photograph(
-    clean: Tensor, defocus: Tensor, lens: float, disparity: float, highlights: float
-) -> Tensor:
-    radius = blur_radius(lens, disparity)
-    return render_bokeh(clean, defocus * radius, lens_shape(lens), highlights)
+    lq, gt = (
+        quantise(
+            render_bokeh(
+                clean, defocus * blur_radius(number, lens[2]), lens_shape(number), highlights
+            )
+        )
+        for number in lens[:2]
+    )
+    guide = defocus_guide(defocus, lens)
+    return {"lq": lq, "gt": gt, "lens": torch.tensor(lens), "guide": guide}
 
 
 def _pick(weights: tuple[float, ...], generator: Generator) -> int:

@@ -1,0 +1,93 @@
+"""The bokeh model on photos with real depth, against the reference renderer.
+
+python benchmarks/bokeh_scenes.py PHOTO MAP [PHOTO MAP ...] renders each photo, in focus everywhere,
+through both lenses from its disparity map, and restores the one to look like the other. The maps
+are measured or estimated: nothing of them comes from the renderer's own synthetic depth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refusion.data.degradations.bokeh import photograph
+from refusion.data.disparity import defocus_of, read_disparity
+from refusion.data.image_io import read_image
+from refusion.data.lens import lens_number
+from refusion.evaluation import Score, evaluate
+from refusion.inference.disparity_maps import BLUR, fitted_bands
+from refusion.inference.resize import shrink
+from refusion.restorers import load_restorer
+
+HIGHLIGHTS = 2.5  # light of clipped pixels: the middle of what is trained on
+
+
+class Scenes:
+    """Rendered pairs, as `evaluate` takes them."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        files = options.files
+        self.files, self.options = list(zip(files[::2], files[1::2], strict=True)), options
+
+    def __len__(self) -> int:
+        """Number of photos."""
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """The pair of one photo, its lenses and its guide."""
+        (photo, place), options = self.files[index], self.options
+        clean = shrink(read_image(photo).samples[None], options.max_side)
+        disparity = read_disparity(place, zero_is_unknown=options.zero_unknown)
+        bands = fitted_bands(defocus_of(disparity, options.focus), clean)
+        defocus = torch.cat([band for _, band in bands])
+        lenses = (lens_number(name) for name in (options.source, options.target))
+        lens = (*lenses, options.blur * max(clean.shape[-2:]))
+        name = f"{photo.parent.name}/{photo.stem}"
+        return photograph(clean[0], defocus, lens, HIGHLIGHTS) | {"name": name}
+
+
+def run(argv: Sequence[str]) -> str:
+    """Tables of the numbers, of whole photos and of what is in focus."""
+    options = build_parser().parse_args(argv)
+    scenes, sharp = Scenes(options), []
+
+    def done(number: int, total: int, score: Score, restored: Tensor) -> None:
+        item = scenes[number - 1]
+        is_sharp = item["guide"][1] == 0.5
+        changes = [
+            255 * float((image - item["gt"]).abs().mean(0)[is_sharp].mean())
+            for image in (item["lq"], restored)
+        ]
+        share = float(is_sharp.float().mean())
+        sharp.append(f"{score.name}: {share:.0%}, {changes[0]:.2f}, {changes[1]:.2f}")
+
+    restorer = load_restorer(options.weights, precision=options.precision)
+    table = evaluate(restorer, scenes, callback=done).table()
+    head = "in focus: share of the photo, mean difference of input and result in 8-bit levels"
+    return "\n".join([table, "", head, *sharp, ""])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("files", type=Path, nargs="+", metavar="PHOTO MAP", help="photos, each with its map")
+    add("--weights", default="bokeh", help="task or file")
+    add("--source", default="Sony50mmf16.0BS")
+    add("--target", default="Canon50mmf1.4BS")
+    add("--blur", type=float, default=BLUR, help="largest radius at f/1.8 per long side")
+    add("--focus", type=float, nargs=2, metavar=("X", "Y"))
+    add("--max-side", type=int, default=1024, help="longer photos are shrunk")
+    add("--zero-unknown", action="store_true", help="0 in the maps is not measured")
+    add("--precision", default="auto")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.stdout.write(run(sys.argv[1:]))

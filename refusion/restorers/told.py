@@ -1,0 +1,81 @@
+"""What a model must be told of a photo beside its pixels: checked, and as its networks take it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from refusion.config import ModelConfig
+from refusion.errors import ConfigError
+from refusion.restorers.base import Known
+from refusion.sde import IRSDE, DenoisingSDE
+
+
+def needs_of(config: ModelConfig) -> frozenset[str]:
+    """Fields of `Known` that a model uses."""
+    network = config.network.settings if config.network else {}
+    uses = {
+        "lens": network.get("lens"),
+        "noise_std": config.sde is not None and config.sde.type == DenoisingSDE.__name__,
+        "guide": config.guide,
+    }
+    return frozenset(name for name, is_used in uses.items() if is_used)
+
+
+def start_time(sde: IRSDE | None, known: Known, task: str) -> int:
+    """Time whose marginal the degraded photo is drawn from.
+
+    Raises:
+        ConfigError: a denoiser is not told the noise, or of more than it knows.
+    """
+    if not isinstance(sde, DenoisingSDE):
+        return 0 if sde is None else sde.T
+    if known.noise_std is None:
+        raise ConfigError(
+            f"noise level: the '{task}' model must know how noisy the photo is; "
+            "give --noise-level, the standard deviation in 8-bit levels"
+        )
+    limit = sde.lam
+    # A dataset's float32 may lie a rounding above the limit.
+    if not 0 <= known.noise_std <= limit * (1 + 1e-6):
+        raise ConfigError(
+            f"noise level: expected 0..{255 * limit:g} 8-bit levels, the range of the model, "
+            f"got {255 * known.noise_std:g}"
+        )
+    return sde.optimal_timestep(min(known.noise_std, limit))
+
+
+def lens_of_each(known: Known, batch: int, task: str) -> Tensor:
+    """Source lens, target lens and disparity of every photo, (B, 3) float32.
+
+    Raises:
+        ConfigError: they are not told, or not three numbers per photo.
+    """
+    if known.lens is None:
+        raise ConfigError(
+            f"lens: the '{task}' model must know source lens, target lens and "
+            "disparity; give --from, --to and --disparity"
+        )
+    lens = torch.as_tensor(known.lens, dtype=torch.float32)
+    if lens.shape not in ((3,), (batch, 3)):
+        raise ConfigError(f"lens: expected 3 numbers per photo, got {tuple(lens.shape)}")
+    return lens.expand(batch, 3)
+
+
+def guide_of_each(known: Known, channels: int, lq: Tensor, task: str) -> Tensor | None:
+    """The guide of every photo, (B, channels, H, W); None for a model that is told none.
+
+    Raises:
+        ConfigError: it is not told, or has not the size of the photos `lq` (B, 3, H, W).
+    """
+    if not channels:
+        return None
+    if known.guide is None:
+        raise ConfigError(
+            f"guide: the '{task}' model must know where the photo is out of focus and estimates "
+            "nothing itself; give --disparity FILE, a map in which brighter is nearer"
+        )
+    shape = (channels, *lq.shape[-2:])
+    if known.guide.shape not in (shape, (len(lq), *shape)):
+        raise ConfigError(f"guide: expected {shape} per photo, got {tuple(known.guide.shape)}")
+    return known.guide.expand(len(lq), *shape)

@@ -105,7 +105,7 @@ def decode_tiled(
     coarse = coarse_decode(unet, latent.z, latent.skips[-2:], _coarse_tile(tile))
     kind = image.dtype if is_integer(image) else torch.float32
     out = torch.empty(
-        len(image), unet.final_conv.out_channels, height, width, dtype=kind, device=image.device
+        len(image), unet.out_ch, height, width, dtype=kind, device=image.device
     )
     halo = halo_of(unet).decode
     for region in _counted(regions, count):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from refusion.nets.layers import pad_to_multiple
 from refusion.nets.levels import build_levels
@@ -27,7 +28,7 @@ class Latent:
     """What ``LatentUNet.encode`` returns.
 
     Attributes:
-        z: latent (B, embed_dim, ceil(H / 2^depth) * 2, ...) at 1/factor of the padded image.
+        z: latent (B, embed_dim, ceil(H / multiple) * 2, ...) at 1/factor of the padded image.
         skips: features for the decoder, finest first: the padded image where it is added to what
             is decoded, intro, then two per level.
         size: (H, W) of the image before padding.
@@ -59,6 +60,8 @@ class LatentUNet(nn.Module):
         ch: channels of the first level.
         ch_mult: multiplier of ``ch`` after each level; all levels but the last halve the map.
         embed_dim: channels of the latent.
+        fold: squares of so many pixels a side become channels before the first level, which is where
+            most of the time goes; 1 in the published network.
         image_skip: decode what is added to the image, so that what the latent leaves alone stays
             as it is to the last bit; not in the published network.
 
@@ -76,20 +79,23 @@ class LatentUNet(nn.Module):
         ch: int = 8,
         ch_mult: Sequence[int] = (4, 8, 8, 16),
         embed_dim: int = 8,
+        fold: int = 1,
         image_skip: bool = False,
     ) -> None:
         super().__init__()
         depth = len(ch_mult)
-        self.factor = 2 ** (depth - 1)
-        self.multiple = 2**depth
+        self.fold = fold
+        self.factor = fold * 2 ** (depth - 1)
+        self.multiple = fold * 2**depth
         self.embed_dim = embed_dim
         self.guide = in_ch - out_ch
         dims = [ch * m for m in (1, *ch_mult)]
-        self.init_conv = nn.Conv2d(in_ch, ch, 3, padding=1, bias=False)
+        self.out_ch = out_ch
+        self.init_conv = nn.Conv2d(in_ch * fold**2, ch, 3, padding=1, bias=False)
         self.encoder, self.decoder = build_levels(dims, attention_from=depth - 1)
         self.latent_conv = nn.Conv2d(dims[-1], embed_dim, 1, bias=False)
         self.post_latent_conv = nn.Conv2d(embed_dim, dims[-1], 1, bias=False)
-        self.final_conv = nn.Conv2d(ch, out_ch, 3, padding=1)
+        self.final_conv = nn.Conv2d(ch, out_ch * fold**2, 3, padding=1)
         self.image_skip = image_skip
         if image_skip:  # the untrained network leaves images alone
             nn.init.zeros_(self.final_conv.weight)
@@ -110,7 +116,7 @@ class LatentUNet(nn.Module):
     def fine_encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Padded image -> map at 1/factor and the skips of all levels but the last."""
         skips = [x] if self.image_skip else []
-        x = self.init_conv(x)
+        x = self.init_conv(pixel_unshuffle(x, self.fold))
         skips.append(x)
         for level in self.encoder[:-1]:
             x, pair = level(x)
@@ -133,5 +139,5 @@ class LatentUNet(nn.Module):
         for level in self.decoder[1:]:
             pair, remaining = remaining[-2:], remaining[:-2]
             x = level(x, pair)
-        image = self.final_conv(x + remaining[-1])
-        return image + remaining[0][:, : image.shape[1]] if self.image_skip else image
+        image = pixel_shuffle(self.final_conv(x + remaining[-1]), self.fold)
+        return image + remaining[0][:, : self.out_ch] if self.image_skip else image

@@ -18,9 +18,9 @@ from refusion.nets.layers import pad_to_multiple
 SIDES = [1, 2, 7, 15, 16, 17, 33, 64, 101, 150]
 
 
-def unet_of(depth, seed=0):
+def unet_of(depth, seed=0, fold=1):
     torch.manual_seed(seed)
-    return LatentUNet(ch=3, ch_mult=[1, 2, 1, 2][:depth], embed_dim=4).eval()
+    return LatentUNet(ch=3, ch_mult=[1, 2, 1, 2][:depth], embed_dim=4, fold=fold).eval()
 
 
 def whole(unet, image):
@@ -28,11 +28,11 @@ def whole(unet, image):
     return latent.z, unet.decode(latent.z, latent.skips, latent.size)
 
 
-@pytest.mark.parametrize("case", range(14))
+@pytest.mark.parametrize("case", range(24))
 @torch.no_grad()
 def test_tiled_equals_whole(case):
     draw = random.Random(case)
-    unet = unet_of(draw.choice([1, 2, 3, 4, 4]), case)
+    unet = unet_of(draw.choice([1, 2, 3, 4, 4]), case, fold=draw.choice([1, 1, 2, 3]))
     height, width = draw.choice(SIDES), draw.choice(SIDES)
     image = torch.rand(draw.choice([1, 2]), 3, height, width)
     z, expected = whole(unet, image)

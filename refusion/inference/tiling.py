@@ -104,9 +104,7 @@ def decode_tiled(
     regions = [region for region in regions if region.top < height and region.left < width]
     coarse = coarse_decode(unet, latent.z, latent.skips[-2:], _coarse_tile(tile))
     kind = image.dtype if is_integer(image) else torch.float32
-    out = torch.empty(
-        len(image), unet.out_ch, height, width, dtype=kind, device=image.device
-    )
+    out = torch.empty(len(image), unet.out_ch, height, width, dtype=kind, device=image.device)
     halo = halo_of(unet).decode
     for region in _counted(regions, count):
         wide = region.grown(halo, *photo.size)

@@ -60,8 +60,8 @@ class LatentUNet(nn.Module):
         ch: channels of the first level.
         ch_mult: multiplier of ``ch`` after each level; all levels but the last halve the map.
         embed_dim: channels of the latent.
-        fold: squares of so many pixels a side become channels before the first level, which is where
-            most of the time goes; 1 in the published network.
+        fold: squares of so many pixels a side become channels before the first level, where most of
+            the time goes; 1 in the published network.
         image_skip: decode what is added to the image, so that what the latent leaves alone stays
             as it is to the last bit; not in the published network.
 

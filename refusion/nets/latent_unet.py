@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from refusion.errors import ConfigError
 from refusion.nets.layers import pad_to_multiple
 from refusion.nets.levels import build_levels
 
@@ -62,8 +63,9 @@ class LatentUNet(nn.Module):
         embed_dim: channels of the latent.
         fold: squares of so many pixels a side become channels before the first level, where most of
             the time goes; 1 in the published network.
-        image_skip: decode what is added to the image, so that what the latent leaves alone stays
-            as it is to the last bit; not in the published network.
+        image_skip: decode what is added to the image, so that its detail need not pass the
+            network; not in the published one. The last convolution does not start at zero: with a
+            median as optimum (L1) small degraded areas would not move it away from there.
 
     Attributes:
         factor: image pixels per latent pixel and axis.
@@ -83,6 +85,8 @@ class LatentUNet(nn.Module):
         image_skip: bool = False,
     ) -> None:
         super().__init__()
+        if fold < 1:
+            raise ConfigError(f"fold: expected pixels a side from 1, got {fold}")
         depth = len(ch_mult)
         self.fold = fold
         self.factor = fold * 2 ** (depth - 1)
@@ -97,9 +101,6 @@ class LatentUNet(nn.Module):
         self.post_latent_conv = nn.Conv2d(embed_dim, dims[-1], 1, bias=False)
         self.final_conv = nn.Conv2d(ch, out_ch * fold**2, 3, padding=1)
         self.image_skip = image_skip
-        if image_skip:  # the untrained network leaves images alone
-            nn.init.zeros_(self.final_conv.weight)
-            nn.init.zeros_(self.final_conv.bias)
 
     def encode(self, x: Tensor) -> Latent:
         """Image (B, in_ch, H, W) in [0, 1] -> its latent and skips, for any H, W >= 1."""

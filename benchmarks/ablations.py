@@ -43,7 +43,8 @@ import yaml
 from tqdm import tqdm
 
 from benchmarks.charts import Line, line_chart
-from refusion.config import RunConfig, check_paths, config_to_dict, load_config
+from refusion.config import RunConfig, config_to_dict, load_config
+from refusion.config_paths import check_paths
 from refusion.errors import ConfigError, RefusionError
 from refusion.files import written_whole
 from refusion.inference.precision import choose_device

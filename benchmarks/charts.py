@@ -64,9 +64,15 @@ def nice_ticks(low: float, high: float, count: int = 6) -> list[float]:
 
 
 def line_chart(
-    path: str | Path, lines: Sequence[Line], *, title: str, x_label: str, y_label: str
+    path: str | Path,
+    lines: Sequence[Line],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
 ) -> None:
-    """Draw lines over a common x axis that starts at 0 or below, and write a PNG.
+    """Draw lines over a common x axis, which starts at 0 or below, and write a PNG.
 
     Args:
         path: file to write; its folder is created.
@@ -74,6 +80,7 @@ def line_chart(
         title: above the chart.
         x_label: below the x axis.
         y_label: above the y axis.
+        log_x: x on a logarithmic scale, from the least x on; all must be above 0.
 
     Raises:
         ConfigError: too many lines, or not one point.
@@ -86,13 +93,23 @@ def line_chart(
         )
     xs, ys = zip(*points, strict=True)
     wide = max(_font(14).getlength(line.label) for line in lines) / SCALE + KEY + 40
-    chart = _Chart(nice_ticks(min(0, *xs), max(xs)), nice_ticks(min(ys), max(ys)), PLOT[2] - wide)
+    x_ticks = _decades(min(xs), max(xs)) if log_x else nice_ticks(min(0, *xs), max(xs))
+    chart = _Chart(x_ticks, nice_ticks(min(ys), max(ys)), PLOT[2] - wide, log_x)
     chart.axes(title, x_label, y_label)
     for number, line in enumerate(lines):
         chart.line(number, line)
     chart.legend([line.label for line in lines])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     chart.canvas.resize(SIZE, Image.Resampling.LANCZOS).save(path, optimize=True)
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten, at least two of them, that cover a range above 0."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 2)
+    all_ticks = [m * 10.0**power for power in powers for m in (1, 2, 5)]
+    first = max(tick for tick in all_ticks if tick <= low * (1 + 1e-9))
+    last = min(tick for tick in all_ticks if tick >= high * (1 - 1e-9) and tick > first)
+    return [tick for tick in all_ticks if first <= tick <= last]
 
 
 @functools.cache
@@ -107,6 +124,7 @@ class _Chart:
     x_ticks: list[float]
     y_ticks: list[float]
     right: float  # end of the x axis; the legend stands beyond it, where it hides no line
+    log_x: bool = False
     canvas: Image.Image = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,7 +134,9 @@ class _Chart:
     def place(self, point: Point) -> Point:
         """Pixel of the file for a pair of values."""
         left, top, _, bottom = PLOT
-        across = (point[0] - self.x_ticks[0]) / (self.x_ticks[-1] - self.x_ticks[0])
+        scale = math.log if self.log_x else float
+        first, x, last = map(scale, (self.x_ticks[0], point[0], self.x_ticks[-1]))
+        across = (x - first) / (last - first)
         up = (point[1] - self.y_ticks[0]) / (self.y_ticks[-1] - self.y_ticks[0])
         return left + across * (self.right - left), bottom - up * (bottom - top)
 

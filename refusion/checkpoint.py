@@ -130,12 +130,16 @@ def build_model(checkpoint: Checkpoint) -> Model:
     return Model(nets["network"], nets["latent_unet"], checkpoint.model)
 
 
-def find_weights(task_or_path: str | Path, folder: Path | None = None) -> Path:
+def find_weights(
+    task_or_path: str | Path, folder: Path | None = None, steps: int | None = None
+) -> Path:
     """Find a weights file: an existing path, else the default weights of a task.
 
     Args:
         task_or_path: 'dehaze', or a path to a .safetensors file.
         folder: where default weights lie; None for those shipped with the package.
+        steps: network evaluations they are for; with 1, weights of the task that were distilled for
+            it (<task>_one_step) come first, where there are any.
 
     Raises:
         CheckpointError: no such file, or no default weights for the task (lists those there are).
@@ -147,6 +151,9 @@ def find_weights(task_or_path: str | Path, folder: Path | None = None) -> Path:
         raise CheckpointError(f"{path}: no such weights file")
     folder = folder or Path(str(resources.files("refusion") / "weights"))
     shipped = {file.stem: file for file in folder.glob("*.safetensors")}
+    distilled = shipped.get(f"{path.name}_one_step")
+    if steps == 1 and distilled is not None:
+        return distilled
     if path.name not in shipped:
         hint = suggest(path.name, shipped) if shipped else "; this installation ships none"
         listed = f" (shipped: {', '.join(sorted(shipped))})" if "did you mean" in hint else ""

@@ -20,6 +20,7 @@ from refusion.errors import ConfigError, suggest
 from refusion.schema import Component, FromTable, Parser, Table, apply_override, to_plain
 from refusion.sections import (
     DataConfig,
+    DistillationConfig,
     LatentCheckpoint,
     SamplingConfig,
     TrainConfig,
@@ -35,7 +36,6 @@ _TABLES = {
     "datasets": ("refusion.data", "DATASETS"),
     "degradations": ("refusion.data.degradations", "DEGRADATIONS"),
 }
-FOLDER_KEYS = ("folders", "folder", "lq", "gt")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Net = Annotated[Component, FromTable("nets")]
@@ -84,7 +84,7 @@ class RunConfig:
 
     name: str  # run folder runs/<name>
     task: str  # what the model will be called: 'dehaze', ...
-    stage: Literal["latent_unet", "diffusion", "joint"]
+    stage: Literal["latent_unet", "diffusion", "joint", "one_step"]
     data: DataConfig
     train: TrainConfig
     latent_unet: Net | LatentCheckpoint | None = None  # None in stage diffusion: pixels
@@ -95,6 +95,7 @@ class RunConfig:
     sampling: SamplingConfig | None = None  # used in validation and stored as the default
     upscale: UpscaleConfig | None = None  # super-resolution; not in stage latent_unet
     init: str | None = None  # checkpoint to start the weights from, such as a trained model
+    distillation: DistillationConfig | None = None  # stage one_step only, and needed there
 
     def __post_init__(self) -> None:
         """Check what one section demands of another."""
@@ -106,6 +107,11 @@ class RunConfig:
         keys = ("network", "sde", "prediction", "objective", "sampling")
         diffusion = {key: getattr(self, key) for key in keys}
         self._check_batch()
+        if self.stage == "one_step":
+            self._check_one_step(diffusion | {"upscale": self.upscale, "init": self.init})
+            return
+        if self.distillation is not None:
+            raise ConfigError(f"distillation: stage {self.stage} has no use for it; remove it")
         if self.stage == "latent_unet":
             self._check_latent_stage(diffusion | {"upscale": self.upscale})
             return
@@ -129,6 +135,22 @@ class RunConfig:
             raise ConfigError(
                 f"train.accumulate: {self.train.accumulate} parts of equal size cannot be cut "
                 f"from data.batch_size = {self.data.batch_size}"
+            )
+
+    def _check_one_step(self, decided: Mapping[str, object]) -> None:
+        """Check what is needed, and that nothing is said that the teacher decides."""
+        for key in ("distillation", "sampling"):
+            _check_present(key, getattr(self, key), "stage one_step")
+        decided = {**decided, "latent_unet": self.latent_unet, "sampling": None}
+        unused = [key for key, value in decided.items() if value is not None]
+        if unused:
+            raise ConfigError(f"{unused[0]}: stage one_step takes its teacher's; remove it")
+        if self.sampling.steps != 1:
+            raise ConfigError(f"sampling.steps: stage one_step trains 1, got {self.sampling.steps}")
+        if self.distillation.score > 0 and self.sampling.start_noise == 0:
+            raise ConfigError(
+                "distillation.score: a student that starts without noise has one answer and "
+                "cannot draw; set sampling.start_noise: 1.0, or score: 0"
             )
 
     def _check_latent_stage(self, diffusion: Mapping[str, object]) -> None:
@@ -181,7 +203,7 @@ def load_config(
 
     Raises:
         ConfigError: unreadable file or wrong content. Whether the folders it names exist is left
-            to `check_paths`, since only training needs them.
+            to `config_paths.check_paths`, since only training needs them.
     """
     raw = read_yaml(path)
     from refusion.official.options import is_official, official_run  # needs the parts of this file
@@ -244,34 +266,6 @@ def model_config(config: RunConfig, latent_unet: Component | None = None) -> Mod
     )
 
 
-def check_paths(config: RunConfig) -> None:
-    """Check that every folder and file the run reads exists.
-
-    Raises:
-        ConfigError: names the key and the missing path.
-    """
-    if isinstance(config.latent_unet, LatentCheckpoint):
-        path, advice = Path(config.latent_unet.checkpoint), "train stage latent_unet first"
-        _check_path("latent_unet.checkpoint", path, Path.is_file, advice)
-    if config.init is not None:
-        _check_path("init", Path(config.init), Path.is_file)
-    sections = {"data.train": config.data.train}
-    sections |= {f"data.validation.{i}": item for i, item in enumerate(config.data.validation)}
-    for section, component in sections.items():
-        _check_folders(section, component)
-
-
-def _check_folders(section: str, component: Component) -> None:
-    """Check the folders that a dataset or the degradation inside it reads."""
-    for key, value in sorted(component.settings.items()):
-        parts = value if isinstance(value, (list, tuple)) else [value]
-        for part in parts:
-            if isinstance(part, Component):
-                _check_folders(f"{section}.{key}", part)
-            elif key in FOLDER_KEYS and part is not None:
-                _check_path(f"{section}.{key}", Path(part), Path.is_dir)
-
-
 def find_table(name: str) -> Table:
     """Import the component table `name`; late, so that reading this module costs no torch."""
     module, attribute = _TABLES[name]
@@ -320,17 +314,4 @@ def _check_guide(channels: int, network: Component, sampling: SamplingConfig) ->
         raise ConfigError(
             "sampling.side: a guide tells of the photo's own pixels, not of a smaller copy's; "
             "set null"
-        )
-
-
-def _check_path(
-    key: str,
-    path: Path,
-    exists: Callable[[Path], bool],
-    advice: str = "correct the path or put the data there",
-) -> None:
-    if not exists(path):
-        kind = "folder" if exists is Path.is_dir else "file"
-        raise ConfigError(
-            f"{key}: no such {kind}: {path} (relative paths start at {Path.cwd()}); {advice}"
         )

@@ -35,11 +35,22 @@ class UpscaleConfig:
 class SamplingConfig:
     """How the reverse process is walked when none is asked for on the command line."""
 
-    sampler: Annotated[str, FromTable("samplers")]  # word of SAMPLERS
+    sampler: Annotated[str, FromTable("samplers")]  # word of SAMPLERS, as sde-data-2@log_snr
     steps: _Count  # network evaluations, 1..sde.T
     # Pixels; on longer photos the process runs on a copy of this length, and what it changes is
     # carried over to their latent. null: on the whole latent, as published.
     side: _Count | None = None
+    # A distilled model (stage one_step) answers at this time alone, in one step. null: from T.
+    distilled_at: _Count | None = None
+    start_noise: _Fraction = 1.0  # share of the process' spread added to the degraded photo
+
+    def __post_init__(self) -> None:
+        """Check that a distilled model is not asked twice."""
+        if self.distilled_at is not None and self.steps != 1:
+            raise ConfigError(
+                f"steps: a model distilled at time {self.distilled_at} answers in 1 step, got "
+                f"{self.steps}"
+            )
 
 
 @dataclass(frozen=True)
@@ -113,3 +124,21 @@ class TrainConfig:
                 f"lr_schedule.eta_min: {self.lr_schedule.eta_min:g} is above "
                 f"optimizer.lr = {self.optimizer.lr:g}"
             )
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """What a student of stage one_step learns from; weights of the terms of its loss."""
+
+    teacher: str  # weights of a trained diffusion: a path, or a task whose weights ship
+    truth: _NotNegative = 1.0  # L1 to the ground truth, in the space of the process
+    pixels: _NotNegative = 0.0  # L1 of the decoded photos to the ground truth; latent models only
+    imitation: _NotNegative = 0.0  # L1 to what the teacher restores in teacher_steps steps
+    teacher_steps: _Count = 10
+    score: _NotNegative = 0.0  # variational score distillation; needs sampling.start_noise > 0
+    critic_loss: Literal["l1", "l2"] = "l2"  # of the critic; l1 for a teacher trained so
+
+    def __post_init__(self) -> None:
+        """Check that there is something to learn from."""
+        if self.truth + self.pixels + self.imitation + self.score == 0:
+            raise ConfigError("truth: one of truth, pixels, imitation and score must be above 0")

@@ -25,6 +25,7 @@ LAYERS = [
     {"sde", "nets", "metrics"},
     {
         "config",
+        "config_paths",
         "sections",
         "schema",
         "checkpoint",

@@ -155,6 +155,17 @@ def test_weights_are_found_by_path_and_by_task(path: Path, tmp_path: Path):
         find_weights("dehaze", tmp_path)
 
 
+def test_one_step_takes_the_distilled_weights_where_there_are_any(tmp_path: Path):
+    for name in ("dehaze", "dehaze_one_step", "derain"):
+        (tmp_path / f"{name}.safetensors").touch()
+    found = {
+        (t, n): find_weights(t, tmp_path, n).stem for t in ("dehaze", "derain") for n in (1, 4)
+    }
+    assert found.pop(("dehaze", 1)) == "dehaze_one_step"
+    assert all(stem == task for (task, _), stem in found.items())
+    assert find_weights("dehaze", tmp_path).stem == "dehaze"
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "runs/none", "../dehaze"])
 def test_what_looks_like_a_path_is_never_a_task(tmp_path: Path, name: str):
     with pytest.raises(CheckpointError, match="no such weights file"):

@@ -17,13 +17,13 @@ from refusion.config import (
     LatentCheckpoint,
     ModelConfig,
     SamplingConfig,
-    check_paths,
     config_to_dict,
     load_config,
     model_config,
     model_config_from_dict,
     read_yaml,
 )
+from refusion.config_paths import check_paths
 from refusion.errors import ConfigError
 from refusion.schema import Component, Parser, to_plain
 

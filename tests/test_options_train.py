@@ -33,18 +33,24 @@ def train(config: RunConfig, folder: Path) -> tuple[Trainer, list[dict[str, floa
     return trainer, terms
 
 
-def train_stages(path: Path, folder: Path) -> tuple[Trainer, list[dict[str, float]]]:
-    """Train a file, before it the files whose weights it reads; those lie under their names."""
-    config = toy(path, folder)
+def train_what_it_builds_on(config: RunConfig, folder: Path) -> None:
+    """The first stage or the teacher, by their files' own names."""
+    paths = []
     if isinstance(config.latent_unet, LatentCheckpoint):
-        train_stages(OPTIONS / f"{Path(config.latent_unet.checkpoint).parent.name}.yml", folder)
-    return train(config, folder)
+        paths.append(config.latent_unet.checkpoint)
+    if config.distillation is not None:
+        paths.append(config.distillation.teacher)
+    for path in paths:
+        first = toy(OPTIONS / f"{Path(path).parent.name}.yml", folder)
+        train_what_it_builds_on(first, folder)
+        train(first, folder)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_trains_a_step_and_restores_a_photo(path: Path, folder: Path):
-    trainer, terms = train_stages(path, folder)
-    config = trainer.config
+    config = toy(path, folder)
+    train_what_it_builds_on(config, folder)
+    trainer, terms = train(config, folder)
     assert len(terms) <= 1  # none where a test before has trained it as its first stage
     assert all(math.isfinite(value) for seen in terms for value in seen.values())
     assert read_checkpoint(trainer.model_file).info["step"] == 1

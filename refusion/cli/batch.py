@@ -118,9 +118,9 @@ def _warn_if_certain(restorer: Restorer, settings: RestoreOptions) -> None:
         return
     if not info.stochastic:
         logger.warning("--samples: the result of this model does not depend on the seed")
-    elif (steps, sampler) == (1, "posterior"):
+    elif steps == 1 and sampler.partition("@")[0] != "euler":
         logger.warning(
-            "--samples: in one step of the posterior the seed draws the start alone, and the "
+            "--samples: in one step the seed draws the start alone, and the "
             "spread comes out too small; add --steps 4"
         )
 

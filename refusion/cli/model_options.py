@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refusion.errors import ConfigError, suggest
+from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.checkpoint import Checkpoint
@@ -29,7 +29,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--task", help=f"use the default weights of this task (default: {DEFAULT_TASK})")
     add("--weights", type=Path, metavar="FILE", help="use these weights, a .safetensors file")
     add("--steps", type=count, metavar="N", help="sampling steps (default: the model's)")
-    add("--sampler", metavar="NAME", help="posterior, ode or euler (default: the model's)")
+    add(
+        "--sampler",
+        metavar="NAME",
+        help="posterior, ode-data-2, sde-data-2@log_snr, ... (default: the model's); all names: "
+        "docs/using.md",
+    )
     add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
     add(
         "--tile",
@@ -121,10 +126,13 @@ def check_sampler(name: str | None) -> None:
     Raises:
         ConfigError: no such sampler.
     """
-    from refusion.sde import SAMPLERS
+    from refusion.sde import find_sampler
 
-    if name is not None and name not in SAMPLERS:
-        raise ConfigError(f"--sampler: unknown sampler {name!r}{suggest(name, SAMPLERS)}")
+    if name is not None:
+        try:
+            find_sampler(name)
+        except ConfigError as error:
+            raise ConfigError(f"--{error}") from None
 
 
 def chosen_checkpoint(options: argparse.Namespace) -> Checkpoint:
@@ -137,7 +145,11 @@ def chosen_checkpoint(options: argparse.Namespace) -> Checkpoint:
     """
     from refusion.checkpoint import find_weights, read_checkpoint
 
-    checkpoint = read_checkpoint(find_weights(options.weights or options.task or DEFAULT_TASK))
+    if options.weights:
+        path = find_weights(options.weights)
+    else:
+        path = find_weights(options.task or DEFAULT_TASK, steps=options.steps)
+    checkpoint = read_checkpoint(path)
     task = checkpoint.model.task
     if options.weights and options.task not in (None, task):
         logging.getLogger(__name__).warning(

@@ -42,7 +42,8 @@ def run(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from refusion.config import check_paths, load_config
+    from refusion.config import load_config
+    from refusion.config_paths import check_paths
     from refusion.training import Trainer, joined_world
 
     config = load_config(options.opt, options.set)

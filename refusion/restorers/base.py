@@ -101,7 +101,7 @@ class Restorer(Protocol):
             lq: degraded photos (B, 3 * views, H, W), any size from 1x1: float in [0, 1], or uint8
                 or uint16 over their full range, which large photos need less memory for.
             steps: network evaluations; None for the default.
-            sampler: key of `refusion.sde.SAMPLERS`; None for the default.
+            sampler: word of `refusion.sde.SAMPLERS`; None for the default.
             seed: of the noise; one int gives every photo what it would get alone, a sequence has
                 one per photo.
             tile: side of the tiles in pixels; 'auto' picks one by memory, None uses no tiles.
@@ -116,7 +116,8 @@ class Restorer(Protocol):
 
         Raises:
             ImageError: `lq` is no such batch.
-            ConfigError: unknown sampler; steps, tile or strength out of range; or `known` lacks
-                something or is out of the model's range.
+            ConfigError: unknown sampler, or one that this model cannot be walked with; steps,
+                tile or strength out of range; or `known` lacks something or is out of the model's
+                range.
             RefusionError: the network gave no finite result.
         """

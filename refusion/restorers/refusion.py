@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from refusion.checkpoint import Model
 from refusion.data.image_check import check_image
 from refusion.data.samples import is_integer, store, to_float
-from refusion.errors import ConfigError, RefusionError, suggest
+from refusion.errors import ConfigError, RefusionError
 from refusion.inference.allocator import kept_memory
 from refusion.inference.blending import blend_tiles
 from refusion.inference.guided import carry
@@ -31,16 +31,9 @@ from refusion.inference.precision import (
 from refusion.inference.resize import enlarge, shrink
 from refusion.inference.tiling import Count, decode_tiled, encode_tiled, latent_guide
 from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
-from refusion.restorers.told import guide_of_each, lens_of_each, needs_of, start_time
-from refusion.sde import (
-    SAMPLERS,
-    DenoisingSDE,
-    Estimate,
-    SeededNoise,
-    build_sde,
-    estimate,
-    time_grid,
-)
+from refusion.restorers.told import guide_of_each, lens_of_each, needs_of
+from refusion.restorers.walk import Walk, is_stochastic, plan_walk
+from refusion.sde import DenoisingSDE, Estimate, SeededNoise, build_sde, estimate
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +52,7 @@ class _Networks:
 class _Options:
     """Checked arguments of `restore`."""
 
-    steps: int
-    start: int  # time the process is walked back from
-    sampler: str | None
-    noise: SeededNoise
+    walk: Walk | None  # None where there is no diffusion
     tile: int | Literal["auto"] | None
     conditions: Mapping[str, Tensor]  # what the network takes beside the time
     guide: Tensor | None  # what the latent U-Net takes beside the photo
@@ -119,7 +109,7 @@ class Refusion:
             scale=config.upscale.factor if config.upscale else 1,
             views=2 if self._setting("stereo") else 1,
             needs=needs_of(config),
-            stochastic=self._is_stochastic(),
+            stochastic=self._sde is not None and is_stochastic(self._sde, config.sampling),
             sampler=config.sampling.sampler if config.sampling else None,
             steps=config.sampling.steps if config.sampling else 0,
             factor=1 if unet is None else unet.factor,
@@ -175,13 +165,6 @@ class Refusion:
         network = self._model.config.network
         return None if network is None else network.settings.get(name)
 
-    def _is_stochastic(self) -> bool:
-        """False where denoising starts from the photo itself and `ode` adds nothing to it."""
-        is_denoiser = isinstance(self._sde, DenoisingSDE)
-        return self._sde is not None and not (
-            is_denoiser and self._model.config.sampling.sampler == "ode"
-        )
-
     def _check(
         self,
         lq: Tensor,
@@ -193,25 +176,24 @@ class Refusion:
         strength: float,
         callback: Progress | None,
     ) -> _Options:
-        info = self.info
-        sampler = info.sampler if sampler is None else sampler
-        start = start_time(self._sde, known, info.task)
-        # Less noise than the SDE spans is walked back from a smaller time, which has fewer steps.
-        steps = min(info.steps, start) if steps is None else steps
-        if self._sde is not None:
-            if sampler not in SAMPLERS:
-                hint = suggest(sampler, SAMPLERS)
-                raise ConfigError(f"sampler: unknown sampler {sampler!r}{hint}")
-            time_grid(start, steps)  # refuses what is out of range before any work
         if not isinstance(seed, int) and len(seed) != len(lq):
             raise ConfigError(f"seed: expected one or {len(lq)}, one per photo, got {len(seed)}")
         if tile not in ("auto", None) and not (isinstance(tile, int) and tile >= 1):
             raise ConfigError(f"tile: expected 'auto' or pixels from 1, got {tile!r}")
         if not 0 <= strength <= 1:
             raise ConfigError(f"strength: expected 0..1, got {strength!r}")
-        guide = guide_of_each(known, self._model.config.guide, lq, info.task)
-        conditions, noise = self._conditions(known, guide, len(lq)), SeededNoise(seed)
-        return _Options(steps, start, sampler, noise, tile, conditions, guide, strength, callback)
+        walk, config = None, self._model.config
+        if self._sde is not None:
+            noise = SeededNoise(seed)
+            walk = plan_walk(config, self._sde, known, noise, steps=steps, sampler=sampler)
+        elif (steps, sampler) != (None, None):
+            raise ConfigError(
+                f"steps, sampler: the '{config.task}' model is a latent U-Net alone, which has no "
+                "process to walk; leave them out"
+            )
+        guide = guide_of_each(known, config.guide, lq, config.task)
+        conditions = self._conditions(known, guide, len(lq))
+        return _Options(walk, tile, conditions, guide, strength, callback)
 
     def _conditions(self, known: Known, guide: Tensor | None, batch: int) -> dict[str, Tensor]:
         """What the noise network takes beside state, mean and time."""
@@ -279,7 +261,7 @@ class Refusion:
         sde, network = self._sde, networks.network
         prediction = self._model.config.prediction
 
-        def denoise(xt: Tensor, mu: Tensor, t: int) -> Estimate:
+        def denoise(xt: Tensor, mu: Tensor, t: float) -> Estimate:
             def at_t(xt: Tensor, mu: Tensor) -> Tensor:
                 given = (xt.to(networks.dtype), mu.to(networks.dtype), t)
                 with kept_memory():
@@ -290,16 +272,8 @@ class Refusion:
             return estimate(sde, prediction, output, xt, mu, t)
 
         count = options.count("sample")
-        x0 = SAMPLERS[options.sampler](
-            sde,
-            denoise,
-            sde.initial_state(mu, options.noise.initial(mu)),
-            mu,
-            steps=options.steps,
-            start=options.start,
-            noise=options.noise,
-            callback=None if count is None else lambda done, total, _: count(done, total),
-        )
+        told = None if count is None else lambda done, total, _: count(done, total)
+        x0 = options.walk.run(denoise, mu, told)
         # The process' mean where alpha_t = strength, or, of a DenoisingSDE, where the spread has
         # come down to 1 - strength of the photo's: docs/math.md, "Strength".
         return torch.lerp(mu, x0, options.strength)  # at 1 exactly x0

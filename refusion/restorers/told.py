@@ -8,7 +8,7 @@ from torch import Tensor
 from refusion.config import ModelConfig
 from refusion.errors import ConfigError
 from refusion.restorers.base import Known
-from refusion.sde import IRSDE, DenoisingSDE
+from refusion.sde import DenoisingSDE
 
 
 def needs_of(config: ModelConfig) -> frozenset[str]:
@@ -20,29 +20,6 @@ def needs_of(config: ModelConfig) -> frozenset[str]:
         "guide": config.guide,
     }
     return frozenset(name for name, is_used in uses.items() if is_used)
-
-
-def start_time(sde: IRSDE | None, known: Known, task: str) -> int:
-    """Time whose marginal the degraded photo is drawn from.
-
-    Raises:
-        ConfigError: a denoiser is not told the noise, or of more than it knows.
-    """
-    if not isinstance(sde, DenoisingSDE):
-        return 0 if sde is None else sde.T
-    if known.noise_std is None:
-        raise ConfigError(
-            f"noise level: the '{task}' model must know how noisy the photo is; "
-            "give --noise-level, the standard deviation in 8-bit levels"
-        )
-    limit = sde.lam
-    # A dataset's float32 may lie a rounding above the limit.
-    if not 0 <= known.noise_std <= limit * (1 + 1e-6):
-        raise ConfigError(
-            f"noise level: expected 0..{255 * limit:g} 8-bit levels, the range of the model, "
-            f"got {255 * known.noise_std:g}"
-        )
-    return sde.optimal_timestep(min(known.noise_std, limit))
 
 
 def lens_of_each(known: Known, batch: int, task: str) -> Tensor:

@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from refusion.errors import ConfigError, suggest
+from refusion.sde.bridges import GOUB, UniDB
 from refusion.sde.denoising_sde import DenoisingSDE
+from refusion.sde.grids import GRIDS, time_grid
 from refusion.sde.irsde import IRSDE
 from refusion.sde.noise import NoiseSource, RecordedNoise, SeededNoise
 from refusion.sde.objectives import OBJECTIVES
 from refusion.sde.prediction import PREDICTIONS, Estimate, estimate
-from refusion.sde.samplers import euler_step, ode_step, posterior_step, sampler_of, time_grid
+from refusion.sde.sampler_table import SAMPLERS, find_sampler
+from refusion.sde.samplers import Sampler, Visit
 from refusion.sde.schedules import THETA_SCHEDULES
 
-SDES = {"IRSDE": IRSDE, "DenoisingSDE": DenoisingSDE}
-SAMPLERS = {
-    "euler": sampler_of(euler_step),
-    "ode": sampler_of(ode_step),
-    "posterior": sampler_of(posterior_step),
-}
+SDES = {sde.__name__: sde for sde in (IRSDE, DenoisingSDE, GOUB, UniDB)}
 
 __all__ = [
+    "GOUB",
+    "GRIDS",
     "IRSDE",
     "OBJECTIVES",
     "PREDICTIONS",
@@ -33,9 +33,13 @@ __all__ = [
     "Estimate",
     "NoiseSource",
     "RecordedNoise",
+    "Sampler",
     "SeededNoise",
+    "UniDB",
+    "Visit",
     "build_sde",
     "estimate",
+    "find_sampler",
     "time_grid",
 ]
 

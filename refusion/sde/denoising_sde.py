@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from refusion.errors import RefusionError
@@ -50,9 +51,13 @@ class DenoisingSDE(IRSDE):
         target = -0.5 * math.log(1 - (noise_std / self.lam) ** 2 + 1e-6)
         return max(1, int((self.theta_bar - target).abs().argmin()))
 
-    def initial_state(self, mu: Tensor, noise: Tensor) -> Tensor:
-        """The noisy photo itself: its noise is the diffusion's."""
-        return mu
+    def signal(self, t: Time) -> Tensor:
+        """1: all of x0 is there at every t."""
+        return torch.ones_like(self.alpha(t))
+
+    def initial_std(self, start: Time | None = None) -> float:
+        """0: restoring starts from the noisy photo itself, whose noise is the diffusion's."""
+        return 0.0
 
     def marginal_mean(self, x0: Tensor, mu: Tensor, t: Time) -> Tensor:
         """Mean of x_t given x0: x0 at every t."""
@@ -63,8 +68,8 @@ class DenoisingSDE(IRSDE):
         return xt - expand_like(self.std(t), xt) * noise
 
     def velocity_from_noise(self, x0: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """Velocity with mu := x0, which leaves alpha_t lam noise."""
-        return super().velocity_from_noise(x0, noise, x0, t)
+        """Velocity of `IRSDE` with mu := x0, which leaves alpha_t lam noise."""
+        return expand_like(self.lam * self.alpha(t), noise) * noise
 
     def noise_from_velocity(self, xt: Tensor, velocity: Tensor, mu: Tensor, t: Time) -> Tensor:
         """Inverse of `velocity_from_noise`."""

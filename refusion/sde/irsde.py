@@ -3,7 +3,10 @@
     dx = theta_t (mu - x) dt + sigma_t dw,   sigma_t^2 = 2 lam^2 theta_t
 
 Time is an index t = 0..T; Theta_t is the integral of theta up to t (`theta_bar`), alpha_t =
-e^{-Theta_t}. Every formula needs only Theta, so a step may span any distance b < a.
+e^{-Theta_t}. Every formula needs only Theta, so a step may span any distance b < a. Between two
+indices theta is constant, which makes Theta linear: times may be fractions.
+Variants (`DenoisingSDE`, `GOUB`, `UniDB`) override `signal` and `std`, the two numbers that make a
+state: x_t = mu + signal_t (x0 - mu) + std_t noise.
 Coefficients are float64 on the CPU and are cast once, by `expand_like`, to the image's dtype.
 Source: IR-SDE (Luo et al., ICML 2023); step a -> b: docs/math.md.
 """
@@ -20,7 +23,7 @@ from torch import Tensor
 from refusion.errors import ConfigError, suggest
 from refusion.sde.schedules import THETA_SCHEDULES
 
-Time = int | Tensor
+Time = int | float | Tensor
 
 
 def expand_like(coefficient: Tensor, x: Tensor) -> float | Tensor:
@@ -43,7 +46,8 @@ class IRSDE:
     """Coefficients and closed forms of the mean-reverting SDE; knows no network and no RNG.
 
     Everywhere below images are (B, C, H, W) in [0, 1] units, `mu` is the degraded image and a
-    time `t`, `a` or `b` is an int, or a LongTensor (B,) with one time per image.
+    time `t`, `a` or `b` is a number, or a tensor (B,) with one time per image. Where a state holds
+    nothing of x0 (signal 0) or no noise (std 0), what would have to be divided by it is 0.
 
     Attributes:
         lam: stationary standard deviation in [0, 1] units (8-bit `max_sigma` / 255), > 0.
@@ -120,7 +124,7 @@ class IRSDE:
         return self.lam * (2 * self.theta).sqrt()
 
     def alpha(self, t: Time) -> Tensor:
-        """alpha_t = e^{-Theta_t}, what is left of x0 - mu; float64, () or (B,)."""
+        """alpha_t = e^{-Theta_t}; float64, () or (B,)."""
         return torch.exp(-self._theta_bar_at(t))
 
     def std(self, t: Time) -> Tensor:
@@ -128,49 +132,83 @@ class IRSDE:
         # Variance v_t = lam^2 (1 - e^{-2 Theta_t}) (IR-SDE, Prop. 3.1); expm1 keeps small t exact.
         return self.lam * torch.sqrt(-torch.expm1(-2 * self._theta_bar_at(t)))
 
-    def initial_state(self, mu: Tensor, noise: Tensor) -> Tensor:
-        """x_T from which restoring starts: mu plus noise of the stationary spread lam."""
-        return mu + self.lam * noise
+    def signal(self, t: Time) -> Tensor:
+        """Factor of x0 - mu in the mean of x_t, here alpha_t; float64, () or (B,)."""
+        return self.alpha(t)
+
+    def log_snr(self, t: Time) -> Tensor:
+        """Half the log signal-to-noise ratio, ln(signal_t / std_t); float64, () or (B,).
+
+        Infinite at time 0, and minus infinite where x_t is mu.
+        """
+        signal = self.signal(t)
+        return torch.where(signal > 0, torch.log(signal) - torch.log(self.std(t)), -torch.inf)
+
+    def time_at(self, theta_bar: float) -> float:
+        """The time where Theta_t is `theta_bar`, 0..Theta_T: inverse of the integral of theta."""
+        right = int(torch.searchsorted(self.theta_bar[1:-1], theta_bar)) + 1
+        low, high = self.theta_bar[right - 1].item(), self.theta_bar[right].item()
+        return right - 1 + min(1.0, (theta_bar - low) / (high - low))
+
+    def initial_std(self, start: Time | None = None) -> float:
+        """Spread of the state from which restoring starts: lam at T, as published, else std."""
+        return self.lam if start is None else self.std(start).item()
+
+    def initial_state(self, mu: Tensor, noise: Tensor, start: Time | None = None) -> Tensor:
+        """The state from which restoring starts: mu plus noise.
+
+        Args:
+            mu: degraded image.
+            noise: standard normal.
+            start: time of the state; None is T.
+        """
+        return mu + self.initial_std(start) * noise
 
     def marginal_mean(self, x0: Tensor, mu: Tensor, t: Time) -> Tensor:
         """Mean m_t of x_t given x0: mu + (x0 - mu) e^{-Theta_t} (IR-SDE, Prop. 3.1)."""
-        return mu + expand_like(self.alpha(t), x0) * (x0 - mu)
+        return mu + expand_like(self.signal(t), x0) * (x0 - mu)
 
     def sample_marginal(self, x0: Tensor, mu: Tensor, t: Time, noise: Tensor) -> Tensor:
         """x_t = m_t + sqrt(v_t) noise, for standard normal `noise`."""
         return self.marginal_mean(x0, mu, t) + expand_like(self.std(t), x0) * noise
 
     def noise_from_x0(self, xt: Tensor, x0: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """The standard noise that leads from x0 to xt; t >= 1."""
-        return (xt - self.marginal_mean(x0, mu, t)) / expand_like(self.std(t), xt)
+        """The standard noise that leads from x0 to xt; t > 0."""
+        return (xt - self.marginal_mean(x0, mu, t)) / expand_like(_or_inf(self.std(t)), xt)
 
     def x0_from_noise(self, xt: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:
         """Inverse of `noise_from_x0`; near T it divides by eps and so amplifies errors."""
         residual = xt - mu - expand_like(self.std(t), xt) * noise
-        return mu + residual / expand_like(self.alpha(t), xt)
+        return mu + residual / expand_like(_or_inf(self.signal(t)), xt)
 
     def score_from_noise(self, noise: Tensor, t: Time) -> Tensor:
-        """Score of p(x_t | x0): -noise / sqrt(v_t), not -noise / v_t (docs/math.md); t >= 1."""
-        return -noise / expand_like(self.std(t), noise)
+        """Score of p(x_t | x0): -noise / sqrt(v_t), not -noise / v_t (docs/math.md); t > 0."""
+        return -noise / expand_like(_or_inf(self.std(t)), noise)
 
     def noise_from_score(self, score: Tensor, t: Time) -> Tensor:
         """Inverse of `score_from_noise`."""
         return -score * expand_like(self.std(t), score)
 
     def velocity_from_noise(self, x0: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """Velocity alpha_t lam noise - sqrt(1 - alpha_t^2) (x0 - mu), of image scale at every t."""
-        spread = expand_like(self.std(t) / self.lam, x0)
-        return expand_like(self.lam * self.alpha(t), x0) * noise - spread * (x0 - mu)
+        """Velocity c_t lam noise - d_t (x0 - mu), of image scale at every t.
+
+        x_t - mu is x0 - mu and lam noise, rotated by the angle with cosine c_t and sine d_t, times
+        a length; the velocity is what is perpendicular to it. For `IRSDE` c_t = alpha_t,
+        d_t = sqrt(1 - alpha_t^2) and the length is 1.
+        """
+        cosine, sine, _ = self._rotation(t)
+        return expand_like(self.lam * cosine, x0) * noise - expand_like(sine, x0) * (x0 - mu)
 
     def noise_from_velocity(self, xt: Tensor, velocity: Tensor, mu: Tensor, t: Time) -> Tensor:
         """The noise whose velocity at xt is `velocity`; bounded coefficients at every t."""
-        onto_xt = expand_like(self.std(t) / self.lam**2, xt)
-        return onto_xt * (xt - mu) + expand_like(self.alpha(t) / self.lam, xt) * velocity
+        cosine, sine, length = self._rotation(t)
+        onto_xt = expand_like(sine / length / self.lam, xt)
+        return onto_xt * (xt - mu) + expand_like(cosine / self.lam, xt) * velocity
 
     def x0_from_velocity(self, xt: Tensor, velocity: Tensor, mu: Tensor, t: Time) -> Tensor:
         """The x0 whose velocity at xt is `velocity`; bounded coefficients at every t."""
-        spread = expand_like(self.std(t) / self.lam, xt)
-        return mu + expand_like(self.alpha(t), xt) * (xt - mu) - spread * velocity
+        cosine, sine, length = self._rotation(t)
+        return mu + expand_like(cosine / length, xt) * (xt - mu) - expand_like(sine, xt) * velocity
 
     def reverse_sde_mean(
         self, xt: Tensor, mu: Tensor, score: Tensor, t: Time, to: Time | None = None
@@ -188,13 +226,13 @@ class IRSDE:
             xt - (mu - xt) h + 2 lam^2 h score, with h = Theta_t - Theta_to (theta_t dt for one
             step, since sigma_t^2 dt = 2 lam^2 theta_t dt).
         """
-        return self._drift_back(xt, mu, score, self._span(t, to), score_share=1.0)
+        return self._drift_back(xt, mu, score, t, to, score_share=1.0)
 
     def reverse_ode_mean(
         self, xt: Tensor, mu: Tensor, score: Tensor, t: Time, to: Time | None = None
     ) -> Tensor:
         """Euler step of the probability-flow ODE: `reverse_sde_mean` with half the score term."""
-        return self._drift_back(xt, mu, score, self._span(t, to), score_share=0.5)
+        return self._drift_back(xt, mu, score, t, to, score_share=0.5)
 
     def reverse_sde_std(self, t: Time, to: Time | None = None) -> Tensor:
         """Spread lam sqrt(2 (Theta_t - Theta_to)) of an Euler step; float64, () or (B,)."""
@@ -225,16 +263,40 @@ class IRSDE:
         return self.posterior(xt, x0, mu, t, t - 1)[0]
 
     def _theta_bar_at(self, t: Time) -> Tensor:
-        index = torch.as_tensor(t, device="cpu")
-        if not bool(((index >= 0) & (index <= self.T)).all()):
+        time = torch.as_tensor(t, dtype=torch.float64, device="cpu")
+        if not bool(((time >= 0) & (time <= self.T)).all()):
             raise ValueError(f"t: expected times in 0..{self.T}, got {t}")
-        return self.theta_bar[index]
+        left = time.floor()
+        low, high = (self.theta_bar[index.long()] for index in (left, time.ceil()))
+        return low + (time - left) * (high - low)
+
+    def _rotation(self, t: Time) -> tuple[Tensor, Tensor, Tensor]:
+        """Cosine, sine and length of `velocity_from_noise`; of length 0, x_t = mu, their limits."""
+        signal, spread = self.signal(t), self.std(t) / self.lam
+        length = torch.hypot(signal, spread)
+        divisor = _or_inf(length)
+        return signal / divisor, torch.where(length > 0, spread / divisor, 1.0), divisor
 
     def _span(self, t: Time, to: Time | None) -> Tensor:
         return self._theta_bar_at(t) - self._theta_bar_at(t - 1 if to is None else to)
 
+    def _pull(self, t: Time, to: Time | None) -> Tensor:
+        """Integral of the forward drift's factor of mu - x from `to` to t."""
+        return self._span(t, to)
+
     def _drift_back(
-        self, xt: Tensor, mu: Tensor, score: Tensor, span: Tensor, score_share: float
+        self,
+        xt: Tensor,
+        mu: Tensor,
+        score: Tensor,
+        t: Time,
+        to: Time | None,
+        score_share: float,
     ) -> Tensor:
-        onto_score = expand_like(2 * score_share * self.lam**2 * span, xt)
-        return xt - expand_like(span, xt) * (mu - xt) + onto_score * score
+        onto_score = expand_like(2 * score_share * self.lam**2 * self._span(t, to), xt)
+        return xt - expand_like(self._pull(t, to), xt) * (mu - xt) + onto_score * score
+
+
+def _or_inf(divisor: Tensor) -> Tensor:
+    """The divisor, infinite where it is 0: what it divides becomes 0."""
+    return torch.where(divisor > 0, divisor, torch.inf)

@@ -21,7 +21,7 @@ class NoiseSource(Protocol):
     def initial(self, like: Tensor) -> Tensor:
         """Field of the start state x_T, with shape, dtype and device of `like` (B, C, H, W)."""
 
-    def step(self, t: int, like: Tensor) -> Tensor:
+    def step(self, t: float, like: Tensor) -> Tensor:
         """Field of the step that leaves time t, with shape, dtype and device of `like`."""
 
 
@@ -40,9 +40,10 @@ class SeededNoise:
         """See `NoiseSource`; ValueError if the number of seeds is not the batch size."""
         return self._draw("initial", like)
 
-    def step(self, t: int, like: Tensor) -> Tensor:
+    def step(self, t: float, like: Tensor) -> Tensor:
         """See `NoiseSource`; ValueError if the number of seeds is not the batch size."""
-        return self._draw(f"step {t}", like)
+        # Six digits: the last bits of a fractional time are a matter of the machine.
+        return self._draw(f"step {t:g}", like)
 
     def _draw(self, key: str, like: Tensor) -> Tensor:
         seeds = self.seed if isinstance(self.seed, Sequence) else [self.seed] * len(like)
@@ -58,7 +59,8 @@ class RecordedNoise:
 
     Attributes:
         start: field of x_T, (B, C, H, W).
-        steps: fields by time, (T + 1, B, C, H, W); `steps[t]` serves the step that leaves t.
+        steps: fields by time, (T + 1, B, C, H, W); `steps[t]` serves the step that leaves the whole
+            time t.
     """
 
     start: Tensor
@@ -68,9 +70,9 @@ class RecordedNoise:
         """See `NoiseSource`."""
         return self.start.to(like)
 
-    def step(self, t: int, like: Tensor) -> Tensor:
+    def step(self, t: float, like: Tensor) -> Tensor:
         """See `NoiseSource`."""
-        return self.steps[t].to(like)
+        return self.steps[int(t)].to(like)
 
 
 def _normal(seed: int, key: str, shape: Sequence[int]) -> Tensor:

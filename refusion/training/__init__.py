@@ -1,4 +1,4 @@
-"""Training: the two stages, the loop, and what makes an interrupted run continue exactly."""
+"""Training: the stages, the loop, and what makes an interrupted run continue exactly."""
 
 from __future__ import annotations
 

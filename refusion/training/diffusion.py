@@ -59,6 +59,7 @@ class DiffusionStage:
     """Stage ``diffusion`` as the trainer sees it."""
 
     prefix = "network."
+    kept = ""
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.latent_unet, self.fixed, component = None, {}, None

@@ -70,6 +70,7 @@ class LatentUNetStage:
     """Stage ``latent_unet`` as the trainer sees it."""
 
     prefix = "latent_unet."
+    kept = ""
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.model_config = model_config(config)

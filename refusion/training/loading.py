@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from refusion.config import FOLDER_KEYS, RunConfig, config_to_dict, find_table
+from refusion.config import RunConfig, config_to_dict, find_table
+from refusion.config_paths import FOLDER_KEYS
 from refusion.data.stream import keyed_generator
 from refusion.errors import ConfigError
 from refusion.schema import Component

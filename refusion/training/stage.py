@@ -1,4 +1,4 @@
-"""What the loop knows of the two stages of training."""
+"""What the loop knows of the stages of training."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ class Stage(Protocol):
     """One stage: a module and its loss.
 
     Attributes:
-        prefix: of the names that the module's weights have in a checkpoint.
+        prefix: of the names that the kept weights have in a checkpoint.
+        kept: name of the submodule whose weights these are; empty for the module itself.
         module: what is trained.
         fixed: weights that the checkpoint holds beside the module's, by name.
         model_config: what inference must know.
     """
 
     prefix: str
+    kept: str
     module: nn.Module
     fixed: dict[str, Tensor]
     model_config: ModelConfig

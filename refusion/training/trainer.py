@@ -33,21 +33,18 @@ from refusion.data.stream import keyed_generator
 from refusion.errors import ConfigError, RefusionError
 from refusion.inference.precision import choose_precision
 from refusion.training.batches import BatchShares
-from refusion.training.diffusion import DiffusionStage
 from refusion.training.ema import Ema
 from refusion.training.interrupts import Interrupts
-from refusion.training.joint import JointStage
-from refusion.training.latent_replacement import LatentUNetStage
 from refusion.training.latents import weights_key
 from refusion.training.loading import Batch, batches, latent_set, to_device, training_set
 from refusion.training.lock import run_lock
 from refusion.training.optim import build_optimizer, learning_rate
 from refusion.training.stage import LossModule, Stage
+from refusion.training.stages import STAGES
 from refusion.training.state import PLAIN, load_state, save_state, start_from
 from refusion.training.validation import validate, validation_sets
 from refusion.world import ALONE, World
 
-STAGES = {"latent_unet": LatentUNetStage, "diffusion": DiffusionStage, "joint": JointStage}
 WEIGHTS_KEY, SAMPLE_KEY = 1, 2  # keep the random streams of initialisation and samples apart
 
 logger = logging.getLogger(__name__)
@@ -187,7 +184,7 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """Averaged weights under their names in a checkpoint."""
-        own = self.ema.module.state_dict()
+        own = self.ema.module.get_submodule(self.stage.kept).state_dict()
         return self.stage.fixed | {self.stage.prefix + k: v for k, v in own.items()}
 
     def model(self) -> Model:

@@ -61,6 +61,16 @@ def test_the_legend_hides_no_line(tmp_path):
     assert np.ptp(shown[:, 1]) > 40
 
 
+def test_on_a_logarithmic_axis_equal_factors_are_equal_distances(tmp_path):
+    line = Line("x", ((1, 0.0), (10, 1.0), (100, 2.0)))
+    path = tmp_path / "log.png"
+    line_chart(path, [line], title="t", x_label="calls", y_label="y", log_x=True)
+    places = pixels_of(path, COLOURS[0])
+    places = places[places[:, 1] < 600]
+    assert abs(np.corrcoef(places.T)[0, 1]) > 0.999  # one straight line
+    assert places[:, 1].min() == pytest.approx(84, abs=8)
+
+
 def test_all_lines_of_a_chart_look_different(tmp_path):
     lines = [Line(str(n), ((0, n), (1, n))) for n in range(len(COLOURS))]
     path = draw(tmp_path / "many.png", *lines)

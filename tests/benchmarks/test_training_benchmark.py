@@ -10,7 +10,8 @@ from benchmarks.training import (
     write_unet,
 )
 from refusion.checkpoint import build_model, read_checkpoint
-from refusion.config import check_paths, load_config
+from refusion.config import load_config
+from refusion.config_paths import check_paths
 
 
 @pytest.fixture(scope="module")

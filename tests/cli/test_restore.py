@@ -55,6 +55,31 @@ def test_same_command_same_bytes_whatever_the_tile_and_the_company(restore):
     assert Path("s.png").read_bytes() != Path("b.png").read_bytes()
 
 
+@pytest.mark.parametrize("sampler", ["mean", "sde-data-2@log_snr", "eta0.3-data-3@karras"])
+def test_any_sampler_restores(restore, sampler):
+    photo = make("a.png")
+    walked = ("--sampler", sampler, "--steps", 4)
+    assert restore("--input", photo, "--output", "b.png", *walked) == 0
+    assert restore("--input", photo, "--output", "c.png", "--steps", 4) == 0
+    assert Path("b.png").read_bytes() != Path("c.png").read_bytes()
+
+
+@pytest.mark.parametrize("steps", [None, 1, 4])
+def test_the_number_of_steps_chooses_among_the_weights_of_a_task(
+    restore, monkeypatch, tiny_checkpoint, steps
+):
+    asked = []
+
+    def find(task, folder=None, steps=None):
+        asked.append((task, steps))
+        return tiny_checkpoint()
+
+    monkeypatch.setattr("refusion.checkpoint.find_weights", find)
+    walked = () if steps is None else ("--steps", steps)
+    assert restore("--input", make("a.png"), "--task", "dehaze", *walked, weights=False) == 0
+    assert asked == [("dehaze", steps)]
+
+
 def test_some_failed_is_1_and_the_rest_is_done(restore, capsys):
     make("in/good.png")
     Path("in/bad.jpg").write_bytes(b"\xff\xd8\xff broken")
@@ -72,6 +97,8 @@ def test_some_failed_is_1_and_the_rest_is_done(restore, capsys):
     ("argv", "message"),
     [
         (["--input", "a.png", "--sampler", "posteriour"], "did you mean 'posterior'"),
+        (["--input", "a.png", "--sampler", "mean@karas"], "did you mean 'karras'"),
+        (["--input", "a.png", "--sampler", "eta2-data-1"], "eta: expected 0 (ODE) to 1 (SDE)"),
         (["--input", "a.png", "--device", "cuda9x"], "unknown device"),
         (["--input", "a.png", "--precision", "int8"], "unknown precision"),
         (["--input", "a.png", "--device", "cpu", "--precision", "fp16"], "needs a CUDA GPU"),

@@ -122,6 +122,14 @@ def test_numbers_are_those_of_the_written_files(call, pairs, tiny_checkpoint, ki
     assert [path.name for path in Path("new").iterdir()] == ["result.json"]
 
 
+def test_any_sampler_is_measured(call, pairs, tiny_checkpoint):
+    walked = ("--sampler", "sde-data-2@log_snr", "--steps", "4")
+    code, _, err = call("--weights", tiny_checkpoint(), *pairs, *walked, "--json", "r.json")
+    assert (code, err) == (0, "")
+    model = read_json("r.json")["model"]
+    assert (model["sampler"], model["steps"]) == ("sde-data-2@log_snr", 4)
+
+
 def test_same_command_same_numbers_and_the_seed_matters(call, pairs, tiny_checkpoint):
     def numbers(*more):
         assert call("--weights", tiny_checkpoint(), *pairs, "--json", "r.json", *more)[0] == 0
@@ -228,6 +236,7 @@ SUFFIXES = ["--lq-suffix", "_hazy", "--gt-suffix", "_GT"]
         (["--lq", "absent"], "lq: folder 'absent' does not exist"),
         (["--lq", "lq", "--gt", "gt"], "no partner"),
         (["--lq", "lq", "--gt", "gt", *SUFFIXES, "--sampler", "posteriro"], "mean 'posterior'"),
+        (["--lq", "lq", "--sampler", "mean@karas"], "--sampler: mean@karas: unknown grid"),
         (["--lq", "lq", "--weights", "absent.safetensors"], "no such weights file"),
         (["--lq", "lq", "--weights", "text.txt"], "not a safetensors file"),
         (["--lq", "lq", "--task", "nonsense"], "no default weights"),

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from refusion.errors import ConfigError
-from refusion.sde import IRSDE, SDES, DenoisingSDE, build_sde
+from refusion.sde import GOUB, IRSDE, SDES, THETA_SCHEDULES, DenoisingSDE, UniDB, build_sde
 
 SDE = IRSDE(50 / 255)
 
@@ -51,7 +53,7 @@ def test_score_is_the_gradient_of_the_log_density(kind):
     """-noise / sqrt(v_t), not -noise / v_t: autograd of log N(x_t; m_t, v_t) decides."""
     sde = SDES[kind](50 / 255)
     x0, mu, noise = images()
-    for t in (1, 37, 100):
+    for t in (1, 37, 62.25, 99):
         mean, std = sde.marginal_mean(x0, mu, t), sde.std(t).item()
         xt = sde.sample_marginal(x0, mu, t, noise).requires_grad_()
         log_density = torch.distributions.Normal(mean, std).log_prob(xt).sum()
@@ -93,7 +95,9 @@ def test_posterior_at_time_zero_is_x0_exactly(kind, a):
 
 
 @pytest.mark.parametrize("kind", SDES)
-@pytest.mark.parametrize(("a", "b"), [(100, 99), (100, 50), (80, 7), (37, 36), (2, 1)])
+@pytest.mark.parametrize(
+    ("a", "b"), [(100, 99), (100, 50), (80, 7), (37, 36), (2, 1), (90.5, 12.25)]
+)
 def test_posterior_carries_the_marginal_from_a_to_b(kind, a, b):
     """Bayes: averaging the posterior over x_a ~ N(m_a, v_a) gives N(m_b, v_b), at any stride."""
     sde = SDES[kind](0.2)
@@ -103,10 +107,12 @@ def test_posterior_carries_the_marginal_from_a_to_b(kind, a, b):
     slope = sde.posterior(x0 + 1, x0, mu, a, b)[0] - sde.posterior(x0, x0, mu, a, b)[0]
     variance = slope.mean() ** 2 * sde.std(a) ** 2 + std**2
     assert variance.item() == pytest.approx(sde.std(b).item() ** 2, rel=1e-11)
-    # The covariance too: x_a given x_b is the forward transition, so Cov = v_b alpha_a / alpha_b.
+    # The covariance too: x_a given x_b is the forward transition, which shrinks x_b - mu (of the
+    # denoising SDE: x_b - x0) by alpha_a / alpha_b, of a bridge by the ratio of its signals.
+    kept = sde.alpha if kind == "DenoisingSDE" else sde.signal
     covariance = slope.mean() * sde.std(a) ** 2
-    expected = sde.std(b) ** 2 * sde.alpha(a) / sde.alpha(b)
-    assert covariance.item() == pytest.approx(expected.item(), rel=1e-11)
+    expected = sde.std(b) ** 2 * kept(a) / kept(b)
+    assert covariance.item() == pytest.approx(expected.item(), rel=1e-11, abs=1e-18)
 
 
 @pytest.mark.parametrize("method", ["reverse_sde_mean", "reverse_ode_mean"])
@@ -165,16 +171,45 @@ def test_wrong_settings_are_refused(arguments, word):
         IRSDE(**arguments)
 
 
-@pytest.mark.parametrize("t", [-1, 101, torch.tensor([5, 101])])
+@pytest.mark.parametrize("t", [-1, 101, 100.01, -0.1, torch.tensor([5, 101])])
 def test_times_outside_the_process_are_refused(t):
     with pytest.raises(ValueError, match=r"0\.\.100"):
         SDE.alpha(t)
+
+
+@pytest.mark.parametrize("schedule", THETA_SCHEDULES)
+def test_between_two_times_theta_is_constant(schedule):
+    """Theta is linear there, hits the table to the last bit, and `time_at` undoes it."""
+    sde = IRSDE(0.2, 20, schedule)
+    assert torch.equal(-sde.alpha(torch.arange(21)).log(), -torch.exp(-sde.theta_bar).log())
+    for t in (0.0, 0.25, 1.0, 7.5, 19.999, 20.0):
+        low, high = (sde.theta_bar[index].item() for index in (int(t), math.ceil(t)))
+        theta_bar = low + (t - int(t)) * (high - low)
+        assert -math.log(sde.alpha(t).item()) == pytest.approx(theta_bar, rel=1e-12, abs=1e-15)
+        assert sde.time_at(theta_bar) == pytest.approx(t, abs=1e-9)
+    batch = torch.tensor([0.25, 7.5])
+    assert sde.std(batch).tolist() == [sde.std(0.25).item(), sde.std(7.5).item()]
+    assert sde.time_at(sde.theta_bar[-1].item() * 2) == 20  # never beyond T
+
+
+@pytest.mark.parametrize("kind", SDES)
+def test_restoring_starts_with_the_spread_that_the_process_has(kind):
+    """At T the published lam, which is std(T) but for 1e-5; elsewhere std itself."""
+    sde, (_, mu, noise) = SDES[kind](0.2), images()
+    ends = {"IRSDE": 0.2, "DenoisingSDE": 0.0, "GOUB": 0.0, "UniDB": sde.std(100).item()}
+    assert sde.initial_std() == ends[kind]
+    torch.testing.assert_close(sde.initial_state(mu, noise), mu + ends[kind] * noise)
+    spread = 0.0 if kind == "DenoisingSDE" else sde.std(60.5).item()
+    torch.testing.assert_close(sde.initial_state(mu, noise, 60.5), mu + spread * noise)
 
 
 def test_build_sde_reads_levels():
     assert build_sde({"type": "IRSDE", "max_sigma": 50, "T": 20}) == IRSDE(50 / 255, 20)
     built = build_sde({"type": "DenoisingSDE", "max_sigma": 70, "schedule": "linear"})
     assert built == DenoisingSDE(70 / 255, schedule="linear", eps=0.04)
+    built = build_sde({"type": "UniDB", "max_sigma": 30, "gamma": 1e6})
+    assert built == UniDB(30 / 255, gamma=1e6)
+    assert build_sde({"type": "GOUB", "max_sigma": 30}) == GOUB(30 / 255)
 
 
 @pytest.mark.parametrize(

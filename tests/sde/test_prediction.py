@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refusion.errors import ConfigError
-from refusion.sde import IRSDE, PREDICTIONS, SDES, THETA_SCHEDULES, estimate
+from refusion.sde import GOUB, IRSDE, PREDICTIONS, SDES, THETA_SCHEDULES, estimate
 
 
 def draws(seed, dtype=torch.float64):
@@ -22,11 +22,11 @@ def draws(seed, dtype=torch.float64):
 @given(
     lam=st.floats(0.02, 0.5),
     schedule=st.sampled_from(sorted(THETA_SCHEDULES)),
-    times=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    times=st.tuples(st.floats(0.5, 49), st.floats(0.5, 49)),
     seed=st.integers(0, 2**31),
 )
 def test_a_perfect_output_is_read_as_the_truth(kind, prediction, lam, schedule, times, seed):
-    sde, t = SDES[kind](lam, 50, schedule), torch.tensor(times)
+    sde, t = SDES[kind](lam, 50, schedule), torch.tensor(times, dtype=torch.float64)
     x0, noise, mu = draws(seed)
     xt = sde.sample_marginal(x0, mu, t, noise)
     output = PREDICTIONS[prediction].target(sde, x0, noise, mu, t)
@@ -41,7 +41,7 @@ def test_any_output_is_read_consistently(kind, prediction):
     """Right or wrong, x0 and noise explain xt together, and the reading can be undone."""
     sde = SDES[kind](0.2)
     output, xt, mu = draws(3)
-    for t in (1, 40, 100):
+    for t in (1, 40, 62.5, 99):
         found = estimate(sde, prediction, output, xt, mu, t)
         torch.testing.assert_close(sde.sample_marginal(found.x0, mu, t, found.noise), xt)
         again = PREDICTIONS[prediction].target(sde, found.x0, found.noise, mu, t)
@@ -60,6 +60,20 @@ def test_float32_is_enough(prediction, t):
     single = estimate(sde, prediction, output.float(), xt.float(), mu.float(), t)
     torch.testing.assert_close(single.x0.double(), exact.x0, rtol=0, atol=1e-6)
     torch.testing.assert_close(single.noise.double(), exact.noise, rtol=0, atol=3e-5)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_at_the_end_of_a_bridge_x0_is_what_is_said_or_mu(prediction):
+    """The state is mu and says nothing: x0 comes from the output, or, of a noise, is mu."""
+    sde = GOUB(0.2)
+    x0, noise, mu = draws(6)
+    xt = sde.sample_marginal(x0, mu, sde.T, noise)
+    torch.testing.assert_close(xt, mu, rtol=0, atol=1e-15)
+    output = PREDICTIONS[prediction].target(sde, x0, noise, mu, sde.T)
+    found = estimate(sde, prediction, output, mu, mu, sde.T)
+    expected = x0 if prediction in ("x0_residual", "velocity") else mu
+    torch.testing.assert_close(found.x0, expected)
+    assert found.noise.isfinite().all()
 
 
 def test_residual_noise_keeps_the_digits_of_the_residual():

@@ -1,36 +1,30 @@
-"""Samplers against recorded trajectories and against the exact law of a Gaussian.
+"""Samplers against recorded trajectories and against the exact law of a Gaussian (`gaussian_law`).
 
-For x0 ~ N(m, s^2) the exact score is linear, so a sampler step is x' = a x + b + c z. Probing it
-with x, z in {0, 1} reads off a, b, c, which push the mean and variance through all steps without
-Monte Carlo. Convergence orders find wrong formulas; the recorded values at T = 100 find index
-slips, which are first-order errors and leave the order at 1.
+Convergence orders find wrong formulas; the recorded values at T = 100 find index slips, which are
+first-order errors and leave the order at 1.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from gaussian_law import errors
 
 from refusion.errors import ConfigError
 from refusion.sde import (
+    GOUB,
     IRSDE,
     SAMPLERS,
     DenoisingSDE,
     Estimate,
     RecordedNoise,
     SeededNoise,
-    time_grid,
 )
-from refusion.sde.samplers import euler_step, ode_step, posterior_step
 
-STEPS = {"euler": euler_step, "ode": ode_step, "posterior": posterior_step}
+CLASSIC = ["euler", "ode", "posterior"]
 RECORDED_NAME = {"euler": "sde", "ode": "ode", "posterior": "posterior"}
-M, S, MU = 0.7, 0.25, 0.4
 
 # Errors of the final mean and (relative) standard deviation at T = 100, from an independent scalar
 # recursion in the textbook form (theta_t dt, sigma_t^2 dt).
@@ -60,40 +54,7 @@ AT_100 = {
 }
 
 
-def gaussian_law(sde, t):
-    """Mean and variance of x_t for x0 ~ N(M, S^2)."""
-    m, mu = torch.tensor([[[M]], [[MU]]], dtype=torch.float64)
-    kept = (sde.marginal_mean(m + 1, mu, t) - sde.marginal_mean(m, mu, t)).item()
-    return sde.marginal_mean(m, mu, t).item(), (kept * S) ** 2 + sde.std(t).item() ** 2
-
-
-def exact_estimate(sde, xt, mu, t):
-    """The best possible network for that law."""
-    mean, variance = gaussian_law(sde, t)
-    noise = (xt - mean) / variance * sde.std(t).item()
-    return Estimate(sde.x0_from_noise(xt, noise, mu, t), noise)
-
-
-def final_moments(sde, sampler, steps, start=None):
-    """Mean and standard deviation of the sampler's output, started from the exact law."""
-    start = sde.T if start is None else start
-    x, z = torch.tensor([[[0.0], [1.0], [0.0]], [[0.0], [0.0], [1.0]]]).double()
-    mu, noise = torch.full_like(x, MU), RecordedNoise(z, z.expand(sde.T + 1, 3, 1))
-    mean, variance = gaussian_law(sde, start)
-    grid = time_grid(start, steps)
-    for a, b in pairwise(grid):
-        found = STEPS[sampler](sde, exact_estimate(sde, x, mu, a), x, mu, a, b, noise).flatten()
-        offset, slope, spread = found[0], found[1] - found[0], found[2] - found[0]
-        mean, variance = slope * mean + offset, slope**2 * variance + spread**2
-    return float(mean), math.sqrt(variance)
-
-
-def errors(sde, sampler, steps, start=None):
-    mean, std = final_moments(sde, sampler, steps, start)
-    return mean - M, std / S - 1
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", CLASSIC)
 @pytest.mark.parametrize("case", ["trajectory_a", "trajectory_b"])
 def test_trajectory_equals_the_recorded_one(sampler, case, recorded, sde_of):
     settings, known = recorded(case)
@@ -132,7 +93,7 @@ def test_gaussian_moments_converge_with_order_one(case):
 
 
 @pytest.mark.parametrize("kind", SDES_UNDER_TEST)
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", CLASSIC)
 def test_larger_strides_are_larger_steps(kind, sampler):
     """n steps on a fine schedule are as good as T = n, and converge with the same order."""
     sde = build(kind, 800, "cosine")
@@ -155,25 +116,19 @@ def test_posterior_is_exact_in_the_mean_at_any_stride(kind, steps):
     assert errors(build(kind, 100, "cosine"), "posterior", steps)[0] == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", CLASSIC)
 def test_order_holds_from_a_later_start(sampler):
     pair = [errors(build("DenoisingSDE", T, "cosine"), sampler, T // 4, T // 4) for T in (400, 800)]
     assert_first_order(pair, 0.9)
 
 
-@given(start=st.integers(1, 2000), data=st.data())
-def test_time_grid_falls_evenly_to_zero(start, data):
-    steps = data.draw(st.integers(1, start))
-    grid = time_grid(start, steps)
-    strides = [a - b for a, b in pairwise(grid)]
-    assert (grid[0], grid[-1], len(strides)) == (start, 0, steps)
-    assert min(strides) >= 1 and max(strides) - min(strides) <= 1
-
-
-@pytest.mark.parametrize(("start", "steps"), [(100, 0), (100, 101), (0, 1), (5, -1)])
-def test_impossible_grids_are_refused(start, steps):
-    with pytest.raises(ConfigError, match="steps: expected"):
-        time_grid(start, steps)
+@pytest.mark.parametrize("kind", SDES_UNDER_TEST)
+@pytest.mark.parametrize("steps", [1, 7, 100])
+def test_mean_goes_the_way_of_the_posterior_without_its_spread(kind, steps):
+    sde = build(kind, 100, "cosine")
+    mean, spread = errors(sde, "mean", steps)
+    assert mean == pytest.approx(0, abs=1e-12)
+    assert spread <= errors(sde, "posterior", steps)[1]
 
 
 def toy_denoise(sde):
@@ -200,9 +155,9 @@ def test_an_image_is_restored_alike_alone_and_in_a_batch(kind, sampler):
     together, again = restore(mu, [1, 2, 3]), restore(mu, [1, 2, 3])
     assert torch.equal(together, again)
     torch.testing.assert_close(together[1:2], restore(mu[1:2], 2), rtol=0, atol=0)
-    # The ODE, and the photo as start state, leave nothing to the seed.
-    if (kind, sampler) != ("DenoisingSDE", "ode"):
-        assert not torch.equal(together, restore(mu, [1, 2, 4]))
+    # Steps without a draw, from the photo as start state, leave nothing to the seed.
+    decided = kind == "DenoisingSDE" and not SAMPLERS[sampler].is_random
+    assert torch.equal(together, restore(mu, [1, 2, 4])) == decided
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -237,12 +192,30 @@ def test_start_after_the_end_is_refused():
         )
 
 
-def test_posterior_returns_the_last_estimate():
+def test_all_but_the_published_euler_steps_end_at_the_last_estimate():
     sde, mu = IRSDE(0.2), photos()
     clean = photos().flip(0)
 
     def oracle(xt, mu, t):
         return Estimate(clean, sde.noise_from_x0(xt, clean, mu, t))
 
-    result = SAMPLERS["posterior"](sde, oracle, mu, mu, steps=3, noise=SeededNoise(0))
-    assert torch.equal(result, clean)
+    for word in SAMPLERS:
+        result = SAMPLERS[word](sde, oracle, mu, mu, steps=3, noise=SeededNoise(0))
+        assert torch.equal(result, clean) == (word not in ("euler", "ode"))
+
+
+def test_a_bridge_starts_at_the_photo_and_asks_there():
+    """At T the state is mu: x0 from the noise is unknown, and the first step goes on without it."""
+    sde, mu, seen = GOUB(0.2), photos(1), []
+
+    def denoise(xt, mu, t):
+        noise = torch.full_like(xt, 5.0)
+        seen.append((t, xt))
+        return Estimate(sde.x0_from_noise(xt, noise, mu, t), noise)
+
+    xT = sde.initial_state(mu, torch.ones_like(mu))
+    assert torch.equal(xT, mu)
+    for word in SAMPLERS:
+        result = SAMPLERS[word](sde, denoise, xT, mu, steps=4, noise=SeededNoise(0))
+        assert result.isfinite().all()
+    assert seen[0][0] == 100 and torch.equal(seen[0][1], mu)

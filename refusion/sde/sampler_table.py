@@ -1,0 +1,84 @@
+"""The words for samplers: of YAML and of the command line.
+
+    NAME[@GRID]     euler, ode, posterior, mean, or KIND-FORM-ORDER, as in sde-data-2@log_snr
+
+KIND is ode, sde or, between the two, eta and a number (eta0.5); FORM is data or noise, ORDER 1, 2
+or 3; GRID is a key of `GRIDS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from refusion.errors import ConfigError, suggest
+from refusion.sde.grids import GRIDS
+from refusion.sde.samplers import Sampler, euler_step, mean_step, ode_step, posterior_step
+from refusion.sde.solvers import ORDERS, SolverStep
+
+_ETAS = {"ode": 0.0, "sde": 1.0}
+_FORMS = ("data", "noise")
+_BETWEEN = re.compile(r"eta(\d*\.?\d+)-(data|noise)-(\d)")
+
+
+def solver(form: str, order: int, eta: float) -> Sampler:
+    """The sampler of a solver; arguments of `SolverStep`."""
+    return Sampler(SolverStep(form, order, eta), is_random=eta > 0, memory=order)
+
+
+_NAMED = {
+    "euler": Sampler(euler_step, is_random=True),
+    "ode": Sampler(ode_step, is_random=False),
+    "posterior": Sampler(posterior_step, is_random=True),
+    "mean": Sampler(mean_step, is_random=False),
+} | {
+    f"{kind}-{form}-{order}": solver(form, order, eta)
+    for kind, eta in _ETAS.items()
+    for form in _FORMS
+    for order in ORDERS
+}
+
+
+def find_sampler(word: str) -> Sampler:
+    """The sampler of a word.
+
+    Raises:
+        ConfigError: there is none; says which part of the word is wrong.
+
+    >>> find_sampler("eta0.5-data-2@karras").step
+    SolverStep(form='data', order=2, eta=0.5)
+    """
+    name, at, grid = word.partition("@")
+    between = _BETWEEN.fullmatch(name)
+    if name not in _NAMED and not between:
+        raise ConfigError(f"sampler: unknown sampler {name!r}{suggest(name, _NAMED)}")
+    if at and grid not in GRIDS:
+        raise ConfigError(f"sampler: {word}: unknown grid {grid!r}{suggest(grid, GRIDS)}")
+    try:
+        found = _NAMED.get(name) or solver(between[2], int(between[3]), float(between[1]))
+    except ConfigError as error:
+        raise ConfigError(f"sampler: {word}: {error}") from None
+    return replace(found, grid=GRIDS[grid]) if at else found
+
+
+class SamplerTable(Mapping[str, Sampler]):
+    """All words by `find_sampler`; iterating gives those with a name of their own and no grid."""
+
+    def __getitem__(self, word: str) -> Sampler:
+        """The sampler; KeyError where there is none."""
+        try:
+            return find_sampler(word)
+        except ConfigError as error:
+            raise KeyError(word) from error
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(_NAMED)
+
+    def __len__(self) -> int:
+        """Number of names."""
+        return len(_NAMED)
+
+
+SAMPLERS = SamplerTable()

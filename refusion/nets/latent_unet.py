@@ -21,7 +21,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from refusion.errors import ConfigError
 from refusion.nets.layers import pad_to_multiple
-from refusion.nets.levels import build_levels
+from refusion.nets.levels import build_levels, keep_variance
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,9 @@ class LatentUNet(nn.Module):
         self.post_latent_conv = nn.Conv2d(embed_dim, dims[-1], 1, bias=False)
         self.final_conv = nn.Conv2d(ch, out_ch * fold**2, 3, padding=1)
         self.image_skip = image_skip
+        keep_variance(self)
+        if image_skip:  # begin near the image, but not at it: see `image_skip`
+            self.final_conv.weight.data *= 0.1
 
     def encode(self, x: Tensor) -> Latent:
         """Image (B, in_ch, H, W) in [0, 1] -> its latent and skips, for any H, W >= 1."""

@@ -96,3 +96,20 @@ def test_coarse_part_sees_the_whole_map(net):
     z = net.coarse_encode(features)[0]
     features[..., 0, 0] += 5
     assert (net.coarse_encode(features)[0] - z)[..., -1, -1].abs().max() > 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"ch_mult": (2, 4, 8), "ch": 16, "fold": 2}])
+@pytest.mark.parametrize("image_skip", [False, True])
+@torch.no_grad()
+def test_untrained_it_already_decodes_from_its_latent(settings, image_skip):
+    """Signals neither vanish nor explode on the way through all levels and back."""
+    torch.manual_seed(0)
+    unet = LatentUNet(**settings, image_skip=image_skip)
+    image = torch.rand(2, 3, 64, 64)
+    latent = unet.encode(image)
+    assert 0.2 < latent.z.std() < 5
+    assert all(0.1 < skip.std() < 5 for skip in latent.skips)
+    other = latent.z + latent.z.std() * torch.randn_like(latent.z)
+    images = [unet.decode(z, latent.skips, latent.size) for z in (latent.z, other)]
+    assert images[0].std() < 5
+    assert (images[1] - images[0]).std() > (0.005 if image_skip else 0.05)

@@ -18,16 +18,21 @@ _HOME = {
     "IRSDE": "refusion.sde.irsde",
     "LatentUNet": "refusion.nets",
     "RefusionError": "refusion.errors",
+    "evaluate": "refusion.evaluation",
     "load_config": "refusion.config",
     "load_restorer": "refusion.restorers",
     "read_image": "refusion.data.image_io",
     "write_image": "refusion.data.image_io",
 }
 
-__all__ = ["__version__", *_HOME]
+_MODULES = ("metrics",)
+
+__all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"refusion.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'refusion' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -10,10 +10,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
+import numpy as np
 from torch import Tensor
 
+from refusion.arrays import to_batch, unit_range
 from refusion.errors import ConfigError, ImageError
 from refusion.inference.memory import is_out_of_memory
 from refusion.inference.resize import beside
@@ -21,15 +24,17 @@ from refusion.metrics import METRICS, Metric, score_pair
 from refusion.restorers.base import Known, Restorer
 
 RANK_BY = "psnr"
-_DECIMALS = {"psnr": 2}  # decibels; similarities get _FINE
+SHOWN = ("psnr", "ssim")  # metrics that have columns for every photo; the others have means only
+_DECIMALS = {"psnr": 2, "psnr_y": 2}  # decibels; similarities get _FINE
 _FINE = 4
 
 
 class Photos(Protocol):
     """A finite dataset of whole photos, indexed from 0.
 
-    Items hold "lq" float32 (3, H, W) in [0, 1] and, where there is one, the ground truth "gt", as
-    large or larger by the restorer's scale, a "name", and what `Known` tells the restorer.
+    Items hold "lq" and, where there is one, the ground truth "gt", as large or larger by the
+    restorer's scale, a "name", and what `Known` tells the restorer. Images are tensors (3, H, W)
+    or NumPy arrays (H, W, 3), float in [0, 1], uint8 or uint16.
     """
 
     def __len__(self) -> int:
@@ -45,15 +50,25 @@ class Score:
 
     Attributes:
         name: of the photo.
-        seconds: time to restore it, reading and measuring not counted.
-        input: metrics of the degraded photo by name; empty without ground truth.
+        seconds: time to restore it, reading, writing and measuring not counted.
+        input: metrics of the degraded photo by name; without ground truth no-reference ones only.
         result: metrics of the restored photo.
+        baselines: the same of other methods, by their names.
+        io_seconds: time to read the photo and its ground truth and to write the result. Photos
+            read before come from the cache of decoded photos.
     """
 
     name: str
     seconds: float
     input: dict[str, float] = field(default_factory=dict)
     result: dict[str, float] = field(default_factory=dict)
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    io_seconds: float = 0.0
+
+    @property
+    def methods(self) -> dict[str, dict[str, float]]:
+        """Metrics of the input, of each baseline and of the result, in this order."""
+        return {"input": self.input, **self.baselines, "result": self.result}
 
     @property
     def difference(self) -> dict[str, float]:
@@ -62,16 +77,19 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Values for JSON, which has no infinity: the PSNR of equal images becomes null."""
-        parts = {"input": self.input, "result": self.result, "difference": self.difference}
-        return {"name": self.name, "seconds": round(self.seconds, 3)} | {
+        parts = self.methods | {"difference": self.difference}
+        times = {"seconds": round(self.seconds, 3), "io_seconds": round(self.io_seconds, 3)}
+        return {"name": self.name, **times} | {
             part: {name: value if math.isfinite(value) else None for name, value in values.items()}
             for part, values in parts.items()
             if values
         }
 
 
-Scored = Callable[[int, int, Score, Tensor], None]
-"""Called as `(done, total, score, restored)`; `restored` is float32 (3, H, W) in [0, 1]."""
+Scored = Callable[[int, int, Score], None]
+"""Called as `(done, total, score)`."""
+Baseline = Callable[[Tensor, Known], Tensor]
+"""Another method to compare with: `(photos (1, 3, H, W) in [0, 1], known) -> restored photos`."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +106,11 @@ class Evaluation:
             statistics.fmean(row.seconds for row in self.rows),
             _means(row.input for row in self.rows),
             _means(row.result for row in self.rows),
+            {
+                name: _means(row.baselines.get(name, {}) for row in self.rows)
+                for name in dict.fromkeys(key for row in self.rows for key in row.baselines)
+            },
+            statistics.fmean(row.io_seconds for row in self.rows),
         )
 
     @property
@@ -116,18 +139,32 @@ class Evaluation:
             label if row is mean else f"{label}: {row.name}" for label, row in ends.items() if row
         ]
         rows = [*self.rows, *filter(None, ends.values())]
-        head = [f"{part} {name}" for part in ("input", "result", "gain") for name in mean.result]
+        shown = [name for name in mean.result if name in SHOWN] or list(mean.result)
+        head = [f"{part} {name}" for part in ("input", "result", "gain") for name in shown]
         grid = [["image", *head, "seconds"]]
-        grid += [
-            [label, *_cells(row, mean.result)] for label, row in zip(labels, rows, strict=True)
-        ]
-        lines = _aligned(grid)
-        rule = "-" * max(map(len, lines))
+        grid += [[label, *_cells(row, shown)] for label, row in zip(labels, rows, strict=True)]
         count = len(self.rows) + 1
-        return "\n".join([lines[0], rule, *lines[1:count], rule, *lines[count:]])
+        return _ruled(_aligned(grid), count)
+
+    def methods_table(self, metrics: Mapping[str, Metric]) -> str:
+        """Text to read: mean metrics of every method, how each is taken, and the mean times."""
+        mean = self.mean
+        names = list(mean.result)
+        grid = [["mean", *names]]
+        for method, values in mean.methods.items():
+            grid.append([method, *(_number(name, values.get(name)) for name in names)])
+        lines = [_ruled(_aligned(grid), len(grid))] if names else []
+        lines += [f"{name}: {metrics[name].stated}" for name in names]
+        both = mean.seconds + mean.io_seconds
+        times = f"{mean.seconds:.3f} without and {both:.3f} with reading and writing"
+        return "\n".join([*lines, f"seconds per photo: {times}"])
 
     def _ranked(self) -> list[Score]:
         return [row for row in self.rows if RANK_BY in row.result]
+
+
+NO_BASELINES: Mapping[str, Baseline] = MappingProxyType({})
+NO_SCORES: Mapping[int, Score] = MappingProxyType({})
 
 
 def evaluate(
@@ -140,6 +177,9 @@ def evaluate(
     seed: int = 0,
     tile: int | Literal["auto"] | None = "auto",
     limit: int | None = None,
+    baselines: Mapping[str, Baseline] = NO_BASELINES,
+    known_scores: Mapping[int, Score] = NO_SCORES,
+    write: Callable[[str, Tensor], None] | None = None,
     callback: Scored | None = None,
 ) -> Evaluation:
     """Restore every photo of a dataset and measure the results against the ground truth.
@@ -156,32 +196,72 @@ def evaluate(
         seed: of the noise.
         tile: side of the tiles in pixels.
         limit: only so many photos, the first ones; None for all.
-        callback: told of each photo, with the restored picture.
+        baselines: other methods to measure beside the restorer, by name; not timed.
+        known_scores: of photos done before, by index; those are not restored again.
+        write: keeps a restored photo, `(name, float32 (3, H, W) in [0, 1])`; counts as I/O.
+        callback: told of each photo.
 
     Raises:
         ConfigError: an option is wrong, or the dataset is empty or endless.
         ImageError: a photo cannot be read, restored in the memory there is, or compared.
         RefusionError: the network gave no finite result.
+
+    >>> import torch
+    >>> class Brighter:
+    ...     def restore(self, lq, **options):
+    ...         return lq + 0.25
+    >>> photos = [{"lq": torch.zeros(3, 8, 8), "gt": torch.full((3, 8, 8), 0.5), "name": "night"}]
+    >>> scores = evaluate(Brighter(), photos).mean  # 0.25 rounds to 64 of 255 levels
+    >>> round(scores.input["psnr"], 2), round(scores.result["psnr"], 2)
+    (6.02, 12.08)
     """
     total = _count(dataset, limit)
+    options = {"steps": steps, "sampler": sampler, "seed": seed, "tile": tile}
     rows = []
     for index in range(total):
-        item = dataset[index]
-        name, lq = str(item.get("name", index)), item["lq"][None]
-        start = time.perf_counter()
-        try:
-            restored = restorer.restore(
-                lq, steps=steps, sampler=sampler, seed=seed, tile=tile, known=Known.of(item)
-            )
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise ImageError(f"{name}: not enough memory to restore it; try --tile 256") from error
-        seconds = time.perf_counter() - start
-        rows.append(_score(name, seconds, restored, item, metrics))
+        row = known_scores.get(index)
+        if row is None:
+            row = _measured(restorer, dataset, index, options, metrics, baselines, write)
+        rows.append(row)
         if callback is not None:
-            callback(index + 1, total, rows[-1], restored[0])
+            callback(index + 1, total, row)
     return Evaluation(tuple(rows))
+
+
+def _measured(
+    restorer: Restorer,
+    dataset: Photos,
+    index: int,
+    options: Mapping[str, Any],
+    metrics: Mapping[str, Metric],
+    baselines: Mapping[str, Baseline],
+    write: Callable[[str, Tensor], None] | None,
+) -> Score:
+    """Restore and measure one photo."""
+    start = time.perf_counter()
+    item = dataset[index]
+    name, known = str(item.get("name", index)), Known.of(item)
+    lq, gt = (_batch(item, key) for key in ("lq", "gt"))
+    begin = time.perf_counter()
+    try:
+        restored = restorer.restore(lq, **options, known=known)
+        end = time.perf_counter()
+        if write is not None:
+            write(name, restored[0])
+        io_seconds = begin - start + time.perf_counter() - end
+        is_measured = gt is not None or any(not one.needs_target for one in metrics.values())
+        others = {key: baseline(lq, known) for key, baseline in baselines.items() if is_measured}
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ImageError(f"{name}: not enough memory to restore it; try --tile 256") from error
+    images = {"input": lq if gt is None else beside(lq, gt), **others, "result": restored}
+    try:
+        scores = {key: score_pair(image, gt, metrics) for key, image in images.items()}
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
+    given, result = scores.pop("input"), scores.pop("result")
+    return Score(name, end - begin, given, result, scores, io_seconds)
 
 
 def _count(dataset: Photos, limit: int | None) -> int:
@@ -198,22 +278,13 @@ def _count(dataset: Photos, limit: int | None) -> int:
     return count
 
 
-def _score(
-    name: str,
-    seconds: float,
-    restored: Tensor,
-    item: Mapping[str, Any],
-    metrics: Mapping[str, Metric],
-) -> Score:
-    if "gt" not in item:
-        return Score(name, seconds)
-    gt = item["gt"][None]
-    try:
-        lq = beside(item["lq"][None], gt)
-        degraded, result = (score_pair(x, gt, metrics) for x in (lq, restored))
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
-    return Score(name, seconds, degraded, result)
+def _batch(item: Mapping[str, Any], key: str) -> Tensor | None:
+    """A photo, or both views of a pair, as float32 (1, C, H, W); None if the item has none."""
+    if key not in item:
+        return None
+    image = item[key]
+    views = image.shape[2 if isinstance(image, np.ndarray) else 0]
+    return unit_range(to_batch(key, image, views))
 
 
 def _rank(row: Score) -> float:
@@ -228,11 +299,22 @@ def _means(columns: Iterable[dict[str, float]]) -> dict[str, float]:
 
 def _cells(row: Score, names: Iterable[str]) -> list[str]:
     cells = [
-        f"{values[name]:{sign}.{_DECIMALS.get(name, _FINE)}f}" if name in values else "-"
+        _number(name, values.get(name), sign)
         for values, sign in ((row.input, "-"), (row.result, "-"), (row.difference, "+"))
         for name in names
     ]
     return [*cells, f"{row.seconds:.2f}"]
+
+
+def _number(name: str, value: float | None, sign: str = "-") -> str:
+    return "-" if value is None else f"{value:{sign}.{_DECIMALS.get(name, _FINE)}f}"
+
+
+def _ruled(lines: list[str], count: int) -> str:
+    """The lines with a rule below the first and below `count` of them, where more follow."""
+    rule = "-" * max(map(len, lines))
+    rest = [rule, *lines[count:]] if lines[count:] else []
+    return "\n".join([lines[0], rule, *lines[1:count], *rest])
 
 
 def _aligned(grid: list[list[str]]) -> list[str]:

@@ -21,7 +21,7 @@ MODULES = {
 # A part may import parts of its own layer and of lower ones, except that the parts of `PURE` do
 # not know each other. `refusion` itself holds the version and lazy names: anyone may import it.
 LAYERS = [
-    {"", "errors", "files"},
+    {"", "arrays", "errors", "files"},
     {"sde", "nets", "metrics"},
     {
         "config",
@@ -35,7 +35,7 @@ LAYERS = [
         "official",
         "world",
     },
-    {"training", "evaluation"},
+    {"training", "evaluation", "submission"},
     {"cli"},
 ]
 PURE = LAYERS[1]

@@ -20,8 +20,7 @@ def fake_commands(monkeypatch):
     """Replace every sub-command by one that records its arguments and answers 7."""
     calls = []
     for name in cli.COMMANDS:
-        # `import` is a keyword, so its module has another name
-        place = "import_command" if name == "import" else name
+        place = cli.MODULES.get(name, name)
         module = types.ModuleType(f"refusion.cli.{place}")
         module.run = lambda argv, name=name: calls.append((name, argv)) or 7
         monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -10,7 +10,7 @@ import torch
 from refusion.errors import ConfigError, ImageError
 from refusion.evaluation import Evaluation, Score, evaluate
 from refusion.inference.resize import beside
-from refusion.metrics import METRICS, score_pair
+from refusion.metrics import METRICS, reported_metrics, score_pair
 from refusion.restorers import Known
 
 
@@ -80,13 +80,63 @@ def test_options_reach_the_restorer_and_photos_come_whole():
     assert restorer.calls == [((1, 3, 12, 17), options), ((1, 3, 13, 17), options)]
 
 
-def test_callback_gets_each_score_with_its_picture():
-    items, seen = photos(3), []
-    result = evaluate(Brighten(0.1), items, limit=2, callback=lambda *told: seen.append(told))
+def test_callback_gets_each_score_and_write_each_picture():
+    items, seen, written = photos(3), [], []
+    result = evaluate(
+        Brighten(0.1),
+        items,
+        limit=2,
+        callback=lambda *told: seen.append(told),
+        write=lambda *told: written.append(told),
+    )
     assert [told[:2] for told in seen] == [(1, 2), (2, 2)]
     assert tuple(told[2] for told in seen) == result.rows
-    for told, item in zip(seen, items, strict=False):
-        assert torch.equal(told[3], (item["lq"] + 0.1).clamp(0, 1))
+    assert [name for name, _ in written] == ["p0", "p1"]
+    for (_, picture), item in zip(written, items, strict=False):
+        assert torch.equal(picture, (item["lq"] + 0.1).clamp(0, 1))
+
+
+def test_photos_done_before_are_not_restored_again():
+    items, restorer = photos(3), Brighten(0.1)
+    first = evaluate(restorer, items).rows
+    restorer.calls.clear()
+    again = evaluate(restorer, items, known_scores={0: first[0], 2: first[2]}).rows
+    assert [shape for shape, _ in restorer.calls] == [(1, 3, 13, 17)]
+    assert (again[0], again[2]) == (first[0], first[2])
+    assert again[1].result == first[1].result
+
+
+def test_baselines_are_measured_beside_the_result():
+    items = photos(2)
+    both = {"same": lambda lq, _: lq, "up": lambda lq, known: lq + 20 / 255}
+    result = evaluate(Brighten(0.1), items, baselines=both, metrics=reported_metrics())
+    for row in result.rows:
+        assert row.baselines["same"] == row.input
+    assert result.rows[0].baselines["up"]["psnr"] == math.inf  # 20 levels are what it lacks
+    assert list(result.mean.methods) == ["input", "same", "up", "result"]
+    assert result.mean.baselines["same"] == result.mean.input
+    lines = result.methods_table(reported_metrics()).splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == ["input", "same", "up", "result"]
+    assert lines[0].split() == ["mean", "psnr", "ssim", "psnr_y", "ssim_y", "ciede2000"]
+    assert lines[6].startswith("psnr: dB, RGB, data range 1 (255 levels), no border cut")
+    assert result.to_dict()["images"][0]["up"]["psnr"] is None
+
+
+def test_baselines_that_nothing_measures_are_not_computed():
+    items = [{"lq": item["lq"]} for item in photos(2)]
+    result = evaluate(Brighten(0.1), items, baselines={"never": lambda *_: 1 / 0})
+    assert result.mean.baselines == {}
+    both = evaluate(Brighten(0.1), [*photos(1), *items], baselines={"same": lambda lq, _: lq})
+    assert both.mean.baselines["same"] == both.mean.input
+
+
+def test_times_with_and_without_reading_and_writing(monkeypatch):
+    clock = iter([0, 2, 7, 10])  # read 2 s, restore 5 s, write 3 s
+    monkeypatch.setattr("refusion.evaluation.time.perf_counter", lambda: next(clock))
+    result = evaluate(Brighten(0.1), photos(1), write=lambda *_: None)
+    assert (result.mean.seconds, result.mean.io_seconds) == (5, 5)
+    table = result.methods_table(METRICS)
+    assert table.endswith("seconds per photo: 5.000 without and 10.000 with reading and writing")
 
 
 def test_what_an_item_knows_reaches_the_restorer():
@@ -129,7 +179,7 @@ def test_without_ground_truth_there_are_times_only():
     assert result.worst is result.best is None
     assert result.mean.result == {}
     assert set(result.to_dict()) == {"images", "mean"}
-    assert set(result.to_dict()["images"][0]) == {"name", "seconds"}
+    assert set(result.to_dict()["images"][0]) == {"name", "seconds", "io_seconds"}
     assert result.table().splitlines()[0].split() == ["image", "seconds"]
 
 

@@ -16,8 +16,10 @@ PUBLIC = [
     "LatentUNet",
     "RefusionError",
     "__version__",
+    "evaluate",
     "load_config",
     "load_restorer",
+    "metrics",
     "read_image",
     "write_image",
 ]
@@ -28,12 +30,19 @@ def test_public_names_are_frozen():
     assert dir(refusion) == PUBLIC
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLIC if name != "__version__"])
+@pytest.mark.parametrize(
+    "name", [name for name in PUBLIC if name not in ("__version__", "metrics")]
+)
 def test_every_public_name_resolves_to_the_thing_of_that_name(name):
     thing = getattr(refusion, name)
     assert callable(thing)
     assert thing.__name__ == name
     assert thing.__doc__
+
+
+def test_metrics_is_the_module_and_says_what_it_is():
+    assert refusion.metrics.__name__ == "refusion.metrics"
+    assert refusion.metrics.measure.__doc__
 
 
 def test_unknown_name_is_an_attribute_error():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from refusion.cli import import_command, restore, test, train
+from refusion.cli import check_submission, import_command, info, restore, test, train
 from refusion.config import load_config
 from refusion.data.image_io import read_image, write_image
 
@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {"train.py": train.build_parser, "test.py": test.build_parser}
 PARSERS |= {"tiled_infer.py": restore.build_parser, "import": import_command.build_parser}
+PARSERS |= {"check-submission": check_submission.build_parser, "info": info.build_parser}
 
 
 def blocks(page, language):
@@ -54,6 +55,12 @@ def test_files_named_exist():
         links = re.findall(r"\]\((?!http)([^)#]*[./][^)#]*)\)", page.read_text(encoding="utf-8"))
         missing = [link for link in links if not (page.parent / link).exists()]
         assert not missing, f"{page.name} links to {missing}"
+
+
+def test_python_of_the_measuring_page_runs(capsys):
+    (code,) = blocks(ROOT / "docs/measuring.md", "python")
+    exec(compile(code, "measuring.md", "exec"), {})
+    assert "psnr_y" in capsys.readouterr().out
 
 
 def test_python_of_the_readme_runs(tmp_path, monkeypatch):

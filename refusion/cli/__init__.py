@@ -1,4 +1,4 @@
-"""Command line: `refusion restore|train|test|import`; the top folder's scripts call the same code.
+"""Command line: `refusion COMMAND`; the top folder's scripts call the same code.
 
 Every entry point has the signature `(argv: list[str] | None = None) -> int` and returns the exit
 code: 0 done, 2 something the user can mend, 130 interrupted. A sub-command lives in the module of
@@ -21,8 +21,11 @@ COMMANDS = {
     "train": "train a model from an options file",
     "test": "measure a model on photos with ground truth",
     "import": "make a model of the authors' released .pth files",
+    "info": "say what a weights file is",
+    "check-submission": "check a challenge entry",
 }
-_MODULES = {"import": "import_command"}  # a keyword is no name of a module
+# a keyword is no name of a module, nor is what has a hyphen
+MODULES = {"import": "import_command", "check-submission": "check_submission"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,7 +53,7 @@ def test_main(argv: list[str] | None = None) -> int:
 
 @guarded
 def _run(command: str, argv: list[str] | None) -> int:
-    module = importlib.import_module(f"refusion.cli.{_MODULES.get(command, command)}")
+    module = importlib.import_module(f"refusion.cli.{MODULES.get(command, command)}")
     return module.run(sys.argv[1:] if argv is None else argv)
 
 

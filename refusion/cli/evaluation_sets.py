@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +37,45 @@ class EvaluationSet:
     sources: tuple[Path, ...]
 
 
-def folder_set(options: argparse.Namespace, info: RestorerInfo, known: Known) -> EvaluationSet:
-    """The photos of --lq and, where there is ground truth, --gt, as the restorer needs them.
+@dataclass(frozen=True)
+class Folders:
+    """Folders to evaluate on, as the user named them.
+
+    Attributes:
+        name: of the set.
+        lq: degraded photos.
+        gt: ground truth, None for none.
+        folder: place for the results below --output.
+    """
+
+    name: str
+    lq: Path
+    gt: Path | None
+    folder: str = ""
+
+
+def folders_of(text: str) -> Folders:
+    """Option type: NAME=LQ_DIR or NAME=LQ_DIR:GT_DIR.
+
+    >>> folders_of("smoke=photos/lq:photos/gt").gt.as_posix()
+    'photos/gt'
+    """
+    name, _, rest = text.partition("=")
+    parts = re.findall(r"(?:[A-Za-z]:(?=\\))?[^:]+", rest)  # a colon after a drive's letter stays
+    if not re.fullmatch(r"[\w.-]+", name) or ":".join(parts) != rest or len(parts) not in (1, 2):
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=LQ_DIR or NAME=LQ_DIR:GT_DIR, got '{text}'"
+        )
+    return Folders(name, Path(parts[0]), Path(parts[1]) if len(parts) == 2 else None, name)
+
+
+def folder_set(
+    chosen: Folders, options: argparse.Namespace, info: RestorerInfo, known: Known
+) -> EvaluationSet:
+    """Photos of folders and, where there is one, their ground truth, as the restorer needs them.
 
     Args:
+        chosen: the folders.
         options: of the command.
         info: of the restorer.
         known: what it is told of every photo.
@@ -47,10 +83,11 @@ def folder_set(options: argparse.Namespace, info: RestorerInfo, known: Known) ->
     Raises:
         ConfigError: a folder or a partner is missing, or an option does not go with the model.
     """
-    sources = (options.lq,) if options.gt is None else (options.lq, options.gt)
+    sources = (chosen.lq,) if chosen.gt is None else (chosen.lq, chosen.gt)
     build = _stereo_pairs if info.views == 2 else _pairs
-    dataset = _AsTold(build(options, info), known)
-    return EvaluationSet(str(options.lq), dataset, options.output or Path(), sources)
+    dataset = _AsTold(build(chosen, options, info), known)
+    place = (options.output or Path()) / chosen.folder
+    return EvaluationSet(chosen.name, dataset, place, sources)
 
 
 def file_sets(
@@ -84,17 +121,17 @@ class _AsTold:
         return self.photos[index] | self.told
 
 
-def _pairs(options: argparse.Namespace, info: RestorerInfo) -> Photos:
+def _pairs(chosen: Folders, options: argparse.Namespace, info: RestorerInfo) -> Photos:
     from refusion.data import DATASETS
 
-    if options.gt and info.scale > 1 and options.max_side:
+    if chosen.gt and info.scale > 1 and options.max_side:
         raise ConfigError(
             f"--max-side: shrinking spoils pairs of sizes 1:{info.scale} for the '{info.task}' "
-            "model; leave it out, or leave out --gt"
+            "model; leave it out, or leave out the ground truth"
         )
     return DATASETS["PairedFolder"](
-        lq=options.lq,
-        gt=options.gt,
+        lq=chosen.lq,
+        gt=chosen.gt,
         scale=info.scale,
         lq_suffix=options.lq_suffix or "",
         gt_suffix=options.gt_suffix or "",
@@ -102,7 +139,7 @@ def _pairs(options: argparse.Namespace, info: RestorerInfo) -> Photos:
     )
 
 
-def _stereo_pairs(options: argparse.Namespace, info: RestorerInfo) -> Photos:
+def _stereo_pairs(chosen: Folders, options: argparse.Namespace, info: RestorerInfo) -> Photos:
     from refusion.data import DATASETS
 
     wrong = {"--lq-suffix": options.lq_suffix, "--gt-suffix": options.gt_suffix}
@@ -111,9 +148,9 @@ def _stereo_pairs(options: argparse.Namespace, info: RestorerInfo) -> Photos:
         if value is not None:
             raise ConfigError(
                 f"{option}: not for the '{info.task}' model, which takes whole stereo pairs "
-                "NAME_L and NAME_R, of equal names in --lq and --gt"
+                "NAME_L and NAME_R, of equal names in both folders"
             )
-    return DATASETS["StereoFolder"](lq=options.lq, gt=options.gt, scale=info.scale)
+    return DATASETS["StereoFolder"](lq=chosen.lq, gt=chosen.gt, scale=info.scale)
 
 
 def _file_set(options: argparse.Namespace, section: NamedComponent, seed: int) -> EvaluationSet:

@@ -75,6 +75,11 @@ def count(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """Option type: a whole number from 0."""
+    return 0 if text == "0" else count(text)
+
+
 def share(text: str) -> float:
     """Option type: a number from 0 to 1."""
     value = _number(text)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from refusion import __version__
-from refusion.cli.evaluation_sets import EvaluationSet, file_sets, folder_set
+from refusion.cli.evaluation_run import EvaluationRun
+from refusion.cli.evaluation_sets import EvaluationSet, Folders, file_sets, folder_set, folders_of
+from refusion.cli.learned_metrics import add_learned_metrics, check_learned_metrics
 from refusion.cli.model_options import (
     TOLD,
     add_model_options,
@@ -21,20 +21,20 @@ from refusion.cli.model_options import (
     known_of_photos,
     option_name,
     warnings_on_stderr,
+    whole,
 )
+from refusion.cli.result_files import make_folder
+from refusion.cli.submit import add_submit_options, check_submit_options
 from refusion.errors import CheckpointError, ConfigError
-from refusion.files import written_whole
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
-    from torch import Tensor
-
     from refusion.checkpoint import Checkpoint
-    from refusion.config import RunConfig
-    from refusion.evaluation import Evaluation, Score
+    from refusion.config import NamedComponent, RunConfig
     from refusion.official.evaluate import OfficialTest
     from refusion.restorers.base import Restorer
 
-_NOT_WITH_OPT = ("task", "weights", "lq", "gt", "lq_suffix", "gt_suffix", *TOLD)
+_OF_FOLDERS = ("lq_suffix", "gt_suffix", *TOLD)  # what is said of photos that options name
+BASELINES = ("latent_unet", "dark_channel")
 
 
 def run(argv: list[str]) -> int:
@@ -48,15 +48,15 @@ def run(argv: list[str]) -> int:
     """
     options = build_parser().parse_args(argv)
     _check(options)
+    check_submit_options(options)
+    check_learned_metrics(options)
     check_sampler(options.sampler)
     with warnings_on_stderr():
-        restorer, sets = (_from_file if options.opt else _from_folders)(options)
-        results = {}
+        checkpoint, restorer, sets = _chosen(options)
+        evaluation = EvaluationRun(checkpoint, restorer, options)
         for chosen in sets:
-            results[chosen.name] = _evaluate(restorer, chosen, options)
-            _show(f"{chosen.name}\n{results[chosen.name].table()}\n\n")
-    if options.json:
-        _write_json(options.json, _report(restorer, options, results))
+            _show(evaluation.add(chosen))
+        evaluation.finish()
     return 0
 
 
@@ -64,12 +64,21 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion test",
-        description="Restore whole photos at full size and measure PSNR and SSIM against the "
-        "ground truth, beside those of the degraded photos. Data and model come from an options "
-        "file (-opt), or from --lq, --gt and --task or --weights.",
-        epilog="Exit code: 0 done, 2 wrong usage or unusable files.",
+        description="Restore whole photos at full size and measure them against the ground truth, "
+        "beside the degraded photos. Data and model come from an options file (-opt), or from "
+        "--data (or --lq and --gt) and --task or --weights; with -opt these stand in for its own. "
+        "An interrupted run with --output goes on where it stopped.",
+        epilog="Exit code: 0 done, 2 wrong usage or unusable files, 130 interrupted.",
     )
-    add = parser.add_argument
+    _add_data_options(parser.add_argument)
+    add_model_options(parser)
+    _add_result_options(parser.add_argument_group("results").add_argument)
+    add_learned_metrics(parser.add_argument_group("metrics that need files").add_argument)
+    add_submit_options(parser.add_argument_group("a challenge entry").add_argument)
+    return parser
+
+
+def _add_data_options(add: Callable[..., argparse.Action]) -> None:
     add(
         "-opt",
         "--opt",
@@ -85,75 +94,145 @@ def build_parser() -> argparse.ArgumentParser:
         help="with -opt: change one setting, e.g. data.validation.0.lq=photos; may be repeated",
     )
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run folders")
+    add(
+        "--data",
+        type=folders_of,
+        action="append",
+        default=[],
+        metavar="NAME=LQ[:GT]",
+        help="folders of degraded photos and of their ground truth; may be repeated",
+    )
     add("--lq", type=Path, metavar="DIR", help="degraded photos")
     add("--gt", type=Path, metavar="DIR", help="ground truth; without it nothing is measured")
     add("--lq-suffix", metavar="TEXT", help="end of degraded names: _hazy for 01_hazy.png")
     add("--gt-suffix", metavar="TEXT", help="end of ground-truth names: _GT for 01_GT.png")
-    add_model_options(parser)
     add("--limit", type=count, metavar="N", help="only the first N photos of each set")
     add("--max-side", type=count, metavar="PX", help="shrink larger photos (default: full size)")
-    add("--output", type=Path, metavar="DIR", help="write the restored photos here, as PNG")
+
+
+def _add_result_options(add: Callable[..., argparse.Action]) -> None:
+    add(
+        "--output",
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write the restored photos here, as PNG, and scores.json and scores.csv",
+    )
     add("--json", type=Path, metavar="FILE", help="write all numbers to this file")
-    return parser
+    add("--csv", type=Path, metavar="FILE", help="write a line per photo and method to this file")
+    add(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write one self-contained page with a before-after slider (needs --output)",
+    )
+    add(
+        "--crop-border",
+        type=whole,
+        default=0,
+        metavar="PX",
+        help="pixels to leave out on every side when measuring (default: 0)",
+    )
+    add(
+        "--baselines",
+        nargs="+",
+        choices=BASELINES,
+        default=[],
+        metavar="NAME",
+        help="also measure the latent U-Net's reconstruction of the input (latent_unet) and the "
+        "dark channel prior (dark_channel)",
+    )
 
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
     if options.opt:
-        given = [name for name in _NOT_WITH_OPT if getattr(options, name) is not None]
+        refused = ("task", "lq", "gt", *(() if options.data else _OF_FOLDERS))
+        given = [name for name in refused if getattr(options, name) is not None]
         if given:
             raise ConfigError(
                 f"{option_name(given[0])}: -opt names model and data already; remove one of them"
             )
-        return
-    if options.set:
+    elif options.set:
         raise ConfigError("--set: needs -opt, whose settings it changes")
-    if not options.lq:
+    if options.data and options.lq:
+        raise ConfigError("--lq: --data names folders already; remove one of them")
+    if not (options.opt or options.lq or options.data):
         raise ConfigError(
-            "nothing to evaluate on: give -opt FILE, or --lq DIR and --gt DIR; see --help"
+            "nothing to evaluate on: give -opt FILE, --data NAME=LQ:GT, or --lq DIR and --gt DIR; "
+            "see --help"
         )
-    if options.gt_suffix is not None and not options.gt:
+    if options.gt_suffix is not None and not (options.gt or any(one.gt for one in options.data)):
         raise ConfigError("--gt-suffix: needs --gt")
+    if options.html and not options.output:
+        raise ConfigError("--html: needs --output, whose pictures it shows")
+    names = [one.name for one in options.data]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--data: the same name twice among {', '.join(names)}")
 
 
-def _from_folders(options: argparse.Namespace) -> tuple[Restorer, list[EvaluationSet]]:
-    """Model of --weights or --task, photos of --lq and --gt."""
-    restorer = _restorer(chosen_checkpoint(options), options)
-    known = known_of_photos(options, restorer.info)
-    sets = [folder_set(options, restorer.info, known)]
-    _prepare(options, sets)
-    return restorer, sets
+def _chosen(options: argparse.Namespace) -> tuple[Checkpoint, Restorer, list[EvaluationSet]]:
+    """Model and sets; folders that options name are read as the model needs them."""
+    model = _model_of_file(options) if options.opt else _Model(options.weights)
+    sets = [] if options.data or options.lq else file_sets(options, model.sets, model.seed)
+    if sets:  # before the model is read
+        _prepare(options, sets)
+    options.weights = options.weights or model.weights
+    checkpoint = model.official.read() if _is_official(model, options) else _read(options)
+    restorer = _restorer(checkpoint, options)
+    if not sets:
+        known = known_of_photos(options, restorer.info)
+        named = options.data or [Folders(str(options.lq), options.lq, options.gt)]
+        sets = [folder_set(one, options, restorer.info, known) for one in named]
+        _prepare(options, sets)
+    return checkpoint, restorer, sets
 
 
-def _from_file(options: argparse.Namespace) -> tuple[Restorer, list[EvaluationSet]]:
-    """Model and sets of an options file, ours or the authors'; sets `options.weights`."""
+@dataclass(frozen=True)
+class _Model:
+    """What an options file, or none, says."""
+
+    weights: Path | None
+    sets: Sequence[NamedComponent] = ()
+    seed: int = 0
+    official: OfficialTest | None = None
+
+
+def _model_of_file(options: argparse.Namespace) -> _Model:
+    """What an options file, ours or the authors', names."""
+    official = _official(options)
+    if official is not None:
+        own = official.files.network or official.files.latent_unet
+        return _Model(own, official.sets, official=official)
+    config = _run_config(options)
+    weights = options.weights or _trained_weights(config, options)
+    return _Model(weights, config.data.validation, config.train.seed)
+
+
+def _is_official(model: _Model, options: argparse.Namespace) -> bool:
+    return model.official is not None and options.weights == model.weights
+
+
+def _read(options: argparse.Namespace) -> Checkpoint:
     from refusion.checkpoint import read_checkpoint
 
-    official = _official(options.opt, options.set)
-    if official is None:
-        config = _run_config(options)
-        options.weights = _trained_weights(config, options)
-        sets = file_sets(options, config.data.validation, config.train.seed)
-    else:
-        options.weights = official.files.network or official.files.latent_unet
-        sets = file_sets(options, official.sets, 0)
-    _prepare(options, sets)
-    checkpoint = read_checkpoint(options.weights) if official is None else official.read()
-    return _restorer(checkpoint, options), sets
+    return read_checkpoint(options.weights) if options.opt else chosen_checkpoint(options)
 
 
-def _official(path: Path, changes: Sequence[str]) -> OfficialTest | None:
+def _official(options: argparse.Namespace) -> OfficialTest | None:
     """The content of an option file of the authors' code; None for any other file."""
     from refusion.config import read_yaml
     from refusion.official.evaluate import official_test
     from refusion.official.options import is_official
 
-    raw = read_yaml(path)
+    raw = read_yaml(options.opt)
     if not is_official(raw):
         return None
-    test = official_test(raw, str(path), changes)
-    if not test.sets:
-        raise ConfigError(f"{path}: datasets: no set to evaluate on; give the file for testing")
+    test = official_test(raw, str(options.opt), options.set)
+    if not (test.sets or options.data):
+        raise ConfigError(
+            f"{options.opt}: datasets: no set to evaluate on; give the file for testing"
+        )
     return test
 
 
@@ -167,7 +246,7 @@ def _run_config(options: argparse.Namespace) -> RunConfig:
             f"{options.opt}: stage latent_unet trains the U-Net alone, there is nothing to "
             "restore with; train stage diffusion first and give its options file"
         )
-    if not config.data.validation:
+    if not (config.data.validation or options.data):
         raise ConfigError(f"{options.opt}: data.validation is empty; add a set to evaluate on")
     return config
 
@@ -187,19 +266,14 @@ def _prepare(options: argparse.Namespace, sets: list[EvaluationSet]) -> None:
                 f"--output: '{options.output}' lies in '{source}', whose photos are read; "
                 "choose another folder"
             )
-    folders = {"--output": options.output, "--json": options.json and options.json.parent}
-    for option, folder in folders.items():
-        if folder:
-            _make_folder(option, folder)
-    if options.json and options.json.is_dir():
-        raise ConfigError(f"--json: '{options.json}' is a folder, expected a file name")
-
-
-def _make_folder(option: str, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{option}: no folder '{folder}': {error.strerror}") from error
+    if options.output:
+        make_folder("--output", options.output)
+    for key in ("json", "csv", "html", "submit"):
+        path = getattr(options, key)
+        if path:
+            make_folder(option_name(key), path.parent)
+        if path and path.is_dir():
+            raise ConfigError(f"--{key}: '{path}' is a folder, expected a file name")
 
 
 def _restorer(checkpoint: Checkpoint, options: argparse.Namespace) -> Restorer:
@@ -212,75 +286,6 @@ def _restorer(checkpoint: Checkpoint, options: argparse.Namespace) -> Restorer:
             "train stage diffusion on it first"
         )
     return load_restorer(checkpoint, device=options.device, precision=options.precision)
-
-
-def _evaluate(restorer: Restorer, chosen: EvaluationSet, options: argparse.Namespace) -> Evaluation:
-    from tqdm import tqdm
-
-    from refusion.evaluation import evaluate
-
-    names: Counter[str] = Counter()
-    with tqdm(unit="photo", disable=None, desc=chosen.name, leave=False) as bar:
-
-        def done(number: int, total: int, score: Score, restored: Tensor) -> None:
-            bar.total = total
-            bar.update(number - bar.n)
-            if options.output:
-                names[score.name] += 1  # photos of several folders may share a name
-                again = f"_{names[score.name]}" if names[score.name] > 1 else ""
-                _write_photos(chosen.folder / f"{score.name}{again}", restored)
-
-        return evaluate(
-            restorer,
-            chosen.dataset,
-            steps=options.steps,
-            sampler=options.sampler,
-            seed=options.seed,
-            tile=options.tile,
-            limit=options.limit,
-            callback=done,
-        )
-
-
-def _write_photos(path: Path, restored: Tensor) -> None:
-    """Write a photo (3, H, W), or both views of a pair (6, H, W); `path` lacks its ending."""
-    from refusion.data.image_io import write_image
-
-    _make_folder("--output", path.parent)
-    views = restored.split(3)
-    for view, end in zip(views, ("_L", "_R") if len(views) == 2 else ("",), strict=True):
-        write_image(path.with_name(f"{path.name}{end}.png"), view)
-
-
-def _report(
-    restorer: Restorer, options: argparse.Namespace, results: Mapping[str, Evaluation]
-) -> dict[str, Any]:
-    """All that is needed to compute the numbers again, and the numbers."""
-    info = restorer.info
-    model = {
-        "task": info.task,
-        "weights": str(options.weights) if options.weights else None,
-        "sampler": options.sampler or info.sampler,
-        "steps": options.steps or info.steps,
-        "seed": options.seed,
-        "tile": options.tile,
-        "device": info.device,
-        "precision": info.precision,
-    }
-    model |= {key: value for key in TOLD if (value := getattr(options, key)) is not None}
-    size = {"limit": options.limit, "max_side": options.max_side}
-    sets = {name: result.to_dict() for name, result in results.items()}
-    return {"refusion": __version__, "model": model, **size, "sets": sets}
-
-
-def _write_json(path: Path, report: dict[str, Any]) -> None:
-    """Write the whole file or leave what was there."""
-    try:
-        with written_whole(path) as aside:
-            text = json.dumps(report, indent=2, allow_nan=False)
-            aside.write_text(f"{text}\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--json: cannot write '{path}': {error.strerror}") from error
 
 
 def _show(text: str) -> None:

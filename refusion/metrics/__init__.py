@@ -1,5 +1,6 @@
 """Image quality metrics: the word in the YAML is the key of `METRICS`.
 
+`measure` takes images as NumPy arrays or tensors. Each metric by itself is a function of batches.
 A new metric is one file with a function `(image, target, *, crop_border=0, channel="rgb") -> (B,)`
 and one line here.
 """
@@ -8,14 +9,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
-from refusion.metrics.metric import Metric
+from refusion.arrays import Image, to_batch, unit_range
+from refusion.errors import ImageError
+from refusion.metrics.ciede2000 import ciede2000
+from refusion.metrics.metric import CHANNELS, Metric
 from refusion.metrics.psnr import psnr
 from refusion.metrics.ssim import ssim
 
-__all__ = ["METRICS", "Metric", "score_pair"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "ciede2000",
+    "measure",
+    "psnr",
+    "reported_metrics",
+    "score_pair",
+    "ssim",
+]
 
 METRICS = {
     metric.name: metric
@@ -26,8 +41,80 @@ METRICS = {
 }
 
 
+_UNITS = {"psnr": "dB", "ssim": "Gaussian window of 11 px, sigma 1.5"}
+_CHANNELS = {"rgb": "RGB", "y": "Y (BT.601 luma, 16 to 235 of 255)"}
+
+
+def reported_metrics(crop_border: int = 0) -> dict[str, Metric]:
+    """PSNR and SSIM on RGB and on luma, and CIEDE2000, each with a statement of how it is taken.
+
+    Args:
+        crop_border: pixels left out on every side, >= 0.
+
+    >>> reported_metrics(4)["psnr_y"].stated
+    'dB, Y (BT.601 luma, 16 to 235 of 255), data range 1 (255 levels), border of 4 px cut'
+    """
+    metrics = {}
+    for channel, end in zip(CHANNELS, ("", "_y"), strict=True):
+        for name, metric in METRICS.items():
+            function = partial(metric.function, crop_border=crop_border, channel=channel)
+            stated = f"{_UNITS[name]}, {_CHANNELS[channel]}, data range 1 (255 levels)"
+            metrics[name + end] = replace(
+                metric,
+                name=name + end,
+                function=function,
+                stated=f"{stated}, {stated_border(crop_border)}",
+            )
+    return metrics | {
+        "ciede2000": Metric(
+            "ciede2000",
+            partial(ciede2000, crop_border=crop_border),
+            higher_is_better=False,
+            value_range=(0, math.inf),
+            identity=0,
+            stated=f"mean colour difference, sRGB, D65, {stated_border(crop_border)}",
+        )
+    }
+
+
+def stated_border(crop_border: int) -> str:
+    """What a statement says of the pixels cut off every side."""
+    return f"border of {crop_border} px cut" if crop_border else "no border cut"
+
+
+def measure(image: Image, target: Image, *, crop_border: int = 0) -> dict[str, float]:
+    """PSNR and SSIM on RGB and on luma, and CIEDE2000, of an image or the mean over a batch.
+
+    Args:
+        image: NumPy (H, W, 3), or torch (3, H, W) or (B, 3, H, W), RGB: uint8, uint16, or float,
+            which is clamped to [0, 1]. Rounded to 8 bits, as files are.
+        target: the ground truth, the same size; not rounded. Kind and dtype may differ.
+        crop_border: pixels left out on every side, >= 0.
+
+    Returns:
+        `psnr` and `psnr_y` in dB for a data range of 1, `ssim` and `ssim_y` in [-1, 1] (Wang et al.
+        2004), `ciede2000` >= 0 (Sharma et al. 2005); `*_y` is BT.601 luma in studio range.
+
+    Raises:
+        ImageError: these are no such images, or they cannot be compared.
+
+    >>> import numpy as np
+    >>> gray = np.full((16, 16, 3), 100, np.uint8)
+    >>> {name: round(value, 3) for name, value in measure(gray + np.uint8(10), gray).items()}
+    {'psnr': 28.131, 'ssim': 0.995, 'psnr_y': 29.453, 'ssim_y': 0.997, 'ciede2000': 3.811}
+    """
+    images, targets = (
+        unit_range(to_batch(name, one)) for name, one in (("image", image), ("target", target))
+    )
+    if images.shape != targets.shape:
+        raise ImageError(
+            f"target: expected the image's shape {tuple(images.shape)}, got {tuple(targets.shape)}"
+        )
+    return score_pair(images, targets, reported_metrics(crop_border))
+
+
 def score_pair(
-    image: Tensor, target: Tensor, metrics: Mapping[str, Metric] = METRICS
+    image: Tensor, target: Tensor | None, metrics: Mapping[str, Metric] = METRICS
 ) -> dict[str, float]:
     """Every metric of one image, as its 8-bit file would measure; of a stereo pair the mean.
 
@@ -36,7 +123,8 @@ def score_pair(
     Args:
         image: float RGB, shape (1, 3, H, W), or (1, 6, H, W) for two views; clamped to [0, 1] and
             rounded to 256 levels here.
-        target: float RGB in [0, 1], the same shape and device; taken as it is.
+        target: float RGB in [0, 1], the same shape and device; taken as it is. None
+            for no-reference metrics only.
         metrics: what to compute, by name.
 
     Returns:
@@ -50,9 +138,13 @@ def score_pair(
     >>> round(score_pair(gray, torch.zeros(1, 3, 8, 8))["psnr"], 4)  # 20 log10(255 / 64)
     12.0072
     """
-    image = image.float().clamp(0, 1).mul_(255).round_().div_(255)
-    image, target = _views(image), _views(target)
-    return {name: float(metric.function(image, target).mean()) for name, metric in metrics.items()}
+    image = _views(image.float().clamp(0, 1).mul_(255).round_().div_(255))
+    pair = (image,) if target is None else (image, _views(target))
+    return {
+        name: float(metric.function(*(pair if metric.needs_target else pair[:1])).mean())
+        for name, metric in metrics.items()
+        if target is not None or not metric.needs_target
+    }
 
 
 def _views(image: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ STRIP_PIXELS = 1 << 18  # SSIM of a 24-megapixel pair then needs 60 MB and runs 
 
 @dataclass(frozen=True)
 class Metric:
-    """A full-reference metric and the facts needed to report it."""
+    """A metric and the facts needed to report it."""
 
     name: str
     """The word used in tables and options."""
@@ -25,7 +25,11 @@ class Metric:
     value_range: tuple[float, float]
     """Smallest and largest value for images in [0, 1]."""
     identity: float
-    """Value when image and target are equal."""
+    """Value when image and target are equal; nan without reference."""
+    stated: str = "RGB, data range 1, no border cut"
+    """How the numbers came about: unit, channels, data range, border."""
+    needs_target: bool = True
+    """False for a no-reference metric, `(image, *, crop_border=0) -> (B,)`."""
 
 
 def rgb(image: Tensor) -> Tensor:

@@ -9,11 +9,13 @@ import torch
 
 from refusion.checkpoint import Checkpoint, build_model, find_weights, read_checkpoint
 from refusion.restorers.base import Known, Progress, Restorer, RestorerInfo
+from refusion.restorers.on_arrays import OnArrays
 from refusion.restorers.refusion import Refusion
 
 __all__ = [
     "RESTORERS",
     "Known",
+    "OnArrays",
     "Progress",
     "Refusion",
     "Restorer",
@@ -32,10 +34,11 @@ def load_restorer(
     device: str | torch.device = "auto",
     precision: str = "auto",
     memory: int | None = None,
-) -> Restorer:
+) -> OnArrays:
     """Make the restorer that a weights file describes.
 
-    Logs a warning of a latent U-Net alone.
+    The result is a `Restorer`, for batches of tensors, and can be called with one image, NumPy or
+    torch: see `OnArrays.__call__`. Logs a warning of a latent U-Net alone.
 
     Args:
         source: 'dehaze' or another task with shipped weights, a .safetensors file, or the content
@@ -47,6 +50,12 @@ def load_restorer(
     Raises:
         CheckpointError: there are no such weights or they cannot be used.
         ConfigError: device or precision unknown or not to be had.
+
+    >>> restorer = load_restorer("dehaze", device="cpu")
+    >>> restorer.info.task, restorer.info.sampler, restorer.info.steps
+    ('dehaze', 'posterior', 1)
+    >>> restorer(torch.full((3, 20, 30), 0.7)).shape
+    torch.Size([3, 20, 30])
     """
     is_read = isinstance(source, Checkpoint)
     checkpoint = source if is_read else read_checkpoint(find_weights(source))
@@ -55,4 +64,5 @@ def load_restorer(
         logger.warning(
             "%s: a latent U-Net alone, which reconstructs photos as they are", checkpoint.path
         )
-    return RESTORERS["Refusion"](model, device=device, precision=precision, memory=memory)
+    restorer = RESTORERS["Refusion"](model, device=device, precision=precision, memory=memory)
+    return OnArrays(restorer)

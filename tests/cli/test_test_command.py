@@ -183,6 +183,25 @@ def test_options_file_names_sets_and_checkpoint(call, trained):
     assert max(pixels("small/haze/0_GT.png").shape) == 16
 
 
+def test_data_and_weights_stand_in_for_those_of_the_file(call, trained, tiny_checkpoint, pairs):
+    trained()
+    Path("runs/tiny/model.safetensors").unlink()
+    given = ["-opt", "tiny.yml", "--weights", tiny_checkpoint("latent"), *pairs[4:]]
+    assert call(*given, "--data", "own=lq:gt", "--out", "out")[0] == 0
+    report = read_json("out/scores.json")
+    assert list(report["sets"]) == ["own"]
+    assert report["model"]["weights"] == str(tiny_checkpoint("latent"))
+    code, *_ = call("--weights", tiny_checkpoint("latent"), *pairs, "--json", "r.json")
+    assert code == 0
+    rows = [r["sets"][name]["images"] for r, name in ((report, "own"), (read_json("r.json"), "lq"))]
+    assert [row["result"] for row in rows[0]] == [row["result"] for row in rows[1]]
+
+
+def test_a_refused_output_leaves_no_folder_among_the_photos(call, pairs, tiny_checkpoint):
+    assert call("--weights", tiny_checkpoint(), *pairs, "--output", "lq/out")[0] == 2
+    assert not Path("lq/out").exists()
+
+
 def test_run_without_weights_says_train_first(call, trained):
     trained(name="other")
     code, _, err = call("-opt", "tiny.yml")
@@ -229,7 +248,11 @@ SUFFIXES = ["--lq-suffix", "_hazy", "--gt-suffix", "_GT"]
         (["-opt", "absent.yml"], "absent.yml: no such file"),
         (["-opt", "x.yml", "--lq", "lq"], "--lq: -opt names"),
         (["--lq", "lq", "--set", "name=a"], "--set: needs -opt"),
-        (["-opt", "x.yml", "--weights", "w"], "--weights: -opt names"),
+        (["-opt", "x.yml", "--task", "dehaze"], "--task: -opt names"),
+        (["--lq", "lq", "--data", "a=lq"], "--lq: --data names"),
+        (["--data", "a=lq", "--data", "a=gt"], "--data: the same name twice"),
+        (["--lq", "lq", "--html", "a.html"], "--html: needs --output"),
+        (["--lq", "lq", "--weights", "PIXEL", "--baselines", "latent_unet"], "no latent U-Net"),
         (["-opt", "x.yml", "--noise-level", "25"], "--noise-level: -opt names"),
         (["-opt", "x.yml", "--from", "Sony50mmf1.8BS"], "--from: -opt names"),
         (["--lq", "lq", "--gt-suffix", "_GT"], "--gt-suffix: needs --gt"),
@@ -253,7 +276,8 @@ def test_mistakes_end_in_one_line_and_exit_code_2(
     (tmp_path / "text.txt").write_text("no weights")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/photo.png").write_bytes((tmp_path / "gt/1_GT.png").read_bytes()[:200])
-    code, out, err = call(*(tiny_checkpoint() if word == "WEIGHTS" else word for word in argv))
+    weights = {"WEIGHTS": tiny_checkpoint(), "PIXEL": tiny_checkpoint("pixel")}
+    code, out, err = call(*(weights.get(word, word) for word in argv))
     assert (code, out) == (2, "")
     assert words in one_line(err)
 

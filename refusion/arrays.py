@@ -1,0 +1,58 @@
+"""Images as people have them, NumPy arrays or tensors, and the batches they become here."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refusion.errors import ImageError
+
+Image = np.ndarray | Tensor
+"""NumPy (H, W, C), or torch (C, H, W) or (B, C, H, W): float in [0, 1], uint8 or uint16."""
+_FULL = {torch.uint8: 255, torch.uint16: 65535}
+
+
+def to_batch(name: str, image: Image, channels: int = 3) -> Tensor:
+    """An image as a batch (B, channels, H, W) of the same values; a NumPy array is copied.
+
+    Args:
+        name: the argument's name, for the message.
+        image: see `Image`.
+        channels: 3 for RGB, 6 for the two views of a stereo pair.
+
+    Raises:
+        ImageError: it is no such image.
+
+    >>> to_batch("image", np.zeros((4, 5, 3), np.uint8)).shape
+    torch.Size([1, 3, 4, 5])
+    """
+    if isinstance(image, np.ndarray):
+        is_known = image.dtype in (np.uint8, np.uint16) or image.dtype.kind == "f"
+        if image.ndim == 3 and image.shape[2] == channels and is_known:
+            # Copied: a view may be read-only or run backwards, which tensors cannot.
+            return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))[None]
+        got = f"{image.dtype} {image.shape}"
+    elif isinstance(image, Tensor):
+        is_known = image.dtype in _FULL or image.is_floating_point()
+        if image.ndim in (3, 4) and image.shape[-3] == channels and is_known:
+            return image if image.ndim == 4 else image[None]
+        got = f"{image.dtype} {tuple(image.shape)}"
+    else:
+        got = type(image).__name__
+    raise ImageError(
+        f"{name}: expected an array (H, W, {channels}), or a tensor ({channels}, H, W) or "
+        f"(B, {channels}, H, W), of uint8, uint16, or floats in [0, 1]; got {got}"
+    )
+
+
+def from_batch(batch: Tensor, like: Image) -> Image:
+    """A batch that came of `like`, by `to_batch`, in the kind, layout and dtype of `like`."""
+    if isinstance(like, np.ndarray):
+        return np.ascontiguousarray(batch[0].movedim(0, 2).cpu().numpy().astype(like.dtype))
+    return (batch if like.ndim == 4 else batch[0]).to(like.dtype)
+
+
+def unit_range(batch: Tensor) -> Tensor:
+    """Values as float32 in [0, 1], integers by their full range."""
+    return batch.float() / _FULL.get(batch.dtype, 1)

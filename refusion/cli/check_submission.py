@@ -1,0 +1,47 @@
+"""`refusion check-submission`: what is wrong with a challenge entry, before a server says so."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from refusion.submission.tracks import TRACKS
+
+EXIT_FAULTS = 1
+
+
+def run(argv: list[str]) -> int:
+    """Check the zip that the arguments name.
+
+    Returns:
+        0: fine; 1: it has faults, which are listed.
+
+    Raises:
+        ConfigError: the inputs cannot be used.
+    """
+    options = build_parser().parse_args(argv)
+    from refusion.submission.check import check_submission
+
+    faults = check_submission(options.archive, options.inputs, TRACKS[options.track])
+    for fault in faults:
+        sys.stdout.write(f"{fault}\n")
+    word = f"{len(faults)} faults" if faults else "no fault found"
+    sys.stdout.write(f"{options.archive}: {word}, track {options.track}\n")
+    return EXIT_FAULTS if faults else 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="refusion check-submission",
+        description="Check a zip, from anywhere, against the rules of a challenge track. Nothing "
+        "is extracted.",
+        epilog="Exit code: 0 no fault, 1 faults, 2 wrong usage or unusable inputs.",
+    )
+    parser.add_argument("archive", type=Path, metavar="ZIP", help="the entry")
+    parser.add_argument(
+        "--inputs", type=Path, required=True, metavar="DIR", help="the track's degraded photos"
+    )
+    parser.add_argument("--track", choices=TRACKS, required=True, help="whose rules to apply")
+    return parser

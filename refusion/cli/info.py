@@ -1,0 +1,98 @@
+"""`refusion info`: what a weights file is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # imports torch, for which --help must not wait
+    from refusion.checkpoint import Checkpoint
+
+
+def run(argv: list[str]) -> int:
+    """Describe the file that the arguments name.
+
+    Returns:
+        0: it is a weights file and was described.
+
+    Raises:
+        CheckpointError: it is none, or damaged.
+    """
+    options = build_parser().parse_args(argv)
+    from refusion.checkpoint import find_weights, read_checkpoint
+
+    facts = describe(read_checkpoint(find_weights(options.file)))
+    if options.json:
+        sys.stdout.write(json.dumps(facts, indent=2, ensure_ascii=True) + "\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _lines(facts))
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="refusion info",
+        description="Say what a weights file is: task, architecture, parameters, process, training "
+        "summary, licence, hash. Its tensors are checked, none of its content is run.",
+        epilog="Exit code: 0 described, 2 wrong usage or no weights file.",
+    )
+    parser.add_argument("file", metavar="FILE", help="a .safetensors file, or a shipped task")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    return parser
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Facts of a weights file, JSON values.
+
+    Raises:
+        CheckpointError: its tensors do not fit its networks.
+    """
+    from refusion.checkpoint import PARTS, build_model
+    from refusion.config import config_to_dict
+    from refusion.inference.log import sha256_of
+
+    build_model(checkpoint)
+    model = config_to_dict(checkpoint.model)
+    info = dict(checkpoint.info)
+    licence = info.pop("licence", info.pop("license", None))
+    return {
+        "file": str(checkpoint.path),
+        "bytes": checkpoint.path.stat().st_size,
+        "sha256": sha256_of(checkpoint.path),
+        "licence": licence or "not stated in the file; see the model card beside it",
+        "task": model.pop("task"),
+        "parameters": {part: n for part in PARTS if (n := _count(checkpoint, part))},
+        "stored": sorted(
+            {str(t.dtype).removeprefix("torch.") for t in checkpoint.tensors.values()}
+        ),
+        **{part: model.pop(part) for part in PARTS if model.get(part)},
+        **{key: value for key, value in model.items() if value is not None},
+        "training": info,
+    }
+
+
+def _count(checkpoint: Checkpoint, part: str) -> int:
+    own = (t for name, t in checkpoint.tensors.items() if name.startswith(f"{part}."))
+    return sum(math.prod(tensor.shape) for tensor in own)
+
+
+def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:
+    """`key: value`, deeper where a value is a mapping; nothing a terminal would obey."""
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            lines += [f"{indent}{_plain(key)}:", *_lines(value, f"{indent}  ")]
+        else:
+            text = f"{value:,}" if type(value) is int else _plain(value)
+            lines.append(f"{indent}{_plain(key)}: {text}")
+    return lines
+
+
+def _plain(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True, default=str)
+    return "".join(c if c.isprintable() else " " for c in text)

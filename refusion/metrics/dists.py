@@ -1,0 +1,119 @@
+"""DISTS, at the size of the image.
+
+Ding, Ma, Wang & Simoncelli, "Image Quality Assessment: Unifying Structure and Texture Similarity",
+TPAMI 2020.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refusion.errors import CheckpointError, ConfigError
+from refusion.metrics.metric import cropped_pair
+from refusion.metrics.weights import fill, read_weights
+
+HOW = (
+    "vgg16-397923af.pth from download.pytorch.org/models, and DISTS_pytorch/weights.pt from "
+    "github.com/dingkeyan93/DISTS"
+)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+_CHANNELS = (3, *(stage[-1] for stage in _STAGES))
+_C = 1e-6  # c1 and c2 of the paper
+_BELL = (0.5, 1.0, 0.5)  # Hann window of 5 less its zeros
+
+
+class Dists:
+    """The metric with its weights; call it with a pair.
+
+    Args:
+        vgg: file of the network.
+        weights: file of `alpha` and `beta`, the weights of texture and structure.
+
+    Raises:
+        CheckpointError: a file is missing or does not fit.
+    """
+
+    def __init__(self, vgg: str | Path, weights: str | Path) -> None:
+        network = nn.ModuleDict({"features": nn.ModuleDict(_convolutions())})
+        self._convolutions = fill(network, read_weights(vgg, HOW), vgg, HOW)["features"]
+        given = read_weights(weights, HOW)
+        for name in ("alpha", "beta"):
+            if name not in given or given[name].numel() != sum(_CHANNELS):
+                raise CheckpointError(f"{weights}: no fitting tensor '{name}'; get {HOW}")
+        both = [given[name].detach().double().flatten() for name in ("alpha", "beta")]
+        total = both[0].sum() + both[1].sum()
+        self._alpha, self._beta = ((one / total).split(_CHANNELS) for one in both)
+
+    def __call__(
+        self, image: Tensor, target: Tensor, *, crop_border: int = 0, channel: str = "rgb"
+    ) -> Tensor:
+        """Distance of each image, shape (B,), float64 on the CPU; 0 for equal images.
+
+        Args:
+            image: float RGB, shape (B, 3, H, W), in [0, 1].
+            target: the same shape.
+            crop_border: pixels left out on every side.
+            channel: "rgb", which the network was trained on.
+
+        Raises:
+            ImageError: the images cannot be compared.
+            ConfigError: another channel.
+        """
+        if channel != "rgb":
+            raise ConfigError(f"channel: DISTS is defined on rgb, got {channel!r}")
+        pair = cropped_pair(image, target, crop_border)
+        mean, std = (image.new_tensor(v).view(1, 3, 1, 1) for v in (_MEAN, _STD))
+        alike = self._alike(0, *pair)
+        x, y = ((one - mean) / std for one in pair)
+        for stage in range(len(_STAGES)):
+            x, y = self._stage(stage, x), self._stage(stage, y)
+            alike += self._alike(stage + 1, x, y)
+        return 1 - alike
+
+    def _alike(self, stage: int, x: Tensor, y: Tensor) -> Tensor:
+        """Weighted similarity of means (texture) and of structure, equations 5 to 7."""
+        x, y = (one.flatten(2).double().cpu() for one in (x, y))
+        mean_x, mean_y = x.mean(dim=2), y.mean(dim=2)
+        var_x, var_y = x.var(dim=2, correction=0), y.var(dim=2, correction=0)
+        covariance = (x * y).mean(dim=2) - mean_x * mean_y
+        texture = (2 * mean_x * mean_y + _C) / (mean_x**2 + mean_y**2 + _C)
+        structure = (2 * covariance + _C) / (var_x + var_y + _C)
+        return texture @ self._alpha[stage] + structure @ self._beta[stage]
+
+    def _stage(self, stage: int, x: Tensor) -> Tensor:
+        if stage > 0:
+            x = _l2_pool(x)
+        for number in _numbers()[stage]:
+            x = F.relu(self._convolutions[number](x))
+        return x
+
+
+def _l2_pool(x: Tensor) -> Tensor:
+    """Half the size without aliasing: root of the blurred square."""
+    bell = torch.outer(*(x.new_tensor(_BELL),) * 2)
+    kernel = (bell / bell.sum()).expand(x.shape[1], 1, 3, 3)
+    squares = F.conv2d(x.square(), kernel, stride=2, padding=1, groups=x.shape[1])
+    return (squares + 1e-12).sqrt()
+
+
+def _numbers() -> list[list[str]]:
+    """Names of the convolutions of each stage, as VGG16's published weights count its layers."""
+    numbers, start = [], 0
+    for stage in _STAGES:
+        numbers.append([str(start + 2 * n) for n in range(len(stage))])  # each with its ReLU
+        start += 2 * len(stage) + 1  # and the pooling
+    return numbers
+
+
+def _convolutions() -> dict[str, nn.Conv2d]:
+    convolutions, before = {}, 3
+    for names, widths in zip(_numbers(), _STAGES, strict=True):
+        for name, width in zip(names, widths, strict=True):
+            convolutions[name] = nn.Conv2d(before, width, 3, padding=1)
+            before = width
+    return convolutions

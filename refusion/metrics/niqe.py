@@ -1,0 +1,135 @@
+"""NIQE, without reference; less is better.
+
+Mittal, Soundararajan & Bovik, "Making a Completely Blind Image Quality Analyzer", IEEE SPL 2013.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from refusion.errors import CheckpointError, ImageError
+from refusion.metrics.metric import y
+
+HOW = "basicsr/metrics/niqe_pris_params.npz from github.com/XPixelGroup/BasicSR"
+BLOCK = 96  # pixels, the authors'
+FEATURES = 36  # 18 at each of two scales
+_SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
+_STEP = 0.001  # of the table of shapes, the authors'
+
+
+class Niqe:
+    """The metric with the statistics of pristine photos; call it with an image.
+
+    Args:
+        statistics: .npz file of `mu_pris_param` and `cov_pris_param`.
+
+    Raises:
+        CheckpointError: the file is missing or does not hold them.
+    """
+
+    def __init__(self, statistics: str | Path) -> None:
+        path = Path(statistics)
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path}: no such file, and nothing is downloaded here; get {HOW}"
+            )
+        try:
+            with np.load(path) as file:  # no pickles: nothing in the file is run
+                mean, covariance = file["mu_pris_param"].ravel(), file["cov_pris_param"]
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise CheckpointError(f"{path}: not the statistics of NIQE; get {HOW}") from error
+        if mean.shape != (FEATURES,) or covariance.shape != (FEATURES, FEATURES):
+            raise CheckpointError(f"{path}: not the statistics of NIQE; get {HOW}")
+        self._mean, self._covariance = (torch.from_numpy(v).double() for v in (mean, covariance))
+
+    def __call__(self, image: Tensor, *, crop_border: int = 0) -> Tensor:
+        """Distance of each image from pristine photos, shape (B,), float64 on the CPU.
+
+        Args:
+            image: float RGB, shape (B, 3, H, W), in [0, 1]; its BT.601 luma is measured.
+            crop_border: pixels left out on every side.
+
+        Raises:
+            ImageError: fewer than two blocks of 96 pixels a side fit in the image.
+        """
+        height, width = image.shape[-2:]
+        cut = image[..., crop_border : height - crop_border, crop_border : width - crop_border]
+        rows, columns = (side // BLOCK for side in cut.shape[-2:])
+        if rows * columns < 2:
+            raise ImageError(
+                f"NIQE: expected an image of 96x192 pixels at least, got {width}x{height}"
+            )
+        luma = (y(cut[..., : rows * BLOCK, : columns * BLOCK].double().cpu()) * 255).round()
+        return torch.stack([self._distance(features(one[None])) for one in luma])
+
+    def _distance(self, blocks: Tensor) -> Tensor:
+        """Equation 10."""
+        mean = blocks.nanmean(dim=0)
+        covariance = blocks[~blocks.isnan().any(dim=1)].T.cov()
+        off = self._mean - mean
+        return (off @ torch.linalg.pinv((self._covariance + covariance) / 2) @ off).sqrt()
+
+
+def features(luma: Tensor) -> Tensor:
+    """Features of each block, (blocks, 36), of luma (1, 1, H, W) in 0..255, whole blocks only."""
+    scales = []
+    for side in (BLOCK, BLOCK // 2):
+        blocks = F.unfold(_normalized(luma), side, stride=side)[0].T.unflatten(1, (side, side))
+        scales.append(_block_features(blocks))
+        half = [length // 2 for length in luma.shape[-2:]]
+        luma = F.interpolate(luma, half, mode="bicubic", antialias=True)
+    return torch.cat(scales, dim=1)
+
+
+def _normalized(luma: Tensor) -> Tensor:
+    """Local mean taken away and local contrast divided by; equations 1 to 3."""
+    axis = torch.arange(-3, 4, dtype=luma.dtype)
+    bell = torch.exp(-(axis**2) / (2 * (7 / 6) ** 2))
+    window = torch.outer(bell, bell)[None, None] / bell.sum() ** 2
+
+    def blur(x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (3, 3, 3, 3), mode="replicate"), window)
+
+    mean = blur(luma)
+    return (luma - mean) / ((blur(luma.square()) - mean.square()).abs().sqrt() + 1)
+
+
+def _block_features(blocks: Tensor) -> Tensor:
+    """(N, 18) of normalized blocks (N, s, s): the shape of their values and of their products."""
+    shape, left, right = fit_asymmetric(blocks.flatten(1))
+    columns = [shape, (left + right) / 2]
+    for shift in _SHIFTS:
+        product = blocks * blocks.roll(shift, dims=(1, 2))
+        shape, left, right = fit_asymmetric(product.flatten(1))
+        mean = (right - left) * torch.exp(torch.lgamma(2 / shape) - torch.lgamma(1 / shape))
+        columns += [shape, mean, left, right]
+    return torch.stack(columns, dim=1)
+
+
+def fit_asymmetric(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Shape and both scales, (N,) each, of asymmetric generalized Gaussians; equation 7.
+
+    Args:
+        values: samples (N, count), float64.
+    """
+    left, right = (
+        (values.clamp(**limit).square().sum(dim=1) / is_side.sum(dim=1)).sqrt()
+        for limit, is_side in (({"max": 0}, values < 0), ({"min": 0}, values > 0))
+    )
+    ratio = left / right
+    moments = values.abs().mean(dim=1).square() / values.square().mean(dim=1)
+    target = moments * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
+    shapes = torch.arange(0.2, 10 + _STEP, _STEP, dtype=values.dtype)
+    table = torch.exp(
+        2 * torch.lgamma(2 / shapes) - torch.lgamma(1 / shapes) - torch.lgamma(3 / shapes)
+    )
+    above = torch.searchsorted(table, target).clamp(1, len(table) - 1)  # the table rises
+    is_lower = target - table[above - 1] < table[above] - target
+    shape = shapes[above - is_lower.long()]
+    scale = torch.exp((torch.lgamma(1 / shape) - torch.lgamma(3 / shape)) / 2)
+    return shape, left * scale, right * scale

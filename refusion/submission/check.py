@@ -1,0 +1,204 @@
+"""Check any zip against the rules of a track. The zip may be hostile: nothing is ever extracted.
+
+Entries are read in memory, up to what an honest output may take, and decoded only after their
+header has been compared with the size that the input implies.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from refusion.data.photo_cache import list_photos, upright_size
+from refusion.errors import ConfigError
+from refusion.submission.tracks import README, Track
+
+_README_BYTES = 1 << 16
+_OVERHEAD = 1 << 20  # bytes of an image file beside its samples
+_SURPLUS = 1000  # entries beyond those expected: above that the list would tell nothing
+_SIZES = 8  # bytes per pixel that a badly compressed output of 8-bit RGBA stays below
+_DECODERS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")  # the usual ones, to name what came
+_DEPTH_AT = 24  # offset of the bit depth in a PNG's first chunk
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The output that an input asks for.
+
+    Attributes:
+        size: (width, height) in pixels.
+        has_alpha: whether the input has an alpha channel.
+    """
+
+    size: tuple[int, int]
+    has_alpha: bool
+
+
+def expected_outputs(inputs: str | Path, track: Track) -> dict[str, Expected]:
+    """Outputs by name for every photo in a folder.
+
+    Args:
+        inputs: the track's inputs; sub-folders are searched, but names must differ.
+        track: its rules.
+
+    Raises:
+        ConfigError: the folder is missing or empty, or two inputs ask for one name.
+        ImageError: an input cannot be read.
+    """
+    outputs: dict[str, Expected] = {}
+    for path in list_photos([inputs], "--inputs"):
+        name = track.output.format(stem=path.stem)
+        if name in outputs:
+            raise ConfigError(f"--inputs: two photos in '{inputs}' ask for the output '{name}'")
+        width, height = upright_size(path)
+        size = width * track.scale, height * track.scale
+        outputs[name] = Expected(size, _has_alpha(path))
+    return outputs
+
+
+def check_submission(archive: str | Path, inputs: str | Path, track: Track) -> list[str]:
+    """All that is wrong with a zip; an empty list if a server should accept it.
+
+    Checked are: the zip and each entry can be read whole; every input has its output and nothing
+    else is there but the readme, at the root; names, format, size, 8-bit RGB (or the track's rule
+    for alpha); all lines of the readme, and flags that contradict the track's rules.
+
+    Args:
+        archive: the zip, from anywhere.
+        inputs: folder of the track's inputs.
+        track: one of `TRACKS`.
+
+    Returns:
+        One line for each fault, printable.
+
+    Raises:
+        ConfigError: the inputs cannot be used.
+    """
+    expected = expected_outputs(inputs, track)
+    try:
+        with zipfile.ZipFile(archive) as file:
+            return list(_faults(file, expected, track))
+    except FileNotFoundError:
+        return ["there is no such file"]
+    except Exception as error:  # damaged directories end in exceptions of many types
+        return [f"not a readable zip: {_told(error)}"]
+
+
+def _faults(file: zipfile.ZipFile, expected: Mapping[str, Expected], track: Track) -> Iterator[str]:
+    entries = file.infolist()
+    if len(entries) > len(expected) + 1 + _SURPLUS:
+        yield f"{len(entries)} entries, expected {len(expected) + 1}; none was looked at"
+        return
+    counts = Counter(entry.filename for entry in entries)
+    yield from (f"{name!a}: {count} times" for name, count in counts.items() if count > 1)
+    wanted = [*sorted(expected), README]
+    yield from (f"{name}: missing" for name in wanted if name not in counts)
+    for entry in entries:
+        fault = _misplaced(entry, wanted)
+        if fault:
+            yield f"{entry.filename!a}: {fault}"
+            continue
+        output = expected.get(entry.filename)
+        limit = _README_BYTES if output is None else _limit(output)
+        data, fault = _read(file, entry, limit)
+        faults = [fault] if fault else _content(data, output, track)
+        yield from (f"{entry.filename}: {fault}" for fault in faults)
+
+
+def _misplaced(entry: zipfile.ZipInfo, wanted: list[str]) -> str | None:
+    """Why an entry must not be in the archive."""
+    name = entry.filename
+    if "/" in name or "\\" in name or name.startswith(".") or ":" in name:
+        return "must not be there: files lie at the archive's root, without folders"
+    if name not in wanted:
+        return "must not be there: no input asks for it"
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "a link, expected a file"
+    return "encrypted" if entry.flag_bits & 1 else None
+
+
+def _limit(output: Expected) -> int:
+    return output.size[0] * output.size[1] * _SIZES + _OVERHEAD
+
+
+def _read(file: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> tuple[bytes, str | None]:
+    """Content of an entry, or why it cannot be read."""
+    try:
+        with file.open(entry) as stream:
+            data = stream.read(limit + 1)  # whatever size the entry claims
+    except Exception as error:  # damaged streams end in exceptions of many types
+        return b"", f"cannot be unpacked: {_told(error)}"
+    return data, f"unpacks to more than {limit} bytes" if len(data) > limit else None
+
+
+def _content(data: bytes, output: Expected | None, track: Track) -> list[str]:
+    return list(
+        _readme_faults(data, track) if output is None else _image_faults(data, output, track)
+    )
+
+
+def _image_faults(data: bytes, output: Expected, track: Track) -> Iterator[str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large images; the size is checked
+            image = Image.open(io.BytesIO(data), formats=_DECODERS)
+            if image.format != track.format:
+                yield f"is {image.format}, expected {track.format}"
+                return
+            if image.size != output.size:
+                yield "is {}x{}, expected {}x{}".format(*image.size, *output.size)
+                return
+            image.load()
+            Image.open(io.BytesIO(data), formats=_DECODERS).verify()  # checksums, and the end
+    except Exception as error:  # decoders meet damaged bytes with any type of exception
+        yield f"cannot be decoded: {_told(error)}"
+        return
+    if image.mode == "RGBA" and track.may_have_alpha and output.has_alpha:
+        if image.getchannel("A").getextrema() != (255, 255):
+            yield "has an alpha channel that is not opaque"
+    elif image.mode != "RGB" or "transparency" in image.info:
+        yield f"is {image.mode}, expected RGB"
+    elif image.format == "PNG" and data[_DEPTH_AT] != 8:  # Pillow reads 16 bits as 8
+        yield f"has {data[_DEPTH_AT]} bits per sample, expected 8"
+
+
+def _readme_faults(data: bytes, track: Track) -> Iterator[str]:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        yield "is not UTF-8"
+        return
+    given = [line.partition(":") for line in text.splitlines() if line.strip()]
+    found = [key.strip() for key, _, _ in given]
+    values = {key.strip(): value.strip() for key, _, value in given}
+    wanted = [line.key for line in track.readme]
+    if found != wanted:
+        yield f"expected the lines {', '.join(wanted)}, each as 'KEY : VALUE', in this order"
+        return
+    for line in track.readme:
+        value = values[line.key]
+        if not line.accepts(value):
+            yield f"'{line.key}': expected a {line.kind}, got {value[:40]!a}"
+        elif line.fact == "extra_data" and value == "1" and not track.extra_data:
+            yield f"'{line.key}': the track allows no extra data"
+
+
+def _has_alpha(path: Path) -> bool:
+    if path.suffix.lower() not in (".png", ".webp"):
+        return False
+    with Image.open(path) as image:
+        return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
+def _told(error: Exception) -> str:
+    """An exception in one printable line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:120].encode("ascii", "backslashreplace").decode()

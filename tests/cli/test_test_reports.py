@@ -1,0 +1,237 @@
+"""`refusion test`: sets of --data, CSV, the page, baselines, and going on after an interrupt."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli_cases import make, pixels
+
+from refusion import cli
+from refusion.cli.evaluation_sets import folders_of
+from refusion.cli.result_files import PROGRESS
+from refusion.data.image_io import read_image
+from refusion.metrics import score_pair
+from refusion.metrics.fid import frechet_distance
+from refusion.metrics.niqe import Niqe
+from refusion.restorers import Refusion, load_restorer
+from refusion.restorers.dark_channel import dark_channel_prior
+
+
+@pytest.fixture
+def call(tiny_checkpoint, tmp_path, monkeypatch, capsys):
+    """Run the command on three pairs with a tiny model; exit code and stdout."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number in range(3):
+        make(f"lq/{number}.png", seed=number)
+        make(f"gt/{number}.png", seed=number + 9)
+
+    def run(*argv, kind="latent", data=("a=lq:gt",)):
+        given = [word for one in data for word in ("--data", one)]
+        own = ["--weights", tiny_checkpoint(kind), "--device", "cpu", "--precision", "fp32"]
+        code = cli.test_main([str(word) for word in (*given, *own, *argv)])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def numbers(path="out/scores.json", name="a"):
+    images = json.loads(Path(path).read_text(encoding="utf-8"))["sets"][name]["images"]
+    return {row["name"]: row["result"] for row in images}
+
+
+@pytest.mark.parametrize(
+    ("text", "lq", "gt"),
+    [
+        ("a=lq", "lq", None),
+        ("a=/x/lq:/y/gt", "/x/lq", "/y/gt"),
+        (r"a=C:\x\lq:D:\gt", r"C:\x\lq", r"D:\gt"),
+    ],
+)
+def test_folders_as_words(text, lq, gt):
+    chosen = folders_of(text)
+    assert (chosen.name, str(chosen.lq)) == ("a", lq)
+    assert chosen.gt == (None if gt is None else Path(gt))
+
+
+@pytest.mark.parametrize("text", ["lq", "a=", "=lq", "a=b:c:d", "a/b=lq", "a=b:"])
+def test_folders_misspelt(call, text):
+    with pytest.raises(SystemExit):
+        call(data=[text])
+
+
+def test_sets_of_data_and_all_report_files(call):
+    code, out = call("--output", "out", data=["a=lq:gt", "blind=lq"])
+    assert code == 0
+    assert out.index("a\n") < out.index("blind\n")
+    assert "psnr_y: dB, Y (BT.601 luma, 16 to 235 of 255)" in out
+    assert out.count("with reading and writing") == 2
+    lines = list(csv.DictReader(Path("out/scores.csv").read_text("utf-8").splitlines()))
+    assert [line["image"] for line in lines[::2]] == ["0", "1", "2", "mean"] * 2
+    for line in lines:
+        if (line["set"], line["method"]) == ("a", "result") and line["image"] != "mean":
+            expected = numbers()[line["image"]]
+            assert {k: float(line[k]) for k in expected} == pytest.approx(expected)
+            assert float(line["seconds"]) > 0
+    assert lines[-1]["psnr"] == ""
+    report = json.loads(Path("out/scores.json").read_text(encoding="utf-8"))
+    assert report["metrics"]["ssim"].startswith("Gaussian window")
+    assert (pixels("out/a/0.png") == pixels("out/blind/0.png")).all()
+    assert not list(Path("out").rglob(PROGRESS))
+
+
+def test_crop_border_is_applied_and_stated(call):
+    call("--output", "whole")
+    _, out = call("--output", "cut", "--crop-border", 4)
+    assert "border of 4 px cut" in out
+    assert numbers("whole/scores.json") != numbers("cut/scores.json")
+    assert (pixels("whole/a/0.png") == pixels("cut/a/0.png")).all()
+
+
+def test_an_interrupted_run_goes_on(call, monkeypatch):
+    assert call("--output", "whole")[0] == 0
+    restore, calls = Refusion.restore, []
+
+    def interrupted(self, lq, **options):
+        calls.append(lq)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return restore(self, lq, **options)
+
+    monkeypatch.setattr(Refusion, "restore", interrupted)
+    assert call("--output", "out")[0] == 130
+    assert len(Path("out/a", PROGRESS).read_text(encoding="utf-8").splitlines()) == 3
+    assert call("--output", "out")[0] == 0
+    assert len(calls) == 4  # the third photo alone
+    assert numbers() == numbers("whole/scores.json")
+    assert call("--output", "out")[0] == 0
+    assert len(calls) == 7  # a finished run is done anew
+
+
+@pytest.mark.parametrize("change", ["option", "photo", "result", "half line"])
+def test_what_was_done_otherwise_is_done_again(call, monkeypatch, change):
+    restore, calls = Refusion.restore, []
+
+    def interrupted(self, lq, **options):
+        calls.append(lq)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return restore(self, lq, **options)
+
+    monkeypatch.setattr(Refusion, "restore", interrupted)
+    call("--output", "out")
+    if change == "photo":
+        make("lq/2.png", seed=50)
+    if change == "result":
+        Path("out/a/1.png").unlink()
+    if change == "half line":
+        text = Path("out/a", PROGRESS).read_text(encoding="utf-8")
+        Path("out/a", PROGRESS).write_text(text[:-20], encoding="utf-8")
+    assert call("--output", "out", *(["--seed", 5] if change == "option" else []))[0] == 0
+    assert len(calls) == 3 + {"option": 3, "photo": 3, "result": 2, "half line": 2}[change]
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_page_is_whole_in_itself_and_shows_the_worst_first(call):
+    assert call("--output", "out", "--html", "page/p.html")[0] == 0
+    text = Path("page/p.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert [attrs["class"] for attrs in pictures] == ["after", "before"] * 3
+    assert all(attrs["src"].startswith("data:image/jpeg;base64,/9j/") for attrs in pictures)
+    assert not re.search(r"https?://|<link|src=\"(?!data:)", text)
+    sliders = [attrs for tag, attrs in page.tags if tag == "input"]
+    assert [attrs["type"] for attrs in sliders] == ["range"] * 3
+    shown = [attrs["alt"].split(":")[0] for attrs in pictures[::2]]
+    scores = numbers()
+    assert shown == sorted(scores, key=lambda name: scores[name]["psnr"])
+    assert "dB, RGB, data range 1 (255 levels), no border cut" in text
+
+
+def test_names_cannot_break_the_page(call):
+    make('lq/a"<b>.png')
+    make('gt/a"<b>.png', seed=3)
+    assert call("--output", "out", "--html", "p.html")[0] == 0
+    assert "<b>" not in Path("p.html").read_text(encoding="utf-8")
+
+
+def test_baselines(call, tiny_checkpoint):
+    code, out = call("--output", "out", "--baselines", "latent_unet", "dark_channel")
+    assert code == 0
+    rows = json.loads(Path("out/scores.json").read_text(encoding="utf-8"))["sets"]["a"]["images"]
+    methods = {
+        # drawn from the same seed, so it is the U-Net of the other model
+        "latent_unet": load_restorer(tiny_checkpoint("unet"), precision="fp32").restore,
+        "dark_channel": dark_channel_prior,
+    }
+    lq, gt = (read_image(f"{folder}/0.png").image[None] for folder in ("lq", "gt"))
+    for name, method in methods.items():
+        expected = score_pair(method(lq), gt)["psnr"]
+        assert rows[0][name]["psnr"] == pytest.approx(expected, abs=1e-5)
+        assert f"\n{name} " in out
+    assert rows[0]["latent_unet"] != rows[0]["input"]
+
+
+def test_dark_channel_prior_takes_known_haze_away():
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(1, 3, 80, 90, generator=generator)
+    clean[:, 0] *= 0.1  # dark somewhere in every patch, as the prior says
+    light = torch.tensor([0.9, 0.92, 0.95]).view(1, 3, 1, 1)
+    clean[..., :16, :16] = light  # sky
+    hazy = clean * 0.5 + light * 0.5
+    restored = dark_channel_prior(hazy)
+    error = [(x - clean)[..., 30:, 30:].abs().mean().item() for x in (hazy, restored)]
+    assert error[1] < 0.35 * error[0]
+    assert restored.shape == hazy.shape
+
+
+def test_fid_of_results_and_input(call, monkeypatch):
+    class Colours:
+        """Stands for the network: the mean colour of an image."""
+
+        def __init__(self, weights):
+            assert weights == Path("inception.pth")
+
+        def features(self, image):
+            return image.double().mean((2, 3))
+
+    monkeypatch.setattr("refusion.metrics.fid.Fid", Colours)
+    code, out = call("--output", "out", "--fid", "inception.pth", "--html", "p.html")
+    assert code == 0
+    values = json.loads(Path("out/scores.json").read_text(encoding="utf-8"))["sets"]["a"]["fid"]
+    assert f"fid of 3: input {values['input']:.4f}, result {values['result']:.4f}" in out
+    assert "fid: input" in Path("p.html").read_text(encoding="utf-8")
+    folders = {"input": "lq", "result": "out/a", "gt": "gt"}
+    means = {
+        key: [read_image(f"{folder}/{n}.png").image.mean((1, 2))[None].double() for n in range(3)]
+        for key, folder in folders.items()
+    }
+    for key, value in values.items():
+        assert value == pytest.approx(frechet_distance(means[key], means["gt"]), abs=1e-6)
+    assert call("--fid", "inception.pth")[0] == 2
+
+
+def test_niqe_is_reported_without_ground_truth(call, tmp_path):
+    np.savez("n.npz", mu_pris_param=np.zeros((1, 36)), cov_pris_param=np.eye(36))
+    make("big/x.png", 100, 200)
+    code, out = call("--output", "out", "--niqe", "n.npz", data=["a=big"])
+    assert code == 0
+    row = numbers()["x"]
+    assert set(row) == {"niqe"}
+    assert row["niqe"] == pytest.approx(Niqe("n.npz")(read_image("out/a/x.png").image[None]).item())
+    assert "niqe: no reference, Y (BT.601 luma), blocks of 96 px, no border cut" in out
+    assert call("--niqe", "absent.npz")[0] == 2

@@ -1,0 +1,251 @@
+"""LPIPS, DISTS, FID and NIQE against their definitions, written out here, with random weights.
+
+The published weights are not part of the suite; what is checked is that files with their names and
+shapes are read and that the formulas are those of the papers.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from refusion.errors import CheckpointError, ConfigError, ImageError
+from refusion.metrics.dists import Dists
+from refusion.metrics.fid import frechet_distance
+from refusion.metrics.inception import FEATURES, Inception
+from refusion.metrics.lpips import Lpips
+from refusion.metrics.niqe import Niqe, features, fit_asymmetric
+
+ALEX = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
+VGG = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+VGG_WIDTHS = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+
+
+def drawn(*shape, scale=1.0):
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(*shape, generator=generator) * scale
+
+
+def convolution(number, after, before, kernel):
+    scale = math.sqrt(2 / (before * kernel**2))
+    weight = drawn(after, before, kernel, kernel, scale=scale)
+    return {f"features.{number}.weight": weight, f"features.{number}.bias": drawn(after) * 0.1}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Weight files with the names, shapes and leftovers of the published ones."""
+    folder = tmp_path_factory.mktemp("learned")
+    alex = {"classifier.1.weight": torch.zeros(2)}
+    for number, shape in ALEX.items():
+        alex |= convolution(number, *shape)
+    lin = {
+        f"lin{n}.model.1.weight": drawn(1, shape[0], 1, 1).abs()
+        for n, shape in enumerate(ALEX.values())
+    }
+    vgg = {}
+    for number, before, after in zip(VGG, VGG_WIDTHS, VGG_WIDTHS[1:], strict=False):
+        vgg |= convolution(number, after, before, 3)
+    weights = {name: drawn(1, 1475, 1, 1).abs() + n for n, name in enumerate(("alpha", "beta"))}
+    for name, content in {"alex": alex, "lin": lin, "vgg": vgg, "dists": weights}.items():
+        torch.save(content, folder / f"{name}.pth")
+    return {name: (folder / f"{name}.pth") for name in ("alex", "lin", "vgg", "dists")}
+
+
+def pair(height=70, width=83):
+    generator = torch.Generator().manual_seed(5)
+    image = torch.rand(2, 3, height, width, generator=generator)
+    return image, (image + 0.2 * torch.rand(image.shape, generator=generator)).clamp(0, 1)
+
+
+def test_lpips_is_its_definition(files):
+    image, target = pair()
+    alex, lin = (torch.load(files[name]) for name in ("alex", "lin"))
+    scaled = [
+        (2 * x - 1 - torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))
+        / torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1)
+        for x in (image, target)
+    ]
+    total = 0
+    for layer, (number, padding) in enumerate(zip(ALEX, (2, 2, 1, 1, 1), strict=True)):
+        names = (f"features.{number}.weight", f"features.{number}.bias")
+        weight, bias = (alex[name] for name in names)
+        if layer in (1, 2):
+            scaled = [F.max_pool2d(x, 3, 2) for x in scaled]
+        stride = 4 if layer == 0 else 1
+        scaled = [F.conv2d(x, weight, bias, stride, padding).relu() for x in scaled]
+        unit = [F.normalize(x, dim=1, eps=1e-10) for x in scaled]
+        each = (unit[0] - unit[1]) ** 2 * lin[f"lin{layer}.model.1.weight"]
+        total = total + each.sum(1).mean((1, 2))
+    lpips = Lpips(files["alex"], files["lin"])
+    assert lpips(image, target).tolist() == pytest.approx(total.tolist(), rel=1e-4)
+    assert lpips(image, image).tolist() == [0, 0]
+    inside = [x[..., 2:-2, 2:-2] for x in (image, target)]
+    assert lpips(image, target, crop_border=2).tolist() == pytest.approx(lpips(*inside).tolist())
+    with pytest.raises(ConfigError, match="LPIPS is defined on rgb"):
+        lpips(image, target, channel="y")
+
+
+def test_dists_is_its_definition(files):
+    image, target = (x[:1, :, :40, :48] for x in pair())
+    vgg, weights = (torch.load(files[name]) for name in ("vgg", "dists"))
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    )
+    hann = torch.from_numpy(np.hanning(5)[1:-1]).float()
+    window = torch.outer(hann, hann) / hann.sum() ** 2
+
+    def stages(x):
+        yield x
+        x = (x - mean) / std
+        for number in VGG:
+            if number in (5, 10, 17, 24):
+                blurred = F.conv2d(x.transpose(0, 1) ** 2, window[None, None], None, 2, 1)
+                x = (blurred.transpose(0, 1) + 1e-12).sqrt()
+            names = (f"features.{number}.weight", f"features.{number}.bias")
+            x = F.conv2d(x, *(vgg[name] for name in names), padding=1).relu()
+            if number in (2, 7, 14, 21, 28):
+                yield x
+
+    score, start = 1.0, 0
+    total = sum(float(value.double().sum()) for value in weights.values())
+    for a, b in zip(stages(image), stages(target), strict=True):
+        for channel in range(a.shape[1]):
+            x, y = (one[0, channel].double().numpy() for one in (a, b))
+            texture = (2 * x.mean() * y.mean() + 1e-6) / (x.mean() ** 2 + y.mean() ** 2 + 1e-6)
+            covariance = ((x - x.mean()) * (y - y.mean())).mean()
+            structure = (2 * covariance + 1e-6) / (x.var() + y.var() + 1e-6)
+            alpha, beta = (float(weights[k].flatten()[start]) for k in ("alpha", "beta"))
+            score -= (alpha * texture + beta * structure) / total
+            start += 1
+    dists = Dists(files["vgg"], files["dists"])
+    assert dists(image, target).item() == pytest.approx(score, abs=1e-5)
+    assert dists(image, image).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_missing_and_wrong_files_say_where_to_get_them(files, tmp_path):
+    with pytest.raises(CheckpointError, match=r"nothing is downloaded here; get alexnet-owt"):
+        Lpips(tmp_path / "absent.pth", files["lin"])
+    with pytest.raises(CheckpointError, match=r"no fitting tensor 'features.0.weight'"):
+        Lpips(files["lin"], files["lin"])
+    with pytest.raises(CheckpointError, match="no fitting tensor 'alpha'"):
+        Dists(files["vgg"], files["vgg"])
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(CheckpointError, match="no weights file"):
+        Dists(tmp_path / "text.pth", files["dists"])
+    np.savez(tmp_path / "a.npz", mu_pris_param=np.zeros(3), cov_pris_param=np.eye(3))
+    for name in ("absent.npz", "text.pth", "a.npz"):
+        with pytest.raises(CheckpointError, match="niqe_pris_params"):
+            Niqe(tmp_path / name)
+
+
+def test_inception_is_the_published_network():
+    torch.manual_seed(0)
+    network = Inception().eval()
+    # Szegedy's network without classifier: 21 768 352 weights and shifts, 17 216 gains.
+    assert sum(p.numel() for p in network.parameters()) == 21_785_568
+    names = network.state_dict()
+    expected = [
+        "Conv2d_1a_3x3.conv.weight",
+        "Mixed_5b.branch5x5_2.bn.running_var",
+        "Mixed_6a.branch3x3dbl_3.bn.bias",
+        "Mixed_6e.branch7x7dbl_5.conv.weight",
+        "Mixed_7a.branch7x7x3_4.conv.weight",
+        "Mixed_7c.branch_pool.bn.weight",
+    ]
+    for name in expected:
+        assert name in names
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 40, 50)).shape == (1, FEATURES)
+
+
+def test_frechet_distance_is_its_definition():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 6)), rng.normal(size=(40, 6)) @ rng.normal(size=(6, 6)) + 1
+    s, t = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    cross = np.sqrt(np.linalg.eigvals(s @ t).astype(complex)).real.sum()
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(s) + np.trace(t) - 2 * cross
+    sets = [[torch.from_numpy(part) for part in np.array_split(v, 3)] for v in (x, y)]
+    assert frechet_distance(*sets) == pytest.approx(expected)
+    assert frechet_distance(sets[0], sets[0]) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ImageError, match="at least two images"):
+        frechet_distance([sets[0][0][:1]], sets[1])
+
+
+def numpy_fit(values):
+    """Shape and scales by trying every shape of the table."""
+    left, right = (np.sqrt((values[side] ** 2).mean()) for side in (values < 0, values > 0))
+    ratio = left / right
+    target = np.abs(values).mean() ** 2 / (values**2).mean()
+    target *= (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
+    shapes = np.arange(0.2, 10.001, 0.001)
+    g = math.gamma
+    table = np.array([g(2 / a) ** 2 / (g(1 / a) * g(3 / a)) for a in shapes])
+    shape = shapes[np.argmin((table - target) ** 2)]
+    scale = np.sqrt(g(1 / shape) / g(3 / shape))
+    return shape, left * scale, right * scale
+
+
+def numpy_features(luma):
+    axis = np.arange(-3, 4)
+    bell = np.exp(-(axis**2) / (2 * (7 / 6) ** 2))
+    window = np.outer(bell, bell) / bell.sum() ** 2
+    scales = []
+    for side in (96, 48):
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(luma, 3, mode="edge"), (7, 7))
+        mean = (around * window).sum((2, 3))
+        spread = np.sqrt(np.abs((around**2 * window).sum((2, 3)) - mean**2))
+        normal = (luma - mean) / (spread + 1)
+        rows = []
+        for top in range(0, luma.shape[0], side):
+            for start in range(0, luma.shape[1], side):
+                block = normal[top : top + side, start : start + side]
+                shape, left, right = numpy_fit(block.ravel())
+                row = [shape, (left + right) / 2]
+                for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):
+                    product = block * np.roll(block, shift, (0, 1))
+                    shape, left, right = numpy_fit(product.ravel())
+                    middle = (right - left) * math.gamma(2 / shape) / math.gamma(1 / shape)
+                    row += [shape, middle, left, right]
+                rows.append(row)
+        scales.append(rows)
+        size = (luma.shape[1] // 2, luma.shape[0] // 2)
+        luma = np.asarray(Image.fromarray(luma.astype(np.float32)).resize(size, Image.BICUBIC))
+    return np.concatenate(scales, axis=1)
+
+
+def test_niqe_is_its_definition(tmp_path):
+    generator = torch.Generator().manual_seed(2)
+    image = torch.rand(1, 3, 12, 20, generator=generator)
+    image = F.interpolate(image, (200, 310), mode="bicubic").clamp(0, 1)
+    image = (image + 0.03 * torch.randn(image.shape, generator=generator)).clamp(0, 1)
+    rgb = image[0].double().numpy()
+    luma = np.tensordot([65.481, 128.553, 24.966], rgb, 1) + 16
+    luma = np.round(luma)[:192, :288]
+    expected = numpy_features(luma)
+    got = features(torch.from_numpy(luma)[None, None])
+    assert got.shape == expected.shape == (6, 36)
+    assert got.numpy() == pytest.approx(expected, abs=2e-3)
+    rng = np.random.default_rng(0)
+    mean, root = rng.normal(size=(1, 36)), rng.normal(size=(36, 36))
+    np.savez(tmp_path / "n.npz", mu_pris_param=mean, cov_pris_param=root @ root.T)
+    off = mean[0] - expected.mean(0)
+    middle = (root @ root.T + np.cov(expected, rowvar=False)) / 2
+    distance = math.sqrt(off @ np.linalg.pinv(middle) @ off)
+    niqe = Niqe(tmp_path / "n.npz")
+    assert niqe(image).item() == pytest.approx(distance, rel=2e-3)
+    with pytest.raises(ImageError, match="96x192"):
+        niqe(image[..., :100, :100])
+
+
+def test_fit_finds_the_distribution_that_was_drawn():
+    generator = torch.Generator().manual_seed(0)
+    bell = torch.randn(1, 400_000, generator=generator, dtype=torch.float64).abs()
+    is_left = torch.rand(bell.shape, generator=generator) < 2 / 3  # as wide as the density asks
+    values = torch.where(is_left, -2 * bell, bell)
+    shape, left, right = (x.item() for x in fit_asymmetric(values))
+    assert shape == pytest.approx(2, abs=0.05)
+    assert left / right == pytest.approx(2, abs=0.02)

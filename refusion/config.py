@@ -84,7 +84,7 @@ class RunConfig:
 
     name: str  # run folder runs/<name>
     task: str  # what the model will be called: 'dehaze', ...
-    stage: Literal["latent_unet", "diffusion", "joint", "one_step"]
+    stage: Literal["latent_unet", "diffusion", "joint", "one_step", "prior"]
     data: DataConfig
     train: TrainConfig
     latent_unet: Net | LatentCheckpoint | None = None  # None in stage diffusion: pixels
@@ -119,6 +119,7 @@ class RunConfig:
             self._check_joint_stage(diffusion.pop("objective"))
         for key, value in diffusion.items():
             _check_present(key, value, f"stage {self.stage}")
+        self._check_prior_stage()
         if isinstance(self.latent_unet, Component):
             raise ConfigError(
                 f"latent_unet: stage {self.stage} needs a trained U-Net; write "
@@ -166,6 +167,17 @@ class RunConfig:
         if objective is not None:
             raise ConfigError("objective: stage joint judges the restored picture; remove it")
         self._check_no_cache()
+
+    def _check_prior_stage(self) -> None:
+        is_prior, is_vp = self.stage == "prior", self.sde.type == "VPSDE"
+        if is_prior != is_vp:
+            raise ConfigError("sde.type: stage prior takes VPSDE, and no other stage does")
+        if is_prior and (self.latent_unet is not None or self.upscale is not None):
+            raise ConfigError("latent_unet, upscale: stage prior has no use for them; remove them")
+        if is_prior and self.prediction != "noise":
+            raise ConfigError("prediction: stage prior needs 'noise'")
+        if is_prior and self.objective.type == "maximum_likelihood":
+            raise ConfigError("objective.type: stage prior takes 'noise' or 'x0'")
 
     def _check_no_cache(self) -> None:
         if self.data.cached_latents:

@@ -65,6 +65,9 @@ def write_photos(folder: Path) -> None:
 def _narrow(network: dict) -> dict:
     if network["type"] == "ConditionalUNet":
         return {"nf": 4, "depth": 2}
+    if network["type"] == "UnconditionalUNet":
+        small = {"image_size": PATCH, "model_channels": 8, "channel_mult": [1, 1]}
+        return small | {"groups": 4, "head_channels": 4, "attention_resolutions": [2]}
     ones = [1] * len(network["enc_blk_nums"][:2])
     return {"width": 4, "enc_blk_nums": ones, "middle_blk_num": 1, "dec_blk_nums": ones}
 

@@ -22,7 +22,7 @@ MODULES = {
 # not know each other. `refusion` itself holds the version and lazy names: anyone may import it.
 LAYERS = [
     {"", "arrays", "errors", "files"},
-    {"sde", "nets", "metrics"},
+    {"sde", "nets", "metrics", "operators"},
     {
         "config",
         "config_paths",
@@ -39,7 +39,7 @@ LAYERS = [
     {"cli"},
 ]
 PURE = LAYERS[1]
-TORCH_ONLY = {"sde", "nets"}
+TORCH_ONLY = {"sde", "nets", "operators"}
 MAX_LINES = 350
 
 

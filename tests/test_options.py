@@ -50,7 +50,7 @@ class TestEveryFile:
                 with torch.device("meta"):
                     net = find_table("nets")[component.type](**component.settings)
                 assert sum(p.numel() for p in net.parameters()) > 1000
-        if config.sde is not None:
+        if config.sde is not None and "max_sigma" in config.sde.settings:
             assert build_sde(to_plain(config.sde)).lam == config.sde.settings["max_sigma"] / 255
 
 

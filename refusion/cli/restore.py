@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.cli.bokeh_options import add_bokeh_options, disparity_maps
+from refusion.cli.ddrm_options import PRIOR, add_ddrm_options, chosen_ddrm, refuse_ddrm_options
 from refusion.cli.model_options import (
     add_model_options,
     check_sampler,
@@ -20,7 +21,6 @@ from refusion.cli.model_options import (
 )
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
-    from refusion.checkpoint import Checkpoint
     from refusion.inference.jobs import RestoreOptions
     from refusion.restorers import Restorer
 
@@ -44,18 +44,11 @@ def run(argv: list[str]) -> int:
     if options.input is None and not Path(DEFAULT_INPUT).is_dir():
         parser.error("--input: name the photos or folders of photos to restore")
     from refusion.cli.batch import Reporting, run_batch
-    from refusion.inference.memory import parse_memory
     from refusion.inference.plan import plan_jobs
-    from refusion.restorers import load_restorer
     from refusion.world import joined_world
 
     with warnings_on_stderr(), joined_world(options.device) as (world, device):
-        check_sampler(options.sampler)
-        checkpoint = chosen_checkpoint(options)
-        limit = None if options.max_memory is None else parse_memory(options.max_memory)
-        restorer = load_restorer(
-            checkpoint, device=device, precision=options.precision, memory=limit
-        )
+        source, restorer = _restorer(options, device)
         jobs = plan_jobs(
             options.input or [DEFAULT_INPUT],
             options.output,
@@ -65,7 +58,7 @@ def run(argv: list[str]) -> int:
             uncertainty=options.uncertainty,
         )
         settings = _settings(options, restorer, len(jobs))
-        head = {} if options.log_file is None else _head(options, checkpoint, restorer, world.size)
+        head = {} if options.log_file is None else _head(options, source, restorer, world.size)
         reporting = Reporting(options.quiet, options.log_file, head)
         return run_batch(jobs, restorer, settings, world, reporting)
 
@@ -92,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder for the results (default: results), or a file if the input is one file",
     )
     add_model_options(parser)
+    add_ddrm_options(parser.add_argument_group("known degradations").add_argument)
     add_bokeh_options(parser.add_argument_group("where bokeh is").add_argument)
     _add_result_options(parser.add_argument_group("the result").add_argument)
     _add_batch_options(parser.add_argument_group("many photos").add_argument)
@@ -136,6 +130,24 @@ def _add_batch_options(add: Callable[..., argparse.Action]) -> None:
     add("--quiet", action="store_true", help="no progress bar, no summary; errors are shown")
 
 
+def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]:
+    """What the options name, and the file or folder it was made of."""
+    from refusion.checkpoint import find_weights
+    from refusion.inference.memory import parse_memory
+    from refusion.restorers import load_restorer
+
+    if options.method == "ddrm":
+        restorer = chosen_ddrm(options, device)
+        source = options.weights or PRIOR
+        return (source if Path(source).is_dir() else find_weights(source)), restorer
+    refuse_ddrm_options(options)
+    check_sampler(options.sampler)
+    checkpoint = chosen_checkpoint(options)
+    limit = None if options.max_memory is None else parse_memory(options.max_memory)
+    restorer = load_restorer(checkpoint, device=device, precision=options.precision, memory=limit)
+    return checkpoint.path, restorer
+
+
 def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> RestoreOptions:
     from refusion.inference.jobs import RestoreOptions
     from refusion.restorers.base import NOTHING
@@ -156,7 +168,7 @@ def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> R
 
 
 def _head(
-    options: argparse.Namespace, checkpoint: Checkpoint, restorer: Restorer, processes: int
+    options: argparse.Namespace, source: Path, restorer: Restorer, processes: int
 ) -> dict[str, Any]:
     """What a log says of the whole batch; steps and sampler as used, defaults filled in."""
     import torch
@@ -167,11 +179,11 @@ def _head(
     info, elsewhere = restorer.info, ("task", "weights", "device", "precision", "log_file", "quiet")
     said = {key: value for key, value in vars(options).items() if key not in elsewhere}
     said |= {"steps": options.steps or info.steps, "sampler": options.sampler or info.sampler}
-    path = checkpoint.path
+    digest = sha256_of(source) if source.is_file() else None
     return {
         "version": __version__,
         "torch": torch.__version__,
-        "model": {"task": info.task, "weights": path.name, "sha256": sha256_of(path)},
+        "model": {"task": info.task, "weights": source.name, "sha256": digest},
         "options": {k: str(v) if isinstance(v, Path) else v for k, v in said.items()},
         "device": info.device,
         "precision": info.precision,

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from torch import nn
 
+from refusion.nets.adm import UnconditionalUNet
 from refusion.nets.latent_unet import Latent, LatentUNet
 from refusion.nets.nafnet import ConditionalNAFNet
 from refusion.nets.unet import ConditionalUNet
 
 NETS: dict[str, type[nn.Module]] = {
-    net.__name__: net for net in (ConditionalNAFNet, ConditionalUNet, LatentUNet)
+    net.__name__: net for net in (ConditionalNAFNet, ConditionalUNet, LatentUNet, UnconditionalUNet)
 }
 
-__all__ = ["NETS", "ConditionalNAFNet", "ConditionalUNet", "Latent", "LatentUNet"]
+__all__ = [
+    "NETS",
+    "ConditionalNAFNet",
+    "ConditionalUNet",
+    "Latent",
+    "LatentUNet",
+    "UnconditionalUNet",
+]

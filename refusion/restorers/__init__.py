@@ -8,11 +8,16 @@ from pathlib import Path
 import torch
 
 from refusion.checkpoint import Checkpoint, build_model, find_weights, read_checkpoint
+from refusion.inference.precision import choose_device, choose_precision
 from refusion.restorers.base import Known, Progress, Restorer, RestorerInfo
+from refusion.restorers.ddrm_restorer import DDRM
 from refusion.restorers.on_arrays import OnArrays
+from refusion.restorers.priors import is_prior, load_prior, prior_of
+from refusion.restorers.problems import denoise
 from refusion.restorers.refusion import Refusion
 
 __all__ = [
+    "DDRM",
     "RESTORERS",
     "Known",
     "OnArrays",
@@ -20,12 +25,13 @@ __all__ = [
     "Refusion",
     "Restorer",
     "RestorerInfo",
+    "load_prior",
     "load_restorer",
 ]
 
 logger = logging.getLogger(__name__)
 
-RESTORERS = {"Refusion": Refusion}
+RESTORERS = {"Refusion": Refusion, "DDRM": DDRM}
 
 
 def load_restorer(
@@ -35,7 +41,7 @@ def load_restorer(
     precision: str = "auto",
     memory: int | None = None,
 ) -> OnArrays:
-    """Make the restorer that a weights file describes.
+    """Make the restorer that a weights file describes; of a prior alone, one that denoises.
 
     The result is a `Restorer`, for batches of tensors, and can be called with one image, NumPy or
     torch: see `OnArrays.__call__`. Logs a warning of a latent U-Net alone.
@@ -60,6 +66,10 @@ def load_restorer(
     is_read = isinstance(source, Checkpoint)
     checkpoint = source if is_read else read_checkpoint(find_weights(source))
     model = build_model(checkpoint)
+    if is_prior(model.config.sde):
+        where = choose_device(device)
+        prior = prior_of(model, where, choose_precision(precision, where))
+        return OnArrays(DDRM(prior, denoise(model.config.task)))
     if model.network is None:
         logger.warning(
             "%s: a latent U-Net alone, which reconstructs photos as they are", checkpoint.path

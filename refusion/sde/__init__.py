@@ -17,8 +17,9 @@ from refusion.sde.prediction import PREDICTIONS, Estimate, estimate
 from refusion.sde.sampler_table import SAMPLERS, find_sampler
 from refusion.sde.samplers import Sampler, Visit
 from refusion.sde.schedules import THETA_SCHEDULES
+from refusion.sde.vp import VPSDE
 
-SDES = {sde.__name__: sde for sde in (IRSDE, DenoisingSDE, GOUB, UniDB)}
+SDES = {sde.__name__: sde for sde in (IRSDE, DenoisingSDE, GOUB, UniDB, VPSDE)}
 
 __all__ = [
     "GOUB",
@@ -29,6 +30,7 @@ __all__ = [
     "SAMPLERS",
     "SDES",
     "THETA_SCHEDULES",
+    "VPSDE",
     "DenoisingSDE",
     "Estimate",
     "NoiseSource",
@@ -44,7 +46,7 @@ __all__ = [
 ]
 
 
-def build_sde(section: Mapping[str, Any]) -> IRSDE:
+def build_sde(section: Mapping[str, Any]) -> IRSDE | VPSDE:
     """Build the SDE of a config section, where `max_sigma` is in 8-bit levels.
 
     Args:
@@ -65,6 +67,6 @@ def build_sde(section: Mapping[str, Any]) -> IRSDE:
     for key in settings:
         if key not in known:
             raise ConfigError(f"sde.{key}: unknown key{suggest(key, known)}")
-    if "max_sigma" not in settings:
+    if "max_sigma" in known and "max_sigma" not in settings:
         raise ConfigError("sde.max_sigma: missing; expected 8-bit levels, such as 50")
     return build(**settings)

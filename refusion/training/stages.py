@@ -6,10 +6,12 @@ from refusion.training.diffusion import DiffusionStage
 from refusion.training.joint import JointStage
 from refusion.training.latent_replacement import LatentUNetStage
 from refusion.training.one_step import OneStepStage
+from refusion.training.prior import PriorStage
 
 STAGES = {
     "latent_unet": LatentUNetStage,
     "diffusion": DiffusionStage,
     "joint": JointStage,
     "one_step": OneStepStage,
+    "prior": PriorStage,
 }

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from refusion.nets import ConditionalNAFNet, ConditionalUNet, LatentUNet
+from refusion.nets import ConditionalNAFNet, ConditionalUNet, LatentUNet, UnconditionalUNet
 
 NAFNET = {"width": 4, "enc_blk_nums": [1, 2], "middle_blk_num": 1, "dec_blk_nums": [1, 1]}
 # A single level, so that the quarter-size attention of small test images is wider than a pixel.
@@ -69,6 +69,17 @@ CASES = {
     "unet": Case(ConditionalUNet, {"nf": 4, "depth": 3}),
     "unet_denoise": Case(
         ConditionalUNet, {"nf": 4, "depth": 3, "conditional": False, "mid_attention": "softmax"}
+    ),
+    "prior": Case(
+        UnconditionalUNet,
+        {
+            "model_channels": 8,
+            "channel_mult": [1, 2],
+            "num_res_blocks": 1,
+            "attention_resolutions": [2],
+            "head_channels": 4,
+            "groups": 4,
+        },
     ),
     "latent_unet": Case(LatentUNet, {"ch": 4, "ch_mult": [2, 2, 4], "embed_dim": 3}),
 }

@@ -114,10 +114,11 @@ def test_it_holds_on_a_reduced_copy_and_in_tiles(model_of):
     sampling = replace(model.config.sampling, side=40)
     restorer = Refusion(replace(model, config=replace(model.config, sampling=sampling)))
     lq = photo(restorer, 60, 80)
-    results = [restorer.restore(lq, strength=s) for s in (1e-7, 0.5, 1.0)]
-    half, full = (float((result - results[0]).norm()) for result in results[1:])
+    results = [restorer.restore(lq, strength=s) for s in (1e-7, 0.05, 0.1)]  # decoding is nonlinear
+    inside = torch.stack([(r > 0) & (r < 1) for r in results]).all(0)  # what is not clamped
+    half, full = (float((result - results[0])[inside].norm()) for result in results[1:])
     assert half == pytest.approx(full / 2, rel=0.1)
-    tiled = restorer.restore(lq, strength=0.5, tile=16)
+    tiled = restorer.restore(lq, strength=0.05, tile=16)
     torch.testing.assert_close(tiled, results[1], rtol=0, atol=1e-4)
 
 

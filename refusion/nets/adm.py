@@ -1,0 +1,178 @@
+"""The U-Net of DDPM as guided-diffusion writes it (Dhariwal and Nichol, 2021): no photo, no class.
+
+Residual blocks with group norm, whose scale and shift depend on time, and attention at coarse
+levels. Attribute names are those of the published checkpoints, which load without a table of names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refusion.nets.layers import as_times, pad_to_multiple
+
+
+class TimedBlock(nn.Module):
+    """Residual block: x + f(x, time), at half or double the size where asked."""
+
+    def __init__(
+        self, dim_in: int, dim_out: int, time_dim: int, groups: int, resample: str | None = None
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(groups, dim_in), nn.SiLU(), nn.Conv2d(dim_in, dim_out, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(time_dim, 2 * dim_out))
+        last = nn.Conv2d(dim_out, dim_out, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        # The identity stands where published code has dropout, for the sake of names.
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(groups, dim_out), nn.SiLU(), nn.Identity(), last
+        )
+        same = dim_in == dim_out
+        self.skip_connection = nn.Identity() if same else nn.Conv2d(dim_in, dim_out, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """(B, dim_in, H, W), (B, time_dim) -> (B, dim_out, H', W')."""
+        norm, act, conv = self.in_layers
+        h = conv(self._resampled(act(norm(x))))
+        scale, shift = self.emb_layers(time)[:, :, None, None].chunk(2, dim=1)
+        h = self.out_layers[1:](self.out_layers[0](h) * (1 + scale) + shift)
+        return self.skip_connection(self._resampled(x)) + h
+
+    def _resampled(self, x: Tensor) -> Tensor:
+        if self.resample == "down":
+            return F.avg_pool2d(x, 2)
+        return F.interpolate(x, scale_factor=2.0) if self.resample == "up" else x
+
+
+class HeadedAttention(nn.Module):
+    """x + attention between all pixels; queries, keys and values lie head by head in `qkv`."""
+
+    def __init__(self, dim: int, head_channels: int, groups: int) -> None:
+        super().__init__()
+        self.heads = dim // head_channels
+        self.norm = nn.GroupNorm(groups, dim)
+        self.qkv = nn.Conv1d(dim, 3 * dim, 1)
+        self.proj_out = nn.Conv1d(dim, dim, 1)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        """(B, dim, H, W) -> the same shape; knows no time."""
+        flat = x.flatten(2)
+        qkv = self.qkv(self.norm(flat)).unflatten(1, (self.heads, 3, -1)).transpose(-1, -2)
+        out = F.scaled_dot_product_attention(*qkv.unbind(2))  # (B, heads, H * W, dim per head)
+        return (flat + self.proj_out(out.transpose(-1, -2).flatten(1, 2))).unflatten(
+            2, x.shape[-2:]
+        )
+
+
+class TimedSequence(nn.Sequential):
+    """Blocks one after the other, all but plain convolutions told the time."""
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """(B, C, H, W), (B, time_dim) -> (B, C', H', W')."""
+        for block in self:
+            x = block(x) if isinstance(block, nn.Conv2d) else block(x, time)
+        return x
+
+
+class UnconditionalUNet(nn.Module):
+    """Predicts the noise in ``xt`` from nothing but ``xt``: a prior of what photos look like.
+
+    Args:
+        image_size: side in pixels of the pictures it is trained on; larger photos go through it in
+            overlapping tiles of this size.
+        model_channels: channels of the finest level, a multiple of ``groups``.
+        channel_mult: channels of each level, in ``model_channels``.
+        num_res_blocks: residual blocks per level on the way down.
+        attention_resolutions: attention where the map is this many times smaller than the picture.
+        head_channels: channels of an attention head; must divide those of every such level.
+        groups: of the normalisation.
+        out_channels: 3, or 6 where a variance is predicted beside the noise, which is not used.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 64,
+        model_channels: int = 64,
+        channel_mult: Sequence[int] = (1, 2, 2, 2),
+        num_res_blocks: int = 2,
+        attention_resolutions: Sequence[int] = (4, 8),
+        head_channels: int = 64,
+        groups: int = 32,
+        out_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.image_size, self.factor = image_size, 2 ** (len(channel_mult) - 1)
+        self.model_channels = model_channels
+        time_dim = 4 * model_channels
+        self.time_embed = nn.Sequential(
+            nn.Linear(model_channels, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim)
+        )
+        dims = [model_channels * multiple for multiple in channel_mult]
+
+        def blocks(dim_in: int, dim: int, level: int) -> list[nn.Module]:
+            block = TimedBlock(dim_in, dim, time_dim, groups)
+            if 2**level not in attention_resolutions:
+                return [block]
+            return [block, HeadedAttention(dim, head_channels, groups)]
+
+        dim, skips = dims[0], [dims[0]]
+        self.input_blocks = nn.ModuleList([TimedSequence(nn.Conv2d(3, dim, 3, padding=1))])
+        for level, wide in enumerate(dims):
+            for _ in range(num_res_blocks):
+                self.input_blocks.append(TimedSequence(*blocks(dim, wide, level)))
+                dim = wide
+                skips.append(dim)
+            if level < len(dims) - 1:
+                half = TimedBlock(dim, dim, time_dim, groups, "down")
+                self.input_blocks.append(TimedSequence(half))
+                skips.append(dim)
+        self.middle_block = TimedSequence(
+            TimedBlock(dim, dim, time_dim, groups),
+            HeadedAttention(dim, head_channels, groups),
+            TimedBlock(dim, dim, time_dim, groups),
+        )
+        self.output_blocks = nn.ModuleList()
+        for level, wide in reversed(list(enumerate(dims))):
+            for number in range(num_res_blocks + 1):
+                row = blocks(dim + skips.pop(), wide, level)
+                dim = wide
+                if level and number == num_res_blocks:
+                    row.append(TimedBlock(dim, dim, time_dim, groups, "up"))
+                self.output_blocks.append(TimedSequence(*row))
+        self.out = nn.Sequential(
+            nn.GroupNorm(groups, dim), nn.SiLU(), nn.Conv2d(dim, out_channels, 3, padding=1)
+        )
+
+    def forward(self, xt: Tensor, mu: Tensor | None, t: Tensor | int | float) -> Tensor:
+        """xt (B, 3, H, W) of any size, t in 1..T, one or (B,) -> noise (B, 3, H, W).
+
+        ``mu`` is there for the other networks' sake, unread. Published weights count t from 0.
+        """
+        height, width = xt.shape[-2:]
+        x = pad_to_multiple(xt, self.factor, "reflect")
+        time = self.time_embed(self._embedding(as_times(t, len(xt), xt.device) - 1, xt.dtype))
+        skips = []
+        for block in self.input_blocks:
+            x = block(x, time)
+            skips.append(x)
+        x = self.middle_block(x, time)
+        for block in self.output_blocks:
+            x = block(torch.cat([x, skips.pop()], dim=1), time)
+        return self.out(x)[:, :3, :height, :width]
+
+    def _embedding(self, t: Tensor, dtype: torch.dtype) -> Tensor:
+        half = self.model_channels // 2
+        frequency = torch.exp(torch.arange(half, device=t.device) * (-math.log(10000) / half))
+        phase = t.float()[:, None] * frequency
+        return torch.cat([phase.cos(), phase.sin()], dim=-1).to(dtype)

@@ -1,0 +1,32 @@
+"""Linear operators with their SVD in closed form: what a photo went through, for DDRM.
+
+Every one works on images of any size and gives H, its transpose and its pseudo-inverse, in time and
+memory of a few images (`Dense` apart, for small ones); see `LinearOperator`.
+"""
+
+from __future__ import annotations
+
+from refusion.operators.base import LinearOperator
+from refusion.operators.dense import Dense
+from refusion.operators.fourier import CircularBlur
+from refusion.operators.hadamard import WalshHadamard
+from refusion.operators.pixelwise import BlockMean, Colorization, Identity, Inpainting
+from refusion.operators.separable import BicubicDownsample, Separable, SeparableBlur, gaussian
+
+OPERATORS: dict[str, type[LinearOperator]] = {
+    operator.__name__: operator
+    for operator in (
+        Identity,
+        Inpainting,
+        BlockMean,
+        BicubicDownsample,
+        Colorization,
+        WalshHadamard,
+        SeparableBlur,
+        CircularBlur,
+        Separable,
+        Dense,
+    )
+}
+
+__all__ = ["OPERATORS", "LinearOperator", *OPERATORS, "gaussian"]

@@ -1,0 +1,72 @@
+"""Blur by any kernel, of an image that goes on at the opposite border."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from refusion.errors import ConfigError
+from refusion.operators.base import LinearOperator, check_shape
+
+
+class CircularBlur(LinearOperator):
+    """H x = x convolved with a kernel of any form, turned or shaken, per channel.
+
+    With K the kernel's transfer function, H = P S: S multiplies frequencies by |K| and P by its
+    phase. |K| is the same for a frequency and its negative, so the Hartley transform V, which is
+    real and orthogonal, diagonalises S, and U = P V.
+
+    Args:
+        image_shape: (C, H, W).
+        kernel: (k, l), both odd and no larger than the image, its middle at zero shift.
+
+    Raises:
+        ConfigError: the kernel has an even side, is larger than the image, 0 or not finite.
+    """
+
+    def __init__(self, image_shape: Sequence[int], kernel: Tensor) -> None:
+        self.image_shape = self.data_shape = check_shape("CircularBlur", image_shape)
+        self.size = height, width = self.image_shape[1:]
+        sides = tuple(kernel.shape)
+        is_fit = len(sides) == 2 and all(
+            k % 2 and k <= side for k, side in zip(sides, self.size, strict=True)
+        )
+        if not is_fit:
+            raise ConfigError(
+                f"kernel: expected odd sides no larger than the image, {height} x {width}, got "
+                f"{' x '.join(map(str, sides))}"
+            )
+        if not torch.isfinite(kernel).all() or not kernel.any():
+            raise ConfigError("kernel: is 0 or not finite, so nothing is known")
+        placed = torch.zeros(self.size, dtype=torch.float64)
+        placed[: sides[0], : sides[1]] = kernel
+        placed = placed.roll([-(k // 2) for k in sides], (0, 1))
+        transfer = torch.fft.fft2(placed)
+        size = transfer.abs()
+        is_blind = size <= size.max() * max(self.size) * torch.finfo(size.dtype).eps
+        self.singulars = size.where(~is_blind, torch.zeros(()).double())
+        phase = (transfer / size).where(~is_blind, torch.zeros((), dtype=transfer.dtype))
+        self._phase = phase[:, : width // 2 + 1]  # of a real image's spectrum the rest is the same
+
+    def to_spectrum(self, x: Tensor) -> Tensor:
+        """See `LinearOperator`; spectra (B, C, H, W)."""
+        transformed = torch.fft.fft2(x, norm="ortho")
+        return transformed.real - transformed.imag
+
+    def from_spectrum(self, spectrum: Tensor) -> Tensor:
+        """See `LinearOperator`: the Hartley transform is its own inverse."""
+        return self.to_spectrum(spectrum)
+
+    def data_to_spectrum(self, y: Tensor) -> Tensor:
+        """See `LinearOperator`."""
+        return self.to_spectrum(self._turned(y, self._phase.conj()))
+
+    def data_from_spectrum(self, spectrum: Tensor) -> Tensor:
+        """See `LinearOperator`."""
+        return self._turned(self.from_spectrum(spectrum), self._phase)
+
+    def _turned(self, x: Tensor, phase: Tensor) -> Tensor:
+        transformed = torch.fft.rfft2(x)
+        return torch.fft.irfft2(transformed * phase.to(transformed), s=self.size)

@@ -1,0 +1,211 @@
+"""DDRM as a restorer: a prior, a known degradation, and photos of any size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from refusion.data.image_check import check_image
+from refusion.data.samples import is_integer, store, to_float
+from refusion.errors import ConfigError, RefusionError
+from refusion.inference.blending import blend_tiles
+from refusion.inference.uncertainty import mean_and_spread
+from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
+from refusion.restorers.ddrm import DDRMSettings, sample_ddrm
+from refusion.restorers.priors import Prior
+from refusion.restorers.problems import Problem
+from refusion.sde import NoiseSource, SeededNoise
+
+
+class DDRM:
+    """Restores photos whose degradation is known; see `Restorer` for the contract.
+
+    Photos larger than the prior's pictures are one state whose noise is estimated tile by tile and
+    blended at each step, so the data and all tiles agree everywhere.
+
+    Args:
+        prior: from `load_prior`.
+        problem: what happened to the photos, see `refusion.restorers.problems`.
+        sigma: standard deviation of the noise in the photos, in [0, 1] units; None if each call
+            says it (`Known.noise_std`).
+        settings: of the sampler; None takes the defaults, with the prior's steps.
+
+    Raises:
+        ConfigError: sigma is negative or not finite.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        problem: Problem,
+        sigma: float | None = None,
+        settings: DDRMSettings | None = None,
+    ) -> None:
+        if sigma is not None and not 0 <= sigma < math.inf:
+            raise ConfigError(f"sigma: expected a noise level from 0, got {sigma!r}")
+        self.prior, self.problem, self.sigma = prior, problem, sigma
+        self.settings = settings or DDRMSettings(steps=prior.steps)
+
+    @property
+    def info(self) -> RestorerInfo:
+        """What this restorer is."""
+        return RestorerInfo(
+            family=type(self).__name__,
+            task=self.problem.task,
+            scale=self.problem.scale,
+            views=1,
+            needs=frozenset() if self.sigma is not None else frozenset({"noise_std"}),
+            stochastic=True,
+            sampler="ddrm",
+            steps=self.settings.steps,
+            factor=1,
+            tiling="blended",
+            device=str(self.prior.device),
+            precision=self.prior.precision,
+        )
+
+    def restore(
+        self,
+        lq: Tensor,
+        *,
+        steps: int | None = None,
+        sampler: str | None = None,
+        seed: int | Sequence[int] = 0,
+        tile: int | Literal["auto"] | None = "auto",
+        known: Known = NOTHING,
+        strength: float = 1.0,
+        callback: Progress | None = None,
+        noises: NoiseSource | None = None,
+    ) -> Tensor:
+        """Restore a batch of photos; see `Restorer.restore`.
+
+        Photos of another shape than the data of the operator are measured by it first: of a colour
+        photo the gray one, of compressive sensing the sums. `noises` replaces what `seed` draws.
+        """
+        sigma = self._noise_level(known)
+        settings = self.settings if steps is None else replace(self.settings, steps=steps)
+        # Six standard deviations, all that ever comes, of noise that no file has cut.
+        check_image("lq", lq, 3, 6 * sigma, integers=True)
+        _check(len(lq), sampler, seed, tile, strength)
+        photo = to_float(lq)
+        with torch.no_grad():
+            result = _enlarged(photo, self.problem.scale)
+            if strength > 0:
+                made = self._sample(
+                    photo.to(self.prior.device),
+                    sigma,
+                    settings,
+                    noises or SeededNoise(seed),
+                    self.prior.side if tile == "auto" else tile,
+                    None if callback is None else partial(callback, "sample"),
+                )
+                result = torch.lerp(result, made.to(result), strength)
+        if not torch.isfinite(result).all():
+            raise RefusionError(
+                f"DDRM ({self.problem.task}) gave values that are not finite: the prior's weights "
+                "are damaged"
+            )
+        return _of_kind(result.clamp_(0, 1), lq)
+
+    def mean_and_deviation(
+        self, lq: Tensor, samples: int, *, seed: int = 0, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Mean of several draws for one photo, and how much they differ.
+
+        Args:
+            lq: one photo (1, 3, H, W), float in [0, 1].
+            samples: draws, 2 or more; they use the seeds from `seed` on.
+            seed: of the first one.
+            options: of `restore`.
+
+        Returns:
+            Mean (3, H', W') and standard deviation (1, H', W') over the draws, in [0, 1] units.
+
+        Raises:
+            ConfigError: fewer than two samples.
+        """
+        if samples < 2:
+            raise ConfigError(f"samples: a deviation needs 2 or more, got {samples}")
+        draws = (self.restore(lq, seed=seed + k, **options)[0] for k in range(samples))
+        return mean_and_spread(draws)
+
+    def _noise_level(self, known: Known) -> float:
+        sigma = self.sigma if self.sigma is not None else known.noise_std
+        if sigma is None:
+            raise ConfigError(
+                "noise level: DDRM must know how noisy the photo is; give --noise-level (8-bit "
+                "levels), or sigma"
+            )
+        return sigma
+
+    def _sample(
+        self,
+        photo: Tensor,
+        sigma: float,
+        settings: DDRMSettings,
+        noises: NoiseSource,
+        tile: int | None,
+        callback: Callable[[int, int], None] | None,
+    ) -> Tensor:
+        """Restored photos in [0, 1] units, not clamped, on the prior's device."""
+        height, width = (side * self.problem.scale for side in photo.shape[-2:])
+        operator = self.problem.operator((3, height, width))
+        is_measured = tuple(photo.shape[1:]) == operator.data_shape
+        y = photo if is_measured else operator.forward(photo)
+        # The prior's images are 2 x - 1, and H is linear.
+        ones = y.new_ones(1, *operator.image_shape)
+
+        def predict_noise(xt: Tensor, t: int) -> Tensor:
+            if tile is None:
+                return self.prior.predict_noise(xt, t)
+            return blend_tiles(lambda x, _: self.prior.predict_noise(x, t), xt, xt, tile, 1)
+
+        return (
+            1
+            + sample_ddrm(
+                operator,
+                2 * y - operator.forward(ones),
+                2 * sigma,
+                predict_noise,
+                self.prior.alpha_bar,
+                noises,
+                settings,
+                callback,
+            )
+        ) / 2
+
+
+def _enlarged(photo: Tensor, scale: int) -> Tensor:
+    if scale == 1:
+        return photo.clone()
+    return F.interpolate(photo, scale_factor=scale, mode="bicubic").clamp_(0, 1)
+
+
+def _of_kind(result: Tensor, lq: Tensor) -> Tensor:
+    """Restored photos as the integers that the photos came in, if they did."""
+    if not is_integer(lq):
+        return result
+    samples = torch.empty(result.shape, dtype=lq.dtype, device=lq.device)
+    store(result, samples)
+    return samples
+
+
+def _check(
+    batch: int, sampler: str | None, seed: int | Sequence[int], tile: Any, strength: float
+) -> None:
+    """Refuse options before any work."""
+    if sampler not in (None, "ddrm"):
+        raise ConfigError(f"sampler: DDRM has its own, leave out {sampler!r}")
+    if not isinstance(seed, int) and len(seed) != batch:
+        raise ConfigError(f"seed: expected one or {batch}, one per photo, got {len(seed)}")
+    if tile not in ("auto", None) and not (isinstance(tile, int) and tile >= 1):
+        raise ConfigError(f"tile: expected 'auto' or pixels from 1, got {tile!r}")
+    if not 0 <= strength <= 1:
+        raise ConfigError(f"strength: expected 0..1, got {strength!r}")

@@ -1,0 +1,175 @@
+"""Unconditional diffusion models from files: what photos look like, for DDRM."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refusion.checkpoint import Model, build_model, find_weights, read_checkpoint
+from refusion.errors import CheckpointError
+from refusion.inference.precision import PRECISIONS, cast_network, choose_device, choose_precision
+from refusion.nets.layers import pad_to_multiple
+from refusion.sde import VPSDE, build_sde
+
+INSTALL = "pip install 'refusion[diffusers]'"
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A network that estimates noise, and the process it was trained on.
+
+    Attributes:
+        predict_noise: `(xt, t) -> noise`, float32 (B, 3, H, W) of any size in [-1, 1] units, on
+            `device`, t in 1..T.
+        alpha_bar: of the process, float64 (T + 1,), from 1 at t = 0.
+        side: of the pictures it was trained on, in pixels; None if not known.
+        steps: default number of network evaluations.
+        device: where it runs.
+        precision: number format of the network.
+    """
+
+    predict_noise: Callable[[Tensor, int], Tensor]
+    alpha_bar: Tensor
+    side: int | None
+    steps: int
+    device: torch.device
+    precision: str
+
+
+def load_prior(
+    source: str | Path, *, device: str | torch.device = "auto", precision: str = "auto"
+) -> Prior:
+    """Make a prior of a file or folder; nothing is downloaded.
+
+    Args:
+        source: a .safetensors checkpoint (trained by stage `prior`, or imported), or the folder of
+            a diffusers `DDPMPipeline` or of a `UNet2DModel` alone.
+        device: 'auto', 'cpu' or 'cuda'.
+        precision: 'auto', 'fp32', 'bf16' or 'fp16'.
+
+    Raises:
+        CheckpointError: there is none, it is no prior, or a folder needs diffusers, which is
+            missing.
+        ConfigError: device or precision unknown or not to be had.
+    """
+    where = choose_device(device)
+    dtype = choose_precision(precision, where)
+    if Path(source).is_dir():
+        return _of_folder(Path(source), where, dtype)
+    checkpoint = read_checkpoint(find_weights(source))
+    if not is_prior(checkpoint.model.sde):
+        raise CheckpointError(
+            f"{checkpoint.path}: a '{checkpoint.model.task}' model, no prior; DDRM needs an "
+            "unconditional model, as options/ddrm_prior.yml trains"
+        )
+    return prior_of(build_model(checkpoint), where, dtype)
+
+
+def is_prior(sde: Any) -> bool:
+    """Tell the process of a prior, a component of a config or None, from those of restorers."""
+    return sde is not None and sde.type == VPSDE.__name__
+
+
+def prior_of(model: Model, device: torch.device, dtype: torch.dtype) -> Prior:
+    """Make a prior of a checkpoint's networks, which are copied."""
+    network = cast_network(model.network, device, dtype)
+    sde = build_sde({"type": model.config.sde.type, **model.config.sde.settings})
+
+    def predict_noise(xt: Tensor, t: int) -> Tensor:
+        seen = xt.to(dtype)
+        return network(seen, seen, t).to(xt.dtype)
+
+    side = getattr(network, "image_size", None)
+    steps = model.config.sampling.steps
+    return Prior(predict_noise, sde.alpha_bar, side, steps, device, _word(dtype))
+
+
+def _of_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Prior:
+    """A prior in the layout of diffusers, which is imported only here."""
+    unet = folder / "unet" if (folder / "unet").is_dir() else folder
+    if _config(unet / "config.json").get("_class_name") != "UNet2DModel":
+        raise CheckpointError(
+            f"{folder}: expected the folder of a diffusers DDPMPipeline or UNet2DModel (with "
+            "unet/config.json or config.json that names UNet2DModel)"
+        )
+    alpha_bar = alpha_bar_of_scheduler(folder / "scheduler" / "scheduler_config.json")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        model_class = importlib.import_module("diffusers").UNet2DModel
+    except ImportError as error:
+        raise CheckpointError(f"{folder}: needs diffusers ({error}); {INSTALL}") from None
+    try:
+        network = model_class.from_pretrained(str(unet), local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{unet}: cannot be loaded ({reason})") from None
+    if network.config.in_channels != 3 or network.config.num_class_embeds:
+        raise CheckpointError(f"{unet}: expected an unconditional model of 3 channels")
+    network = network.eval().requires_grad_(False).to(device, dtype)
+    multiple = 2 ** (len(network.config.block_out_channels) - 1)
+
+    def predict_noise(xt: Tensor, t: int) -> Tensor:
+        height, width = xt.shape[-2:]
+        seen = pad_to_multiple(xt.to(dtype), multiple, "reflect")
+        noise = network(seen, t - 1).sample  # diffusers counts its steps from 0
+        return noise[:, :3, :height, :width].to(xt.dtype)
+
+    side = network.config.sample_size
+    side = side if isinstance(side, int) else None
+    return Prior(predict_noise, alpha_bar, side, 20, device, _word(dtype))
+
+
+def alpha_bar_of_scheduler(path: Path) -> Tensor:
+    """Share of signal at t = 0..T of a diffusers scheduler, float64 (T + 1,).
+
+    A folder without a scheduler gets the defaults of DDPM.
+
+    Raises:
+        CheckpointError: the file cannot be read, or names what is not known here.
+    """
+    config = _config(path) if path.is_file() else {}
+    if config.get("prediction_type", "epsilon") != "epsilon":
+        raise CheckpointError(
+            f"{path}: prediction_type '{config['prediction_type']}'; only 'epsilon' can be used"
+        )
+    steps = config.get("num_train_timesteps", 1000)
+    first, last = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
+    kind = config.get("beta_schedule", "linear")
+    if config.get("trained_betas") is not None:
+        betas = torch.tensor(config["trained_betas"], dtype=torch.float64)
+    elif kind == "linear":
+        betas = torch.linspace(first, last, steps, dtype=torch.float64)
+    elif kind == "scaled_linear":
+        betas = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64) ** 2
+    elif kind == "squaredcos_cap_v2":
+        t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        signal = torch.cos((t + 0.008) / 1.008 * torch.pi / 2) ** 2
+        betas = (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
+    else:
+        raise CheckpointError(
+            f"{path}: unknown beta_schedule '{kind}'; expected linear, scaled_linear or "
+            "squaredcos_cap_v2"
+        )
+    return torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _word(dtype: torch.dtype) -> str:
+    return next(name for name, known in PRECISIONS.items() if known == dtype)

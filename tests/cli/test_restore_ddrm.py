@@ -1,0 +1,112 @@
+"""`--method ddrm` on real files."""
+
+import cli_cases
+import pytest
+import torch
+
+from refusion.checkpoint import save_checkpoint
+from refusion.cli import restore_main
+from refusion.data.image_io import read_image, write_image
+from refusion.nets import UnconditionalUNet
+
+NETWORK = {
+    "image_size": 16,
+    "model_channels": 8,
+    "channel_mult": [1, 1],
+    "num_res_blocks": 1,
+    "attention_resolutions": [2],
+    "head_channels": 4,
+    "groups": 4,
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    tensors = UnconditionalUNet(**NETWORK).state_dict()
+    config = {
+        "task": "ddrm_prior",
+        "network": {"type": "UnconditionalUNet", **NETWORK},
+        "sde": {"type": "VPSDE"},
+        "prediction": "noise",
+        "sampling": {"sampler": "posterior", "steps": 2},
+    }
+    named = {f"network.{k}": v for k, v in tensors.items()}
+    save_checkpoint("prior.safetensors", config, named, {})
+    cli_cases.make("photo.png", 20, 14)
+    mask = torch.ones(3, 20, 14)
+    mask[:, 5:9, 3:7] = 0
+    write_image("mask.png", mask)
+    write_image("small.png", mask[:, :9, :9])
+    write_image("black.png", torch.zeros(3, 3, 3))
+    write_image("even.png", torch.ones(3, 4, 3))
+    write_image("kernel.png", torch.eye(3).expand(3, -1, -1))
+    return tmp_path
+
+
+def ddrm(*options):
+    common = ("--method", "ddrm", "--weights", "prior.safetensors", "--device", "cpu")
+    return restore_main(
+        ["--input", "photo.png", "--output", "out.png", "--quiet", *common, *options]
+    )
+
+
+TASKS = {
+    "sr4": ((), 4),
+    "sr2mean": ((), 2),
+    "inpaint": (("--mask", "mask.png"), 1),
+    "colorize": ((), 1),
+    "deblur": (("--kernel", "gauss:1.0"), 1),
+    "denoise": (("--sigma", "0.1"), 1),
+    "cs": (("--eta", "0.5", "--eta-b", "0.9", "--official"), 1),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_degradation(folder, task):
+    options, scale = TASKS[task]
+    assert ddrm("--task", task, *options) == 0
+    result = read_image("out.png").image
+    assert result.shape == (3, 20 * scale, 14 * scale)
+    if task == "inpaint":  # without noise what is known stays as it is
+        kept = read_image("mask.png").image > 0.5
+        assert torch.equal(result[kept], read_image("photo.png").image[kept])
+
+
+def test_a_kernel_file_and_several_samples(folder):
+    options = ("--samples", "2", "--uncertainty", "map.png", "--log-file", "log.json")
+    assert ddrm("--task", "deblur", "--kernel", "kernel.png", "--sigma", "0.02", *options) == 0
+    assert (folder / "map.png").is_file() and (folder / "log.json").is_file()
+
+
+WRONG = [
+    (("--task", "sr0"), "factor of 1 to 16"),
+    (("--task", "inpant"), "--task: unknown degradation 'inpant'; did you mean 'inpaint'?"),
+    (("--task", "inpaint"), "--mask: missing"),
+    (("--task", "inpaint", "--mask", "small.png"), "mask: expected the photo's size, 14x20"),
+    (("--task", "inpaint", "--mask", "black.png"), "--mask: black.png is black"),
+    (("--task", "deblur"), "--kernel: missing"),
+    (("--task", "deblur", "--kernel", "even.png"), "--kernel: even.png is 3x4; both sides must be"),
+    (("--task", "deblur", "--kernel", "black.png"), "--kernel: black.png is black"),
+    (("--task", "deblur", "--kernel", "gauss:x"), "--kernel: expected gauss:2.0"),
+    (("--task", "deblur", "--kernel", "gauss:0"), "sigma: expected a blur of 0.01 to 100"),
+    (("--task", "sr4", "--mask", "mask.png"), "--mask: --task sr4 does not use it"),
+    (("--task", "sr4", "--sampler", "ode"), "--sampler: --method ddrm does not use it"),
+    (("--task", "sr4", "--noise-level", "3"), "--noise-level: --method ddrm does not use it"),
+    (("--task", "sr4", "--floor", "0.9"), "floor: 0.9 is above all singular values"),
+    (("--task", "sr4", "--weights", "nothing.safetensors"), "no such weights file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG)
+def test_mistakes_are_one_line(folder, capsys, options, message):
+    assert ddrm(*options) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (folder / "out.png").exists()
+
+
+def test_its_options_need_the_method(folder, capsys):
+    assert restore_main(["--input", "photo.png", "--sigma", "0.1"]) == 2
+    assert "--sigma: only --method ddrm uses it" in capsys.readouterr().err

@@ -1,0 +1,220 @@
+"""DDRM as a restorer: the contract, tiles, priors from files, and what is refused."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from refusion.checkpoint import save_checkpoint
+from refusion.errors import CheckpointError, ConfigError, ImageError
+from refusion.nets import UnconditionalUNet
+from refusion.operators import BlockMean
+from refusion.restorers import DDRM, Known, load_prior, load_restorer
+from refusion.restorers.ddrm import DDRMSettings
+from refusion.restorers.priors import Prior, alpha_bar_of_scheduler
+from refusion.restorers.problems import (
+    colorize,
+    compressed,
+    deblur,
+    denoise,
+    gaussian_deblur,
+    inpaint,
+    super_resolution,
+)
+from refusion.sde import VPSDE
+
+NETWORK = {
+    "image_size": 16,
+    "model_channels": 8,
+    "channel_mult": [1, 2],
+    "num_res_blocks": 1,
+    "attention_resolutions": [2],
+    "head_channels": 4,
+    "groups": 4,
+}
+CONFIG = {
+    "task": "ddrm_prior",
+    "network": {"type": "UnconditionalUNet", **NETWORK},
+    "sde": {"type": "VPSDE", "T": 100},
+    "prediction": "noise",
+    "sampling": {"sampler": "posterior", "steps": 5},
+}
+ALPHA_BAR = VPSDE().alpha_bar
+
+
+def gray_prior(side=None):
+    """Every pixel N(0, 1/4) in [-1, 1] units by itself: tiles and whole photo agree exactly."""
+
+    def predict(xt, t):
+        a = float(ALPHA_BAR[t])
+        return xt * (1 - a) ** 0.5 / (0.25 * a + 1 - a)
+
+    return Prior(predict, ALPHA_BAR, side, 20, torch.device("cpu"), "fp32")
+
+
+def photo(height=12, width=16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, 3, height, width, generator=generator) * 0.6 + 0.2
+
+
+@pytest.fixture(scope="module")
+def prior_file(tmp_path_factory):
+    torch.manual_seed(0)
+    network = UnconditionalUNet(**NETWORK)
+    path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    save_checkpoint(path, CONFIG, tensors, {})
+    return path
+
+
+PROBLEMS = {
+    "sr2mean": super_resolution(2, "mean"),
+    "sr4": super_resolution(4),
+    "inpaint": inpaint(torch.arange(192).reshape(12, 16) % 3 > 0),
+    "colorize": colorize(),
+    "deblur": gaussian_deblur(0.5),
+    "motion": deblur(torch.eye(5)),
+    "denoise": denoise(),
+    "cs": compressed(0.5),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_result_agrees_with_the_photo_and_has_its_size(name):
+    problem, lq = PROBLEMS[name], photo()
+    restorer = DDRM(gray_prior(), problem, 0.0, DDRMSettings(steps=10))
+    result = restorer.restore(lq)
+    height, width = 12 * problem.scale, 16 * problem.scale
+    assert result.shape == (1, 3, height, width) and result.dtype == torch.float32
+    assert restorer.info.scale == problem.scale
+    operator = problem.operator((3, height, width))
+    expected = lq if operator.data_shape == (3, 12, 16) else operator.forward(lq)
+    if name == "inpaint":
+        expected = operator.forward(lq)
+    inside = (result > 0) & (result < 1)
+    if bool(inside.all()):  # nothing was cut
+        assert float((operator.forward(result) - expected).abs().max()) < 1e-4
+
+
+def test_a_photo_in_unit_range_is_the_problem_in_the_priors_range():
+    """Noise of sigma in [0, 1] units is 2 sigma to the prior: the known posterior mean."""
+    lq = photo(32, 32)
+    restorer = DDRM(gray_prior(), denoise(), 0.25, DDRMSettings(steps=100, eta=0.0, eta_b=1.0))
+    mean, deviation = restorer.mean_and_deviation(lq, 24)
+    # N(0.5, 0.25^2) of the prior and noise 0.25: halfway to gray.
+    assert float((mean - (0.5 + (lq[0] - 0.5) / 2)).abs().mean()) < 0.05
+    assert deviation.shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize("name", ["sr4", "denoise"])
+def test_tiles_of_a_local_prior_change_nothing(name):
+    lq = photo(20, 28)
+    results = [
+        DDRM(gray_prior(side), PROBLEMS[name], 0.05, DDRMSettings(steps=4)).restore(lq, tile=tile)
+        for side, tile in ((None, None), (9, "auto"), (None, 13))
+    ]
+    assert torch.allclose(results[0], results[1], atol=1e-5)
+    assert torch.allclose(results[0], results[2], atol=1e-5)
+
+
+def test_a_network_prior_sees_tiles_of_its_own_size(prior_file):
+    prior, sizes = load_prior(prior_file, device="cpu", precision="fp32"), []
+    assert (prior.side, prior.steps, len(prior.alpha_bar)) == (16, 5, 101)
+
+    def watched(xt, t):
+        sizes.append(tuple(xt.shape[-2:]))
+        return prior.predict_noise(xt, t)
+
+    seen = Prior(watched, prior.alpha_bar, 16, 5, prior.device, "fp32")
+    DDRM(seen, denoise(), 0.1).restore(photo(21, 40))
+    assert set(sizes) == {(16, 16)} and len(sizes) == 5 * 2 * 3
+
+
+def test_seeds_batches_integers_and_strength(prior_file):
+    prior = load_prior(prior_file, device="cpu", precision="fp32")
+    restorer = DDRM(prior, super_resolution(2), 0.05)
+    lq = torch.cat([photo(seed=1), photo(seed=2)])
+    both = restorer.restore(lq, seed=[3, 4])
+    assert torch.allclose(both[1:], restorer.restore(lq[1:], seed=4), atol=1e-5)
+    assert not torch.equal(both[1:], restorer.restore(lq[1:], seed=5))
+    levels = (lq * 255).round().to(torch.uint8)
+    assert restorer.restore(levels).dtype == torch.uint8
+    none = restorer.restore(lq, strength=0.0)
+    half, full = restorer.restore(lq, strength=0.5), restorer.restore(lq)
+    uncut = (full > 0) & (full < 1)
+    assert torch.allclose(half[uncut], ((none + full) / 2)[uncut], atol=1e-5)
+    told = []
+    restorer.restore(lq, callback=lambda *said: told.append(said))
+    assert told == [("sample", n, 5) for n in range(1, 6)]
+
+
+def test_a_prior_alone_denoises(prior_file):
+    restorer = load_restorer(prior_file, device="cpu", precision="fp32")
+    assert restorer.info.needs == {"noise_std"} and restorer.info.task == "ddrm_prior"
+    assert restorer.restore(photo(), known=Known(noise_std=0.1)).shape == (1, 3, 12, 16)
+    with pytest.raises(ConfigError, match="must know how noisy"):
+        restorer.restore(photo())
+
+
+def test_what_is_no_prior_is_refused(tiny_checkpoint, tmp_path, monkeypatch):
+    with pytest.raises(CheckpointError, match="a 'dehaze' model, no prior"):
+        load_prior(tiny_checkpoint("pixel"))
+    with pytest.raises(CheckpointError, match="expected the folder of a diffusers"):
+        load_prior(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel"}))
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(CheckpointError, match="needs diffusers"):
+        load_prior(tmp_path)
+
+
+def test_schedulers_of_diffusers(tmp_path):
+    path = tmp_path / "scheduler_config.json"
+    assert torch.equal(alpha_bar_of_scheduler(path), ALPHA_BAR)
+    path.write_text(json.dumps({"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 50}))
+    cosine = alpha_bar_of_scheduler(path)
+    assert len(cosine) == 51 and cosine[0] == 1 and bool((cosine.diff() < 0).all())
+    for bad in ({"prediction_type": "v_prediction"}, {"beta_schedule": "sigmoid"}):
+        path.write_text(json.dumps(bad))
+        with pytest.raises(CheckpointError, match=r"scheduler_config\.json"):
+            alpha_bar_of_scheduler(path)
+
+
+BAD = [
+    ({"sampler": "posterior"}, "sampler: DDRM has its own"),
+    ({"tile": 0}, "tile: expected"),
+    ({"strength": 2}, "strength: expected 0..1"),
+    ({"seed": [1, 2]}, "seed: expected one or 1"),
+    ({"steps": 0}, "steps: expected"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_wrong_options(options, message):
+    with pytest.raises(ConfigError) as caught:
+        DDRM(gray_prior(), denoise(), 0.1).restore(photo(), **options)
+    assert message in str(caught.value)
+
+
+def test_wrong_problems():
+    with pytest.raises(ConfigError, match=r"mask: expected the photo's size, 17x12, got 16x12"):
+        DDRM(gray_prior(), PROBLEMS["inpaint"], 0.1).restore(photo(12, 17))
+    with pytest.raises(ConfigError, match="no larger than the image"):
+        DDRM(gray_prior(), deblur(torch.eye(13)), 0.1).restore(photo())
+    with pytest.raises(ConfigError, match="kernel: is 0"):
+        deblur(torch.zeros(3, 3))
+    with pytest.raises(ConfigError, match="super-resolution: expected"):
+        super_resolution(99)
+    with pytest.raises(ConfigError, match="sigma: expected"):
+        DDRM(gray_prior(), denoise(), -1.0)
+    with pytest.raises(ImageError, match="lq: expected"):
+        DDRM(gray_prior(), denoise(), 0.1).restore(photo()[0])
+
+
+def test_a_kernel_that_is_a_product_gets_mirrored_borders():
+    kernel = torch.outer(torch.tensor([1.0, 2, 1]), torch.tensor([1.0, 1, 1])) / 12
+    operator = deblur(kernel).operator((3, 6, 8))
+    flat = torch.ones(1, 3, 6, 8)
+    assert type(operator).__name__ == "SeparableBlur"
+    assert torch.allclose(operator.forward(flat), flat, atol=1e-6)
+    assert isinstance(super_resolution(2, "mean").operator((3, 4, 4)), BlockMean)

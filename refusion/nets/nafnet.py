@@ -172,6 +172,11 @@ class ConditionalNAFNet(nn.Module):
         self.decoders = nn.ModuleList(map(blocks, reversed(levels), dec_blk_nums))
         self.set_pool_window(pool_window)
 
+    @property
+    def last(self) -> nn.Conv2d:
+        """The convolution that gives the output."""
+        return self.ending
+
     def _build_embeddings(self, width: int, time_dim: int, *, lens: bool) -> None:
         embed, mlp = SinusoidalEmbedding(width), embedding_mlp(width, time_dim)
         # Published bokeh weights count the layers of time_mlp from 0, all others from 1.

@@ -32,6 +32,11 @@ class SoftmaxAttention(nn.Module):
         self.to_qkv = nn.Conv2d(dim, heads * dim_head * 3, 1, bias=False)
         self.to_out = nn.Conv2d(heads * dim_head, dim, 1)
 
+    @property
+    def last(self) -> nn.Conv2d:
+        """The convolution that gives the output."""
+        return self.final_conv
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) -> the same shape."""
         b, _, h, w = x.shape

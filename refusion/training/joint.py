@@ -33,6 +33,10 @@ class JointStage(DiffusionStage):
         self.latent_unet.requires_grad_(True)
         self.module = nn.ModuleDict({"network": self.network, "latent_unet": self.latent_unet})
         self.fixed: dict[str, Tensor] = {}
+        if config.init is None and config.prediction == "x0_residual":
+            # The estimate begins at mu: the decoder would learn to ignore a latent full of noise.
+            for parameter in self.network.last.parameters():
+                nn.init.zeros_(parameter)
 
     def loss(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]

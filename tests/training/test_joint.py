@@ -122,3 +122,10 @@ def test_starts_from_both_networks_and_trains_both(trained, tmp_path):
     assert set(tensors) == set(start)
     for part in ("network.intro.weight", "latent_unet.init_conv.weight"):
         assert not torch.equal(tensors[part], start[part])
+
+
+def test_an_untrained_network_begins_at_the_degraded_photo(trained):
+    stage = JointStage(joint_config(trained, init=None), CPU)
+    lq = torch.rand(1, 3, 16, 16)
+    mu = stage.latent_unet.encode(lq).z
+    assert torch.equal(stage.network(mu + 0.2, mu, 100), torch.zeros_like(mu))

@@ -51,6 +51,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="auto|fp32|bf16|fp16",
         help="number format of the networks (default: bf16 where the hardware is fast at it)",
     )
+    _add_told_options(parser)
+
+
+def _add_told_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--noise-level",
         type=_number,

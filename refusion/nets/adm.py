@@ -7,7 +7,7 @@ levels. Attribute names are those of the published checkpoints, which load witho
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -84,6 +84,44 @@ class TimedSequence(nn.Sequential):
         return x
 
 
+Blocks = Callable[[int, int, int], list[nn.Module]]
+"""`(channels in, channels out, level)` -> a residual block, and attention where there is any."""
+Timed = Callable[..., TimedBlock]
+"""`(channels in, channels out, change of resolution)` -> a residual block."""
+
+
+def _way_down(
+    dims: Sequence[int], count: int, blocks: Blocks, timed: Timed
+) -> tuple[nn.ModuleList, list[int]]:
+    """Blocks from the picture to the coarsest level, and the channels that each hands over."""
+    dim, skips = dims[0], [dims[0]]
+    rows = [TimedSequence(nn.Conv2d(3, dim, 3, padding=1))]
+    for level, wide in enumerate(dims):
+        for _ in range(count):
+            rows.append(TimedSequence(*blocks(dim, wide, level)))
+            dim = wide
+            skips.append(dim)
+        if level < len(dims) - 1:
+            rows.append(TimedSequence(timed(dim, dim, "down")))
+            skips.append(dim)
+    return nn.ModuleList(rows), skips
+
+
+def _way_up(
+    dims: Sequence[int], count: int, skips: list[int], blocks: Blocks, timed: Timed
+) -> nn.ModuleList:
+    """Blocks from the coarsest level back, each taking the last of `skips` that is left."""
+    dim, remaining, rows = dims[-1], list(skips), []
+    for level, wide in reversed(list(enumerate(dims))):
+        for number in range(count + 1):
+            row = blocks(dim + remaining.pop(), wide, level)
+            dim = wide
+            if level and number == count:
+                row.append(timed(dim, dim, "up"))
+            rows.append(TimedSequence(*row))
+    return nn.ModuleList(rows)
+
+
 class UnconditionalUNet(nn.Module):
     """Predicts the noise in ``xt`` from nothing but ``xt``: a prior of what photos look like.
 
@@ -120,38 +158,21 @@ class UnconditionalUNet(nn.Module):
         )
         dims = [model_channels * multiple for multiple in channel_mult]
 
-        def blocks(dim_in: int, dim: int, level: int) -> list[nn.Module]:
-            block = TimedBlock(dim_in, dim, time_dim, groups)
-            if 2**level not in attention_resolutions:
-                return [block]
-            return [block, HeadedAttention(dim, head_channels, groups)]
+        def timed(dim_in: int, dim: int, change: str | None = None) -> TimedBlock:
+            return TimedBlock(dim_in, dim, time_dim, groups, change)
 
-        dim, skips = dims[0], [dims[0]]
-        self.input_blocks = nn.ModuleList([TimedSequence(nn.Conv2d(3, dim, 3, padding=1))])
-        for level, wide in enumerate(dims):
-            for _ in range(num_res_blocks):
-                self.input_blocks.append(TimedSequence(*blocks(dim, wide, level)))
-                dim = wide
-                skips.append(dim)
-            if level < len(dims) - 1:
-                half = TimedBlock(dim, dim, time_dim, groups, "down")
-                self.input_blocks.append(TimedSequence(half))
-                skips.append(dim)
-        self.middle_block = TimedSequence(
-            TimedBlock(dim, dim, time_dim, groups),
-            HeadedAttention(dim, head_channels, groups),
-            TimedBlock(dim, dim, time_dim, groups),
-        )
-        self.output_blocks = nn.ModuleList()
-        for level, wide in reversed(list(enumerate(dims))):
-            for number in range(num_res_blocks + 1):
-                row = blocks(dim + skips.pop(), wide, level)
-                dim = wide
-                if level and number == num_res_blocks:
-                    row.append(TimedBlock(dim, dim, time_dim, groups, "up"))
-                self.output_blocks.append(TimedSequence(*row))
+        def blocks(dim_in: int, dim: int, level: int) -> list[nn.Module]:
+            if 2**level not in attention_resolutions:
+                return [timed(dim_in, dim)]
+            return [timed(dim_in, dim), HeadedAttention(dim, head_channels, groups)]
+
+        self.input_blocks, skips = _way_down(dims, num_res_blocks, blocks, timed)
+        dim = dims[-1]
+        attention = HeadedAttention(dim, head_channels, groups)
+        self.middle_block = TimedSequence(timed(dim, dim), attention, timed(dim, dim))
+        self.output_blocks = _way_up(dims, num_res_blocks, skips, blocks, timed)
         self.out = nn.Sequential(
-            nn.GroupNorm(groups, dim), nn.SiLU(), nn.Conv2d(dim, out_channels, 3, padding=1)
+            nn.GroupNorm(groups, dims[0]), nn.SiLU(), nn.Conv2d(dims[0], out_channels, 3, padding=1)
         )
 
     def forward(self, xt: Tensor, mu: Tensor | None, t: Tensor | int | float) -> Tensor:

@@ -20,7 +20,7 @@ from refusion.data.degradations.bokeh import photograph
 from refusion.data.disparity import defocus_of, read_disparity
 from refusion.data.image_io import read_image
 from refusion.data.lens import lens_number
-from refusion.evaluation import Score, evaluate
+from refusion.evaluation import evaluate
 from refusion.inference.disparity_maps import BLUR, fitted_bands
 from refusion.inference.resize import shrink
 from refusion.restorers import load_restorer
@@ -57,18 +57,18 @@ def run(argv: Sequence[str]) -> str:
     options = build_parser().parse_args(argv)
     scenes, sharp = Scenes(options), []
 
-    def done(number: int, total: int, score: Score, restored: Tensor) -> None:
-        item = scenes[number - 1]
+    def look(name: str, restored: Tensor) -> None:
+        item = scenes[len(sharp)]
         is_sharp = item["guide"][1] == 0.5
         changes = [
             255 * float((image - item["gt"]).abs().mean(0)[is_sharp].mean())
             for image in (item["lq"], restored)
         ]
         share = float(is_sharp.float().mean())
-        sharp.append(f"{score.name}: {share:.0%}, {changes[0]:.2f}, {changes[1]:.2f}")
+        sharp.append(f"{name}: {share:.0%}, {changes[0]:.2f}, {changes[1]:.2f}")
 
     restorer = load_restorer(options.weights, precision=options.precision)
-    table = evaluate(restorer, scenes, callback=done).table()
+    table = evaluate(restorer, scenes, write=look).table()
     head = "in focus: share of the photo, mean difference of input and result in 8-bit levels"
     return "\n".join([table, "", head, *sharp, ""])
 

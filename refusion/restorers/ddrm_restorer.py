@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refusion.data.image_check import check_image
-from refusion.data.samples import is_integer, store, to_float
+from refusion.data.samples import is_integer, to_float
 from refusion.errors import ConfigError, RefusionError
 from refusion.inference.blending import blend_tiles
 from refusion.inference.uncertainty import mean_and_spread
 from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
+from refusion.restorers.contract import check_options, of_kind
 from refusion.restorers.ddrm import DDRMSettings, sample_ddrm
 from refusion.restorers.priors import Prior
 from refusion.restorers.problems import Problem
@@ -93,7 +94,9 @@ class DDRM:
         settings = self.settings if steps is None else replace(self.settings, steps=steps)
         # Six standard deviations, all that ever comes, of noise that no file has cut.
         check_image("lq", lq, 3, 6 * sigma, integers=True)
-        _check(len(lq), sampler, seed, tile, strength)
+        check_options(len(lq), seed, tile, strength)
+        if sampler not in (None, "ddrm"):
+            raise ConfigError(f"sampler: DDRM has its own, leave out {sampler!r}")
         photo = to_float(lq)
         with torch.no_grad():
             result = _enlarged(photo, self.problem.scale)
@@ -112,7 +115,7 @@ class DDRM:
                 f"DDRM ({self.problem.task}) gave values that are not finite: the prior's weights "
                 "are damaged"
             )
-        return _of_kind(result.clamp_(0, 1), lq)
+        return of_kind(result.clamp_(0, 1), lq.dtype if is_integer(lq) else result.dtype)
 
     def mean_and_deviation(
         self, lq: Tensor, samples: int, *, seed: int = 0, **options: Any
@@ -186,26 +189,3 @@ def _enlarged(photo: Tensor, scale: int) -> Tensor:
     if scale == 1:
         return photo.clone()
     return F.interpolate(photo, scale_factor=scale, mode="bicubic").clamp_(0, 1)
-
-
-def _of_kind(result: Tensor, lq: Tensor) -> Tensor:
-    """Restored photos as the integers that the photos came in, if they did."""
-    if not is_integer(lq):
-        return result
-    samples = torch.empty(result.shape, dtype=lq.dtype, device=lq.device)
-    store(result, samples)
-    return samples
-
-
-def _check(
-    batch: int, sampler: str | None, seed: int | Sequence[int], tile: Any, strength: float
-) -> None:
-    """Refuse options before any work."""
-    if sampler not in (None, "ddrm"):
-        raise ConfigError(f"sampler: DDRM has its own, leave out {sampler!r}")
-    if not isinstance(seed, int) and len(seed) != batch:
-        raise ConfigError(f"seed: expected one or {batch}, one per photo, got {len(seed)}")
-    if tile not in ("auto", None) and not (isinstance(tile, int) and tile >= 1):
-        raise ConfigError(f"tile: expected 'auto' or pixels from 1, got {tile!r}")
-    if not 0 <= strength <= 1:
-        raise ConfigError(f"strength: expected 0..1, got {strength!r}")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from refusion.checkpoint import Model
 from refusion.data.image_check import check_image
-from refusion.data.samples import is_integer, store, to_float
+from refusion.data.samples import is_integer, to_float
 from refusion.errors import ConfigError, RefusionError
 from refusion.inference.allocator import kept_memory
 from refusion.inference.blending import blend_tiles
@@ -31,6 +31,7 @@ from refusion.inference.precision import (
 from refusion.inference.resize import enlarge, shrink
 from refusion.inference.tiling import Count, decode_tiled, encode_tiled, latent_guide
 from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
+from refusion.restorers.contract import check_options, of_kind
 from refusion.restorers.told import guide_of_each, lens_of_each, needs_of
 from refusion.restorers.walk import Walk, is_stochastic, plan_walk
 from refusion.sde import DenoisingSDE, Estimate, SeededNoise, build_sde, estimate
@@ -146,7 +147,7 @@ class Refusion:
             if self.info.tiling == "blended" or self._model.config.upscale or not is_integer(lq):
                 lq = enlarge(to_float(lq), self._model.config.upscale)
             if strength == 0:  # not even the U-Net's reconstruction
-                return _of_kind(lq.clone(), kind)
+                return of_kind(lq.clone(), kind)
             result = self._attempt(networks, lq, options)
             if networks.dtype != torch.float32 and result is None:
                 logger.warning("no finite result in %s; again in fp32", self.info.precision)
@@ -158,7 +159,7 @@ class Refusion:
                 "its weights are damaged or the sampler diverged; try more steps or "
                 "--sampler posterior"
             )
-        return _of_kind(result, kind)
+        return of_kind(result, kind)
 
     def _setting(self, name: str) -> object:
         """A setting of the noise network, None if it has none of that name."""
@@ -176,12 +177,7 @@ class Refusion:
         strength: float,
         callback: Progress | None,
     ) -> _Options:
-        if not isinstance(seed, int) and len(seed) != len(lq):
-            raise ConfigError(f"seed: expected one or {len(lq)}, one per photo, got {len(seed)}")
-        if tile not in ("auto", None) and not (isinstance(tile, int) and tile >= 1):
-            raise ConfigError(f"tile: expected 'auto' or pixels from 1, got {tile!r}")
-        if not 0 <= strength <= 1:
-            raise ConfigError(f"strength: expected 0..1, got {strength!r}")
+        check_options(len(lq), seed, tile, strength)
         walk, config = None, self._model.config
         if self._sde is not None:
             noise = SeededNoise(seed)
@@ -288,15 +284,6 @@ def _cast(model: Model, device: torch.device, dtype: torch.dtype) -> _Networks:
 def _reach(lq: Tensor, network: nn.Module) -> int:
     """The tile that already holds the whole padded photo: halving must start there."""
     return max(lq.shape[-2:]) + getattr(network, "multiple", 1)
-
-
-def _of_kind(result: Tensor, kind: torch.dtype) -> Tensor:
-    """Restored photos as float32 in [0, 1], or as the integers that the photos came in."""
-    if result.dtype == kind:
-        return result.clamp_(0, 1) if result.is_floating_point() else result
-    samples = torch.empty(result.shape, dtype=kind, device=result.device)
-    store(result, samples)
-    return samples
 
 
 def _is_finite(x: Tensor) -> bool:

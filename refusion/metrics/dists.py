@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refusion.errors import CheckpointError, ConfigError
-from refusion.metrics.metric import cropped_pair
+from refusion.errors import CheckpointError
+from refusion.metrics.metric import rgb_pair
 from refusion.metrics.weights import fill, read_weights
 
 HOW = (
@@ -64,9 +64,7 @@ class Dists:
             ImageError: the images cannot be compared.
             ConfigError: another channel.
         """
-        if channel != "rgb":
-            raise ConfigError(f"channel: DISTS is defined on rgb, got {channel!r}")
-        pair = cropped_pair(image, target, crop_border)
+        pair = rgb_pair("DISTS", image, target, crop_border, channel)
         mean, std = (image.new_tensor(v).view(1, 3, 1, 1) for v in (_MEAN, _STD))
         alike = self._alike(0, *pair)
         x, y = ((one - mean) / std for one in pair)

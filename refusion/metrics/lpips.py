@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refusion.errors import ConfigError
-from refusion.metrics.metric import cropped_pair
+from refusion.metrics.metric import rgb_pair
 from refusion.metrics.weights import fill, read_weights
 
 HOW = (
@@ -57,9 +56,7 @@ class Lpips:
             ImageError: the images cannot be compared.
             ConfigError: another channel.
         """
-        if channel != "rgb":
-            raise ConfigError(f"channel: LPIPS is defined on rgb, got {channel!r}")
-        image, target = cropped_pair(image, target, crop_border)
+        image, target = rgb_pair("LPIPS", image, target, crop_border, channel)
         x, y = (self._scaled(one) for one in (image, target))
         total = torch.zeros(len(x), dtype=torch.float64)
         layer = 0

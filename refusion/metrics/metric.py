@@ -88,6 +88,20 @@ def cropped_pair(image: Tensor, target: Tensor, crop_border: int) -> tuple[Tenso
     return image[..., rows, columns], target[..., rows, columns]
 
 
+def rgb_pair(
+    name: str, image: Tensor, target: Tensor, crop_border: int, channel: str
+) -> tuple[Tensor, Tensor]:
+    """`cropped_pair` for a metric whose network was trained on RGB.
+
+    Raises:
+        ImageError: see `cropped_pair`.
+        ConfigError: another channel than "rgb".
+    """
+    if channel != "rgb":
+        raise ConfigError(f"channel: {name} is defined on rgb, got {channel!r}")
+    return cropped_pair(image, target, crop_border)
+
+
 def mean_of_map(
     pixel_map: Callable[[Tensor, Tensor], Tensor],
     image: Tensor,

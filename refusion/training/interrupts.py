@@ -47,5 +47,9 @@ class Interrupts:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Have a loader process leave Ctrl-C to the process that trains."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Have a loader process leave Ctrl-C and SIGTERM to the process that trains.
+
+    Schedulers send them to the whole group; a loader that dies first would take the step with it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -139,6 +139,7 @@ def _encoded(config: RunConfig, encode: Encoder, number: int) -> Iterator[Batch]
         sampler=range(first, first + data.cached_latents),
         num_workers=data.workers,
         generator=keyed_generator(config.train.seed),
+        worker_init_fn=ignore_interrupts,
     )
     for index, batch in enumerate(loader):
         if index % 50 == 0:

@@ -93,8 +93,8 @@ def test_crop_border_is_applied_and_stated(call):
     assert (pixels("whole/a/0.png") == pixels("cut/a/0.png")).all()
 
 
-def test_an_interrupted_run_goes_on(call, monkeypatch):
-    assert call("--output", "whole")[0] == 0
+def interrupt_third(monkeypatch):
+    """Have the third restoration end in Ctrl-C; returns the list that every call is added to."""
     restore, calls = Refusion.restore, []
 
     def interrupted(self, lq, **options):
@@ -104,6 +104,12 @@ def test_an_interrupted_run_goes_on(call, monkeypatch):
         return restore(self, lq, **options)
 
     monkeypatch.setattr(Refusion, "restore", interrupted)
+    return calls
+
+
+def test_an_interrupted_run_goes_on(call, monkeypatch):
+    assert call("--output", "whole")[0] == 0
+    calls = interrupt_third(monkeypatch)
     assert call("--output", "out")[0] == 130
     assert len(Path("out/a", PROGRESS).read_text(encoding="utf-8").splitlines()) == 3
     assert call("--output", "out")[0] == 0
@@ -115,15 +121,7 @@ def test_an_interrupted_run_goes_on(call, monkeypatch):
 
 @pytest.mark.parametrize("change", ["option", "photo", "result", "half line"])
 def test_what_was_done_otherwise_is_done_again(call, monkeypatch, change):
-    restore, calls = Refusion.restore, []
-
-    def interrupted(self, lq, **options):
-        calls.append(lq)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return restore(self, lq, **options)
-
-    monkeypatch.setattr(Refusion, "restore", interrupted)
+    calls = interrupt_third(monkeypatch)
     call("--output", "out")
     if change == "photo":
         make("lq/2.png", seed=50)

@@ -178,7 +178,8 @@ def _levels(radius: Tensor) -> list[float]:
     if not len(blurred):
         return [0.0]
     low, high = math.sqrt(float(blurred.min())), math.sqrt(float(blurred.max()))
-    count = min(LAYERS, 1 + math.ceil(4 * (high - low)))
+    # Radii that hardly differ are one layer: two would have a seam, or no distance, between them.
+    count = min(LAYERS, 1 + math.ceil(4 * (high - low) - 0.05))
     steps = torch.linspace(low, high, count) if count > 1 else torch.tensor([high])
     return [0.0, *(steps**2).tolist()]
 

@@ -142,6 +142,16 @@ def test_same_input_same_output() -> None:
     assert torch.equal(render_bokeh(photo(), defocus), render_bokeh(photo(), defocus))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("spread", [5e-7, 1e-5, 1e-3])
+def test_radii_equal_but_for_rounding(sign: int, spread: float) -> None:
+    """Two layers without a distance between them would divide by it."""
+    defocus = torch.full((64, 80), 3.0)
+    defocus[:, 40:] += spread
+    expected = render_bokeh(photo(), torch.full((64, 80), sign * 3.0))
+    torch.testing.assert_close(render_bokeh(photo(), sign * defocus), expected, atol=2e-3, rtol=0)
+
+
 def test_small_pictures_and_large_discs() -> None:
     shown = render_bokeh(photo(9, 7), torch.full((9, 7), 15.0))
     assert shown.shape == (3, 9, 7)

@@ -9,6 +9,7 @@ from refusion.checkpoint import read_checkpoint
 from refusion.data import DATASETS
 from refusion.metrics import METRICS
 from refusion.restorers import load_restorer
+from refusion.restorers.base import Known
 from refusion.schema import Component
 
 WEIGHTS = sorted((Path(__file__).parent.parent / "refusion" / "weights").glob("*.safetensors"))
@@ -51,6 +52,26 @@ def test_dehazing_helps_on_photos_kept_out_of_training(hazy):
         gains.append(float(psnr(restored, gt) - psnr(lq, gt)))
     assert min(gains) > 0
     assert sum(gains) / len(gains) > 4
+
+
+def test_bokeh_follows_lens_and_depth(tmp_path):
+    """Nearly sharp to wide open, on photos kept out of training and scenes nobody trained on."""
+    fast_lenses = [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]
+    bokeh = {"identity_share": 0.0, "sharp_share": 1.0, "lens_weights": fast_lenses}
+    data = DATASETS["SyntheticPairs"](
+        folders=[PHOTOS],
+        degradation=Component("Bokeh", bokeh),
+        whole=True,
+        max_side=400,
+        cache=tmp_path,
+    )
+    restorer = load_restorer("bokeh", device="cpu")
+    for number in range(len(data)):
+        pair = data[number]
+        lq, gt = pair["lq"][None], pair["gt"][None]
+        restored = restorer.restore(lq, known=Known.of(pair), seed=0)
+        before, after = (METRICS["psnr"].function(image, gt) for image in (lq, restored))
+        assert float(after - before) > 4
 
 
 def test_number_format_hardly_matters(hazy):

@@ -38,7 +38,7 @@ class SamplingConfig:
     sampler: Annotated[str, FromTable("samplers")]  # word of SAMPLERS, as sde-data-2@log_snr
     steps: _Count  # network evaluations, 1..sde.T
     # Pixels; on longer photos the process runs on a copy of this length, and what it changes is
-    # carried over to their latent. null: on the whole latent, as published.
+    # carried over to them or their latent. null: on all of the photo or latent, as published.
     side: _Count | None = None
     # A distilled model (stage one_step) answers at this time alone, in one step. null: from T.
     distilled_at: _Count | None = None

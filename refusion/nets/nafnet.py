@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from refusion.nets.bokeh import LensModulation
 from refusion.nets.layers import (
@@ -128,6 +129,11 @@ class ConditionalNAFNet(nn.Module):
         conditional: False for a network that sees ``xt`` alone and leaves ``mu`` unread, as the
             published ones for Gaussian noise: there the state is the degraded image itself.
         guide: channels of what it is told of every pixel beside ``xt`` and ``mu``; not published.
+        fold: squares of so many pixels a side become channels before the first level, where most
+            of the time goes; not published.
+
+    Raises:
+        ValueError: unknown wiring, levels down and up differ, stereo with a guide, fold below 1.
     """
 
     def __init__(
@@ -144,13 +150,16 @@ class ConditionalNAFNet(nn.Module):
         pool_window: int | None = None,
         conditional: bool = True,
         guide: int = 0,
+        fold: int = 1,
     ) -> None:
         super().__init__()
         _check_graph(wiring, enc_blk_nums, dec_blk_nums)
         if stereo and guide:
             raise ValueError(f"guide: expected 0 with stereo, whose views have none, got {guide}")
+        if fold < 1:
+            raise ValueError(f"fold: expected pixels a side from 1, got {fold}")
         self.wiring, self.stereo, self.conditional = wiring, stereo, conditional
-        self.factor = 2 ** len(enc_blk_nums)
+        self.fold, self.factor = fold, fold * 2 ** len(enc_blk_nums)
         time_dim = width * 4
         self._build_embeddings(width, time_dim, lens=lens)
 
@@ -158,10 +167,10 @@ class ConditionalNAFNet(nn.Module):
             return BlockStack(NAFBlock(c, time_dim, lens=lens, stereo=stereo) for _ in range(count))
 
         levels = [width * 2**i for i in range(len(enc_blk_nums))]
-        coarsest = width * self.factor
+        coarsest = width * 2 ** len(enc_blk_nums)
         seen = img_channel * 2 if conditional else img_channel
-        self.intro = nn.Conv2d(seen + guide, width, 3, padding=1)
-        self.ending = nn.Conv2d(width, img_channel, 3, padding=1)
+        self.intro = nn.Conv2d((seen + guide) * fold**2, width, 3, padding=1)
+        self.ending = nn.Conv2d(width, img_channel * fold**2, 3, padding=1)
         self.encoders = nn.ModuleList(map(blocks, levels, enc_blk_nums))
         self.downs = nn.ModuleList(nn.Conv2d(c, c * 2, 2, 2) for c in levels)
         self.middle_blks = blocks(coarsest, middle_blk_num)
@@ -185,12 +194,12 @@ class ConditionalNAFNet(nn.Module):
         self.cam_mlp = embedding_mlp(width * 3, time_dim) if lens else None
 
     def set_pool_window(self, window: int | None) -> None:
-        """Window of the channel attention in input pixels (halved per level); None = whole map."""
+        """Window of the channel attention in input pixels; None = whole map."""
         stacks = [*self.encoders, self.middle_blks, *reversed(self.decoders)]
         depths = [*range(len(self.encoders)), len(self.encoders), *range(len(self.decoders))]
         for stack, depth in zip(stacks, depths, strict=True):
             for block in stack:
-                block.sca[0].window = window and max(1, window // 2**depth)
+                block.sca[0].window = window and max(1, window // (self.fold * 2**depth))
 
     def forward(
         self,
@@ -223,7 +232,8 @@ class ConditionalNAFNet(nn.Module):
         if self.time_emb is not None:
             camera = self.cam_mlp(self.time_emb(lens.flatten()).reshape(lens.shape[0], -1))
             t = self.time_emb(t)
-        x = self._trunk(x, self.time_mlp(t), camera)[..., :h, :w]
+        x = self._trunk(pixel_unshuffle(x, self.fold), self.time_mlp(t), camera)
+        x = pixel_shuffle(x, self.fold)[..., :h, :w]
         return split_views(x) if self.stereo else x
 
     def _trunk(self, x: Tensor, time: Tensor, camera: Tensor | None) -> Tensor:

@@ -216,10 +216,7 @@ class Refusion:
             tile = auto_tile(tiled, networks.dtype, lq, networks.device, self._memory)
         tile = min(tile, _reach(lq, tiled))
         if networks.latent_unet is None:
-            mu = lq.to(networks.device)
-            return with_smaller_tiles(
-                lambda side: self._sample(networks, mu, options, side), tile
-            ).to(lq.device)
+            return self._restored_pixels(networks, lq, options, tile)
         unet = networks.latent_unet
         latent = with_smaller_tiles(
             lambda side: encode_tiled(unet, lq, side, options.count("encode"), options.guide), tile
@@ -233,12 +230,27 @@ class Refusion:
             tile,
         )
 
+    def _restored_pixels(
+        self, networks: _Networks, lq: Tensor, options: _Options, tile: int
+    ) -> Tensor:
+        """Restored photos of a model without a latent."""
+        small = self._small(lq)
+        mu = (lq if small is None else small).to(networks.device)
+        x0 = with_smaller_tiles(lambda side: self._sample(networks, mu, options, side), tile)
+        if small is None:
+            return x0.to(lq.device)
+        return carry((x0 - mu).to(lq.device), small, lq, small.shape[-2:]).add_(lq)
+
+    def _small(self, lq: Tensor) -> Tensor | None:
+        """The copy of the photos that the process is to run on, None if on the photos."""
+        side = self._model.config.sampling.side
+        return None if side is None or side >= max(lq.shape[-2:]) else shrink(lq, side)
+
     def _restored(self, networks: _Networks, lq: Tensor, z: Tensor, options: _Options) -> Tensor:
         """Latent of the restored photos, from the latent z of the degraded ones."""
-        side = self._model.config.sampling.side
-        if side is None or side >= max(lq.shape[-2:]):
+        small = self._small(lq)
+        if small is None:
             return self._sample(networks, z, options, None)
-        small = shrink(lq, side)
         guide = encode_tiled(networks.latent_unet, small, None).z.float()
         change = self._sample(networks, guide, options, None) - guide
         # Both latents are padded at the bottom and right; compare them by the photo's own extent.

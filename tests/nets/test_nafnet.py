@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from net_cases import CASES, STEREO
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from refusion.nets import ConditionalNAFNet
 from refusion.nets.nafnet import ChannelPool, NAFBlock
@@ -24,6 +25,20 @@ def pool(window):
 def test_block_is_the_identity_at_the_start(variant):
     block, x = NAFBlock(4, 16, **variant), torch.randn(2, 4, 8, 12)
     assert torch.equal(block(x, torch.randn(2, 16), torch.randn(2, 16)), x)
+
+
+@torch.no_grad()
+def test_folded_network_is_the_network_of_the_folded_image():
+    plain = CASES["pixel"].net(img_channel=12, width=4, enc_blk_nums=[1, 2], dec_blk_nums=[1, 1])
+    folded = CASES["folded"].build()
+    plain.eval().load_state_dict(folded.state_dict())
+    inputs = CASES["folded"].inputs(2, 16, 24)
+    small = {name: pixel_unshuffle(inputs[name], 2) for name in ("xt", "mu")}
+    # Folding sorts channels by image channel; xt - mu and mu are folded one after the other.
+    expected = pixel_shuffle(plain(**small, t=inputs["t"]), 2)
+    torch.testing.assert_close(folded(**inputs), expected)
+    with pytest.raises(ValueError, match="fold"):
+        ConditionalNAFNet(fold=0)
 
 
 @torch.no_grad()

@@ -238,6 +238,24 @@ def test_side_leaves_smaller_photos_alone_and_larger_ones_close(tiny_checkpoint)
     torch.testing.assert_close(tiled, results[40], atol=1e-4, rtol=0)
 
 
+def test_pixel_models_work_on_a_reduced_copy_too(tiny_checkpoint, monkeypatch):
+    """Each side of an edge gets its own change, and detail that the copy lacks stays."""
+    model = build_model(read_checkpoint(tiny_checkpoint("pixel")))
+    config = replace(model.config, sampling=replace(model.config.sampling, side=60))
+
+    def sample(self, networks, mu, options, tile):
+        assert mu.shape[-2:] == (40, 60)
+        return mu + 0.2 * (mu < 0.5)
+
+    monkeypatch.setattr(Refusion, "_sample", sample)
+    lq = torch.full((1, 3, 80, 120), 0.8)
+    lq[..., 60:] = 0.2
+    lq += 0.02 * torch.randn(lq.shape, generator=torch.Generator().manual_seed(0))
+    change = Refusion(replace(model, config=config)).restore(lq) - lq
+    assert float(change[..., :60].abs().mean()) < 0.02
+    assert float((change[..., 60:] - 0.2).abs().mean()) < 0.02
+
+
 @pytest.mark.parametrize("size", [(160, 120), (150, 240)])
 def test_change_on_the_reduced_copy_lands_at_its_place(tiny_checkpoint, monkeypatch, size):
     """A change that grows from the top of the photo to its bottom, whatever the map's size."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 
+from refusion.config_regression import check_no_process, check_regression_stage, is_regressor
 from refusion.errors import ConfigError, suggest
 from refusion.schema import Component, FromTable, Parser, Table, apply_override, to_plain
 from refusion.sections import (
@@ -48,7 +49,8 @@ Prediction = Annotated[str, FromTable("predictions")]
 class ModelConfig:
     """What inference must know of a model, stored with its weights.
 
-    A latent U-Net alone (stage `latent_unet`) has no network and nothing that depends on one.
+    A latent U-Net alone (stage `latent_unet`) has no network and nothing that depends on one, a
+    regression (stage `regression`) a network alone.
     """
 
     task: str  # 'dehaze', 'derain', ...
@@ -64,7 +66,9 @@ class ModelConfig:
         _check_word("task", self.task)
         if self.latent_unet is None and self.network is None:
             raise ConfigError("network: a model needs a network, a latent_unet or both")
-        if self.network is not None:
+        if is_regressor(self.network):
+            check_no_process(self.network, vars(self))
+        elif self.network is not None:
             for key in ("sde", "prediction", "sampling"):
                 _check_present(key, getattr(self, key), "a model with a network")
             _check_process(self.sde, self.sampling)
@@ -84,7 +88,7 @@ class RunConfig:
 
     name: str  # run folder runs/<name>
     task: str  # what the model will be called: 'dehaze', ...
-    stage: Literal["latent_unet", "diffusion", "joint", "one_step", "prior"]
+    stage: Literal["latent_unet", "diffusion", "joint", "one_step", "prior", "regression"]
     data: DataConfig
     train: TrainConfig
     latent_unet: Net | LatentCheckpoint | None = None  # None in stage diffusion: pixels
@@ -107,11 +111,15 @@ class RunConfig:
         keys = ("network", "sde", "prediction", "objective", "sampling")
         diffusion = {key: getattr(self, key) for key in keys}
         self._check_batch()
+        check_regression_stage(self.stage, self.network, vars(self))
+        if self.stage == "regression":
+            self._check_no_cache()
+            self._check_no_distillation()
+            return
         if self.stage == "one_step":
             self._check_one_step(diffusion | {"upscale": self.upscale, "init": self.init})
             return
-        if self.distillation is not None:
-            raise ConfigError(f"distillation: stage {self.stage} has no use for it; remove it")
+        self._check_no_distillation()
         if self.stage == "latent_unet":
             self._check_latent_stage(diffusion | {"upscale": self.upscale})
             return
@@ -178,6 +186,10 @@ class RunConfig:
             raise ConfigError("prediction: stage prior needs 'noise'")
         if is_prior and self.objective.type == "maximum_likelihood":
             raise ConfigError("objective.type: stage prior takes 'noise' or 'x0'")
+
+    def _check_no_distillation(self) -> None:
+        if self.distillation is not None:
+            raise ConfigError(f"distillation: stage {self.stage} has no use for it; remove it")
 
     def _check_no_cache(self) -> None:
         if self.data.cached_latents:

@@ -63,6 +63,9 @@ def write_photos(folder: Path) -> None:
 
 
 def _narrow(network: dict) -> dict:
+    if network["type"] == "SwinIR":
+        small = {"embed_dim": 12, "depths": [2], "num_heads": [2], "window_size": 2}
+        return small | {"unshuffle": 4, "num_feat": 4, "img_size": 4}
     if network["type"] == "ConditionalUNet":
         return {"nf": 4, "depth": 2}
     if network["type"] == "UnconditionalUNet":

@@ -26,6 +26,7 @@ LAYERS = [
     {
         "config",
         "config_paths",
+        "config_regression",
         "sections",
         "schema",
         "checkpoint",

@@ -86,6 +86,7 @@ PUBLISHED = {
     "dehaze_unet": 2.008,
     "bokeh": 131.47,
     "bokeh_unet": 6.155,
+    "diffbir_stage1": 15.793,
 }
 
 
@@ -104,5 +105,5 @@ def test_every_task_has_its_files():
     tasks = {"dehaze", "deshadow", "bokeh", "derain", "deblur", "denoise", "sr", "stereo_sr"}
     assert tasks | {"inpaint"} <= stems
     assert {f"{task}_unet" for task in ("dehaze", "bokeh")} <= stems
-    assert {f"{task}_small" for task in ("dehaze", "deshadow", "bokeh")} <= stems
+    assert {f"{task}_small" for task in ("dehaze", "deshadow", "bokeh", "blind")} <= stems
     assert {f"{task}_irsde" for task in ("derain", "deblur", "deshadow", "inpaint")} <= stems

@@ -23,6 +23,18 @@ DENOISING = DIFFUSION | {
     "sde": {"type": "DenoisingSDE", "max_sigma": 70, "T": 100},
     "prediction": "noise",
 }
+SWINIR = {
+    "type": "SwinIR",
+    "embed_dim": 8,
+    "depths": [2],
+    "num_heads": [2],
+    "window_size": 4,
+    "unshuffle": 4,
+    "upsampler": "pixelshuffledirect",
+    "residual": True,
+    "img_size": 8,
+}
+BLIND = {"network": SWINIR, "task": "blind"}  # restores at once: not among `CONFIGS`
 CONFIGS = {
     "unet": {"latent_unet": UNET},
     "pixel": {"network": PIXEL} | DIFFUSION,
@@ -71,6 +83,8 @@ def build(section):
     for name, parameter in network.named_parameters():
         if name.endswith(("beta", "gamma")):
             torch.nn.init.normal_(parameter, 0, 0.3)
+        if name.startswith("upsample."):  # zero, so that training begins with the photo
+            torch.nn.init.normal_(parameter, 0, 0.05)
         if name == "final_conv.bias":
             # Images of mid gray: clamping to [0, 1] would hide differences.
             torch.nn.init.constant_(parameter, 0.5)
@@ -79,7 +93,7 @@ def build(section):
 
 def save(kind, path):
     """Write the checkpoint of one of `CONFIGS`."""
-    config = CONFIGS[kind]
+    config = BLIND if kind == "blind" else CONFIGS[kind]
     tensors = {
         f"{part}.{name}": tensor
         for part in ("network", "latent_unet")

@@ -46,10 +46,11 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion import",
-        description="Turn weights published by the authors of IR-SDE and Refusion (.pth) into one "
-        "self-describing .safetensors file. Network and sizes are read off the weights; nothing "
-        "in a .pth file is run. Noise level, sampler and task come from the option file the "
-        "weights were trained or tested with, else from the options below, else from the release.",
+        description="Turn weights published by the authors of IR-SDE and Refusion, or of DiffBIR's "
+        "first stage (.pth), into one self-describing .safetensors file. Network and sizes are "
+        "read off the weights; nothing in a .pth file is run. Noise level, sampler and task come "
+        "from the option file the weights were trained or tested with, else from the options "
+        "below, else from the release.",
         epilog="Exit code: 0 done, 2 wrong usage or files that do not fit, with the reason.",
     )
     add = parser.add_argument

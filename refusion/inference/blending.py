@@ -48,7 +48,12 @@ def tile_windows(length: int, tile: int, align: int) -> list[tuple[int, Tensor]]
 
 
 def blend_tiles(
-    network: Callable[[Tensor, Tensor], Tensor], xt: Tensor, mu: Tensor, tile: int, align: int
+    network: Callable[[Tensor, Tensor], Tensor],
+    xt: Tensor,
+    mu: Tensor,
+    tile: int,
+    align: int,
+    count: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Run a network tile by tile on one state and blend its outputs.
 
@@ -58,6 +63,7 @@ def blend_tiles(
         mu: degraded image, same shape.
         tile: side of the tiles in pixels, rounded down to `align` but not below it.
         align: the network's stride.
+        count: told `(done, total)` after each tile.
 
     Returns:
         Output (B, C, H, W), dtype and device of `xt`.
@@ -69,14 +75,20 @@ def blend_tiles(
         raise ConfigError(f"tile: expected a side of at least 1 pixel, got {tile}")
     height, width = xt.shape[-2:]
     if max(height, width) <= tile:
-        return network(xt, mu).to(xt)
+        out = network(xt, mu).to(xt)
+        if count is not None:
+            count(1, 1)
+        return out
     tile = max(align, tile // align * align)
     out = torch.zeros_like(xt)
     rows, columns = tile_windows(height, tile, align), tile_windows(width, tile, align)
-    for (top, down), (left, across) in product(rows, columns):
+    places = list(product(rows, columns))
+    for number, ((top, down), (left, across)) in enumerate(places, 1):
         part = (..., slice(top, top + len(down)), slice(left, left + len(across)))
         weights = (down[:, None] * across).to(xt)
         out[part] += network(xt[part], mu[part]).to(xt) * weights
+        if count is not None:
+            count(number, len(places))
     return out
 
 

@@ -142,6 +142,8 @@ def _held_bytes(network: nn.Module, dtype: torch.dtype, photos: Tensor) -> int:
 
 def _channels(network: nn.Module) -> int:
     """Full-resolution channels that live at the same time at the peak."""
+    if hasattr(network, "channels_at_once"):
+        return network.channels_at_once
     first = next(m for m in network.modules() if isinstance(m, nn.Conv2d)).out_channels
     if not isinstance(network, LatentUNet):
         # A level-0 block: state, norm, widened branch and its copies; about 12 times its width.

@@ -7,10 +7,12 @@ from torch import nn
 from refusion.nets.adm import UnconditionalUNet
 from refusion.nets.latent_unet import Latent, LatentUNet
 from refusion.nets.nafnet import ConditionalNAFNet
+from refusion.nets.swinir import SwinIR
 from refusion.nets.unet import ConditionalUNet
 
 NETS: dict[str, type[nn.Module]] = {
-    net.__name__: net for net in (ConditionalNAFNet, ConditionalUNet, LatentUNet, UnconditionalUNet)
+    net.__name__: net
+    for net in (ConditionalNAFNet, ConditionalUNet, LatentUNet, SwinIR, UnconditionalUNet)
 }
 
 __all__ = [
@@ -19,5 +21,6 @@ __all__ = [
     "ConditionalUNet",
     "Latent",
     "LatentUNet",
+    "SwinIR",
     "UnconditionalUNet",
 ]

@@ -6,8 +6,9 @@ same tensors. What is detected is built without memory and compared tensor by te
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +23,7 @@ _KINDS = {  # a tensor that only this network has, under its name in `NETS`
     "latent_conv.weight": "LatentUNet",
     "intro.weight": "ConditionalNAFNet",
     "mid_block1.block1.proj.weight": "ConditionalUNet",
+    "conv_first.1.weight": "SwinIR",
 }
 
 
@@ -32,7 +34,7 @@ def part_of(state: Mapping[str, Tensor], path: str | Path) -> str:
 
 
 def detect_network(state: Mapping[str, Tensor], path: str | Path) -> Component:
-    """Type and settings of a noise network, all but the wiring.
+    """Type and settings of a noise network, all but the wiring, or of DiffBIR's first stage.
 
     Args:
         state: tensors by their published names, as `read_official` returns them.
@@ -49,8 +51,8 @@ def detect_network(state: Mapping[str, Tensor], path: str | Path) -> Component:
             "is a latent U-Net, not a noise network; give it as --latent, and as --net the "
             "network that was trained in its latent"
         )
-    found = _nafnet(state) if kind == "ConditionalNAFNet" else _unet(state)
-    return _checked(state, Component(kind, found))
+    read = {"ConditionalNAFNet": _nafnet, "ConditionalUNet": _unet, "SwinIR": _swinir}[kind]
+    return _checked(state, Component(kind, read(state)))
 
 
 def detect_latent_unet(state: Mapping[str, Tensor], path: str | Path) -> Component:
@@ -71,9 +73,13 @@ class _Shapes:
 
     def __getitem__(self, name: str) -> torch.Size:
         """Shape (out, in, rows, columns) of a convolution's weight."""
+        return self.of(name, 4, "convolution")
+
+    def of(self, name: str, dims: int, kind: str = "tensor") -> torch.Size:
+        """Shape of a tensor with so many dimensions."""
         shape = self.shapes.get(name)
-        if shape is None or len(shape) != 4 or 0 in shape:
-            self.fail(f"has no convolution '{name}', so it is no published network")
+        if shape is None or len(shape) != dims or 0 in shape:
+            self.fail(f"has no {kind} '{name}', so it is no published network")
         return shape
 
     def count(self, pattern: str) -> int:
@@ -146,6 +152,32 @@ def _latent_unet(state: _Shapes) -> dict[str, Any]:
     }
 
 
+def _swinir(state: _Shapes) -> dict[str, Any]:
+    dim, seen, *_ = state["conv_first.1.weight"]
+    block, table = "layers.{}.residual_group.blocks.{}", "attn.relative_position_bias_table"
+    groups = range(state.count("layers.{}.conv.weight"))
+    tables = [state.of(f"{block.format(i, 0)}.{table}", 2) for i in groups]
+    if not tables:
+        state.fail(
+            "has no groups of blocks ('layers.0.conv.weight'), so it is no published network"
+        )
+    window = (math.isqrt(tables[0][0]) + 1) // 2
+    masks, *_ = state.of(f"{block.format(0, 1)}.attn_mask", 3)
+    hidden, _ = state.of(f"{block.format(0, 0)}.mlp.fc1.weight", 2)
+    found = {
+        "embed_dim": dim,
+        "depths": [state.count(f"{block.format(i, '{}')}.norm1.weight") for i in groups],
+        "num_heads": [heads for _, heads in tables],
+        "window_size": window,
+        "mlp_ratio": hidden / dim,
+        "unshuffle": math.isqrt(seen // 3),
+        "img_size": math.isqrt(masks) * window,
+    }
+    if "conv_hr.weight" in state.shapes:
+        return {**found, "num_feat": state["conv_hr.weight"][0]}
+    return {**found, "upsampler": "pixelshuffledirect"}
+
+
 def _checked(state: _Shapes, component: Component) -> Component:
     """The component, once it is known to have exactly these tensors."""
     with torch.device("meta"):  # shapes without memory
@@ -163,6 +195,11 @@ def _checked(state: _Shapes, component: Component) -> Component:
         )
         state.fail(
             f"is a variant of {component.type} that was not published: '{name}' is {here}, "
-            f"expected {there} ({len({n for n, _ in different})} tensors differ)"
+            f"expected {there} ({_listed(sorted({n for n, _ in different}))} differ)"
         )
     return component
+
+
+def _listed(names: Sequence[str], limit: int = 5) -> str:
+    more = ", ..." if len(names) > limit else ""
+    return f"{len(names)} tensors: {', '.join(names[:limit])}{more}"

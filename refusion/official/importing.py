@@ -12,6 +12,7 @@ from torch import Tensor
 
 from refusion.checkpoint import Checkpoint, read_checkpoint
 from refusion.config import ModelConfig, model_config_from_dict
+from refusion.config_regression import is_regressor
 from refusion.errors import CheckpointError, ConfigError
 from refusion.official.detect import detect_latent_unet, detect_network, part_of
 from refusion.official.model import PUBLISHED_SCALE, official_model, upscale_of
@@ -78,10 +79,14 @@ def import_official(files: OfficialFiles, choices: ImportChoices | None = None) 
     """
     choices = choices or ImportChoices()
     parts, tensors = _read(files)
-    check_pair(parts, files.network, files.latent_unet)
-    if files.options is None:
+    if is_regressor(parts.get("network")):
+        _check_no_process(files, choices)
+        model = {"task": choices.task or "blind"}
+    elif files.options is None:
+        check_pair(parts, files.network, files.latent_unet)
         model = _published(parts, choices)
     else:
+        check_pair(parts, files.network, files.latent_unet)
         model = official_model(files.options, files.source)
         check_described(parts, model, files.source, trust_sizes=choices.trust_weights)
     model |= {part: _plain(component) for part, component in parts.items()}
@@ -155,6 +160,18 @@ def _published(parts: Mapping[str, Component], choices: ImportChoices) -> dict[s
     return model
 
 
+def _check_no_process(files: OfficialFiles, choices: ImportChoices) -> None:
+    """Refuse what a network that restores at once has no use for."""
+    said = {name: getattr(choices, name) for name in ("wiring", "max_sigma", "T", "upscale")}
+    said = {"latent": files.latent_unet, "options": files.options, **said}
+    for name, value in said.items():
+        if value is not None:
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: the weights are of a network that restores without "
+                "a process; leave it out"
+            )
+
+
 def _task(parts: Mapping[str, Component]) -> str:
     """The task, where the parts tell it."""
     seen = parts["network"].settings if "network" in parts else {}
@@ -185,6 +202,8 @@ def _decide(model: dict[str, Any], parts: Mapping[str, Component], choices: Impo
     """Put the user's choices, and what only the authors know, into the model."""
     model["task"] = choices.task or model["task"]
     if "network" not in parts:
+        return
+    if "sde" not in model:  # a network that restores at once
         return
     network, sde = model["network"], model["sde"]
     if network["type"] == "ConditionalNAFNet":

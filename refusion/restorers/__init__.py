@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from refusion.checkpoint import Checkpoint, build_model, find_weights, read_checkpoint
+from refusion.config_regression import is_regressor
 from refusion.inference.precision import choose_device, choose_precision
 from refusion.restorers.base import Known, Progress, Restorer, RestorerInfo
 from refusion.restorers.ddrm_restorer import DDRM
@@ -15,6 +16,7 @@ from refusion.restorers.on_arrays import OnArrays
 from refusion.restorers.priors import is_prior, load_prior, prior_of
 from refusion.restorers.problems import denoise
 from refusion.restorers.refusion import Refusion
+from refusion.restorers.regression import Regression
 
 __all__ = [
     "DDRM",
@@ -23,6 +25,7 @@ __all__ = [
     "OnArrays",
     "Progress",
     "Refusion",
+    "Regression",
     "Restorer",
     "RestorerInfo",
     "load_prior",
@@ -31,7 +34,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-RESTORERS = {"Refusion": Refusion, "DDRM": DDRM}
+RESTORERS = {"Refusion": Refusion, "DDRM": DDRM, "Regression": Regression}
 
 
 def load_restorer(
@@ -74,5 +77,6 @@ def load_restorer(
         logger.warning(
             "%s: a latent U-Net alone, which reconstructs photos as they are", checkpoint.path
         )
-    restorer = RESTORERS["Refusion"](model, device=device, precision=precision, memory=memory)
+    family = "Regression" if is_regressor(model.config.network) else "Refusion"
+    restorer = RESTORERS[family](model, device=device, precision=precision, memory=memory)
     return OnArrays(restorer)

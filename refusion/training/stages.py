@@ -7,6 +7,7 @@ from refusion.training.joint import JointStage
 from refusion.training.latent_replacement import LatentUNetStage
 from refusion.training.one_step import OneStepStage
 from refusion.training.prior import PriorStage
+from refusion.training.regression import RegressionStage
 
 STAGES = {
     "latent_unet": LatentUNetStage,
@@ -14,4 +15,5 @@ STAGES = {
     "joint": JointStage,
     "one_step": OneStepStage,
     "prior": PriorStage,
+    "regression": RegressionStage,
 }

@@ -4,9 +4,16 @@ from dataclasses import dataclass, field
 
 import torch
 
-from refusion.nets import ConditionalNAFNet, ConditionalUNet, LatentUNet, UnconditionalUNet
+from refusion.nets import (
+    ConditionalNAFNet,
+    ConditionalUNet,
+    LatentUNet,
+    SwinIR,
+    UnconditionalUNet,
+)
 
 NAFNET = {"width": 4, "enc_blk_nums": [1, 2], "middle_blk_num": 1, "dec_blk_nums": [1, 1]}
+SWINIR = {"embed_dim": 8, "depths": [2, 1], "num_heads": [2, 4], "window_size": 4, "img_size": 8}
 # A single level, so that the quarter-size attention of small test images is wider than a pixel.
 STEREO = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
 
@@ -25,6 +32,11 @@ class Case:
     settings: dict = field(default_factory=dict)
     channels: int = 3
 
+    @property
+    def is_timed(self):
+        """Whether the network is told a time, and mu beside xt."""
+        return self.net not in (LatentUNet, SwinIR)
+
     def build(self, seed=0):
         """The network in eval mode; all parameters are perturbed, as beta and gamma start at 0."""
         with torch.random.fork_rng(devices=[]):
@@ -40,7 +52,7 @@ class Case:
         """Arguments of `run`: images in [0, 1], one time and one lens pair per batch element."""
         generator = torch.Generator().manual_seed(seed)
         image = (batch, self.channels, height, width)
-        if self.net is LatentUNet:
+        if not self.is_timed:
             return {"x": torch.rand(image, generator=generator)}
         inputs = {
             "xt": torch.rand(image, generator=generator),
@@ -81,6 +93,10 @@ CASES = {
             "head_channels": 4,
             "groups": 4,
         },
+    ),
+    "swinir": Case(SwinIR, {**SWINIR, "unshuffle": 2, "num_feat": 6}),
+    "swinir_residual": Case(
+        SwinIR, {**SWINIR, "unshuffle": 4, "upsampler": "pixelshuffledirect", "residual": True}
     ),
     "latent_unet": Case(LatentUNet, {"ch": 4, "ch_mult": [2, 2, 4], "embed_dim": 3}),
 }

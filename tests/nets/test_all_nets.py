@@ -6,7 +6,14 @@ import pytest
 import torch
 from net_cases import CASES
 
-from refusion.nets import NETS, ConditionalNAFNet, ConditionalUNet, LatentUNet, UnconditionalUNet
+from refusion.nets import (
+    NETS,
+    ConditionalNAFNet,
+    ConditionalUNet,
+    LatentUNet,
+    SwinIR,
+    UnconditionalUNet,
+)
 
 BOKEH_DEPTHS = {"enc_blk_nums": [2, 2, 4, 8], "middle_blk_num": 12, "dec_blk_nums": [2, 2, 2, 2]}
 # Published sizes: parameters as in the papers (137.1 M, 131.4 M, ...) and a digest of all names
@@ -35,6 +42,7 @@ PUBLISHED = {
         6_155_139,
         "172a5ed72250d470",
     ),
+    "diffbir stage 1": (SwinIR, {}, 15_792_587, "e07e6e48b0882316"),
 }
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -166,7 +174,7 @@ def test_bfloat16_autocast(case):
     assert relative_error(rounded, output) < 0.05
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "latent_unet"])
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.is_timed])
 @torch.no_grad()
 def test_one_time_for_the_whole_batch(name):
     case = CASES[name]

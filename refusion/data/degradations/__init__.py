@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from refusion.data.degradations.base import Degradation
+from refusion.data.degradations.blind import FirstOrder, SecondOrder
 from refusion.data.degradations.blur import GaussianBlur, MotionBlur
 from refusion.data.degradations.bokeh import Bokeh
 from refusion.data.degradations.chain import Chain
@@ -14,6 +15,8 @@ from refusion.data.degradations.downsample import Downsample
 from refusion.data.degradations.haze import Haze
 from refusion.data.degradations.jpeg import Jpeg
 from refusion.data.degradations.mask import Mask
+from refusion.data.degradations.mixed_blur import MixedBlur, SincFilter
+from refusion.data.degradations.mixed_noise import MixedNoise
 from refusion.data.degradations.noise import GaussianNoise, PoissonNoise
 from refusion.data.degradations.rain import Rain
 from refusion.data.degradations.shadow import Shadow
@@ -32,6 +35,11 @@ DEGRADATIONS: dict[str, type] = {
     "Jpeg": Jpeg,
     "Downsample": Downsample,
     "Mask": Mask,
+    "MixedBlur": MixedBlur,
+    "SincFilter": SincFilter,
+    "MixedNoise": MixedNoise,
+    "FirstOrder": FirstOrder,
+    "SecondOrder": SecondOrder,
     "Chain": Chain,
 }
 """YAML word -> class."""

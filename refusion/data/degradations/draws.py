@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -19,6 +20,12 @@ def happens(generator: Generator, share: float) -> bool:
 def draw_integer(generator: Generator, low: int, high: int) -> int:
     """One draw from low..high, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def draw_weighted(generator: Generator, weights: Sequence[float]) -> int:
+    """One of the places 0, 1, ... with chances in proportion to `weights`."""
+    chances = torch.tensor(weights, dtype=torch.float64)
+    return int(torch.multinomial(chances, 1, generator=generator))
 
 
 def draw_octave(generator: Generator, low: float, high: float) -> float:

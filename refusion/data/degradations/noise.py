@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from refusion.data.camera import quantise
 from refusion.data.degradations.checks import check_range
-from refusion.data.degradations.draws import draw_octave
+from refusion.data.degradations.draws import draw_octave, happens
 from refusion.data.frame import PhotoFrame
 from refusion.data.stream import uniform
 from refusion.errors import ConfigError
@@ -26,6 +26,7 @@ class GaussianNoise:
         clip: cut and round to 8-bit levels as a file would. Off, values leave [0, 1] and are not
             rounded: `DenoisingSDE` starts at the step whose noise is the input's, and takes it to
             be Gaussian, which clipped noise is not.
+        gray_share: part of the samples whose three channels get the same noise.
 
     Raises:
         ConfigError: a setting is out of its domain or the range is reversed.
@@ -33,17 +34,21 @@ class GaussianNoise:
 
     sigma: tuple[float, float] = (5.0, 50.0)
     clip: bool = False
+    gray_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every setting."""
         check_range("GaussianNoise.sigma", self.sigma, 0.0, LEVELS)
+        check_range("GaussianNoise.gray_share", (self.gray_share, self.gray_share), 0.0, 1.0)
         if not isinstance(self.clip, bool):
             raise ConfigError(f"GaussianNoise.clip: expected true or false, got {self.clip!r}")
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq" (3, H, W), "noise_std" ()}: the noisy crop, and sigma / 255 before any clipping."""
         deviation = uniform(generator, *self.sigma) / LEVELS
-        noisy = clean + deviation * torch.randn(clean.shape, generator=generator)
+        is_gray = self.gray_share > 0 and happens(generator, self.gray_share)
+        shape = (1 if is_gray else len(clean), *clean.shape[1:])
+        noisy = clean + deviation * torch.randn(shape, generator=generator)
         lq = quantise(noisy) if self.clip else noisy
         return {"lq": lq, "noise_std": torch.tensor(deviation, dtype=torch.float32)}
 

@@ -1,0 +1,145 @@
+"""Restoring by a network that maps the photo to the result at once: no diffusion, no noise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from refusion.checkpoint import Model
+from refusion.data.image_check import check_image
+from refusion.data.samples import is_integer, to_float
+from refusion.errors import ConfigError, RefusionError
+from refusion.inference.allocator import kept_memory
+from refusion.inference.blending import blend_tiles
+from refusion.inference.memory import auto_tile, with_smaller_tiles
+from refusion.inference.precision import (
+    PRECISIONS,
+    cast_network,
+    choose_device,
+    choose_precision,
+)
+from refusion.inference.resize import enlarge
+from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
+from refusion.restorers.contract import check_options, of_kind
+
+logger = logging.getLogger(__name__)
+
+
+class Regression:
+    """Restores photos with the network of a checkpoint; see `Restorer` for the contract.
+
+    Photos that do not fit are restored in tiles that overlap by a quarter or more and are blended;
+    attention does not see beyond a tile, so the result differs a little from the untiled one.
+
+    Args:
+        model: network and config; the network is copied.
+        device: 'auto', 'cpu', 'cuda' or a `torch.device`.
+        precision: 'auto', 'fp32', 'bf16' or 'fp16'.
+        memory: bytes that the whole process may take, see `Refusion`.
+
+    Raises:
+        ConfigError: device or precision unknown or not to be had.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: str | torch.device = "cpu",
+        precision: str = "fp32",
+        memory: int | None = None,
+    ) -> None:
+        self._model, self._memory = model, memory
+        self._device = choose_device(device)
+        self._dtype = choose_precision(precision, self._device)
+        self._network = cast_network(model.network, self._device, self._dtype)
+
+    @property
+    def info(self) -> RestorerInfo:
+        """What this restorer is."""
+        config = self._model.config
+        return RestorerInfo(
+            family=type(self).__name__,
+            task=config.task,
+            scale=config.upscale.factor if config.upscale else 1,
+            views=1,
+            needs=frozenset(),
+            stochastic=False,
+            sampler=None,
+            steps=0,
+            factor=1,
+            tiling="blended",
+            device=str(self._device),
+            precision=next(name for name, d in PRECISIONS.items() if d == self._dtype),
+        )
+
+    def restore(
+        self,
+        lq: Tensor,
+        *,
+        steps: int | None = None,
+        sampler: str | None = None,
+        seed: int | Sequence[int] = 0,
+        tile: int | Literal["auto"] | None = "auto",
+        known: Known = NOTHING,
+        strength: float = 1.0,
+        callback: Progress | None = None,
+    ) -> Tensor:
+        """Restore a batch of photos; see `Restorer.restore`.
+
+        A result that is not finite in a narrow number format is computed again in float32, with a
+        logged warning.
+        """
+        check_image("lq", lq, 3, integers=True)
+        check_options(len(lq), seed, tile, strength)
+        task = self.info.task
+        if (steps, sampler) != (None, None):
+            raise ConfigError(
+                f"steps, sampler: the '{task}' model restores at once, it has no process to walk; "
+                "leave them out"
+            )
+        kind = lq.dtype if is_integer(lq) else torch.float32
+        photo = enlarge(to_float(lq), self._model.config.upscale)
+        if strength == 0:
+            return of_kind(photo.clone(), kind)
+        with torch.no_grad():
+            result = self._run(self._network, photo, tile, callback)
+            if self._dtype != torch.float32 and not torch.isfinite(result).all():
+                logger.warning("no finite result in %s; again in fp32", self.info.precision)
+                network = cast_network(self._model.network, self._device, torch.float32)
+                result = self._run(network, photo, tile, callback)
+            if not torch.isfinite(result).all():
+                raise RefusionError(
+                    f"the '{task}' model gave values that are not finite, in float32 too: its "
+                    "weights are damaged"
+                )
+            return of_kind(torch.lerp(photo, result, strength), kind)
+
+    def _run(
+        self,
+        network: nn.Module,
+        photo: Tensor,
+        tile: int | Literal["auto"] | None,
+        callback: Progress | None,
+    ) -> Tensor:
+        """Restored photos, not clamped, on the device of `photo`."""
+        if tile == "auto":
+            tile = auto_tile(network, self._dtype, photo, self._device, self._memory)
+        # Two windows at least: tiles start at multiples of one, so single ones had no overlap.
+        side = max(photo.shape) if tile is None else max(tile, 2 * network.factor)
+        seen, dtype = photo.to(self._device), next(network.parameters()).dtype
+
+        count = None if callback is None else partial(callback, "decode")
+
+        def run(side: int) -> Tensor:
+            with kept_memory():
+                return blend_tiles(
+                    lambda x, _: network(x.to(dtype)), seen, seen, side, network.factor, count
+                )
+
+        return with_smaller_tiles(run, side).to(photo.device)

@@ -1,0 +1,111 @@
+"""Restoring at once: the contract, tiles, number formats and refusals."""
+
+import pytest
+import tiny_models
+import torch
+
+from refusion.checkpoint import build_model, read_checkpoint
+from refusion.errors import ConfigError, ImageError, RefusionError
+from refusion.restorers import Regression, load_restorer
+
+
+@pytest.fixture
+def model(tiny_checkpoint):
+    return build_model(read_checkpoint(tiny_checkpoint("blind")))
+
+
+def photo(*size, batch=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, 3, *size, generator=generator) * 0.8 + 0.1
+
+
+def test_the_file_says_what_restores(tiny_checkpoint):
+    info = load_restorer(tiny_checkpoint("blind"), device="cpu", precision="fp32").info
+    assert (info.family, info.task, info.scale, info.views) == ("Regression", "blind", 1, 1)
+    assert (info.stochastic, info.sampler, info.steps, info.tiling) == (False, None, 0, "blended")
+    assert not info.needs
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 33), (40, 24)])
+def test_it_is_the_network_s_answer_for_each_photo(model, size):
+    lq = photo(*size, batch=2)
+    restored = Regression(model).restore(lq, tile=None)
+    torch.testing.assert_close(restored, model.network(lq).clamp(0, 1), rtol=0, atol=1e-5)
+    alone = Regression(model).restore(lq[1:], seed=7)
+    torch.testing.assert_close(restored[1:], alone, rtol=0, atol=1e-5)
+    assert float((restored - lq).abs().mean()) > 1e-3
+
+
+def test_integers_are_restored_over_their_full_range(model):
+    lq = photo(20, 30)
+    for kind, full in ((torch.uint8, 255), (torch.uint16, 65535)):
+        stored = (lq * full).round().to(kind)
+        restored = Regression(model).restore(stored)
+        expected = Regression(model).restore(stored.float() / full)
+        assert restored.dtype == kind
+        assert float((restored.float() / full - expected).abs().max()) <= 0.51 / full
+
+
+def test_tiles_overlap_and_their_seams_do_not_show(model):
+    """Tiles of 32 start at multiples of 16, the window: neighbours share half of their pixels."""
+    lq, seen = photo(72, 90), []
+    whole = Regression(model).restore(lq, tile=None)
+    restorer = Regression(model)
+    tiled = restorer.restore(lq, tile=1, callback=lambda *told: seen.append(told))
+    assert {stage for stage, _, _ in seen} == {"decode"}
+    assert seen[-1][1:] == (len(seen), len(seen)) and len(seen) == 3 * 4
+    difference = (tiled - whole).abs()
+    assert float(difference.mean()) < 0.25 * float((whole - lq).abs().mean())
+    assert torch.equal(tiled, restorer.restore(lq, tile=32))
+
+
+def test_strength_goes_from_the_photo_to_the_restoration(model):
+    lq, restorer = photo(24, 24), Regression(model)
+    full = restorer.restore(lq)
+    assert torch.equal(restorer.restore(lq, strength=0), lq)
+    half = restorer.restore(lq, strength=0.5)
+    torch.testing.assert_close(half, (lq + model.network(lq)).div(2).clamp(0, 1), atol=1e-5, rtol=0)
+    assert not torch.equal(full, half)
+
+
+def test_a_larger_photo_comes_out_where_the_model_enlarges(tmp_path):
+    from refusion.checkpoint import save_checkpoint
+
+    tensors = tiny_models.build(tiny_models.SWINIR).state_dict()
+    config = tiny_models.BLIND | {"upscale": {"factor": 2}}
+    named = {f"network.{name}": tensor for name, tensor in tensors.items()}
+    save_checkpoint(tmp_path / "x2.safetensors", config, named, {})
+    restorer = load_restorer(tmp_path / "x2.safetensors", device="cpu", precision="fp32")
+    assert restorer.restore(photo(9, 12)).shape == (1, 3, 18, 24)
+    assert restorer.info.scale == 2
+
+
+def test_what_is_not_finite_is_computed_again_or_refused(model, caplog):
+    restorer = Regression(model, precision="bf16")
+    exact = Regression(model).restore(photo(16, 16))
+    rounded = restorer.restore(photo(16, 16))
+    assert 0 < float((rounded - exact).abs().max()) < 0.05
+    with torch.no_grad():
+        model.network.norm.weight.fill_(3e38)  # the copy of above keeps its own
+    with pytest.raises(RefusionError, match="not finite, in float32 too"):
+        Regression(model, precision="bf16").restore(photo(16, 16))
+    assert "again in fp32" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"steps": 4}, "steps, sampler: the 'blind' model restores at once"),
+        ({"sampler": "posterior"}, "restores at once"),
+        ({"tile": 0}, "tile: expected"),
+        ({"strength": 2}, "strength: expected"),
+    ],
+)
+def test_options_it_has_no_use_for(model, options, words):
+    with pytest.raises(ConfigError, match=words):
+        Regression(model).restore(photo(8, 8), **options)
+
+
+def test_photos_that_are_none(model):
+    with pytest.raises(ImageError, match="lq"):
+        Regression(model).restore(torch.rand(1, 1, 8, 8))

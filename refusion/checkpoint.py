@@ -26,6 +26,7 @@ from refusion.schema import Component
 FORMAT = 1
 PARTS = ("network", "latent_unet")
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
+ONE_STEP = "_one_step"  # ends the names of shipped weights that were distilled for one step
 _MAX_HEADER = 16 * 2**20  # bytes; the largest network here needs under 1 MiB
 _MAX_SETTING = 4096  # channels or blocks: far above any real network, far below exhausting memory
 
@@ -151,7 +152,7 @@ def find_weights(
         raise CheckpointError(f"{path}: no such weights file")
     folder = folder or Path(str(resources.files("refusion") / "weights"))
     shipped = {file.stem: file for file in folder.glob("*.safetensors")}
-    distilled = shipped.get(f"{path.name}_one_step")
+    distilled = shipped.get(path.name + ONE_STEP)
     if steps == 1 and distilled is not None:
         return distilled
     if path.name not in shipped:

@@ -5,15 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from refusion.checkpoint import read_checkpoint
+from refusion.checkpoint import ONE_STEP, read_checkpoint
 from refusion.data import DATASETS
+from refusion.data.image_io import read_image
 from refusion.metrics import METRICS
-from refusion.restorers import load_restorer
+from refusion.restorers import DDRM, load_prior, load_restorer
 from refusion.restorers.base import Known
+from refusion.restorers.priors import SHIPPED
+from refusion.restorers.problems import denoise
 from refusion.schema import Component
 
 WEIGHTS = sorted((Path(__file__).parent.parent / "refusion" / "weights").glob("*.safetensors"))
 PHOTOS = Path(__file__).parent / "photos"
+NAMES = {path.stem for path in WEIGHTS}
 MAX_BYTES = 25e6
 
 
@@ -35,7 +39,9 @@ def hazy(tmp_path_factory):
 def test_file_is_small_described_and_carded(path):
     checkpoint = read_checkpoint(path)
     assert path.stat().st_size <= MAX_BYTES
-    assert checkpoint.model.task == path.stem
+    assert path.stem.removesuffix(ONE_STEP) == checkpoint.model.task
+    is_distilled = checkpoint.model.sampling.distilled_at is not None
+    assert path.stem.endswith(ONE_STEP) == is_distilled  # what --steps 1 goes by
     assert checkpoint.info["step"] > 0
     card = path.with_suffix(".md").read_text(encoding="utf-8")
     for heading in ("Data", "Recipe", "Results", "Limits"):
@@ -72,6 +78,15 @@ def test_bokeh_follows_lens_and_depth(tmp_path):
         restored = restorer.restore(lq, known=Known.of(pair), seed=0)
         before, after = (METRICS["psnr"].function(image, gt) for image in (lq, restored))
         assert float(after - before) > 4
+
+
+@pytest.mark.skipif(SHIPPED not in NAMES, reason="ships no prior")
+def test_the_prior_takes_noise_away():
+    clean = read_image(sorted(PHOTOS.glob("*.jpg"))[0]).image[None, :, :96, :128]
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    made = DDRM(load_prior(device="cpu", precision="fp32"), denoise(), 0.1).restore(noisy)
+    psnr = METRICS["psnr"].function
+    assert float(psnr(made, clean) - psnr(noisy.clamp(0, 1), clean)) > 3
 
 
 def test_number_format_hardly_matters(hazy):

@@ -16,9 +16,9 @@ if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.restorers.problems import Problem
 
 METHODS = ("refusion", "ddrm")
-PRIOR = "ddrm_prior"
 TASKS = ("sr4", "inpaint", "colorize", "deblur", "denoise", "cs")
-_NEEDS = {"inpaint": "mask", "deblur": "kernel"}
+_NEEDS = {"inpaint": "mask", "deblur": "kernel", "denoise": "sigma"}
+_SHARED = ("sigma",)  # of which other tasks have a use, too
 _OWN = ("sigma", "mask", "kernel", "eta", "eta_b", "floor", "official")
 FLOOR = 0.03
 """Of the published code: smaller singular values of noiseless photos are rounding, not data."""
@@ -32,7 +32,7 @@ def add_ddrm_options(add: Callable[..., argparse.Action]) -> None:
         default=METHODS[0],
         help="ddrm: undo a known degradation, --task sr4 (sr2, sr8, sr4mean), inpaint, colorize, "
         "deblur, denoise or cs, with a prior trained for none of them (--weights: a checkpoint of "
-        "stage prior, or the folder of a diffusers DDPM)",
+        "stage prior, or the folder of a diffusers DDPM; default: the one that ships)",
     )
     add("--sigma", type=_level, metavar="S", help="noise in the photos, 0..1 of full scale")
     add("--mask", type=Path, metavar="FILE", help="of the photo's size, white where it is known")
@@ -72,7 +72,7 @@ def chosen_ddrm(options: argparse.Namespace, device: Any) -> DDRM:
         if vars(options)[key] is not None:
             raise ConfigError(f"{option_name(key)}: --method ddrm does not use it")
     problem = _problem(options)
-    prior = load_prior(options.weights or PRIOR, device=device, precision=options.precision)
+    prior = load_prior(options.weights, device=device, precision=options.precision)
     sigma = options.sigma or 0.0
     floor = options.floor if options.floor is not None else (0.0 if sigma else FLOOR)
     given = {key: getattr(options, key) for key in ("eta", "eta_b", "official")}
@@ -89,10 +89,10 @@ def _problem(options: argparse.Namespace) -> Problem:
     if not reduced and task not in TASKS:
         raise ConfigError(f"--task: unknown degradation '{task}'{suggest(task, TASKS)}")
     for owner, key in _NEEDS.items():
-        is_given = getattr(options, key) is not None
-        if (task == owner) and not is_given:
+        is_given = bool(getattr(options, key))  # noise of 0 is none
+        if task == owner and not is_given:
             raise ConfigError(f"--{key}: missing; --method ddrm --task {task} needs it")
-        if is_given and task != owner:
+        if is_given and task != owner and key not in _SHARED:
             raise ConfigError(f"--{key}: --task {task} does not use it")
     if reduced:
         return problems.super_resolution(int(reduced[1]), "mean" if reduced[2] else "bicubic")

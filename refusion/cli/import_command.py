@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # imports torch, for which --help must not wait
     from refusion.schema import Component
 
 DTYPES = ("float32", "float16", "bfloat16")
+_OFFICIAL = ("net", "latent", "options", "task", "max_sigma", "T", "wiring", "upscale")
+"""Options of the authors' weights, by their keys."""
 
 
 def run(argv: list[str]) -> int:
@@ -32,14 +34,23 @@ def run(argv: list[str]) -> int:
     import torch
 
     from refusion.checkpoint import save_checkpoint
-    from refusion.official.importing import import_official
 
     with warnings_on_stderr():
-        found = import_official(_files(options), _choices(options))
+        found = _imported(options)
         dtype = None if options.dtype is None else getattr(torch, options.dtype)
         save_checkpoint(options.output, found.model, found.tensors, found.info, dtype)
     sys.stdout.write(f"{_describe(found)}\n{options.output}\n")
     return 0
+
+
+def _imported(options: argparse.Namespace) -> Checkpoint:
+    from refusion.official.adm import import_adm
+    from refusion.official.importing import import_official
+
+    if options.adm is not None:
+        side, head = options.image_size, options.head_channels
+        return import_adm(options.adm, image_size=side, head_channels=head)
+    return import_official(_files(options), _choices(options))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -77,14 +88,21 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="where sizes in --options differ from the weights, follow the weights",
     )
+    add(
+        "--adm", type=Path, metavar="FILE", help="instead: an unconditional ADM of guided-diffusion"
+    )
+    add("--image-size", type=count, default=256, metavar="PX", help="it was trained on (256)")
+    add("--head-channels", type=count, default=64, metavar="N", help="of its attention (64)")
     add("--dtype", choices=DTYPES, help="number format in the file (default: as they are)")
     return parser
 
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what cannot work before anything is read."""
-    if not (options.net or options.latent):
+    if not (options.net or options.latent or options.adm):
         raise ConfigError("nothing to import: give --net FILE, --latent FILE or both; see --help")
+    if options.adm and any(vars(options)[key] is not None for key in _OFFICIAL):
+        raise ConfigError("--adm: becomes a prior of DDRM; leave out what belongs to other weights")
     if options.output.suffix != ".safetensors":
         raise ConfigError(f"--output: '{options.output}' must end in .safetensors")
     if options.max_sigma is not None and not 1 <= options.max_sigma <= 255:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.cli.bokeh_options import add_bokeh_options, disparity_maps
-from refusion.cli.ddrm_options import PRIOR, add_ddrm_options, chosen_ddrm, refuse_ddrm_options
+from refusion.cli.ddrm_options import add_ddrm_options, chosen_ddrm, refuse_ddrm_options
 from refusion.cli.model_options import (
     add_model_options,
     check_sampler,
@@ -132,14 +132,11 @@ def _add_batch_options(add: Callable[..., argparse.Action]) -> None:
 
 def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]:
     """What the options name, and the file or folder it was made of."""
-    from refusion.checkpoint import find_weights
     from refusion.inference.memory import parse_memory
-    from refusion.restorers import load_restorer
+    from refusion.restorers import find_prior, load_restorer
 
     if options.method == "ddrm":
-        restorer = chosen_ddrm(options, device)
-        source = options.weights or PRIOR
-        return (source if Path(source).is_dir() else find_weights(source)), restorer
+        return find_prior(options.weights), chosen_ddrm(options, device)
     refuse_ddrm_options(options)
     check_sampler(options.sampler)
     checkpoint = chosen_checkpoint(options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -47,6 +47,10 @@ class Photo:
     png_colour: bytes = b""
     lossless: bool = True
     tiff_compression: str = "deflate"
+
+    def in_colour(self) -> Photo:
+        """The photo as one to write colours like: of a gray one the ICC profile does not fit."""
+        return self if self.mode == "rgb" else replace(self, mode="rgb", icc=None)
 
     @property
     def image(self) -> Tensor:

@@ -178,6 +178,8 @@ def _restore(
             _make_place(path)
     with record.timed("restore"):
         result, spread = _result(restorer, _told(job, photos, options), options, tell)
+    if restorer.info.colours:
+        photos = [photo.in_colour() for photo in photos]
     tell("write", 0, 1)
     with record.timed("write"):
         _write(job, photos, result, spread)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.errors import ConfigError
 from refusion.nets.layers import as_times, pad_to_multiple
 
 
@@ -57,6 +58,11 @@ class HeadedAttention(nn.Module):
 
     def __init__(self, dim: int, head_channels: int, groups: int) -> None:
         super().__init__()
+        if dim % head_channels:
+            raise ConfigError(
+                f"head_channels: expected a divisor of the {dim} channels of every level with "
+                f"attention, got {head_channels}"
+            )
         self.heads = dim // head_channels
         self.norm = nn.GroupNorm(groups, dim)
         self.qkv = nn.Conv1d(dim, 3 * dim, 1)
@@ -135,6 +141,9 @@ class UnconditionalUNet(nn.Module):
         head_channels: channels of an attention head; must divide those of every such level.
         groups: of the normalisation.
         out_channels: 3, or 6 where a variance is predicted beside the noise, which is not used.
+
+    Raises:
+        ConfigError: ``head_channels`` does not divide.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from refusion.inference.precision import choose_device, choose_precision
 from refusion.restorers.base import Known, Progress, Restorer, RestorerInfo
 from refusion.restorers.ddrm_restorer import DDRM
 from refusion.restorers.on_arrays import OnArrays
-from refusion.restorers.priors import is_prior, load_prior, prior_of
+from refusion.restorers.priors import find_prior, is_prior, load_prior, prior_of
 from refusion.restorers.problems import denoise
 from refusion.restorers.refusion import Refusion
 from refusion.restorers.regression import Regression
@@ -28,6 +28,7 @@ __all__ = [
     "Regression",
     "Restorer",
     "RestorerInfo",
+    "find_prior",
     "load_prior",
     "load_restorer",
 ]

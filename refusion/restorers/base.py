@@ -60,6 +60,7 @@ class RestorerInfo:
             are an approximation.
         device: where it runs, such as 'cpu'.
         precision: number format of its networks: 'fp32', 'bf16' or 'fp16'.
+        colours: whether it gives a gray photo its colours, which a gray file could not hold.
     """
 
     family: str
@@ -74,6 +75,7 @@ class RestorerInfo:
     tiling: Literal["exact", "blended"]
     device: str
     precision: str
+    colours: bool = False
 
 
 class Restorer(Protocol):

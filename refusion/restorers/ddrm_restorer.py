@@ -17,6 +17,7 @@ from refusion.data.samples import is_integer, to_float
 from refusion.errors import ConfigError, RefusionError
 from refusion.inference.blending import blend_tiles
 from refusion.inference.uncertainty import mean_and_spread
+from refusion.operators import LinearOperator
 from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
 from refusion.restorers.contract import check_options, of_kind
 from refusion.restorers.ddrm import DDRMSettings, sample_ddrm
@@ -70,6 +71,7 @@ class DDRM:
             tiling="blended",
             device=str(self.prior.device),
             precision=self.prior.precision,
+            colours=self.problem.colours,
         )
 
     def restore(
@@ -162,27 +164,61 @@ class DDRM:
         operator = self.problem.operator((3, height, width))
         is_measured = tuple(photo.shape[1:]) == operator.data_shape
         y = photo if is_measured else operator.forward(photo)
-        # The prior's images are 2 x - 1, and H is linear.
-        ones = y.new_ones(1, *operator.image_shape)
+        return draw_photos(self.prior, operator, y, sigma, settings, noises, tile, callback)
 
-        def predict_noise(xt: Tensor, t: int) -> Tensor:
-            if tile is None:
-                return self.prior.predict_noise(xt, t)
-            return blend_tiles(lambda x, _: self.prior.predict_noise(x, t), xt, xt, tile, 1)
 
-        return (
-            1
-            + sample_ddrm(
-                operator,
-                2 * y - operator.forward(ones),
-                2 * sigma,
-                predict_noise,
-                self.prior.alpha_bar,
-                noises,
-                settings,
-                callback,
-            )
-        ) / 2
+def draw_photos(
+    prior: Prior,
+    operator: LinearOperator,
+    y: Tensor,
+    sigma: float,
+    settings: DDRMSettings,
+    noises: NoiseSource,
+    tile: int | None,
+    callback: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Draw photos of any size that data explain; `sample_ddrm` in [0, 1] units, in tiles.
+
+    Estimates are kept to pictures that can be: early on, an error of the noise is amplified a
+    hundredfold, and what no data hold (colours) would not come back. Not so in `official` mode.
+
+    Args:
+        prior: what photos look like.
+        operator: H.
+        y: data (B, *operator.data_shape) of photos in [0, 1] units.
+        sigma: standard deviation of the noise in y.
+        settings: of the sampler.
+        noises: see `sample_ddrm`.
+        tile: side of the tiles in which the noise is estimated; None for the whole photo at once.
+        callback: called after each step as `(done, steps)`.
+
+    Returns:
+        Photos (B, 3, H, W) in [0, 1] units, not clamped, on the prior's device.
+
+    Raises:
+        ConfigError: as `sample_ddrm`.
+    """
+
+    def predict_noise(xt: Tensor, t: int) -> Tensor:
+        noise = blend_tiles(
+            lambda x, _: prior.predict_noise(x, t), xt, xt, tile or max(xt.shape), 1
+        )
+        return noise if settings.official else _possible(noise, xt, float(alpha_bar[t]))
+
+    alpha_bar, y = prior.alpha_bar, y.to(prior.device)
+    # The prior's images are 2 x - 1, and H is linear.
+    centred = 2 * y - operator.forward(y.new_ones(1, *operator.image_shape))
+    made = sample_ddrm(
+        operator, centred, 2 * sigma, predict_noise, alpha_bar, noises, settings, callback
+    )
+    return (made + 1) / 2
+
+
+def _possible(noise: Tensor, xt: Tensor, alpha_bar: float) -> Tensor:
+    """The noise, changed where what it leaves of the state is out of the range of pictures."""
+    signal, spread = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
+    x0 = (xt - spread * noise) / signal
+    return noise + signal / spread * (x0 - x0.clamp(-1, 1))
 
 
 def _enlarged(photo: Tensor, scale: int) -> Tensor:

@@ -20,6 +20,8 @@ from refusion.nets.layers import pad_to_multiple
 from refusion.sde import VPSDE, build_sde
 
 INSTALL = "pip install 'refusion[diffusers]'"
+MAX_STEPS = 100_000  # of a scheduler: far above any real one
+SHIPPED = "ddrm_prior"  # task, and file name, of the prior in the package
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,35 @@ class Prior:
     precision: str
 
 
+def find_prior(source: str | Path | None = None) -> Path:
+    """Find a prior: an existing folder or weights file, or, of None, the one that ships.
+
+    Raises:
+        CheckpointError: there is no such file or folder, or none ships with this installation.
+    """
+    if source is not None:
+        return Path(source) if Path(source).is_dir() else find_weights(source)
+    try:
+        return find_weights(SHIPPED)
+    except CheckpointError:
+        raise CheckpointError(
+            "DDRM needs a prior and this installation ships none; train one (python train.py -opt "
+            "options/ddrm_prior.yml) or take the folder of a diffusers DDPM, and give it as "
+            "--weights"
+        ) from None
+
+
 def load_prior(
-    source: str | Path, *, device: str | torch.device = "auto", precision: str = "auto"
+    source: str | Path | None = None,
+    *,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
 ) -> Prior:
     """Make a prior of a file or folder; nothing is downloaded.
 
     Args:
         source: a .safetensors checkpoint (trained by stage `prior`, or imported), or the folder of
-            a diffusers `DDPMPipeline` or of a `UNet2DModel` alone.
+            a diffusers `DDPMPipeline` or of a `UNet2DModel` alone; None for the one that ships.
         device: 'auto', 'cpu' or 'cuda'.
         precision: 'auto', 'fp32', 'bf16' or 'fp16'.
 
@@ -62,9 +85,10 @@ def load_prior(
     """
     where = choose_device(device)
     dtype = choose_precision(precision, where)
-    if Path(source).is_dir():
-        return _of_folder(Path(source), where, dtype)
-    checkpoint = read_checkpoint(find_weights(source))
+    path = find_prior(source)
+    if path.is_dir():
+        return _of_folder(path, where, dtype)
+    checkpoint = read_checkpoint(path)
     if not is_prior(checkpoint.model.sde):
         raise CheckpointError(
             f"{checkpoint.path}: a '{checkpoint.model.task}' model, no prior; DDRM needs an "
@@ -101,18 +125,7 @@ def _of_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Prior:
             "unet/config.json or config.json that names UNet2DModel)"
         )
     alpha_bar = alpha_bar_of_scheduler(folder / "scheduler" / "scheduler_config.json")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        model_class = importlib.import_module("diffusers").UNet2DModel
-    except ImportError as error:
-        raise CheckpointError(f"{folder}: needs diffusers ({error}); {INSTALL}") from None
-    try:
-        network = model_class.from_pretrained(str(unet), local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{unet}: cannot be loaded ({reason})") from None
-    if network.config.in_channels != 3 or network.config.num_class_embeds:
-        raise CheckpointError(f"{unet}: expected an unconditional model of 3 channels")
+    network = _unet_of(unet)
     network = network.eval().requires_grad_(False).to(device, dtype)
     multiple = 2 ** (len(network.config.block_out_channels) - 1)
 
@@ -123,8 +136,27 @@ def _of_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Prior:
         return noise[:, :3, :height, :width].to(xt.dtype)
 
     side = network.config.sample_size
-    side = side if isinstance(side, int) else None
+    side = side if type(side) is int and side > 0 else None
     return Prior(predict_noise, alpha_bar, side, 20, device, _word(dtype))
+
+
+def _unet_of(folder: Path) -> Any:
+    """A `UNet2DModel` of diffusers, unconditional and of colour pictures."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        model_class = importlib.import_module("diffusers").UNet2DModel
+    except ImportError as error:
+        raise CheckpointError(f"{folder}: needs diffusers ({error}); {INSTALL}") from None
+    try:
+        network = model_class.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # a wrong config makes its constructors stumble over anything
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder}: cannot be loaded ({reason})") from None
+    config = network.config
+    is_told = config.num_class_embeds is not None or config.class_embed_type is not None
+    if config.in_channels != 3 or config.out_channels < 3 or is_told:
+        raise CheckpointError(f"{folder}: expected an unconditional model of 3 channels")
+    return network
 
 
 def alpha_bar_of_scheduler(path: Path) -> Tensor:
@@ -140,25 +172,48 @@ def alpha_bar_of_scheduler(path: Path) -> Tensor:
         raise CheckpointError(
             f"{path}: prediction_type '{config['prediction_type']}'; only 'epsilon' can be used"
         )
-    steps = config.get("num_train_timesteps", 1000)
-    first, last = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
-    kind = config.get("beta_schedule", "linear")
-    if config.get("trained_betas") is not None:
-        betas = torch.tensor(config["trained_betas"], dtype=torch.float64)
-    elif kind == "linear":
-        betas = torch.linspace(first, last, steps, dtype=torch.float64)
-    elif kind == "scaled_linear":
-        betas = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64) ** 2
-    elif kind == "squaredcos_cap_v2":
-        t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-        signal = torch.cos((t + 0.008) / 1.008 * torch.pi / 2) ** 2
-        betas = (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
-    else:
+    if config.get("rescale_betas_zero_snr"):
         raise CheckpointError(
-            f"{path}: unknown beta_schedule '{kind}'; expected linear, scaled_linear or "
-            "squaredcos_cap_v2"
+            f"{path}: rescale_betas_zero_snr: it starts from noise alone, of which an estimate of "
+            "the noise tells no image"
+        )
+    try:
+        betas = _betas(path, config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: the betas cannot be computed ({reason})") from None
+    if betas.ndim != 1 or not 1 <= len(betas) <= MAX_STEPS or not bool(_is_share(betas).all()):
+        raise CheckpointError(
+            f"{path}: expected betas between 0 and 1, one for each of up to {MAX_STEPS} steps"
         )
     return torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
+
+
+def _betas(path: Path, config: dict[str, Any]) -> Tensor:
+    """Variances of the single steps as a scheduler of diffusers computes them, float64."""
+    if config.get("trained_betas") is not None:
+        return torch.tensor(config["trained_betas"], dtype=torch.float64)
+    steps = config.get("num_train_timesteps", 1000)
+    first, last = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
+    if not 1 <= steps <= MAX_STEPS:
+        raise ValueError(f"num_train_timesteps is {steps}")
+    kind = config.get("beta_schedule", "linear")
+    if kind == "linear":
+        return torch.linspace(first, last, steps, dtype=torch.float64)
+    if kind == "scaled_linear":
+        return torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64) ** 2
+    if kind == "squaredcos_cap_v2":
+        t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        signal = torch.cos((t + 0.008) / 1.008 * torch.pi / 2) ** 2
+        return (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
+    raise CheckpointError(
+        f"{path}: unknown beta_schedule '{kind}'; expected linear, scaled_linear or "
+        "squaredcos_cap_v2"
+    )
+
+
+def _is_share(x: Tensor) -> Tensor:
+    return (x > 0) & (x < 1)
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from refusion.operators import (
 
 SHARE = 0.25  # of the coefficients that compressive sensing measures
 SEED = 0  # of the order of its pixels, which belongs to the operator and not to a draw
-FACTORS = (2, 3, 4, 8, 16)
 
 Shape = tuple[int, int, int]
 
@@ -38,11 +37,13 @@ class Problem:
         task: its name.
         operator: (3, H, W) of the restored photo -> H.
         scale: restored pixels per pixel of the photo and axis.
+        colours: whether gray photos get colours.
     """
 
     task: str
     operator: Callable[[Shape], LinearOperator]
     scale: int = 1
+    colours: bool = False
 
 
 def denoise(task: str = "denoise") -> Problem:
@@ -85,7 +86,7 @@ def inpaint(kept: Tensor) -> Problem:
 
 def colorize() -> Problem:
     """A gray photo: the mean of its channels."""
-    return Problem("colorize", Colorization)
+    return Problem("colorize", Colorization, colours=True)
 
 
 def deblur(kernel: Tensor) -> Problem:

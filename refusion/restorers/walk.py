@@ -10,7 +10,7 @@ from refusion.config import ModelConfig
 from refusion.errors import ConfigError
 from refusion.restorers.base import Known
 from refusion.sde import IRSDE, DenoisingSDE, NoiseSource, Sampler, find_sampler
-from refusion.sde.samplers import Callback, Denoise, euler_step
+from refusion.sde.samplers import Callback, Denoise
 from refusion.sections import SamplingConfig
 
 
@@ -84,15 +84,29 @@ def plan_walk(
             f"steps: the '{model.task}' model was distilled to answer in 1 step at time "
             f"{sampling.distilled_at} and knows no other, got {steps}; leave out --steps"
         )
+    if sampling.distilled_at is not None:
+        check_answer(sampling.sampler if sampler is None else sampler)
     chosen.times(sde, steps, start)  # refuses what is out of range
     return Walk(sde, chosen, steps, start, sampling.start_noise, noise)
+
+
+def check_answer(word: str) -> None:
+    """Refuse a sampler whose only step is not the answer of a distilled model.
+
+    Raises:
+        ConfigError: there is no such sampler, or it takes one step of many.
+    """
+    if not find_sampler(word).ends_at_x0:
+        raise ConfigError(
+            f"sampler: '{word}' moves a small step along the network's answer, and a model "
+            "distilled for 1 step must be taken at its word; use posterior"
+        )
 
 
 def is_stochastic(sde: IRSDE, sampling: SamplingConfig) -> bool:
     """Whether a model's result depends on the seed, with its default sampler and steps."""
     sampler = find_sampler(sampling.sampler)
-    # The last step of all samplers but this one is the estimate of x0.
-    draws = sampler.is_random and (sampling.steps > 1 or sampler.step is euler_step)
+    draws = sampler.is_random and (sampling.steps > 1 or not sampler.ends_at_x0)
     return draws or sampling.start_noise * sde.initial_std(sampling.distilled_at) > 0
 
 

@@ -28,8 +28,8 @@ def solver(form: str, order: int, eta: float) -> Sampler:
 
 
 _NAMED = {
-    "euler": Sampler(euler_step, is_random=True),
-    "ode": Sampler(ode_step, is_random=False),
+    "euler": Sampler(euler_step, is_random=True, ends_at_x0=False),
+    "ode": Sampler(ode_step, is_random=False, ends_at_x0=False),
     "posterior": Sampler(posterior_step, is_random=True),
     "mean": Sampler(mean_step, is_random=False),
 } | {

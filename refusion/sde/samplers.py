@@ -64,12 +64,14 @@ class Sampler:
         step: what is repeated.
         is_random: whether steps draw noise.
         memory: visits a step looks at.
+        ends_at_x0: whether the last step is the network's estimate of x0, whatever came before.
         grid: times of the walk.
     """
 
     step: Step
     is_random: bool
     memory: int = 1
+    ends_at_x0: bool = True
     grid: Grid = GRIDS["time"]
 
     def times(self, sde: IRSDE, steps: int, start: float | None = None) -> list[float]:

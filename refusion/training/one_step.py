@@ -21,6 +21,7 @@ from torch.nn.functional import l1_loss
 from refusion.checkpoint import Checkpoint, Model, build_model, find_weights, read_checkpoint
 from refusion.config import RunConfig
 from refusion.errors import ConfigError
+from refusion.restorers.walk import check_answer
 from refusion.schema import Component
 from refusion.sde import Estimate, estimate, find_sampler
 from refusion.sde.distillation import score_distillation_loss
@@ -65,6 +66,7 @@ class OneStepStage(DiffusionStage):
         self.teacher = _Teacher.of(taught, device)
         self.module = StudentAndCritic(taught.network, has_critic=self.settings.score > 0)
         self.module.to(device)
+        check_answer(self.sampling.sampler)
         find_sampler(self.sampling.sampler).times(self.sde, 1, self.sampling.distilled_at)
         cached = config.data.cached_latents > 0
         if cached and self.latent_unet is None:

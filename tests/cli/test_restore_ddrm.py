@@ -1,5 +1,7 @@
 """`--method ddrm` on real files."""
 
+import json
+
 import cli_cases
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from refusion.checkpoint import save_checkpoint
 from refusion.cli import restore_main
 from refusion.data.image_io import read_image, write_image
+from refusion.data.photo import Photo
 from refusion.nets import UnconditionalUNet
 
 NETWORK = {
@@ -80,6 +83,32 @@ def test_a_kernel_file_and_several_samples(folder):
     assert (folder / "map.png").is_file() and (folder / "log.json").is_file()
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_gray_photo_gets_colours(folder, bits):
+    gray = read_image("photo.png").image.mean(dim=0, keepdim=True).expand(3, -1, -1)
+    write_image("photo.png", gray, Photo(gray, mode="gray", bit_depth=bits, icc=b"gray profile"))
+    assert read_image("photo.png").mode == "gray"
+    assert ddrm("--task", "colorize") == 0
+    result = read_image("out.png")
+    assert (result.mode, result.bit_depth, result.icc) == ("rgb", bits, None)
+    assert float((result.image.amax(0) - result.image.amin(0)).max()) > 0.01
+    assert ddrm("--task", "inpaint", "--mask", "mask.png") == 0
+    assert read_image("out.png").mode == "gray"  # nobody asked for colours
+
+
+def test_the_prior_that_ships_is_the_default(folder, monkeypatch, capsys):
+    monkeypatch.setattr("refusion.checkpoint.resources.files", lambda package: folder)
+    command = ["--input", "photo.png", "--output", "out.png", "--quiet", "--device", "cpu"]
+    command += ["--method", "ddrm", "--task", "sr2", "--log-file", "log.json"]
+    assert restore_main(command) == 2
+    error = capsys.readouterr().err
+    assert "options/ddrm_prior.yml" in error and error.count("\n") == 1
+    (folder / "weights").mkdir()
+    (folder / "prior.safetensors").rename(folder / "weights" / "ddrm_prior.safetensors")
+    assert restore_main(command) == 0
+    assert json.loads((folder / "log.json").read_text())["model"]["task"] == "sr2"
+
+
 WRONG = [
     (("--task", "sr0"), "factor of 1 to 16"),
     (("--task", "inpant"), "--task: unknown degradation 'inpant'; did you mean 'inpaint'?"),
@@ -87,6 +116,8 @@ WRONG = [
     (("--task", "inpaint", "--mask", "small.png"), "mask: expected the photo's size, 14x20"),
     (("--task", "inpaint", "--mask", "black.png"), "--mask: black.png is black"),
     (("--task", "deblur"), "--kernel: missing"),
+    (("--task", "denoise"), "--sigma: missing"),
+    (("--task", "denoise", "--sigma", "0"), "--sigma: missing"),
     (("--task", "deblur", "--kernel", "even.png"), "--kernel: even.png is 3x4; both sides must be"),
     (("--task", "deblur", "--kernel", "black.png"), "--kernel: black.png is black"),
     (("--task", "deblur", "--kernel", "gauss:x"), "--kernel: expected gauss:2.0"),

@@ -14,7 +14,7 @@ from refusion.inference.plan import plan_jobs
 class Swap:
     """Stands in for a stereo restorer: the result is the other view, at `scale`."""
 
-    views = 2
+    views, colours = 2, False
 
     def __init__(self, scale=1):
         self.info, self.scale = self, scale

@@ -23,6 +23,7 @@ class Darken:
     seen: list = field(default_factory=list)
     views: int = 1
     scale: int = 1
+    colours: bool = False
 
     @property
     def info(self):

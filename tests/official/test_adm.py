@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from refusion.checkpoint import save_checkpoint
+from refusion.cli import main
 from refusion.errors import CheckpointError
 from refusion.nets import UnconditionalUNet
 from refusion.official.adm import adm_settings, import_adm
@@ -65,6 +66,23 @@ def test_an_imported_file_is_a_prior_with_the_same_output(tmp_path):
         expected = net(xt, None, 951)
     assert prior.side == 16 and expected.shape == xt.shape
     assert torch.allclose(prior.predict_noise(xt, 951), expected, atol=1e-4)
+
+
+def test_the_command_writes_a_prior(tmp_path, capsys):
+    net = UnconditionalUNet(**SMALL, head_channels=16)
+    torch.save(net.state_dict(), tmp_path / "adm.pt")
+    output = str(tmp_path / "prior.safetensors")
+    command = ["import", "--adm", str(tmp_path / "adm.pt"), "-o", output]
+    assert main([*command, "--image-size", "16", "--head-channels", "16"]) == 0
+    assert "network: UnconditionalUNet, image_size 16" in capsys.readouterr().out
+    assert load_prior(output, device="cpu").side == 16
+    for words, message in (
+        (["--task", "derain"], "--adm: becomes a prior"),
+        (["--head-channels", "48"], "head_channels: expected a divisor of the 64 channels"),
+    ):
+        assert main([*command, *words]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

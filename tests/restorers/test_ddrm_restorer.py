@@ -1,7 +1,9 @@
 """DDRM as a restorer: the contract, tiles, priors from files, and what is refused."""
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from refusion.nets import UnconditionalUNet
 from refusion.operators import BlockMean
 from refusion.restorers import DDRM, Known, load_prior, load_restorer
 from refusion.restorers.ddrm import DDRMSettings
+from refusion.restorers.ddrm_restorer import draw_photos
 from refusion.restorers.priors import Prior, alpha_bar_of_scheduler
 from refusion.restorers.problems import (
     colorize,
@@ -22,7 +25,7 @@ from refusion.restorers.problems import (
     inpaint,
     super_resolution,
 )
-from refusion.sde import VPSDE
+from refusion.sde import VPSDE, SeededNoise
 
 NETWORK = {
     "image_size": 16,
@@ -95,6 +98,30 @@ def test_the_result_agrees_with_the_photo_and_has_its_size(name):
     inside = (result > 0) & (result < 1)
     if bool(inside.all()):  # nothing was cut
         assert float((operator.forward(result) - expected).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_drawn_photos_explain_their_data(name):
+    """Before anything is cut to [0, 1]; the sums of compressive sensing are no gray levels."""
+    shape = (3, 12, 16)
+    operator = PROBLEMS[name].operator(shape)
+    y = operator.forward(photo(*shape[1:]).double())
+    settings = DDRMSettings(steps=5)
+    made = draw_photos(gray_prior(), operator, y, 0.0, settings, SeededNoise(0), None)
+    assert made.dtype == torch.float64
+    assert float((operator.forward(made) - y).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_a_prior_that_errs_early_still_gives_pictures(official):
+    """At t = 501 noise counts threefold; only the mean of the channels is measured."""
+    good, operator = gray_prior(), colorize().operator((3, 12, 16))
+    tint = torch.tensor([1.0, -1.0, 0.0])[:, None, None]
+    estimate = good.predict_noise
+    prior = replace(good, predict_noise=lambda xt, t: estimate(xt, t) + (t > 500) * tint)
+    y, settings = operator.forward(photo()), DDRMSettings(steps=2, official=official)
+    made = draw_photos(prior, operator, y, 0.0, settings, SeededNoise(0), None)
+    assert (float((made - 0.5).abs().max()) < 1) == (not official)
 
 
 def test_a_photo_in_unit_range_is_the_problem_in_the_priors_range():
@@ -174,10 +201,48 @@ def test_schedulers_of_diffusers(tmp_path):
     path.write_text(json.dumps({"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 50}))
     cosine = alpha_bar_of_scheduler(path)
     assert len(cosine) == 51 and cosine[0] == 1 and bool((cosine.diff() < 0).all())
-    for bad in ({"prediction_type": "v_prediction"}, {"beta_schedule": "sigmoid"}):
-        path.write_text(json.dumps(bad))
-        with pytest.raises(CheckpointError, match=r"scheduler_config\.json"):
-            alpha_bar_of_scheduler(path)
+    path.write_text(json.dumps({"beta_schedule": "scaled_linear", "num_train_timesteps": 3}))
+    roots = torch.tensor([1e-4**0.5, (1e-4**0.5 + 0.02**0.5) / 2, 0.02**0.5]).double()
+    torch.testing.assert_close(alpha_bar_of_scheduler(path)[1:], (1 - roots**2).cumprod(0))
+    path.write_text(json.dumps({"trained_betas": [0.5, 0.5]}))
+    assert alpha_bar_of_scheduler(path).tolist() == [1, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"prediction_type": "v_prediction"},
+        {"beta_schedule": "sigmoid"},
+        {"rescale_betas_zero_snr": True},
+        {"num_train_timesteps": "many"},
+        {"num_train_timesteps": 10**12},
+        {"num_train_timesteps": 0},
+        {"beta_start": -1},
+        {"beta_start": -1, "beta_schedule": "scaled_linear"},
+        {"beta_end": 1.5},
+        {"trained_betas": []},
+        {"trained_betas": [0.1, "x"]},
+        {"trained_betas": [[0.1], [0.2]]},
+    ],
+    ids=str,
+)
+def test_a_scheduler_that_makes_no_sense_is_refused(tmp_path, bad):
+    path = tmp_path / "scheduler_config.json"
+    path.write_text(json.dumps(bad))
+    with pytest.raises(CheckpointError, match=r"scheduler_config\.json"):
+        alpha_bar_of_scheduler(path)
+
+
+def test_the_prior_that_ships_is_found_and_its_absence_said(prior_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("refusion.checkpoint.resources.files", lambda package: tmp_path)
+    (tmp_path / "weights").mkdir()
+    with pytest.raises(
+        CheckpointError, match=r"ships none; train one .*ddrm_prior\.yml.*--weights"
+    ):
+        load_prior(device="cpu")
+    shutil.copy(prior_file, tmp_path / "weights" / "ddrm_prior.safetensors")
+    assert load_prior(device="cpu").side == 16
+    assert load_restorer("ddrm_prior", device="cpu").info.task == "ddrm_prior"
 
 
 BAD = [
@@ -217,4 +282,10 @@ def test_a_kernel_that_is_a_product_gets_mirrored_borders():
     flat = torch.ones(1, 3, 6, 8)
     assert type(operator).__name__ == "SeparableBlur"
     assert torch.allclose(operator.forward(flat), flat, atol=1e-6)
+    dot = torch.zeros(1, 3, 6, 8)
+    dot[..., 3, 4] = 1  # rows of the kernel are rows of the photo
+    spread = deblur(kernel * torch.tensor([[1.0, 0, 0]])).operator((3, 6, 8)).forward(dot)
+    expected = torch.zeros(6, 8)
+    expected[2:5, 3] = torch.tensor([1.0, 2, 1]) / 12
+    assert torch.allclose(spread[0, 0], expected, atol=1e-6)
     assert isinstance(super_resolution(2, "mean").operator((3, 4, 4)), BlockMean)

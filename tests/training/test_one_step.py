@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -96,6 +98,20 @@ class Oracle(nn.Module):
     def forward(self, xt, mu, t):
         self.asked.append((xt - mu, t))
         return self.clean - mu
+
+
+@pytest.mark.parametrize("brighter", [True, False])
+def test_the_student_is_led_from_its_critic_to_its_teacher(config_of, brighter):
+    """The teacher thinks all is white, the critic black, or the other way round."""
+    stage, pair = OneStepStage(config_of(), CPU), batch()
+    white, black = Oracle(torch.ones(4, 3, 16, 16)), Oracle(torch.zeros(4, 3, 16, 16))
+    teacher, stage.module.critic = (white, black) if brighter else (black, white)
+    stage.teacher = replace(stage.teacher, network=teacher)
+    answer = nn.Parameter(torch.full((4, 3, 16, 16), 0.5))
+    stage.module.student = Oracle(answer)
+    stage.loss(pair, generators())["score"].backward()
+    step = -answer.grad
+    assert bool((step > 0).all() if brighter else (step < 0).all())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
@@ -209,12 +225,17 @@ def test_what_is_saved_restores_in_one_step(config_of, tmp_path, taught, share):
     assert torch.equal(one, other) == (share == 0)
     with pytest.raises(ConfigError, match="distilled to answer in 1 step"):
         restorer.restore(lq, steps=4)
+    assert torch.equal(restorer.restore(lq, sampler="ode-data-2@karras", seed=1), one)
+    for word in ("euler", "ode"):
+        with pytest.raises(ConfigError, match=f"'{word}' moves a small step"):
+            restorer.restore(lq, sampler=word)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"teacher": "nothing.safetensors"}, "no such weights file"),
+        ({"sampling": {"sampler": "euler"}}, "'euler' moves a small step"),
         ({"sampling": {"distilled_at": 101}}, r"start: expected 1\.\.100, got 101"),
         ({"pixels": 1.0}, "needs a teacher with a latent U-Net"),
     ],

@@ -150,8 +150,7 @@ def find_weights(
         return path
     if path.suffix or len(path.parts) != 1:
         raise CheckpointError(f"{path}: no such weights file")
-    folder = folder or Path(str(resources.files("refusion") / "weights"))
-    shipped = {file.stem: file for file in folder.glob("*.safetensors")}
+    shipped = shipped_weights(folder)
     distilled = shipped.get(path.name + ONE_STEP)
     if steps == 1 and distilled is not None:
         return distilled
@@ -160,6 +159,12 @@ def find_weights(
         listed = f" (shipped: {', '.join(sorted(shipped))})" if "did you mean" in hint else ""
         raise CheckpointError(f"no default weights for task '{task_or_path}'{hint}{listed}")
     return shipped[path.name]
+
+
+def shipped_weights(folder: Path | None = None) -> dict[str, Path]:
+    """Default weights by task, sorted; `folder` as in `find_weights`."""
+    folder = folder or Path(str(resources.files("refusion") / "weights"))
+    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
 
 
 def _fail(path: Path, message: str) -> NoReturn:

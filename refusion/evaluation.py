@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from torch import Tensor
 
-from refusion.arrays import to_batch, unit_range
+from refusion.arrays import Image, to_batch, unit_range
 from refusion.errors import ConfigError, ImageError
 from refusion.inference.memory import is_out_of_memory
 from refusion.inference.resize import beside
@@ -100,7 +100,7 @@ class Evaluation:
 
     @property
     def mean(self) -> Score:
-        """Mean of each column, metrics over the photos that have a ground truth."""
+        """Mean of each column, a metric over the photos that it was measured on."""
         return Score(
             "mean",
             statistics.fmean(row.seconds for row in self.rows),
@@ -140,7 +140,9 @@ class Evaluation:
         ]
         rows = [*self.rows, *filter(None, ends.values())]
         shown = [name for name in mean.result if name in SHOWN] or list(mean.result)
-        head = [f"{part} {name}" for part in ("input", "result", "gain") for name in shown]
+        # Of a distance, as NIQE is, less is better: what was gained has a minus.
+        change = "gain" if shown[:1] == list(SHOWN[:1]) else "change"
+        head = [f"{part} {name}" for part in ("input", "result", change) for name in shown]
         grid = [["image", *head, "seconds"]]
         grid += [[label, *_cells(row, shown)] for label, row in zip(labels, rows, strict=True)]
         count = len(self.rows) + 1
@@ -283,8 +285,9 @@ def _batch(item: Mapping[str, Any], key: str) -> Tensor | None:
     if key not in item:
         return None
     image = item[key]
-    views = image.shape[2 if isinstance(image, np.ndarray) else 0]
-    return unit_range(to_batch(key, image, views))
+    shape = image.shape if isinstance(image, Image) else ()
+    channels = shape[2:3] if isinstance(image, np.ndarray) else shape[-3:-2]
+    return unit_range(to_batch(key, image, 6 if tuple(channels) == (6,) else 3))
 
 
 def _rank(row: Score) -> float:
@@ -292,9 +295,9 @@ def _rank(row: Score) -> float:
 
 
 def _means(columns: Iterable[dict[str, float]]) -> dict[str, float]:
-    measured = [values for values in columns if values]
-    names = measured[0] if measured else ()
-    return {name: statistics.fmean(values[name] for values in measured) for name in names}
+    columns = list(columns)
+    names = dict.fromkeys(name for values in columns for name in values)
+    return {name: statistics.fmean(v[name] for v in columns if name in v) for name in names}
 
 
 def _cells(row: Score, names: Iterable[str]) -> list[str]:

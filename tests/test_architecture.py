@@ -38,6 +38,7 @@ LAYERS = [
     },
     {"training", "evaluation", "submission"},
     {"cli"},
+    {"app"},
 ]
 PURE = LAYERS[1]
 TORCH_ONLY = {"sde", "nets", "operators"}

@@ -183,6 +183,20 @@ def test_without_ground_truth_there_are_times_only():
     assert result.table().splitlines()[0].split() == ["image", "seconds"]
 
 
+def test_a_mean_is_over_the_photos_that_have_the_number():
+    rows = ({"niqe": 3.0}, {"psnr": 20.0, "niqe": 5.0}, {"psnr": 30.0, "niqe": 4.0})
+    mean = Evaluation(tuple(Score("x", 1.0, row, row) for row in rows)).mean
+    assert mean.result == mean.input == {"niqe": 4.0, "psnr": 25.0}
+
+
+def test_of_a_distance_the_table_shows_no_gain_but_a_change():
+    niqe = Evaluation((Score("x", 1.0, {"niqe": 5.0}, {"niqe": 3.0}),)).table()
+    assert "change niqe" in niqe
+    assert "-2.0000" in niqe
+    psnr = Evaluation((Score("x", 1.0, {"psnr": 5.0}, {"psnr": 9.0}),)).table()
+    assert "gain psnr" in psnr
+
+
 def test_only_the_metrics_asked_for():
     result = evaluate(Brighten(0.1), photos(1), metrics={"ssim": METRICS["ssim"]})
     assert set(result.rows[0].result) == {"ssim"}
@@ -243,3 +257,9 @@ def test_errors_name_the_photo():
 
     with pytest.raises(ImageError, match=r"p0: not enough memory.*--tile"):
         evaluate(Full(0.0), photos(1))
+
+
+@pytest.mark.parametrize("lq", ["a.jpg", np.zeros((8, 9), np.uint8), torch.zeros(8, 9), None])
+def test_what_is_no_image_is_named(lq):
+    with pytest.raises(ImageError, match="lq: expected an array"):
+        evaluate(Brighten(0.1), [{"lq": lq, "gt": np.zeros((8, 9, 3), np.uint8)}])

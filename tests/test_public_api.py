@@ -55,7 +55,7 @@ def test_version_is_a_release_number():
     assert re.fullmatch(r"\d+\.\d+\.\d+", refusion.__version__)
 
 
-@pytest.mark.parametrize("module", ["refusion", "refusion.cli"])
+@pytest.mark.parametrize("module", ["refusion", "refusion.cli", "refusion.app.command"])
 def test_import_does_not_wait_for_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from refusion.app import command
 from refusion.cli import check_submission, import_command, info, restore, test, train
 from refusion.config import load_config
 from refusion.data.image_io import read_image, write_image
@@ -16,6 +17,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {"train.py": train.build_parser, "test.py": test.build_parser}
 PARSERS |= {"tiled_infer.py": restore.build_parser, "import": import_command.build_parser}
 PARSERS |= {"check-submission": check_submission.build_parser, "info": info.build_parser}
+PARSERS |= {"refusion.app": command.build_parser}
 
 
 def blocks(page, language):

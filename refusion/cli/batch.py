@@ -15,7 +15,7 @@ from refusion.cli.common import EXIT_INTERRUPTED
 from refusion.inference.jobs import Outcome, RestoreOptions, run_jobs
 from refusion.inference.log import BatchLog, part_of_log
 from refusion.inference.plan import Job, shared_out
-from refusion.restorers import Restorer
+from refusion.restorers import Restorer, RestorerInfo
 from refusion.world import World
 
 logger = logging.getLogger(__name__)
@@ -54,8 +54,9 @@ def run_batch(
         ConfigError: an option is wrong, which would fail every photo.
     """
     start = time.monotonic()
-    if world.is_main:
-        _warn_if_certain(restorer, settings)
+    doubt = doubt_of_draws(restorer.info, settings)
+    if world.is_main and doubt:
+        logger.warning("--%s", doubt)
     jobs, weights = _one_plan(jobs, settings, world)
     own = shared_out(weights, world.size)[world.rank]
     log, done = _own_log(reporting, world), []
@@ -110,19 +111,19 @@ def _merged(own: Sequence[int], done: Sequence[Outcome], world: World) -> list[O
     return [outcome for _, outcome in sorted(numbered, key=lambda pair: pair[0])]
 
 
-def _warn_if_certain(restorer: Restorer, settings: RestoreOptions) -> None:
-    """Say it where draws differ less than the model's doubt, or not at all."""
-    info = restorer.info
+def doubt_of_draws(info: RestorerInfo, settings: RestoreOptions) -> str | None:
+    """Why draws would differ less than the model's doubt, or not at all; None if they do not."""
     steps, sampler = settings.steps or info.steps, settings.sampler or info.sampler
     if settings.samples == 1:
-        return
+        return None
     if not info.stochastic:
-        logger.warning("--samples: the result of this model does not depend on the seed")
-    elif steps == 1 and sampler.partition("@")[0] != "euler":
-        logger.warning(
-            "--samples: in one step the seed draws the start alone, and the "
-            "spread comes out too small; add --steps 4"
+        return "samples: the result of this model does not depend on the seed"
+    if steps == 1 and sampler.partition("@")[0] != "euler":
+        return (
+            "samples: in one step the seed draws the start alone, and the spread comes out too "
+            "small; take 4 steps"
         )
+    return None
 
 
 def _say_interrupted(done: Sequence[Outcome], jobs: int) -> None:

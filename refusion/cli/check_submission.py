@@ -26,7 +26,7 @@ def run(argv: list[str]) -> int:
     faults = check_submission(options.archive, options.inputs, TRACKS[options.track])
     for fault in faults:
         sys.stdout.write(f"{fault}\n")
-    word = f"{len(faults)} faults" if faults else "no fault found"
+    word = {0: "no fault found", 1: "1 fault"}.get(len(faults), f"{len(faults)} faults")
     sys.stdout.write(f"{options.archive}: {word}, track {options.track}\n")
     return EXIT_FAULTS if faults else 0
 

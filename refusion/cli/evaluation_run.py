@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from refusion import __version__
 from refusion.cli.evaluation_sets import EvaluationSet
-from refusion.cli.learned_metrics import fid_of_set, learned_metrics
+from refusion.cli.learned_metrics import fid_network, fid_of_set, learned_metrics
 from refusion.cli.model_options import TOLD
 from refusion.cli.result_files import ProgressFile, ResultFiles, files_at, photos_state
 from refusion.cli.score_files import write_csv, write_json
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.restorers.base import Restorer
 
 _SETS = ("runs", "data", "lq", "gt", "opt")  # covered by the photos' state and the file's hash
+_NO_FID = "not measured, it needs ground truth and two photos at least"
 _REPORTS = ("output", "json", "csv", "html", "submit", "track", "extra_data", "description")
 
 
@@ -35,6 +36,7 @@ class EvaluationRun:
 
     Raises:
         ConfigError: a baseline that the model does not have.
+        CheckpointError: a file of a metric cannot be used.
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class EvaluationRun:
         from refusion.metrics import reported_metrics
 
         self._checkpoint, self._restorer, self._options = checkpoint, restorer, options
-        self._metrics = reported_metrics(options.crop_border) | learned_metrics(options)
+        self._learned = learned_metrics(options)
+        self._metrics = reported_metrics(options.crop_border) | self._learned
         self._baselines = _baselines(checkpoint, restorer, options)
         self._results: dict[str, tuple[EvaluationSet, Evaluation]] = {}
+        self._fid_network = fid_network(options)
         self._fid: dict[str, Mapping[str, float]] = {}
         self._progress: list[ProgressFile] = []
 
@@ -54,11 +58,13 @@ class EvaluationRun:
         result = self._evaluate(chosen)
         self._results[chosen.name] = chosen, result
         lines = [chosen.name, result.table(), "", result.methods_table(self._metrics)]
-        if self._options.fid:
+        lacking = [name for name in self._learned if name not in result.mean.result]
+        lines += [f"{', '.join(lacking)}: not measured, without ground truth"] if lacking else []
+        if self._fid_network:
             files = _files(chosen, result)
-            values = fid_of_set(self._options.fid, chosen.dataset, files)
+            values = fid_of_set(self._fid_network, chosen.dataset, files)
             self._fid[chosen.name] = values
-            lines += [f"fid of {len(files)}: " + _listed(values)] if values else []
+            lines.append(f"fid of {len(files)}: {_listed(values) or _NO_FID}")
         return "\n".join(lines) + "\n\n"
 
     def finish(self) -> None:
@@ -146,10 +152,13 @@ class EvaluationRun:
 
     def _report(self, results: dict[str, Evaluation]) -> dict[str, Any]:
         """All that is needed to compute the numbers again, and the numbers."""
+        from refusion.inference.log import sha256_of
+
         info, options = self._restorer.info, self._options
         model = {
             "task": info.task,
-            "weights": str(options.weights) if options.weights else None,
+            "weights": str(self._checkpoint.path),
+            "sha256": sha256_of(self._checkpoint.path),
             "sampler": options.sampler or info.sampler,
             "steps": options.steps or info.steps,
             "seed": options.seed,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # these import torch, for which --help must not wait
 
     from refusion.evaluation import Photos
     from refusion.metrics import Metric
+    from refusion.metrics.fid import Fid
 
 
 def add_learned_metrics(add: Callable[..., argparse.Action]) -> None:
@@ -76,25 +77,32 @@ def _metric(
     )
 
 
-def fid_of_set(
-    weights: Path, photos: Photos, files: Sequence[Sequence[Path]]
-) -> Mapping[str, float]:
-    """FID of the inputs and of the results to the ground truth; empty without ground truth.
+def fid_network(options: argparse.Namespace) -> Fid | None:
+    """The network of --fid, before there is anything to measure; None if it is not asked for.
+
+    Raises:
+        CheckpointError: the file is missing or does not fit; says where to get it.
+    """
+    from refusion.metrics.fid import Fid
+
+    return Fid(options.fid) if options.fid else None
+
+
+def fid_of_set(fid: Fid, photos: Photos, files: Sequence[Sequence[Path]]) -> Mapping[str, float]:
+    """FID of the inputs and of the results to the ground truth.
 
     Args:
-        weights: file of the Inception network.
+        fid: the network.
         photos: the set.
         files: of the result of each photo, in the order of the set.
 
-    Raises:
-        CheckpointError: the weights cannot be used.
-        ImageError: fewer than two photos.
+    Returns:
+        The distances by 'input' and 'result'; empty without ground truth, and of a single image.
     """
     from refusion.data.image_io import read_image
     from refusion.inference.resize import beside
-    from refusion.metrics.fid import Fid, frechet_distance
+    from refusion.metrics.fid import frechet_distance
 
-    fid = Fid(weights)
     features: dict[str, list[Tensor]] = {"input": [], "result": [], "gt": []}
     for index, results in enumerate(files):
         item = photos[index]
@@ -108,6 +116,8 @@ def fid_of_set(
         }
         for key, views in images.items():
             features[key] += [fid.features(view) for view in views]
+    if len(features["gt"]) < 2:
+        return {}
     return {key: frechet_distance(features[key], features["gt"]) for key in ("input", "result")}
 
 

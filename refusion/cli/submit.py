@@ -38,7 +38,7 @@ def check_submit_options(options: argparse.Namespace) -> None:
     """Refuse what no entry can be made of.
 
     Raises:
-        ConfigError: an option is missing or goes with no entry.
+        ConfigError: an option is missing, goes with no entry, or contradicts the track's rules.
     """
     if not options.submit:
         for key in ("track", "description", "extra_data"):
@@ -53,6 +53,33 @@ def check_submit_options(options: argparse.Namespace) -> None:
             raise ConfigError(
                 f"--{key.replace('_', '-')}: an entry holds every photo at its size under its name"
             )
+    if options.extra_data and not TRACKS[options.track].extra_data:
+        raise ConfigError(f"--extra-data: the track '{options.track}' allows no extra data")
+
+
+def check_entry(
+    options: argparse.Namespace, info: RestorerInfo, sets: Sequence[EvaluationSet]
+) -> None:
+    """Refuse, before photos are restored, what would be no entry afterwards.
+
+    Raises:
+        ConfigError: there is more than one set, two photos ask for one name, or the model's outputs
+            have another size than the track's.
+        ImageError: a photo cannot be read.
+    """
+    from refusion.submission.check import expected_outputs
+
+    if not options.submit:
+        return
+    if len(sets) != 1:
+        raise ConfigError(f"--submit: expected one set of photos, got {len(sets)}")
+    track = TRACKS[options.track]
+    if info.scale != track.scale:
+        raise ConfigError(
+            f"--track: outputs of '{options.track}' have {track.scale} times the size of their "
+            f"inputs, those of the '{info.task}' model {info.scale} times"
+        )
+    expected_outputs(sets[0].sources[0], track)
 
 
 def submit(
@@ -63,12 +90,10 @@ def submit(
     """Write the entry.
 
     Raises:
-        ConfigError: there is more than one set, or the entry would break a rule of the track.
+        ConfigError: the entry would break a rule of the track.
     """
     from refusion.submission.pack import Facts, write_submission
 
-    if len(results) != 1:
-        raise ConfigError(f"--submit: expected one set of photos, got {len(results)}")
     ((chosen, evaluation),) = results
     files = ResultFiles(chosen.folder)
     found = [file for row in evaluation.rows for file in files_at(files.next_path(row.name))]

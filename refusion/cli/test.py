@@ -24,7 +24,7 @@ from refusion.cli.model_options import (
     whole,
 )
 from refusion.cli.result_files import make_folder
-from refusion.cli.submit import add_submit_options, check_submit_options
+from refusion.cli.submit import add_submit_options, check_entry, check_submit_options
 from refusion.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
@@ -53,6 +53,7 @@ def run(argv: list[str]) -> int:
     check_sampler(options.sampler)
     with warnings_on_stderr():
         checkpoint, restorer, sets = _chosen(options)
+        check_entry(options, restorer.info, sets)
         evaluation = EvaluationRun(checkpoint, restorer, options)
         for chosen in sets:
             _show(evaluation.add(chosen))

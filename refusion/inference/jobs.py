@@ -232,7 +232,7 @@ def _write(job: Job, photos: Sequence[Photo], result: Tensor, spread: Tensor | N
         write_image(file.output, restored, photo)
         if file.compare is not None:
             both = _side_by_side(photo.samples, restored.cpu())
-            write_image(file.compare, both, Photo(both, icc=photo.icc))
+            write_image(file.compare, both, Photo(both, mode=photo.mode, icc=photo.icc))
         if file.uncertainty is not None:
             write_map(file.uncertainty, spread[view])
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.errors import ImageError
 from refusion.metrics.metric import rgb_pair
 from refusion.metrics.weights import fill, read_weights
 
@@ -21,6 +22,7 @@ HOW = (
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of images in [-1, 1]
 _LAYERS = (1, 4, 7, 9, 11)  # the five ReLUs
 _EPS = 1e-10
+_LEAST = 31  # pixels a side that reach the last layer
 
 
 class Lpips:
@@ -47,16 +49,21 @@ class Lpips:
         """Distance of each image, shape (B,), float64 on the CPU; 0 for equal images.
 
         Args:
-            image: float RGB, shape (B, 3, H, W), in [0, 1], at least 63 pixels a side.
+            image: float RGB, shape (B, 3, H, W), in [0, 1], at least 31 pixels a side.
             target: the same shape.
             crop_border: pixels left out on every side.
             channel: "rgb", which the network was trained on.
 
         Raises:
-            ImageError: the images cannot be compared.
+            ImageError: the images cannot be compared, or are smaller than that.
             ConfigError: another channel.
         """
         image, target = rgb_pair("LPIPS", image, target, crop_border, channel)
+        height, width = image.shape[-2:]
+        if min(height, width) < _LEAST:
+            raise ImageError(
+                f"LPIPS: expected {_LEAST} pixels a side at least, got {width}x{height}"
+            )
         x, y = (self._scaled(one) for one in (image, target))
         total = torch.zeros(len(x), dtype=torch.float64)
         layer = 0

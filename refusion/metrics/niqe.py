@@ -55,7 +55,8 @@ class Niqe:
             crop_border: pixels left out on every side.
 
         Raises:
-            ImageError: fewer than two blocks of 96 pixels a side fit in the image.
+            ImageError: fewer than two blocks of 96 pixels a side fit in the image, or are anything
+                but flat.
         """
         height, width = image.shape[-2:]
         cut = image[..., crop_border : height - crop_border, crop_border : width - crop_border]
@@ -69,8 +70,10 @@ class Niqe:
 
     def _distance(self, blocks: Tensor) -> Tensor:
         """Equation 10."""
-        mean = blocks.nanmean(dim=0)
-        covariance = blocks[~blocks.isnan().any(dim=1)].T.cov()
+        textured = blocks[~blocks.isnan().any(dim=1)]
+        if len(textured) < 2:
+            raise ImageError("NIQE: expected two blocks of 96 pixels that are not flat at least")
+        mean, covariance = blocks.nanmean(dim=0), textured.T.cov()
         off = self._mean - mean
         return (off @ torch.linalg.pinv((self._covariance + covariance) / 2) @ off).sqrt()
 
@@ -81,9 +84,18 @@ def features(luma: Tensor) -> Tensor:
     for side in (BLOCK, BLOCK // 2):
         blocks = F.unfold(_normalized(luma), side, stride=side)[0].T.unflatten(1, (side, side))
         scales.append(_block_features(blocks))
-        half = [length // 2 for length in luma.shape[-2:]]
-        luma = F.interpolate(luma, half, mode="bicubic", antialias=True)
+        luma = _half(luma)
     return torch.cat(scales, dim=1)
+
+
+def _half(luma: Tensor) -> Tensor:
+    """Half the size as MATLAB's `imresize` does it: bicubic, mirrored at the borders."""
+    mirrored = luma
+    for dim in (2, 3):
+        first, last = mirrored.narrow(dim, 0, 4), mirrored.narrow(dim, mirrored.shape[dim] - 4, 4)
+        mirrored = torch.cat([first.flip(dim), mirrored, last.flip(dim)], dim=dim)
+    half = [length // 2 for length in mirrored.shape[-2:]]
+    return F.interpolate(mirrored, half, mode="bicubic", antialias=True)[..., 2:-2, 2:-2]
 
 
 def _normalized(luma: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from refusion.errors import CheckpointError
 
+_COUNTER = "num_batches_tracked"
+
 
 def read_weights(path: str | Path, how: str) -> dict[str, Tensor]:
     """Tensors of a .pth file by name; nothing in it is run.
@@ -38,12 +40,14 @@ def fill(
 ) -> nn.Module:
     """The network with its own tensors out of `weights`, frozen, in evaluation mode.
 
+    Counters of training steps, which files of old versions of PyTorch lack, are not asked for.
+
     Raises:
         CheckpointError: a tensor is missing or of another shape.
     """
-    own = network.state_dict()
+    own = {k: v for k, v in network.state_dict().items() if not k.endswith(_COUNTER)}
     wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
     if wrong:
         raise CheckpointError(f"{path}: no fitting tensor '{wrong[0]}'; get {how}")
-    network.load_state_dict({name: weights[name] for name in own})
+    network.load_state_dict({name: weights[name] for name in own}, strict=False)
     return network.float().eval().requires_grad_(False)

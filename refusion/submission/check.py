@@ -23,6 +23,7 @@ from refusion.submission.tracks import README, Track
 
 _README_BYTES = 1 << 16
 _OVERHEAD = 1 << 20  # bytes of an image file beside its samples
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack without a limit
 _SURPLUS = 1000  # entries beyond those expected: above that the list would tell nothing
 _SIZES = 8  # bytes per pixel that a badly compressed output of 8-bit RGBA stays below
 _DECODERS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")  # the usual ones, to name what came
@@ -122,6 +123,8 @@ def _misplaced(entry: zipfile.ZipInfo, wanted: list[str]) -> str | None:
         return "must not be there: no input asks for it"
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "a link, expected a file"
+    if entry.compress_type not in _METHODS:
+        return f"compressed by method {entry.compress_type}, expected stored or deflated"
     return "encrypted" if entry.flag_bits & 1 else None
 
 
@@ -161,13 +164,14 @@ def _image_faults(data: bytes, output: Expected, track: Track) -> Iterator[str]:
     except Exception as error:  # decoders meet damaged bytes with any type of exception
         yield f"cannot be decoded: {_told(error)}"
         return
-    if image.mode == "RGBA" and track.may_have_alpha and output.has_alpha:
-        if image.getchannel("A").getextrema() != (255, 255):
-            yield "has an alpha channel that is not opaque"
-    elif image.mode != "RGB" or "transparency" in image.info:
+    may_be_rgba = track.may_have_alpha and output.has_alpha
+    is_rgb = image.mode == "RGB" and "transparency" not in image.info
+    if not is_rgb and not (image.mode == "RGBA" and may_be_rgba):
         yield f"is {image.mode}, expected RGB"
     elif image.format == "PNG" and data[_DEPTH_AT] != 8:  # Pillow reads 16 bits as 8
         yield f"has {data[_DEPTH_AT]} bits per sample, expected 8"
+    elif not is_rgb and image.getchannel("A").getextrema() != (255, 255):
+        yield "has an alpha channel that is not opaque"
 
 
 def _readme_faults(data: bytes, track: Track) -> Iterator[str]:

@@ -138,7 +138,7 @@ def test_samples_give_a_mean_and_a_map(restore, capsys):
 @pytest.mark.parametrize(
     ("kind", "argv", "words"),
     [
-        ("latent", ["--steps", "1"], "and the spread comes out too small; add --steps 4"),
+        ("latent", ["--steps", "1"], "and the spread comes out too small; take 4 steps"),
         ("unet", [], "does not depend on the seed"),
     ],
 )

@@ -1,5 +1,6 @@
 """`refusion test` from arguments to table, files and exit code, on tiny random models."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -97,9 +98,10 @@ def test_numbers_are_those_of_the_written_files(call, pairs, tiny_checkpoint, ki
     code, out, err = call("--weights", weights, *pairs, *outputs, "--seed", 3)
     assert (code, err) == (0, "")
     report = read_json("new/result.json")
-    assert report["model"] | {"weights": None} == {
-        "task": "dehaze", "weights": None, "sampler": "posterior", "steps": 3, "seed": 3,
-        "tile": "auto", "device": "cpu", "precision": "fp32",
+    assert report["model"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert report["model"] | {"weights": None, "sha256": None} == {
+        "task": "dehaze", "weights": None, "sha256": None, "sampler": "posterior", "steps": 3,
+        "seed": 3, "tile": "auto", "device": "cpu", "precision": "fp32",
     }  # fmt: skip
     assert report["model"]["weights"] == str(weights)
     result = report["sets"]["lq"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import needs_chromium, opened_browser
 from cli_cases import make, pixels
 
 from refusion import cli
@@ -160,6 +161,37 @@ def test_page_is_whole_in_itself_and_shows_the_worst_first(call):
     assert "dB, RGB, data range 1 (255 levels), no border cut" in text
 
 
+@pytest.mark.slow
+@needs_chromium
+def test_page_in_a_browser(call, tmp_path):
+    """The slider uncovers what it should, the worst photo comes first, nothing is fetched."""
+    make("lq/3.png", 60, 90, seed=3)
+    make("gt/3.png", 60, 90, seed=12)
+    assert call("--output", "out", "--html", "p.html")[0] == 0
+    scores = numbers()
+    with opened_browser(tmp_path / "profile") as tab:
+        tab.open(Path("p.html").resolve().as_uri())
+        heads = tab.evaluate("[...document.querySelectorAll('h3')].map(e => e.innerText)")
+        assert heads == sorted(scores, key=lambda name: scores[name]["psnr"])
+        sizes = tab.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
+        assert sorted(sizes) == [14] * 6 + [90] * 2
+        left, top, width, height = tab.box(".pair")
+        shown = "getComputedStyle(document.querySelector('.before')).clipPath"
+        assert "50%" in tab.evaluate(shown) or f"{width / 2}" in tab.evaluate(shown)
+        middle = top + height / 2
+        covered = []
+        for share in (0.25, 0.75):
+            tab.drag((left + width / 2, middle), (left + share * width, middle))
+            tab.evaluate("document.activeElement.blur()")
+            covered.append(tab.evaluate("document.querySelector('.pair input').valueAsNumber"))
+            line = tab.evaluate("getComputedStyle(document.querySelector('.pair'), '::after').left")
+            assert float(line.removesuffix("px")) == pytest.approx(width * covered[-1] / 100, abs=1)
+            tab.drag((left + share * width, middle), (left + width / 2, middle))
+        assert covered == pytest.approx([25, 75], abs=2)
+        assert tab.requests() == [Path("p.html").resolve().as_uri()]
+        assert not tab.errors()
+
+
 def test_names_cannot_break_the_page(call):
     make('lq/a"<b>.png')
     make('gt/a"<b>.png', seed=3)
@@ -221,6 +253,17 @@ def test_fid_of_results_and_input(call, monkeypatch):
     for key, value in values.items():
         assert value == pytest.approx(frechet_distance(means[key], means["gt"]), abs=1e-6)
     assert call("--fid", "inception.pth")[0] == 2
+    for less in (["--limit", 1], []):
+        data = ["a=lq:gt"] if less else ["a=lq"]
+        code, out = call("--output", "less", "--fid", "inception.pth", *less, data=data)
+        assert code == 0
+        assert "not measured, it needs ground truth and two photos at least" in out
+
+
+def test_files_of_metrics_are_looked_at_before_photos_are_restored(call, monkeypatch):
+    monkeypatch.delattr(Refusion, "restore")
+    for argv in (["--fid", "absent.pth"], ["--lpips", "absent.pth", "absent.pth"]):
+        assert call("--output", "out", *argv)[0] == 2
 
 
 def test_niqe_is_reported_without_ground_truth(call, tmp_path):

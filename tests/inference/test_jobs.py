@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from refusion.data.image_io import read_image, write_image
+from refusion.data.photo import Photo
 from refusion.data.samples import to_float
 from refusion.errors import ConfigError, ImageError, RefusionError
 from refusion.inference.jobs import RestoreOptions, run_jobs
@@ -211,6 +212,15 @@ def test_comparison_shows_both_halves(photos, size, scale, panel):
     left, right = both.chunk(2, dim=-1)
     torch.testing.assert_close(left, torch.full_like(left, 0.8), atol=1 / 255, rtol=0)
     torch.testing.assert_close(right, torch.full_like(right, 0.4), atol=1 / 255, rtol=0)
+
+
+def test_comparison_of_a_gray_photo_is_gray_as_its_profile_says(photos):
+    gray = torch.full((3, 8, 9), 0.5)
+    write_image("gray.png", gray, Photo(gray, mode="gray", icc=b"profile of gray"))
+    (job,) = plan_jobs(["gray.png"], compare=True)
+    assert run_jobs([job], Darken(), RestoreOptions())[0].error is None
+    both = read_image("results/gray_compare.png")
+    assert (both.mode, both.icc) == ("gray", b"profile of gray")
 
 
 def test_what_exists_is_left_alone_and_half_a_job_is_done_again(photos):

@@ -39,13 +39,14 @@ def png(size=(9, 7), mode="RGB", **options):
     return data.getvalue()
 
 
-def png_16_bit(size=(9, 7)):
+def png_16_bit(size=(9, 7), channels=3):
     def chunk(kind, data):
         body = kind + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
-    head = struct.pack(">IIBBBBB", *size, 16, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" * (size[1] * (1 + 6 * size[0])))
+    head = struct.pack(">IIBBBBB", *size, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    line = b"\0" + b"\xff" * (2 * channels * size[0])
+    pixels = zlib.compress(line * size[1])
     parts = [chunk(b"IHDR", head), chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
@@ -142,6 +143,7 @@ FAULTS = [
     ({"01.png": png(mode="RGBA")}, "01.png: is RGBA, expected RGB"),
     ({"02.png": png(mode="RGBA")}, "02.png: has an alpha channel that is not opaque"),
     ({"01.png": png_16_bit()}, "01.png: has 16 bits per sample, expected 8"),
+    ({"02.png": png_16_bit(channels=4)}, "02.png: has 16 bits per sample, expected 8"),
     ({"01.png": png(format="JPEG")}, "01.png: is JPEG, expected PNG"),
     ({"01.png": png()[:50]}, "01.png: cannot be decoded"),
     ({"01.png": b"no image"}, "01.png: cannot be decoded"),
@@ -198,10 +200,22 @@ def test_links_duplicates_and_too_many_entries(work):
     assert "1103 entries, expected 3" in fault
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_unpack_without_a_limit_are_refused(work, method):
+    """Of these, Python unpacks all that it has read: 4 KB may become gigabytes, unasked."""
+    with zipfile.ZipFile(archive({"01.png": None}), "a") as file:
+        file.writestr("01.png", bytes(1 << 24), compress_type=method)
+    (fault,) = check_submission("e.zip", "in", DEHAZE)
+    assert fault == f"'01.png': compressed by method {method}, expected stored or deflated"
+
+
 def test_command_lists_faults_and_its_exit_code_tells(work, capsys):
     argv = ["check-submission", archive(), "--inputs", "in", "--track", "dehaze"]
     assert cli.main(argv) == 0
     assert "no fault found" in capsys.readouterr().out
+    archive({"01.png": None})
+    assert cli.main(argv) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "e.zip: 1 fault, track dehaze"
     archive({"01.png": None, "x.txt": b""})
     assert cli.main(argv) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -218,10 +232,20 @@ def test_entry_of_a_run(work, capsys, tmp_path, monkeypatch, tiny_checkpoint):
     with zipfile.ZipFile("e.zip") as file:
         assert "CPU[1] / GPU[0] : 1" in file.read(README).decode()
     capsys.readouterr()
+    monkeypatch.delattr("refusion.restorers.Refusion.restore")  # all is refused before the work
     for wrong, words in [
         ([*argv, "--submit", "e.zip"], "--submit: needs --output"),
         ([*argv, "--track", "dehaze"], "--track: needs --submit"),
         ([*argv, *entry, "--limit", "1"], "--limit: an entry holds every photo"),
+        (
+            [*argv, *entry, "--track", "stereo_sr", "--extra-data"],
+            "--extra-data: the track 'stereo_sr' allows no extra data",
+        ),
+        ([*argv, *entry, "--track", "stereo_sr"], "have 4 times the size of their inputs"),
+        (
+            [*argv[2:], *entry, "--data", "a=in", "--data", "b=in"],
+            "--submit: expected one set of photos, got 2",
+        ),
     ]:
         assert cli.test_main(wrong) == 2
         assert words in capsys.readouterr().err

@@ -1,0 +1,8 @@
+"""`python -m refusion.app`."""
+
+import sys
+
+from refusion.app.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

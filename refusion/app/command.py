@@ -1,0 +1,183 @@
+"""Options of `python -m refusion.app`, and serving the page until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refusion.cli.common import guarded
+from refusion.cli.model_options import count, warnings_on_stderr
+from refusion.errors import ConfigError
+
+if TYPE_CHECKING:  # Gradio is an extra
+    import gradio
+
+logger = logging.getLogger(__name__)
+
+MAX_PIXELS = 120_000_000  # what phones make; takes 3 GB
+HOST, PORT = "127.0.0.1", 7860
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Serve the page until Ctrl-C.
+
+    Returns:
+        0: it was served and ended; 2 where it could not start, after one line on stderr.
+    """
+    options = build_parser().parse_args(argv)
+    with warnings_on_stderr(), _temporary_files():
+        page = _page(options)
+        with suppress(KeyboardInterrupt), _served(page, options) as address:
+            sys.stdout.write(f"refusion: {address} (Ctrl-C ends it)\n")
+            sys.stdout.flush()
+            threading.Event().wait()
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m refusion.app",
+        description="Restore photos on a page in the browser, which this machine serves for itself "
+        "alone. Nothing is sent anywhere; uploads and results are temporary files.",
+        epilog="Exit code: 0 ended by Ctrl-C, 2 wrong usage, or it could not start.",
+    )
+    add = parser.add_argument
+    add(
+        "--weights",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="offer these models too, .safetensors files",
+    )
+    add("--device", default="auto", metavar="auto|cpu|cuda", help="default: a GPU if there is one")
+    add("--precision", default="auto", metavar="auto|fp32|bf16|fp16", help="of the networks")
+    add("--max-memory", metavar="SIZE", help="of the process, as 4G: tiles shrink to fit")
+    add(
+        "--max-pixels",
+        type=count,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse larger photos (default: %(default)s)",
+    )
+    add(
+        "--max-upload",
+        default="500M",
+        metavar="SIZE",
+        help="refuse larger files (default: %(default)s)",
+    )
+    add(
+        "--host",
+        default=HOST,
+        help="address to serve on (default: %(default)s, for this machine alone)",
+    )
+    add("--port", type=_port, default=PORT, help="0 for any (default: %(default)s)")
+    return parser
+
+
+def _port(text: str) -> int:
+    """Option type: 0 to 65535."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got '{text}'")
+    return int(text)
+
+
+@contextmanager
+def _temporary_files() -> Iterator[None]:
+    """Have all that is written lie in one folder, which goes when the page does."""
+    before = tempfile.tempdir
+    # As Ctrl-C, which leaves no files behind; service managers end a page so.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="refusion_app_", ignore_cleanup_errors=True) as folder:
+        # Read when Gradio is imported; it can be told in no other way. What lies in there it serves
+        # as it is; of what lies beside it, as results do, it serves a copy.
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "served"))
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+def _page(options: argparse.Namespace) -> gradio.Blocks:
+    """The page with its models; says what is missing before anything is loaded."""
+    if find_spec("gradio") is None:  # importing it takes seconds
+        raise ConfigError(
+            "the page needs Gradio: pip install 'refusion[app]'; tiled_infer.py does without"
+        )
+    from refusion.app.models import load_models
+    from refusion.app.page import build_page
+    from refusion.inference.memory import parse_memory
+
+    _check_address(options)
+    options.max_upload = parse_memory(options.max_upload)
+    memory = None if options.max_memory is None else parse_memory(options.max_memory)
+    models = load_models(
+        options.weights, device=options.device, precision=options.precision, memory=memory
+    )
+    return build_page(models, options.max_pixels)
+
+
+def _check_address(options: argparse.Namespace) -> None:
+    """Find out whether the address can be had, and fill in the port for 0."""
+    try:
+        with socket.create_server((options.host, options.port)) as server:
+            options.port = server.getsockname()[1]
+    except OSError as error:
+        raise ConfigError(
+            f"--host, --port: cannot serve on {options.host}:{options.port} ({error.strerror}); "
+            "choose another"
+        ) from error
+    if not _is_loopback(options.host):
+        logger.warning(
+            "--host: whoever reaches this machine can use the page; it asks for no password"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def _served(page: gradio.Blocks, options: argparse.Namespace) -> Iterator[str]:
+    """Serve the page; gives its address."""
+    import gradio as gr
+
+    local_fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}
+    page.queue(max_size=20)
+    _, address, _ = page.launch(
+        server_name=options.host,
+        server_port=options.port,
+        max_file_size=options.max_upload,
+        theme=gr.themes.Default(**local_fonts),  # others are fetched from elsewhere
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        run_history=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        ssr_mode=False,
+        pwa=False,
+        footer_links=[],
+    )
+    try:
+        yield address
+    finally:
+        page.close(verbose=False)

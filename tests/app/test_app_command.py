@@ -1,0 +1,68 @@
+"""How the page starts, and what keeps it from starting."""
+
+import os
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+from app_cases import needs_gradio
+
+from refusion.app import command
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command, which must end by itself; exit code and stderr."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # restored afterwards
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(*argv):
+        code = command.main([str(word) for word in argv])
+        return code, capsys.readouterr().err
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_without_gradio_it_says_how_to_get_it(run, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    code, said = run()
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "pip install 'refusion[app]'" in said
+    assert not Path(os.environ["GRADIO_TEMP_DIR"]).parent.exists()
+    assert tempfile.tempdir is None or Path(tempfile.tempdir).exists()
+
+
+@needs_gradio
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--max-upload", "much"], "memory: expected a size"),
+        (["--weights", "absent.safetensors"], "absent.safetensors: no such weights file"),
+        (["--host", "203.0.113.7"], "cannot serve on 203.0.113.7"),
+    ],
+)
+def test_what_cannot_be_is_one_line(run, argv, message):
+    code, said = run("--port", 0, *argv)
+    assert code == 2
+    assert message in said.splitlines()[-1]
+
+
+@needs_gradio
+def test_a_port_that_is_taken_is_said(run):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        code, said = run("--port", port)
+    assert code == 2
+    assert f"cannot serve on 127.0.0.1:{port}" in said
+
+
+def test_it_serves_this_machine_alone_unless_told_otherwise():
+    options = command.build_parser().parse_args([])
+    assert (options.host, options.port) == ("127.0.0.1", 7860)
+    for port in ("-1", "65536", "x"):
+        with pytest.raises(SystemExit):
+            command.build_parser().parse_args(["--port", port])

@@ -17,10 +17,12 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from refusion.config_regression import check_no_process, check_regression_stage, is_regressor
+from refusion.config_sections import check_on_stable_diffusion, check_sections
 from refusion.errors import ConfigError, suggest
 from refusion.schema import Component, FromTable, Parser, Table, apply_override, to_plain
 from refusion.sections import (
     DataConfig,
+    DiffBIRConfig,
     DistillationConfig,
     LatentCheckpoint,
     SamplingConfig,
@@ -88,7 +90,9 @@ class RunConfig:
 
     name: str  # run folder runs/<name>
     task: str  # what the model will be called: 'dehaze', ...
-    stage: Literal["latent_unet", "diffusion", "joint", "one_step", "prior", "regression"]
+    stage: Literal[
+        "latent_unet", "diffusion", "joint", "one_step", "prior", "regression", "diffbir"
+    ]
     data: DataConfig
     train: TrainConfig
     latent_unet: Net | LatentCheckpoint | None = None  # None in stage diffusion: pixels
@@ -100,6 +104,7 @@ class RunConfig:
     upscale: UpscaleConfig | None = None  # super-resolution; not in stage latent_unet
     init: str | None = None  # checkpoint to start the weights from, such as a trained model
     distillation: DistillationConfig | None = None  # stage one_step only, and needed there
+    diffbir: DiffBIRConfig | None = None  # stage diffbir only, and needed there
 
     def __post_init__(self) -> None:
         """Check what one section demands of another."""
@@ -111,15 +116,11 @@ class RunConfig:
         keys = ("network", "sde", "prediction", "objective", "sampling")
         diffusion = {key: getattr(self, key) for key in keys}
         self._check_batch()
+        others = diffusion | {"upscale": self.upscale, "init": self.init}
+        check_sections(self.stage, vars(self))
         check_regression_stage(self.stage, self.network, vars(self))
-        if self.stage == "regression":
-            self._check_no_cache()
-            self._check_no_distillation()
+        if self._check_without_process(others):
             return
-        if self.stage == "one_step":
-            self._check_one_step(diffusion | {"upscale": self.upscale, "init": self.init})
-            return
-        self._check_no_distillation()
         if self.stage == "latent_unet":
             self._check_latent_stage(diffusion | {"upscale": self.upscale})
             return
@@ -139,6 +140,19 @@ class RunConfig:
             raise ConfigError("data.refresh_latents: there are none without data.cached_latents")
         _check_process(self.sde, self.sampling)
 
+    def _check_without_process(self, others: Mapping[str, object]) -> bool:
+        """Check a stage whose process, if any, is not described here; False for the others."""
+        if self.stage == "regression":
+            self._check_no_cache()
+        elif self.stage == "one_step":
+            self._check_one_step(others)
+        elif self.stage == "diffbir":
+            check_on_stable_diffusion(self.stage, others | {"latent_unet": self.latent_unet})
+            self._check_no_cache()
+        else:
+            return False
+        return True
+
     def _check_batch(self) -> None:
         if self.data.batch_size % self.train.accumulate:
             raise ConfigError(
@@ -148,8 +162,7 @@ class RunConfig:
 
     def _check_one_step(self, decided: Mapping[str, object]) -> None:
         """Check what is needed, and that nothing is said that the teacher decides."""
-        for key in ("distillation", "sampling"):
-            _check_present(key, getattr(self, key), "stage one_step")
+        _check_present("sampling", self.sampling, "stage one_step")
         decided = {**decided, "latent_unet": self.latent_unet, "sampling": None}
         unused = [key for key, value in decided.items() if value is not None]
         if unused:
@@ -186,10 +199,6 @@ class RunConfig:
             raise ConfigError("prediction: stage prior needs 'noise'")
         if is_prior and self.objective.type == "maximum_likelihood":
             raise ConfigError("objective.type: stage prior takes 'noise' or 'x0'")
-
-    def _check_no_distillation(self) -> None:
-        if self.distillation is not None:
-            raise ConfigError(f"distillation: stage {self.stage} has no use for it; remove it")
 
     def _check_no_cache(self) -> None:
         if self.data.cached_latents:

@@ -9,6 +9,7 @@ from refusion.config import RunConfig
 from refusion.errors import ConfigError
 from refusion.schema import Component
 from refusion.sections import LatentCheckpoint
+from refusion.stable_diffusion.folder import SOURCE as FOLDER
 
 FOLDER_KEYS = ("folders", "folder", "lq", "gt")
 
@@ -24,6 +25,10 @@ def check_paths(config: RunConfig) -> None:
         _check_path("latent_unet.checkpoint", path, Path.is_file, advice)
     if config.init is not None:
         _check_path("init", Path(config.init), Path.is_file)
+    if config.diffbir is not None:
+        _check_path("diffbir.sd", Path(config.diffbir.sd), Path.is_dir, f"get {FOLDER}")
+        if config.diffbir.control is not None:
+            _check_path("diffbir.control", Path(config.diffbir.control), Path.is_file)
     sections = {"data.train": config.data.train}
     sections |= {f"data.validation.{i}": item for i, item in enumerate(config.data.validation)}
     for section, component in sections.items():

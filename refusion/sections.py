@@ -142,3 +142,16 @@ class DistillationConfig:
         """Check that there is something to learn from."""
         if self.truth + self.pixels + self.imitation + self.score == 0:
             raise ConfigError("truth: one of truth, pixels, imitation and score must be above 0")
+
+
+@dataclass(frozen=True)
+class DiffBIRConfig:
+    """What stage diffbir trains on: DiffBIR's control branch of a Stable Diffusion."""
+
+    sd: str  # folder of Stable Diffusion 2.1 base in the layout of diffusers
+    stage1: str | None  # what removes the degradation, a path or a task whose weights ship; or null
+    control: str | None = None  # control branch to start from; null: the encoder of the U-Net
+    prompt: str = ""  # of every photo
+    prompt_dropout: _Fraction = 0.5  # share of photos that get the empty prompt instead
+    sampling_steps: _Count = 50  # in validation, with the defaults of --method diffbir
+    sampler: Literal["ddpm", "ddim", "dpm++"] = "ddpm"  # in validation

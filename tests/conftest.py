@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import tiny_models
+import tiny_stable_diffusion
 import torch
 from safetensors.torch import load_file
 
@@ -37,3 +38,11 @@ def tiny_checkpoint(tmp_path_factory):
         return path
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory):
+    """Folder of a tiny random Stable Diffusion; skips where its libraries are missing."""
+    for library in tiny_stable_diffusion.LIBRARIES:
+        pytest.importorskip(library)
+    return tiny_stable_diffusion.make_stable_diffusion(tmp_path_factory.mktemp("sd"))

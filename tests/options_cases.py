@@ -12,6 +12,8 @@ from refusion.config import RunConfig, config_from_dict, config_to_dict, load_co
 
 OPTIONS = Path(__file__).parent.parent / "options"
 FILES = sorted(OPTIONS.glob("*.yml"))
+ON_SD = [path for path in FILES if load_config(path).stage == "diffbir"]
+"""Those that train a part of a Stable Diffusion, which no file alone restores with."""
 SIDE = 64  # pixels of the photos
 PATCH = 32
 

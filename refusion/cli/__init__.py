@@ -21,11 +21,16 @@ COMMANDS = {
     "train": "train a model from an options file",
     "test": "measure a model on photos with ground truth",
     "import": "make a model of the authors' released .pth files",
+    "import-sd": "make a folder of a Stable Diffusion in one published file",
     "info": "say what a weights file is",
     "check-submission": "check a challenge entry",
 }
 # a keyword is no name of a module, nor is what has a hyphen
-MODULES = {"import": "import_command", "check-submission": "check_submission"}
+MODULES = {
+    "import": "import_command",
+    "import-sd": "import_sd",
+    "check-submission": "check_submission",
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,25 +15,17 @@ if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.restorers.ddrm_restorer import DDRM
     from refusion.restorers.problems import Problem
 
-METHODS = ("refusion", "ddrm")
 TASKS = ("sr4", "inpaint", "colorize", "deblur", "denoise", "cs")
-_NEEDS = {"inpaint": "mask", "deblur": "kernel", "denoise": "sigma"}
 _SHARED = ("sigma",)  # of which other tasks have a use, too
-_OWN = ("sigma", "mask", "kernel", "eta", "eta_b", "floor", "official")
+_NEEDS = {"inpaint": "mask", "deblur": "kernel", "denoise": "sigma"}
+OWN = ("sigma", "mask", "kernel", "eta", "eta_b", "floor", "official")
+"""Options of the method, by their keys."""
 FLOOR = 0.03
 """Of the published code: smaller singular values of noiseless photos are rounding, not data."""
 
 
 def add_ddrm_options(add: Callable[..., argparse.Action]) -> None:
-    """Add the options of the method and of what happened to the photos."""
-    add(
-        "--method",
-        choices=METHODS,
-        default=METHODS[0],
-        help="ddrm: undo a known degradation, --task sr4 (sr2, sr8, sr4mean), inpaint, colorize, "
-        "deblur, denoise or cs, with a prior trained for none of them (--weights: a checkpoint of "
-        "stage prior, or the folder of a diffusers DDPM; default: the one that ships)",
-    )
+    """Add the options of what happened to the photos."""
     add("--sigma", type=_level, metavar="S", help="noise in the photos, 0..1 of full scale")
     add("--mask", type=Path, metavar="FILE", help="of the photo's size, white where it is known")
     add("--kernel", metavar="FILE|gauss:PX", help="the blur: a gray image, or gauss:2.0")
@@ -46,17 +38,6 @@ def add_ddrm_options(add: Callable[..., argparse.Action]) -> None:
         help=f"singular values that count as 0 (0 with --sigma, else {FLOOR})",
     )
     add("--official", action="store_true", default=None, help="the published code's deviations")
-
-
-def refuse_ddrm_options(options: argparse.Namespace) -> None:
-    """Refuse what only DDRM uses.
-
-    Raises:
-        ConfigError: names the option.
-    """
-    for key in _OWN:
-        if vars(options)[key] is not None:
-            raise ConfigError(f"{option_name(key)}: only --method ddrm uses it")
 
 
 def chosen_ddrm(options: argparse.Namespace, device: Any) -> DDRM:

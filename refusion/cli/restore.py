@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.cli.bokeh_options import add_bokeh_options, disparity_maps
-from refusion.cli.ddrm_options import add_ddrm_options, chosen_ddrm, refuse_ddrm_options
+from refusion.cli.ddrm_options import add_ddrm_options, chosen_ddrm
+from refusion.cli.diffbir_options import add_diffbir_options, chosen_diffbir
+from refusion.cli.methods import add_method_option, refuse_other_options
 from refusion.cli.model_options import (
     add_model_options,
     check_sampler,
@@ -85,7 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder for the results (default: results), or a file if the input is one file",
     )
     add_model_options(parser)
+    add_method_option(add)
     add_ddrm_options(parser.add_argument_group("known degradations").add_argument)
+    add_diffbir_options(parser.add_argument_group("unknown degradations").add_argument)
     add_bokeh_options(parser.add_argument_group("where bokeh is").add_argument)
     _add_result_options(parser.add_argument_group("the result").add_argument)
     _add_batch_options(parser.add_argument_group("many photos").add_argument)
@@ -135,9 +139,11 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]
     from refusion.inference.memory import parse_memory
     from refusion.restorers import find_prior, load_restorer
 
+    refuse_other_options(options)
     if options.method == "ddrm":
         return find_prior(options.weights), chosen_ddrm(options, device)
-    refuse_ddrm_options(options)
+    if options.method == "diffbir":
+        return options.control, chosen_diffbir(options, device)
     check_sampler(options.sampler)
     checkpoint = chosen_checkpoint(options)
     limit = None if options.max_memory is None else parse_memory(options.max_memory)

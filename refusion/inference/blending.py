@@ -8,7 +8,7 @@ attention averages over a tile instead of the photo: an approximation, not an id
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
@@ -79,14 +79,52 @@ def blend_tiles(
         if count is not None:
             count(1, 1)
         return out
-    tile = max(align, tile // align * align)
-    out = torch.zeros_like(xt)
-    rows, columns = tile_windows(height, tile, align), tile_windows(width, tile, align)
+    return blend_scaled(network, (xt, mu), max(align, tile // align * align), align, count=count)
+
+
+def blend_scaled(
+    network: Callable[..., Tensor],
+    maps: Sequence[Tensor],
+    tile: int,
+    align: int,
+    up: int = 1,
+    down: int = 1,
+    count: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Run a network that changes the size of its maps by up / down, tile by tile, and blend.
+
+    Args:
+        network: crops of `maps` -> output, up / down times as long.
+        maps: (B, C, H, W) each, sides multiples of `down`.
+        tile: side of the tiles, in pixels of the maps, a multiple of `align`.
+        align: tiles start at multiples of this, which `down` divides.
+        up: output pixels per `down` pixels of the maps and axis.
+        down: see `up`.
+        count: told `(done, total)` after each tile.
+
+    Returns:
+        Output (B, C', H * up / down, W * up / down), dtype and device of the maps.
+    """
+    like = maps[0]
+    height, width = (side * up // down for side in like.shape[-2:])
+    rows, columns = (
+        tile_windows(side, tile * up // down, align * up // down) for side in (height, width)
+    )
+    out = None
     places = list(product(rows, columns))
-    for number, ((top, down), (left, across)) in enumerate(places, 1):
-        part = (..., slice(top, top + len(down)), slice(left, left + len(across)))
-        weights = (down[:, None] * across).to(xt)
-        out[part] += network(xt[part], mu[part]).to(xt) * weights
+    for number, ((top, along), (left, across)) in enumerate(places, 1):
+        seen = (
+            ...,
+            *(
+                slice(start * down // up, (start + len(window)) * down // up)
+                for start, window in ((top, along), (left, across))
+            ),
+        )
+        made = network(*(each[seen] for each in maps)).to(like)
+        if out is None:
+            out = like.new_zeros(*made.shape[:2], height, width)
+        weights = (along[:, None] * across).to(like)
+        out[..., top : top + len(along), left : left + len(across)] += made * weights
         if count is not None:
             count(number, len(places))
     return out

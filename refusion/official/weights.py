@@ -35,18 +35,23 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
             tensors and plain values, or no weights of a network.
     """
     path = Path(path)
-    state = _unwrapped(path, _loaded(path))
+    state = _unwrapped(path, load_plain(path))
     if any(isinstance(name, str) and name.startswith(_AVERAGE) for name in state):
         state = {n.removeprefix(_AVERAGE): t for n, t in state.items() if n.startswith(_AVERAGE)}
     tensors = {_bare(str(name)): value for name, value in state.items()}
     for name, value in tensors.items():
-        _check_tensor(path, name, value)
+        check_tensor(path, name, value)
     if not tensors:
         _fail(path, "holds no tensors")
     return tensors
 
 
-def _loaded(path: Path) -> Any:
+def load_plain(path: Path) -> Any:
+    """Content of a file written by `torch.save`: tensors and plain values, on the CPU.
+
+    Raises:
+        CheckpointError: no such file, damaged, or holding anything else.
+    """
     _check_container(path)
     try:
         with warnings.catch_warnings():
@@ -94,7 +99,12 @@ def _bare(name: str) -> str:
     return name
 
 
-def _check_tensor(path: Path, name: str, value: object) -> None:
+def check_tensor(path: Path, name: str, value: object) -> None:
+    """Refuse what is no dense, finite tensor backed by the file's own bytes.
+
+    Raises:
+        CheckpointError: names the file and the tensor.
+    """
     if not isinstance(value, Tensor):
         _fail(path, f"'{name}' is a {type(value).__name__}, expected tensors by name only")
     if value.layout != torch.strided or value.is_quantized:

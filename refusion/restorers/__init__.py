@@ -12,6 +12,7 @@ from refusion.config_regression import is_regressor
 from refusion.inference.precision import choose_device, choose_precision
 from refusion.restorers.base import Known, Progress, Restorer, RestorerInfo
 from refusion.restorers.ddrm_restorer import DDRM
+from refusion.restorers.diffbir import DiffBIR
 from refusion.restorers.on_arrays import OnArrays
 from refusion.restorers.priors import find_prior, is_prior, load_prior, prior_of
 from refusion.restorers.problems import denoise
@@ -21,6 +22,7 @@ from refusion.restorers.regression import Regression
 __all__ = [
     "DDRM",
     "RESTORERS",
+    "DiffBIR",
     "Known",
     "OnArrays",
     "Progress",
@@ -35,7 +37,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-RESTORERS = {"Refusion": Refusion, "DDRM": DDRM, "Regression": Regression}
+RESTORERS = {"Refusion": Refusion, "DDRM": DDRM, "DiffBIR": DiffBIR, "Regression": Regression}
 
 
 def load_restorer(

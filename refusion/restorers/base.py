@@ -25,11 +25,13 @@ class Known:
         noise_std: standard deviation of the photo's noise, in [0, 1] units.
         guide: what is known of every pixel, (G, H, W) or one map per photo (B, G, H, W), float in
             [0, 1], or uint8 or uint16 over their full range; see `refusion.data.defocus`.
+        prompt: what is to be seen, for restorers that read; None leaves it to theirs.
     """
 
     lens: Tensor | None = None
     noise_std: float | None = None
     guide: Tensor | None = None
+    prompt: str | None = None
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> Known:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +15,10 @@ from refusion.errors import CheckpointError
 from refusion.inference.precision import PRECISIONS, cast_network, choose_device, choose_precision
 from refusion.nets.layers import pad_to_multiple
 from refusion.sde import VPSDE, build_sde
+from refusion.stable_diffusion.libraries import import_library, read_json
+from refusion.stable_diffusion.schedule import schedule_of
 
 INSTALL = "pip install 'refusion[diffusers]'"
-MAX_STEPS = 100_000  # of a scheduler: far above any real one
 SHIPPED = "ddrm_prior"  # task, and file name, of the prior in the package
 
 
@@ -119,7 +117,7 @@ def prior_of(model: Model, device: torch.device, dtype: torch.dtype) -> Prior:
 def _of_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Prior:
     """A prior in the layout of diffusers, which is imported only here."""
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
-    if _config(unet / "config.json").get("_class_name") != "UNet2DModel":
+    if read_json(unet / "config.json").get("_class_name") != "UNet2DModel":
         raise CheckpointError(
             f"{folder}: expected the folder of a diffusers DDPMPipeline or UNet2DModel (with "
             "unet/config.json or config.json that names UNet2DModel)"
@@ -142,11 +140,7 @@ def _of_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Prior:
 
 def _unet_of(folder: Path) -> Any:
     """A `UNet2DModel` of diffusers, unconditional and of colour pictures."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        model_class = importlib.import_module("diffusers").UNet2DModel
-    except ImportError as error:
-        raise CheckpointError(f"{folder}: needs diffusers ({error}); {INSTALL}") from None
+    model_class = import_library("diffusers", folder, INSTALL).UNet2DModel
     try:
         network = model_class.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # a wrong config makes its constructors stumble over anything
@@ -167,63 +161,12 @@ def alpha_bar_of_scheduler(path: Path) -> Tensor:
     Raises:
         CheckpointError: the file cannot be read, or names what is not known here.
     """
-    config = _config(path) if path.is_file() else {}
-    if config.get("prediction_type", "epsilon") != "epsilon":
+    schedule = schedule_of(read_json(path), path)
+    if schedule.prediction != "epsilon":
         raise CheckpointError(
-            f"{path}: prediction_type '{config['prediction_type']}'; only 'epsilon' can be used"
+            f"{path}: prediction_type '{schedule.prediction}'; only 'epsilon' can be used"
         )
-    if config.get("rescale_betas_zero_snr"):
-        raise CheckpointError(
-            f"{path}: rescale_betas_zero_snr: it starts from noise alone, of which an estimate of "
-            "the noise tells no image"
-        )
-    try:
-        betas = _betas(path, config)
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: the betas cannot be computed ({reason})") from None
-    if betas.ndim != 1 or not 1 <= len(betas) <= MAX_STEPS or not bool(_is_share(betas).all()):
-        raise CheckpointError(
-            f"{path}: expected betas between 0 and 1, one for each of up to {MAX_STEPS} steps"
-        )
-    return torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
-
-
-def _betas(path: Path, config: dict[str, Any]) -> Tensor:
-    """Variances of the single steps as a scheduler of diffusers computes them, float64."""
-    if config.get("trained_betas") is not None:
-        return torch.tensor(config["trained_betas"], dtype=torch.float64)
-    steps = config.get("num_train_timesteps", 1000)
-    first, last = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
-    if not 1 <= steps <= MAX_STEPS:
-        raise ValueError(f"num_train_timesteps is {steps}")
-    kind = config.get("beta_schedule", "linear")
-    if kind == "linear":
-        return torch.linspace(first, last, steps, dtype=torch.float64)
-    if kind == "scaled_linear":
-        return torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64) ** 2
-    if kind == "squaredcos_cap_v2":
-        t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-        signal = torch.cos((t + 0.008) / 1.008 * torch.pi / 2) ** 2
-        return (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
-    raise CheckpointError(
-        f"{path}: unknown beta_schedule '{kind}'; expected linear, scaled_linear or "
-        "squaredcos_cap_v2"
-    )
-
-
-def _is_share(x: Tensor) -> Tensor:
-    return (x > 0) & (x < 1)
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from None
-    return found if isinstance(found, dict) else {}
+    return torch.cat([torch.ones(1, dtype=torch.float64), schedule.alpha_bar])
 
 
 def _word(dtype: torch.dtype) -> str:

@@ -18,7 +18,7 @@ from refusion.official.importing import open_latent
 from refusion.restorers.base import Known
 from refusion.restorers.refusion import Refusion
 from refusion.sde import OBJECTIVES, build_sde, estimate
-from refusion.training.stage import Pictures, Viewer, guide_of
+from refusion.training.stage import CheckpointStage, Pictures, Viewer, guide_of
 
 _TOLD = {  # what a network may be told beside the time, and where it comes from
     "lens": "tells no lenses; use the dataset BokehFolder or the degradation Bokeh",
@@ -55,7 +55,7 @@ class Draw:
     output: Tensor
 
 
-class DiffusionStage:
+class DiffusionStage(CheckpointStage):
     """Stage ``diffusion`` as the trainer sees it."""
 
     prefix = "network."

@@ -15,7 +15,7 @@ from refusion.inference.memory import auto_tile
 from refusion.inference.tiling import decode_tiled, encode_tiled
 from refusion.nets import LatentUNet
 from refusion.nets.latent_unet import with_guide
-from refusion.training.stage import Pictures, Viewer, guide_of
+from refusion.training.stage import CheckpointStage, Pictures, Viewer, guide_of
 
 REGULARISER_WEIGHT = 0.001  # published value
 
@@ -66,7 +66,7 @@ def replacement_losses(result: Replacement, lq: Tensor, gt: Tensor) -> dict[str,
     }
 
 
-class LatentUNetStage:
+class LatentUNetStage(CheckpointStage):
     """Stage ``latent_unet`` as the trainer sees it."""
 
     prefix = "latent_unet."

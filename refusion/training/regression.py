@@ -12,10 +12,10 @@ from refusion.config import RunConfig, find_table, model_config
 from refusion.inference.resize import enlarge
 from refusion.restorers.regression import Regression
 from refusion.sde.objectives import LOSSES
-from refusion.training.stage import Pictures, Viewer
+from refusion.training.stage import CheckpointStage, Pictures, Viewer
 
 
-class RegressionStage:
+class RegressionStage(CheckpointStage):
     """Stage ``regression`` as the trainer sees it."""
 
     prefix = "network."

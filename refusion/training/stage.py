@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 
-from refusion.checkpoint import Model
+from refusion.checkpoint import Checkpoint, Model, build_model, save_checkpoint
 from refusion.config import ModelConfig
 from refusion.errors import ConfigError
 from refusion.nets import LatentUNet
@@ -28,14 +29,12 @@ class Stage(Protocol):
         kept: name of the submodule whose weights these are; empty for the module itself.
         module: what is trained.
         fixed: weights that the checkpoint holds beside the module's, by name.
-        model_config: what inference must know.
     """
 
     prefix: str
     kept: str
     module: nn.Module
     fixed: dict[str, Tensor]
-    model_config: ModelConfig
 
     def loss(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
@@ -47,11 +46,47 @@ class Stage(Protocol):
             generators: one per image, for everything random.
         """
 
-    def viewer(self, model: Model, device: torch.device) -> Viewer:
-        """Make what shows how good the averaged weights are."""
+    def build(self, tensors: dict[str, Tensor], path: Path) -> Any:
+        """What inference would make of the averaged weights in a file called `path`."""
+
+    def save(
+        self,
+        path: str | Path,
+        tensors: dict[str, Tensor],
+        info: Mapping[str, Any],
+        dtype: torch.dtype | None,
+    ) -> None:
+        """Write them as inference reads them; see `refusion.checkpoint.save_checkpoint`."""
+
+    def viewer(self, model: Any, device: torch.device) -> Viewer:
+        """Make what shows how good the averaged weights are, of what `build` made."""
 
     def compile(self) -> None:
         """Have the forward pass compiled at its first call."""
+
+
+class CheckpointStage:
+    """What stages share whose result is a checkpoint of this project.
+
+    Attributes:
+        model_config: what inference must know.
+    """
+
+    model_config: ModelConfig
+
+    def build(self, tensors: dict[str, Tensor], path: Path) -> Model:
+        """See `Stage.build`."""
+        return build_model(Checkpoint(self.model_config, tensors, {}, path))
+
+    def save(
+        self,
+        path: str | Path,
+        tensors: dict[str, Tensor],
+        info: Mapping[str, Any],
+        dtype: torch.dtype | None,
+    ) -> None:
+        """See `Stage.save`."""
+        save_checkpoint(path, self.model_config, tensors, info, dtype)
 
 
 def guide_of(unet: LatentUNet, batch: Mapping[str, Tensor]) -> Tensor | None:

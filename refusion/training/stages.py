@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from refusion.training.diffbir import DiffBIRStage
 from refusion.training.diffusion import DiffusionStage
 from refusion.training.joint import JointStage
 from refusion.training.latent_replacement import LatentUNetStage
@@ -16,4 +17,5 @@ STAGES = {
     "one_step": OneStepStage,
     "prior": PriorStage,
     "regression": RegressionStage,
+    "diffbir": DiffBIRStage,
 }

@@ -22,12 +22,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
-from refusion.checkpoint import (
-    Checkpoint,
-    Model,
-    build_model,
-    save_checkpoint,
-)
 from refusion.config import RunConfig, config_to_dict
 from refusion.data.stream import keyed_generator
 from refusion.errors import ConfigError, RefusionError
@@ -180,16 +174,16 @@ class Trainer:
     def export(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write the averaged weights as inference reads them; ``dtype`` float16 halves the file."""
         info = {"step": self.step, "trained_s": round(self.trained_s), "scores": self.scores}
-        save_checkpoint(path, self.stage.model_config, self.weights(), info, dtype)
+        self.stage.save(path, self.weights(), info, dtype)
 
     def weights(self) -> dict[str, Tensor]:
         """Averaged weights under their names in a checkpoint."""
         own = self.ema.module.get_submodule(self.stage.kept).state_dict()
         return self.stage.fixed | {self.stage.prefix + k: v for k, v in own.items()}
 
-    def model(self) -> Model:
+    def model(self) -> Any:
         """The averaged weights as inference would load them."""
-        return build_model(Checkpoint(self.stage.model_config, self.weights(), {}, self.model_file))
+        return self.stage.build(self.weights(), self.model_file)
 
     def _timed_step(self, stream: Iterator[Batch]) -> dict[str, Tensor]:
         """One step and its time, of which that spent waiting for data."""

@@ -1,0 +1,149 @@
+"""Names of the published layout (LDM, as DiffBIR's files have it) in the layout of diffusers.
+
+Pure functions on dictionaries of tensors; nothing is left out silently: what these functions do not
+know keeps its own name, and whoever loads the result refuses it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+Tensors = Mapping[str, Tensor]
+
+_RESIDUAL = {  # a residual block of the U-Net
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_UNET_ENDS = {
+    "time_embed.0.": "time_embedding.linear_1.",
+    "time_embed.2.": "time_embedding.linear_2.",
+    "input_blocks.0.0.": "conv_in.",
+    "out.0.": "conv_norm_out.",
+    "out.2.": "conv_out.",
+    "middle_block_out.0.": "controlnet_mid_block.",
+}
+_MIDDLE = {"0": "resnets.0", "1": "attentions.0", "2": "resnets.1"}
+_AUTOENCODER = (  # pattern, replacement; applied in turn
+    (r"\.nin_shortcut\.", ".conv_shortcut."),
+    (r"^(encoder|decoder)\.norm_out\.", r"\1.conv_norm_out."),
+    (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
+    (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
+    (r"\.mid\.attn_1\.norm\.", ".mid_block.attentions.0.group_norm."),
+    (r"\.mid\.attn_1\.([qkv])\.", r".mid_block.attentions.0.to_\1."),
+    (r"\.mid\.attn_1\.proj_out\.", ".mid_block.attentions.0.to_out.0."),
+    (r"^encoder\.down\.(\d+)\.block\.(\d+)\.", r"encoder.down_blocks.\1.resnets.\2."),
+    (r"^encoder\.down\.(\d+)\.downsample\.", r"encoder.down_blocks.\1.downsamplers.0."),
+)
+_TEXT = (
+    (r"^token_embedding\.", "embeddings.token_embedding."),
+    (r"^positional_embedding$", "embeddings.position_embedding.weight"),
+    (r"^ln_final\.", "final_layer_norm."),
+    (r"^transformer\.resblocks\.(\d+)\.", r"encoder.layers.\1."),
+    (r"\.ln_([12])\.", r".layer_norm\1."),
+    (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+)
+
+
+def unet_from_ldm(tensors: Tensors, per_level: int) -> dict[str, Tensor]:
+    """A U-Net, or the encoder half of one that a ControlNet is, under diffusers' names.
+
+    Args:
+        tensors: `input_blocks.*`, `middle_block.*`, `output_blocks.*`, `time_embed.*`, `out.*`,
+            and of a ControlNet `zero_convs.*` and `middle_block_out.*`.
+        per_level: residual blocks per level of the encoder, diffusers' `layers_per_block`.
+    """
+    return {_unet_name(name, per_level): tensor for name, tensor in tensors.items()}
+
+
+def control_from_ldm(tensors: Tensors, per_level: int, channels: int) -> dict[str, Tensor]:
+    """DiffBIR's IRControlNet as a ControlNet of diffusers whose hint is a bias-free convolution.
+
+    conv(cat(z, h)) = conv_z(z) + conv_h(h): the first convolution takes the state's `channels`
+    first and then the condition's, and is cut between them.
+    """
+    renamed = unet_from_ldm(tensors, per_level)
+    first = renamed.pop("conv_in.weight", None)
+    if first is not None:
+        renamed["conv_in.weight"] = first[:, :channels].contiguous()
+        renamed["controlnet_cond_embedding.weight"] = first[:, channels:].contiguous()
+    return renamed
+
+
+def autoencoder_from_ldm(tensors: Tensors, levels: int) -> dict[str, Tensor]:
+    """A VAE of `levels` sizes under diffusers' names; its 1x1 attention as linear layers."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in _AUTOENCODER:
+            name = re.sub(pattern, replacement, name)
+        name = re.sub(r"^decoder\.up\.(\d+)\.", lambda found: _up(found, levels), name)
+        name = re.sub(r"(decoder\.up_blocks\.\d+)\.block\.", r"\1.resnets.", name)
+        name = re.sub(r"(decoder\.up_blocks\.\d+)\.upsample\.", r"\1.upsamplers.0.", name)
+        is_linear = re.search(r"\.attentions\.0\.to_.*weight$", name) and tensor.ndim == 4
+        renamed[name] = tensor[:, :, 0, 0] if is_linear else tensor
+    return renamed
+
+
+def text_encoder_from_ldm(tensors: Tensors) -> dict[str, Tensor]:
+    """The text half of an OpenCLIP under transformers' names, its joint projection in three."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in _TEXT:
+            name = re.sub(pattern, replacement, name)
+        joint = re.fullmatch(r"(.*)\.attn\.in_proj_(weight|bias)", name)
+        if joint is None:
+            renamed[name] = tensor
+            continue
+        for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+            renamed[f"{joint[1]}.self_attn.{part}_proj.{joint[2]}"] = piece
+    return renamed
+
+
+def _unet_name(name: str, per_level: int) -> str:
+    for theirs, ours in _UNET_ENDS.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    zero = re.fullmatch(r"zero_convs\.(\d+)\.0\.(.*)", name)
+    if zero:
+        return f"controlnet_down_blocks.{zero[1]}.{zero[2]}"
+    found = re.fullmatch(r"(input|output|middle)_blocks?\.(\d+)\.(.*)", name)
+    if found is None:
+        return name
+    kind, number, rest = found[1], int(found[2]), found[3]
+    if kind == "middle":
+        return f"mid_block.{_MIDDLE.get(found[2], found[2])}.{_residual(rest)}"
+    place, _, rest = rest.partition(".")
+    if kind == "input":
+        level, index = divmod(number - 1, per_level + 1)
+        if rest.startswith("op."):
+            return f"down_blocks.{level}.downsamplers.0.conv.{rest.removeprefix('op.')}"
+        return f"down_blocks.{level}.{_part(place, index, rest)}"
+    level, index = divmod(number, per_level + 1)
+    if rest.startswith("conv."):
+        return f"up_blocks.{level}.upsamplers.0.{rest}"
+    return f"up_blocks.{level}.{_part(place, index, rest)}"
+
+
+def _part(place: str, index: int, rest: str) -> str:
+    """What stands in a block: the residual block first, then attention."""
+    kind = {"0": "resnets", "1": "attentions"}.get(place, place)
+    return f"{kind}.{index}.{_residual(rest)}"
+
+
+def _residual(rest: str) -> str:
+    for theirs, ours in _RESIDUAL.items():
+        if rest.startswith(theirs + "."):
+            return ours + rest.removeprefix(theirs)
+    return rest
+
+
+def _up(found: re.Match[str], levels: int) -> str:
+    return f"decoder.up_blocks.{levels - 1 - int(found[1])}."

@@ -1,0 +1,235 @@
+"""DiffBIR on a tiny Stable Diffusion: the contract, fidelity, guidance, samplers, tiles."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import diffbir_cases as cases
+import pytest
+import torch
+import torch.nn.functional as F
+
+from refusion.errors import ConfigError, ImageError
+from refusion.restorers import DiffBIR, Known
+from refusion.restorers.diffbir import DiffBIRSettings, guidance_weight
+from refusion.sde import SeededNoise
+from refusion.stable_diffusion import Schedule, decode_latent, encode_photo
+from refusion.stable_diffusion.sampling import SAMPLERS, sample, spaced_times
+from refusion.stable_diffusion.schedule import zero_terminal_snr
+
+
+def photo(height=20, width=24, seed=0, batch=1):
+    rough = torch.rand(batch, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(rough, (height, width), mode="bicubic").clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def restorer(tiny_sd):
+    return cases.make(tiny_sd)
+
+
+def with_settings(restorer, **changed):
+    settings = replace(restorer.settings, **changed)
+    return DiffBIR(restorer.sd, restorer.control, restorer.stage1, settings, restorer.upscale)
+
+
+def test_contract(restorer):
+    lq = photo(batch=2)
+    both = restorer.restore(lq, seed=[3, 5])
+    assert both.shape == lq.shape and both.dtype == torch.float32
+    assert both.min() >= 0 and both.max() <= 1
+    assert torch.equal(both, restorer.restore(lq, seed=[3, 5]))
+    assert torch.allclose(both[1:], restorer.restore(lq[1:], seed=5), atol=1e-4)
+    assert not torch.allclose(both[1:], restorer.restore(lq[1:], seed=6), atol=1e-2)
+    levels = (lq[:1] * 65535).round().to(torch.uint16)
+    assert restorer.restore(levels).dtype == torch.uint16
+    assert torch.equal(restorer.restore(levels, strength=0), levels)
+    told = []
+    restorer.restore(lq[:1], steps=2, callback=lambda *said: told.append(said))
+    assert told == [("sample", 1, 2), ("sample", 2, 2)]
+    info = restorer.info
+    assert (info.family, info.task, info.steps, info.sampler) == ("DiffBIR", "blind", 3, "ddim")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 40), (33, 18)])
+def test_any_size(restorer, size):
+    assert restorer.restore(photo(*size), steps=1).shape[-2:] == size
+    enlarging = DiffBIR(restorer.sd, restorer.control, None, restorer.settings, upscale=2)
+    assert enlarging.restore(photo(*size), steps=1).shape[-2:] == tuple(2 * s for s in size)
+    assert enlarging.info.scale == 2
+
+
+def psnr(a, b):
+    return -10 * (a - b).square().mean().log10().item()
+
+
+@pytest.mark.parametrize("color_fix", ["none", "wavelet"])
+def test_fidelity_is_monotone(tiny_sd, color_fix):
+    """PSNR to the result of stage 1 rises with it; at 1 it is that result through the VAE."""
+    restorer = cases.make(tiny_sd, stage1=cases.Blur(), color_fix=color_fix)
+    lq = photo(32, 32)
+    clean = restorer.stage1.restore(lq)
+    with torch.no_grad():
+        coded = decode_latent(restorer.sd, encode_photo(restorer.sd, clean))
+    results = [
+        with_settings(restorer, fidelity=fidelity).restore(lq, seed=2, tile=None)
+        for fidelity in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    to_clean = [psnr(result, clean) for result in results]
+    assert to_clean == sorted(to_clean) and to_clean[-1] > to_clean[0] + 0.3
+    if color_fix == "none":
+        assert torch.allclose(results[-1], coded.clamp(0, 1), atol=1e-3)
+
+
+def test_guidance_weight():
+    image = photo(32, 32)
+    image[..., :16] *= 0.1  # edges to the right
+    weights = [guidance_weight(image, 8, s / 10) for s in range(11)]
+    assert all(w.shape == (1, 1, 4, 4) for w in weights)
+    for low, high in pairwise(weights):
+        assert bool((low <= high).all()) and low.min() >= 0 and high.max() <= 1
+    assert not weights[0].any() and bool((weights[-1] == 1).all())
+    assert weights[3][..., :2].mean() > 1.1 * weights[3][..., 2:].mean()
+    flat = guidance_weight(torch.full((1, 3, 16, 16), 0.4), 8, 0.3)
+    assert torch.allclose(flat, torch.tensor(0.3))
+
+
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_reach_a_known_image(restorer, sampler, zero_snr):
+    """A network that knows x0 must lead there, whatever its output means."""
+    sd, x0 = restorer.sd, torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+    kinds = ["v_prediction"] if zero_snr else ["epsilon", "v_prediction"]
+    alpha_bar = sd.schedule.alpha_bar
+    for prediction in kinds:
+        schedule = Schedule(zero_terminal_snr(alpha_bar) if zero_snr else alpha_bar, prediction)
+        said = {"prediction_type": prediction, "rescale_betas_zero_snr": zero_snr}
+        known = replace(sd, schedule=schedule, scheduler={**sd.scheduler, **said})
+        start = SeededNoise([1, 2]).initial(x0)
+        for steps in (1, 7, 50):
+            found = sample(
+                known,
+                lambda zt, t, schedule=schedule: schedule.output(zt, x0, t),
+                start,
+                sampler=sampler,
+                steps=steps,
+                seeds=[1, 2],
+            )
+            assert torch.allclose(found, x0, atol=2e-2), (prediction, steps)
+
+
+def test_spaced_ddpm_has_the_law_of_a_gaussian(restorer):
+    """With x0 ~ N(0, s^2) and its exact denoiser, the spread is that of the posterior's steps."""
+    sd, s = restorer.sd, 0.5
+    alpha_bar = sd.schedule.alpha_bar
+    share = alpha_bar.sqrt() * s**2 / (alpha_bar * s**2 + 1 - alpha_bar)  # of x_t in E[x0]
+    variance = 1.0
+    for t, before in pairwise([*spaced_times(50, 1000), None]):
+        ab, ab_before = alpha_bar[t], 1.0 if before is None else alpha_bar[before]
+        beta = 1 - ab / ab_before
+        slope = ab_before**0.5 * beta / (1 - ab) * share[t]
+        slope = slope + (1 - beta) ** 0.5 * (1 - ab_before) / (1 - ab)
+        variance = slope**2 * variance + (1 - ab_before) / (1 - ab) * beta
+
+    def predict(zt, t):
+        return sd.schedule.output(zt, share[t].item() * zt, t)
+
+    start = SeededNoise(0).initial(torch.empty(1, 4, 48, 48))
+    drawn, other = (
+        sample(sd, predict, start, sampler="ddpm", steps=50, seeds=[seed]) for seed in (7, 8)
+    )
+    assert drawn.std().item() == pytest.approx(variance.sqrt().item(), rel=0.025)
+    assert abs(drawn.mean().item()) < 0.02
+    assert abs((drawn * start).mean().item()) < 0.05  # fresh noise replaced the start's
+    assert abs((drawn * other).mean().item()) < 0.05 * s
+
+
+def test_times_are_the_published():
+    assert spaced_times(50, 1000)[-4:] == [61, 41, 20, 0] and len(set(spaced_times(50, 1000))) == 50
+
+
+def test_classifier_free_guidance(restorer):
+    """1 ignores the negative prompt, 0.5 is halfway, and prompts count."""
+    lq = photo(16, 16)
+    bare = with_settings(restorer, cfg=1.0, steps=1, color_fix="none")
+    own = bare.restore(lq)
+    assert torch.equal(own, with_settings(bare, negative_prompt="other").restore(lq))
+    assert not torch.equal(own, with_settings(bare, prompt="a house").restore(lq))
+    asked = bare.restore(lq, known=Known(prompt="a house"))
+    assert torch.equal(asked, with_settings(bare, prompt="a house").restore(lq))
+    guided = with_settings(bare, cfg=4.0)
+    assert not torch.equal(
+        guided.restore(lq), with_settings(guided, negative_prompt="other").restore(lq)
+    )
+    sd, control = restorer.sd, restorer.control
+    zt = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        prompts = sd.embed(["bad", "good"])
+        outputs = [
+            DiffBIR(sd, control)._guided(zt, zt, 9, prompts, DiffBIRSettings(cfg=cfg))
+            for cfg in (1.0, 2.0, 3.0)
+        ]
+    away = DiffBIRSettings(cfg=1.0)
+    with torch.no_grad():
+        negative = DiffBIR(sd, control)._guided(zt, zt, 9, prompts.flip(0), away)
+    assert torch.allclose(outputs[1] - outputs[0], outputs[0] - negative, atol=1e-4)
+    assert torch.allclose(outputs[2] - outputs[1], outputs[1] - outputs[0], atol=1e-4)
+
+
+def test_start_and_control(restorer):
+    lq = photo(16, 16)
+    bare = with_settings(restorer, steps=1, color_fix="none", cfg=1.0)
+    assert not torch.equal(bare.restore(lq), with_settings(bare, start="photo").restore(lq))
+    assert not torch.equal(bare.restore(lq), with_settings(bare, control=0.0).restore(lq))
+    off = with_settings(bare, control=0.0)
+    assert torch.equal(off.restore(lq), off.restore(photo(16, 16, seed=4)))  # it sees noise alone
+
+
+def test_tiles(restorer):
+    lq = photo(40, 56)
+    bare = with_settings(restorer, cfg=1.0)
+    whole = bare.restore(lq, tile=None)
+    assert torch.equal(bare.restore(lq, tile=56), whole)
+    tiled = bare.restore(lq, tile=24)
+    assert tiled.shape == whole.shape and torch.equal(tiled, bare.restore(lq, tile=24))
+    assert (tiled - whole).abs().mean() < 0.1
+    assert torch.equal(bare.restore(lq), bare.restore(lq, tile=bare.sd.side))
+
+
+def test_narrow_formats(tiny_sd, restorer):
+    narrow = cases.make(tiny_sd, precision="bf16", cfg=1.0)
+    lq = photo(16, 16)
+    wide = with_settings(restorer, cfg=1.0).restore(lq)
+    assert (narrow.restore(lq) - wide).abs().mean() < 0.05
+    assert narrow.info.precision == "bf16"
+
+
+BAD_SETTINGS = [
+    ({"steps": 0}, "steps: expected 1 to 1000"),
+    ({"sampler": "ddpn"}, "did you mean 'ddpm'"),
+    ({"fidelity": 1.5}, "fidelity: expected 0..1"),
+    ({"start": "nowhere"}, "start: unknown word"),
+    ({"color_fix": "wave"}, "did you mean 'wavelet'"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS)
+def test_wrong_settings(settings, message):
+    with pytest.raises(ConfigError) as caught:
+        DiffBIRSettings(**settings)
+    assert message in str(caught.value)
+
+
+def test_wrong_calls(restorer):
+    for options, message in [
+        ({"sampler": "posterior"}, "unknown sampler"),
+        ({"steps": 2000}, "steps: expected 1 to 1000"),
+        ({"tile": 0}, "tile: expected"),
+        ({"seed": [1, 2]}, "seed: expected one or 1"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            restorer.restore(photo(), **options)
+    with pytest.raises(ImageError):
+        restorer.restore(photo()[0])
+    for facts in ({"needs": frozenset({"noise_std"})}, {"scale": 4}, {"views": 2}):
+        with pytest.raises(ConfigError, match="stage 1: the 'blind' model"):
+            DiffBIR(restorer.sd, restorer.control, cases.Blur(**facts))

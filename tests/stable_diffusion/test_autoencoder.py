@@ -1,0 +1,125 @@
+"""Latents of photos, whole and in tiles; photos of any size; formats that overflow."""
+
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from refusion.errors import RefusionError
+from refusion.inference.blending import blend_scaled
+from refusion.sde import SeededNoise
+from refusion.stable_diffusion import (
+    decode_latent,
+    encode_photo,
+    load_stable_diffusion,
+    on_canvas,
+    until_finite,
+)
+from refusion.stable_diffusion.norms import fixed_norms, measure_norms
+
+
+@pytest.fixture(scope="module")
+def sd(tiny_sd):
+    return load_stable_diffusion(tiny_sd, device="cpu", precision="fp32")
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def photo(height, width):
+    """Smooth, brighter to the right."""
+    rough = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    smooth = F.interpolate(rough, (height, width), mode="bicubic").clamp(0, 1)
+    return smooth * torch.linspace(0.2, 1, width)
+
+
+def test_mean_and_draw_of_the_posterior(sd):
+    image = photo(12, 20)
+    z = encode_photo(sd, image)
+    theirs = sd.vae.encode(2 * image - 1).latent_dist
+    scale = sd.vae.config.scaling_factor
+    assert torch.allclose(z, theirs.mode() * scale, atol=1e-6)
+    drawn = encode_photo(sd, image, noise=SeededNoise(3).initial)
+    noise = SeededNoise(3).initial(z)
+    assert torch.allclose(drawn, (theirs.mean + theirs.std * noise) * scale, atol=1e-6)
+    decoded = sd.vae.decode(z / scale).sample
+    assert torch.allclose(decode_latent(sd, z), (decoded + 1) / 2, atol=1e-6)
+
+
+def test_one_tile_is_no_tile(sd):
+    image = photo(16, 16)
+    assert torch.equal(encode_photo(sd, image, tile=16), encode_photo(sd, image))
+    z = encode_photo(sd, image)
+    assert torch.equal(decode_latent(sd, z, tile=17), decode_latent(sd, z))
+
+
+def test_colours_of_tiles_do_not_drift(sd):
+    """Mean colour of each tile, against the whole photo's and beside what plain tiles do."""
+
+    def drift(tiled, whole, side):
+        means = F.avg_pool2d(tiled - whole, side)
+        return (means - means.mean(dim=(-2, -1), keepdim=True)).abs().mean().item()
+
+    image, scale = photo(128, 128), sd.vae.config.scaling_factor
+    latent, z = encode_photo(sd, image), 10 * encode_photo(sd, image)
+    plain = (blend_scaled(lambda x: sd.vae.decode(x).sample, (z / scale,), 16, 1, 2, 1) + 1) / 2
+    whole = decode_latent(sd, z)
+    assert drift(decode_latent(sd, z, tile=32), whole, 32) < 0.5 * drift(plain, whole, 32)
+    means = blend_scaled(lambda x: sd.vae.encode(x).latent_dist.mean, (2 * image - 1,), 32, 2, 1, 2)
+    assert drift(encode_photo(sd, image, 32), latent, 16) < drift(means * scale, latent, 16)
+
+
+def test_norms_with_their_own_statistics_change_nothing(sd):
+    z = encode_photo(sd, photo(12, 20)).repeat(2, 1, 1, 1)
+    z[1] *= 3
+    expected = decode_latent(sd, z)
+    moments = measure_norms(sd.vae, lambda: decode_latent(sd, z))
+    assert len(moments) == 14
+    with fixed_norms(moments):
+        assert torch.allclose(decode_latent(sd, z), expected, atol=1e-5)
+        assert not torch.allclose(decode_latent(sd, z.flip(0)), expected.flip(0), atol=1e-2)
+    assert torch.equal(decode_latent(sd, z), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 33), (16, 16), (23, 18), (40, 64)])
+def test_any_size_goes_on_the_canvas(sd, size):
+    image, seen = photo(*size), []
+
+    def work(canvas):
+        seen.append(canvas.shape)
+        return canvas
+
+    same = on_canvas(sd, image, work)
+    assert same.shape == image.shape and (same - image).abs().mean() < 0.04
+    assert min(seen[0][-2:]) >= sd.side and all(side % 4 == 0 for side in seen[0][-2:])
+    if min(size) >= sd.side:
+        assert torch.equal(same, image)
+
+
+def test_narrow_formats_fall_back(tiny_sd, caplog):
+    sd = load_stable_diffusion(tiny_sd, device="cpu", precision="bf16")
+    kept = sd.vae.decoder.conv_in.weight.clone()
+    formats = []
+
+    def run():
+        formats.append(sd.dtype)
+        return torch.tensor(float("nan") if sd.dtype == torch.bfloat16 else 1.0)
+
+    with caplog.at_level(logging.WARNING):
+        assert until_finite(run, "DiffBIR", *sd.networks()) == 1
+    assert formats == [torch.bfloat16, torch.float32] and "again in fp32" in caplog.text
+    assert sd.dtype == torch.bfloat16 and torch.equal(sd.vae.decoder.conv_in.weight, kept)
+    with pytest.raises(RefusionError, match="DiffBIR gave values that are not finite"):
+        until_finite(lambda: torch.tensor(float("inf")), "DiffBIR", *sd.networks())
+
+
+def test_bf16_is_near(sd, tiny_sd):
+    narrow = load_stable_diffusion(tiny_sd, device="cpu", precision="bf16")
+    image = photo(16, 16)
+    z = encode_photo(sd, image)
+    assert torch.allclose(encode_photo(narrow, image), z, atol=0.05 * z.std().item() + 0.01)
+    assert torch.allclose(decode_latent(narrow, z), decode_latent(sd, z), atol=0.1)

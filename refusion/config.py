@@ -7,17 +7,16 @@ checkpoint. Sections with a `type` are checked against the constructor of the cl
 from __future__ import annotations
 
 import importlib
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 
-from refusion.config_regression import check_no_process, check_regression_stage, is_regressor
-from refusion.config_sections import check_on_stable_diffusion, check_sections
+from refusion.config_regression import check_no_process, is_regressor
+from refusion.config_stages import check_present, check_process, check_stage
 from refusion.errors import ConfigError, suggest
 from refusion.schema import Component, FromTable, Parser, Table, apply_override, to_plain
 from refusion.sections import (
@@ -25,6 +24,7 @@ from refusion.sections import (
     DiffBIRConfig,
     DistillationConfig,
     LatentCheckpoint,
+    OSEDiffConfig,
     SamplingConfig,
     TrainConfig,
     UpscaleConfig,
@@ -72,8 +72,8 @@ class ModelConfig:
             check_no_process(self.network, vars(self))
         elif self.network is not None:
             for key in ("sde", "prediction", "sampling"):
-                _check_present(key, getattr(self, key), "a model with a network")
-            _check_process(self.sde, self.sampling)
+                check_present(key, getattr(self, key), "a model with a network")
+            check_process(self.sde, self.sampling)
             _check_channels(self.latent_unet, self.network)
             _check_guide(self.guide, self.network, self.sampling)
 
@@ -91,7 +91,7 @@ class RunConfig:
     name: str  # run folder runs/<name>
     task: str  # what the model will be called: 'dehaze', ...
     stage: Literal[
-        "latent_unet", "diffusion", "joint", "one_step", "prior", "regression", "diffbir"
+        "latent_unet", "diffusion", "joint", "one_step", "prior", "regression", "diffbir", "osediff"
     ]
     data: DataConfig
     train: TrainConfig
@@ -105,6 +105,7 @@ class RunConfig:
     init: str | None = None  # checkpoint to start the weights from, such as a trained model
     distillation: DistillationConfig | None = None  # stage one_step only, and needed there
     diffbir: DiffBIRConfig | None = None  # stage diffbir only, and needed there
+    osediff: OSEDiffConfig | None = None  # stage osediff only, and needed there
 
     def __post_init__(self) -> None:
         """Check what one section demands of another."""
@@ -113,96 +114,12 @@ class RunConfig:
         names = [dataset.name for dataset in self.data.validation]
         if len(set(names)) < len(names):
             raise ConfigError(f"data.validation: names must differ, got {', '.join(names)}")
-        keys = ("network", "sde", "prediction", "objective", "sampling")
-        diffusion = {key: getattr(self, key) for key in keys}
-        self._check_batch()
-        others = diffusion | {"upscale": self.upscale, "init": self.init}
-        check_sections(self.stage, vars(self))
-        check_regression_stage(self.stage, self.network, vars(self))
-        if self._check_without_process(others):
-            return
-        if self.stage == "latent_unet":
-            self._check_latent_stage(diffusion | {"upscale": self.upscale})
-            return
-        if self.stage == "joint":
-            self._check_joint_stage(diffusion.pop("objective"))
-        for key, value in diffusion.items():
-            _check_present(key, value, f"stage {self.stage}")
-        self._check_prior_stage()
-        if isinstance(self.latent_unet, Component):
-            raise ConfigError(
-                f"latent_unet: stage {self.stage} needs a trained U-Net; write "
-                "'latent_unet: {checkpoint: runs/<name>/model.safetensors}', or null for pixels"
-            )
-        if self.data.cached_latents and self.latent_unet is None:
-            raise ConfigError("data.cached_latents: there are no latents without a latent_unet")
-        if self.data.refresh_latents and not self.data.cached_latents:
-            raise ConfigError("data.refresh_latents: there are none without data.cached_latents")
-        _check_process(self.sde, self.sampling)
-
-    def _check_without_process(self, others: Mapping[str, object]) -> bool:
-        """Check a stage whose process, if any, is not described here; False for the others."""
-        if self.stage == "regression":
-            self._check_no_cache()
-        elif self.stage == "one_step":
-            self._check_one_step(others)
-        elif self.stage == "diffbir":
-            check_on_stable_diffusion(self.stage, others | {"latent_unet": self.latent_unet})
-            self._check_no_cache()
-        else:
-            return False
-        return True
-
-    def _check_batch(self) -> None:
         if self.data.batch_size % self.train.accumulate:
             raise ConfigError(
                 f"train.accumulate: {self.train.accumulate} parts of equal size cannot be cut "
                 f"from data.batch_size = {self.data.batch_size}"
             )
-
-    def _check_one_step(self, decided: Mapping[str, object]) -> None:
-        """Check what is needed, and that nothing is said that the teacher decides."""
-        _check_present("sampling", self.sampling, "stage one_step")
-        decided = {**decided, "latent_unet": self.latent_unet, "sampling": None}
-        unused = [key for key, value in decided.items() if value is not None]
-        if unused:
-            raise ConfigError(f"{unused[0]}: stage one_step takes its teacher's; remove it")
-        if self.sampling.steps != 1:
-            raise ConfigError(f"sampling.steps: stage one_step trains 1, got {self.sampling.steps}")
-        if self.distillation.score > 0 and self.sampling.start_noise == 0:
-            raise ConfigError(
-                "distillation.score: a student that starts without noise has one answer and "
-                "cannot draw; set sampling.start_noise: 1.0, or score: 0"
-            )
-
-    def _check_latent_stage(self, diffusion: Mapping[str, object]) -> None:
-        if not isinstance(self.latent_unet, Component):
-            raise ConfigError("latent_unet.type: stage latent_unet needs it, e.g. LatentUNet")
-        unused = [key for key, value in diffusion.items() if value is not None]
-        if unused:
-            raise ConfigError(f"{unused[0]}: stage latent_unet has no use for it; remove it")
-        self._check_no_cache()
-
-    def _check_joint_stage(self, objective: Component | None) -> None:
-        _check_present("latent_unet", self.latent_unet, "stage joint")
-        if objective is not None:
-            raise ConfigError("objective: stage joint judges the restored picture; remove it")
-        self._check_no_cache()
-
-    def _check_prior_stage(self) -> None:
-        is_prior, is_vp = self.stage == "prior", self.sde.type == "VPSDE"
-        if is_prior != is_vp:
-            raise ConfigError("sde.type: stage prior takes VPSDE, and no other stage does")
-        if is_prior and (self.latent_unet is not None or self.upscale is not None):
-            raise ConfigError("latent_unet, upscale: stage prior has no use for them; remove them")
-        if is_prior and self.prediction != "noise":
-            raise ConfigError("prediction: stage prior needs 'noise'")
-        if is_prior and self.objective.type == "maximum_likelihood":
-            raise ConfigError("objective.type: stage prior takes 'noise' or 'x0'")
-
-    def _check_no_cache(self) -> None:
-        if self.data.cached_latents:
-            raise ConfigError("data.cached_latents: only stage diffusion can train on latents")
+        check_stage(self)
 
 
 def read_yaml(path: str | Path) -> object:
@@ -308,22 +225,6 @@ def find_table(name: str) -> Table:
 def _check_word(key: str, value: str) -> None:
     if not _WORD.fullmatch(value):  # it becomes a file name
         raise ConfigError(f"{key}: {value!r} must be letters, digits, '_', '-' or '.', no folder")
-
-
-def _check_present(key: str, value: object, who: str) -> None:
-    if value is None:
-        raise ConfigError(f"{key}: required by {who}")
-
-
-def _check_process(sde: Component, sampling: SamplingConfig) -> None:
-    max_sigma, limit = sde.settings.get("max_sigma", math.nan), sde.settings.get("T", math.inf)
-    if max_sigma < 1:
-        raise ConfigError(
-            f"sde.max_sigma: {max_sigma:g} is below 1; write it in 8-bit levels, "
-            f"{max_sigma * 255:g} for {max_sigma:g} of full scale"
-        )
-    if sampling.steps > limit:
-        raise ConfigError(f"sampling.steps: {sampling.steps} exceeds sde.T = {limit}")
 
 
 def _check_channels(latent_unet: Component | None, network: Component) -> None:

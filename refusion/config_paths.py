@@ -7,8 +7,9 @@ from pathlib import Path
 
 from refusion.config import RunConfig
 from refusion.errors import ConfigError
+from refusion.metrics.lpips import BACKBONES
 from refusion.schema import Component
-from refusion.sections import LatentCheckpoint
+from refusion.sections import LatentCheckpoint, OSEDiffConfig
 from refusion.stable_diffusion.folder import SOURCE as FOLDER
 
 FOLDER_KEYS = ("folders", "folder", "lq", "gt")
@@ -29,10 +30,23 @@ def check_paths(config: RunConfig) -> None:
         _check_path("diffbir.sd", Path(config.diffbir.sd), Path.is_dir, f"get {FOLDER}")
         if config.diffbir.control is not None:
             _check_path("diffbir.control", Path(config.diffbir.control), Path.is_file)
+    if config.osediff is not None:
+        _check_osediff(config.osediff)
     sections = {"data.train": config.data.train}
     sections |= {f"data.validation.{i}": item for i, item in enumerate(config.data.validation)}
     for section, component in sections.items():
         _check_folders(section, component)
+
+
+def _check_osediff(settings: OSEDiffConfig) -> None:
+    _check_path("osediff.sd", Path(settings.sd), Path.is_dir, f"get {FOLDER}")
+    if settings.lpips is not None:
+        advice = (
+            f"get {BACKBONES['vgg'].how}, or leave LPIPS out of the loss by --no-lpips, which "
+            "changes what is learned"
+        )
+        for key, path in vars(settings.lpips).items():
+            _check_path(f"osediff.lpips.{key}", Path(path), Path.is_file, advice)
 
 
 def _check_folders(section: str, component: Component) -> None:

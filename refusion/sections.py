@@ -145,6 +145,38 @@ class DistillationConfig:
 
 
 @dataclass(frozen=True)
+class LpipsConfig:
+    """Files of LPIPS with VGG16; see `refusion.metrics.lpips`."""
+
+    vgg: str  # vgg16-397923af.pth
+    lin: str  # weights of its channels, version 0.1: vgg.pth
+
+
+@dataclass(frozen=True)
+class OSEDiffConfig:
+    """What stage osediff trains, and the weights of the terms of its loss."""
+
+    sd: str  # folder of Stable Diffusion 2.1 base in the layout of diffusers
+    lpips: LpipsConfig | None  # null leaves the term out, as train.py --no-lpips does
+    rank: Annotated[int, Bound(1, 1024)] = 4  # of all adapters
+    prompt: str = ""  # of every photo
+    negative_prompt: str = ""  # what the frozen model's guidance leads away from
+    guidance: _NotNegative = 7.5  # of the frozen model; 1 is none
+    pixels_weight: _NotNegative = 1.0  # mean square of the photos in [-1, 1]
+    lpips_weight: _NotNegative = 2.0
+    score_weight: _NotNegative = 1.0  # variational score distillation
+    critic_weight: _NotNegative = 1.0  # the critic's own diffusion loss
+
+    def __post_init__(self) -> None:
+        """Check that there is something to learn from, and a critic where one is asked."""
+        lpips = self.lpips_weight if self.lpips is not None else 0
+        if self.pixels_weight + lpips + self.score_weight == 0:
+            raise ConfigError("pixels_weight: one of the weights, but critic_weight, must be > 0")
+        if (self.score_weight > 0) != (self.critic_weight > 0):
+            raise ConfigError("critic_weight: above 0 where score_weight is, and 0 where it is 0")
+
+
+@dataclass(frozen=True)
 class DiffBIRConfig:
     """What stage diffbir trains on: DiffBIR's control branch of a Stable Diffusion."""
 

@@ -12,7 +12,7 @@ from refusion.config import RunConfig, config_from_dict, config_to_dict, load_co
 
 OPTIONS = Path(__file__).parent.parent / "options"
 FILES = sorted(OPTIONS.glob("*.yml"))
-ON_SD = [path for path in FILES if load_config(path).stage == "diffbir"]
+ON_SD = [path for path in FILES if load_config(path).stage in ("diffbir", "osediff")]
 """Those that train a part of a Stable Diffusion, which no file alone restores with."""
 SIDE = 64  # pixels of the photos
 PATCH = 32
@@ -42,6 +42,7 @@ def toy(path: Path, folder: Path) -> RunConfig:
     raw["data"]["train"] = _toy_data(raw["data"]["train"], folder)
     raw["data"]["validation"] = [_toy_data(part, folder) for part in raw["data"]["validation"][:1]]
     raw["train"] |= {"steps": 1, "log_every": 1, "validate_every": 1, "checkpoint_every": 1}
+    raw["train"]["accumulate"] = 1
     raw["train"]["lr_schedule"]["warmup_steps"] = 0
     return config_from_dict(raw, str(path))
 

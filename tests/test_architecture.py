@@ -27,7 +27,7 @@ LAYERS = [
         "config",
         "config_paths",
         "config_regression",
-        "config_sections",
+        "config_stages",
         "sections",
         "schema",
         "checkpoint",

@@ -7,25 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusion.cli.model_options import TOLD, count, option_name, positive, share
+from refusion.cli.model_options import positive, share
+from refusion.cli.sd_options import SHARED, TASK, check_sd_options
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.restorers import DiffBIR, Restorer
 
-TASK = "blind"
-OWN = (
-    "sd", "control", "stage1", "fidelity", "cfg", "prompt", "negative_prompt", "start", "color_fix",
-    "upscale",
-)  # fmt: skip
+OWN = (*SHARED, "control", "stage1", "fidelity", "cfg", "negative_prompt", "start")
 """Options of the method, by their keys."""
 _NO_STAGE1 = "none"
-_UNUSED = (*TOLD, "max_memory", "weights")
 
 
 def add_diffbir_options(add: Callable[..., argparse.Action]) -> None:
-    """Add the options of what is built on a Stable Diffusion."""
-    add("--sd", type=Path, metavar="DIR", help="Stable Diffusion 2.1 in the layout of diffusers")
+    """Add the options that no other method has."""
     add("--control", type=Path, metavar="FILE", help="DiffBIR's IRControlNet: v2.pth, or trained")
     add(
         "--stage1",
@@ -36,15 +31,8 @@ def add_diffbir_options(add: Callable[..., argparse.Action]) -> None:
     add("--fidelity", type=share, metavar="0..1", help="0 (default): detail is the model's to "
         "invent; 1: the result of stage 1")  # fmt: skip
     add("--cfg", type=positive, metavar="N", help="weight of the prompts; 1 is none (default: 4)")
-    add("--prompt", metavar="TEXT", help="what is to be seen")
     add("--negative-prompt", metavar="TEXT", help="what is not")
     add("--start", choices=("noise", "photo"), help="of the drawing (default: noise)")
-    add(
-        "--color-fix",
-        choices=("wavelet", "adain", "none"),
-        help="colours after those of stage 1 (default: wavelet)",
-    )
-    add("--upscale", type=count, metavar="N", help="enlarge the photos N times (default: 1)")
 
 
 def chosen_diffbir(options: argparse.Namespace, device: Any) -> DiffBIR:
@@ -53,18 +41,14 @@ def chosen_diffbir(options: argparse.Namespace, device: Any) -> DiffBIR:
     Raises:
         RefusionError: a file is missing or cannot be used, or an option is wrong or of no use.
     """
-    for key in _UNUSED:
-        if vars(options)[key] is not None:
-            hint = "; see --stage1 and --control" if key == "weights" else ""
-            raise ConfigError(f"{option_name(key)}: --method diffbir does not use it{hint}")
-    if options.task not in (None, TASK):
-        raise ConfigError(f"--task: --method diffbir restores '{TASK}', got '{options.task}'")
-    _check_given(options)
     from refusion.restorers import DiffBIR
     from refusion.restorers.diffbir import DiffBIRSettings
     from refusion.stable_diffusion import load_stable_diffusion
-    from refusion.stable_diffusion.control import load_control
+    from refusion.stable_diffusion.control import SOURCE, load_control
+    from refusion.stable_diffusion.folder import SOURCE as FOLDER
 
+    needed = {"sd": ("DIR", FOLDER), "control": ("FILE", SOURCE)}
+    check_sd_options(options, needed, "--stage1 and --control")
     given = {
         key: vars(options)[key]
         for key in ("steps", "sampler", "fidelity", "cfg", "prompt", "negative_prompt", "start",
@@ -76,24 +60,6 @@ def chosen_diffbir(options: argparse.Namespace, device: Any) -> DiffBIR:
     sd = load_stable_diffusion(options.sd, device=device, precision=options.precision)
     control = load_control(options.control, sd)
     return DiffBIR(sd, control, stage1, settings, options.upscale or 1)
-
-
-def _check_given(options: argparse.Namespace) -> None:
-    """Say of all files that are missing what they are and where they come from."""
-    from refusion.stable_diffusion.control import SOURCE as CONTROL
-    from refusion.stable_diffusion.folder import SOURCE as FOLDER
-
-    sources = {"sd": ("DIR", FOLDER), "control": ("FILE", CONTROL)}
-    missing = [
-        f"--{key} {kind} ({source})"
-        for key, (kind, source) in sources.items()
-        if vars(options)[key] is None
-    ]
-    if missing:
-        raise ConfigError(
-            f"--method diffbir needs {' and '.join(missing)}; put them anywhere, such as in "
-            "models/, and name the paths"
-        )
 
 
 def _stage1(options: argparse.Namespace, device: Any) -> Restorer | None:

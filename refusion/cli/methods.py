@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from refusion.cli import ddrm_options, diffbir_options
+from refusion.cli import ddrm_options, diffbir_options, osediff_options
 from refusion.cli.model_options import option_name
 from refusion.errors import ConfigError
 
 DEFAULT = "refusion"
-METHODS = {DEFAULT: (), "ddrm": ddrm_options.OWN, "diffbir": diffbir_options.OWN}
+METHODS = {
+    DEFAULT: (),
+    "ddrm": ddrm_options.OWN,
+    "diffbir": diffbir_options.OWN,
+    "osediff": osediff_options.OWN,
+}
 """Keys of the options that only these methods use."""
 
 
@@ -22,9 +27,9 @@ def add_method_option(add: Callable[..., argparse.Action]) -> None:
         default=DEFAULT,
         help="ddrm: undo a known degradation, --task sr4 (sr2, sr8, sr4mean), inpaint, colorize, "
         "deblur, denoise or cs, with a prior trained for none of them (--weights: a checkpoint of "
-        "stage prior, or the folder of a diffusers DDPM; default: the one that ships); diffbir: "
-        "degradations of unknown kind, --task blind, with a Stable Diffusion from disk (--sd, "
-        "--control)",
+        "stage prior, or the folder of a diffusers DDPM; default: the one that ships); diffbir, "
+        "osediff: degradations of unknown kind, --task blind, with a Stable Diffusion from disk "
+        "(--sd, and --control or --lora), in many steps or in one",
     )
 
 

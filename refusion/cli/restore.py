@@ -21,6 +21,8 @@ from refusion.cli.model_options import (
     share,
     warnings_on_stderr,
 )
+from refusion.cli.osediff_options import add_osediff_options, chosen_osediff
+from refusion.cli.sd_options import add_sd_options
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.inference.jobs import RestoreOptions
@@ -89,7 +91,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_model_options(parser)
     add_method_option(add)
     add_ddrm_options(parser.add_argument_group("known degradations").add_argument)
-    add_diffbir_options(parser.add_argument_group("unknown degradations").add_argument)
+    unknown = parser.add_argument_group("unknown degradations").add_argument
+    add_sd_options(unknown)
+    add_diffbir_options(unknown)
+    add_osediff_options(unknown)
     add_bokeh_options(parser.add_argument_group("where bokeh is").add_argument)
     _add_result_options(parser.add_argument_group("the result").add_argument)
     _add_batch_options(parser.add_argument_group("many photos").add_argument)
@@ -144,6 +149,8 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]
         return find_prior(options.weights), chosen_ddrm(options, device)
     if options.method == "diffbir":
         return options.control, chosen_diffbir(options, device)
+    if options.method == "osediff":
+        return options.lora, chosen_osediff(options, device)
     check_sampler(options.sampler)
     checkpoint = chosen_checkpoint(options)
     limit = None if options.max_memory is None else parse_memory(options.max_memory)
@@ -153,6 +160,7 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]
 
 def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> RestoreOptions:
     from refusion.inference.jobs import RestoreOptions
+    from refusion.inference.prompts import PromptFiles
     from refusion.restorers.base import NOTHING
 
     maps = disparity_maps(options, restorer.info, photos)
@@ -163,6 +171,7 @@ def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> R
         tile=options.tile,
         known=NOTHING if maps else known_of_photos(options, restorer.info),
         maps=maps,
+        prompts=None if options.prompts is None else PromptFiles(options.prompts),
         strength=options.strength,
         samples=options.samples or 1,
         max_pixels=options.max_pixels or RestoreOptions.max_pixels,

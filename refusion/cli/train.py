@@ -25,6 +25,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="change one setting, e.g. --set train.steps=1000; may be repeated",
     )
+    parser.add_argument(
+        "--no-lpips",
+        action="append_const",
+        dest="set",
+        const="osediff.lpips=null",
+        help="train stage osediff without LPIPS, whose weights are not there",
+    )
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of run folders")
     parser.add_argument(
         "--export", metavar="FILE", help="after training also write the weights here, in float16"

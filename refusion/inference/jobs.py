@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ from refusion.errors import ConfigError, ImageError, RefusionError
 from refusion.inference.disparity_maps import DisparityMaps, ToldPhoto
 from refusion.inference.memory import is_out_of_memory
 from refusion.inference.plan import Job
+from refusion.inference.prompts import PromptFiles
 from refusion.inference.resize import beside, shrink
 from refusion.inference.uncertainty import mean_and_spread, write_map
 from refusion.restorers.base import NOTHING, Known, Progress, Restorer
@@ -40,6 +41,7 @@ class RestoreOptions:
         tile: side of the tiles in pixels.
         known: what the model must be told of the photos.
         maps: what tells a bokeh model where each photo is out of focus; then `known` is not used.
+        prompts: what says of each photo what it shows; `known` then says all else.
         strength: how far to go from the photo to its restoration, 0..1.
         samples: results drawn of each photo; their mean is written.
         max_pixels: the largest photo that is decoded.
@@ -52,6 +54,7 @@ class RestoreOptions:
     tile: int | Literal["auto"] | None = "auto"
     known: Known = NOTHING
     maps: DisparityMaps | None = None
+    prompts: PromptFiles | None = None
     strength: float = 1.0
     samples: int = 1
     max_pixels: int = MAX_PIXELS
@@ -193,7 +196,10 @@ def _told(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> ToldPho
         # For the results to be so: rounded ones would differ by their rounding.
         samples = to_float(samples)
     if options.maps is None:
-        return ToldPhoto(samples[None], options.known, samples)
+        known = options.known
+        if options.prompts is not None:
+            known = replace(known, prompt=options.prompts.of(job.photos[0].input))
+        return ToldPhoto(samples[None], known, samples)
     return options.maps.told(samples, job.photos[0].input)
 
 

@@ -13,16 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refusion.errors import CheckpointError
+from refusion.metrics import vgg
 from refusion.metrics.metric import rgb_pair
 from refusion.metrics.weights import fill, read_weights
 
-HOW = (
-    "vgg16-397923af.pth from download.pytorch.org/models, and DISTS_pytorch/weights.pt from "
-    "github.com/dingkeyan93/DISTS"
-)
+HOW = f"{vgg.FILE}, and DISTS_pytorch/weights.pt from github.com/dingkeyan93/DISTS"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
-_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-_CHANNELS = (3, *(stage[-1] for stage in _STAGES))
+_CHANNELS = (3, *(stage[-1] for stage in vgg.STAGES))
 _C = 1e-6  # c1 and c2 of the paper
 _BELL = (0.5, 1.0, 0.5)  # Hann window of 5 less its zeros
 
@@ -31,16 +28,16 @@ class Dists:
     """The metric with its weights; call it with a pair.
 
     Args:
-        vgg: file of the network.
+        network: file of VGG16.
         weights: file of `alpha` and `beta`, the weights of texture and structure.
 
     Raises:
         CheckpointError: a file is missing or does not fit.
     """
 
-    def __init__(self, vgg: str | Path, weights: str | Path) -> None:
-        network = nn.ModuleDict({"features": nn.ModuleDict(_convolutions())})
-        self._convolutions = fill(network, read_weights(vgg, HOW), vgg, HOW)["features"]
+    def __init__(self, network: str | Path, weights: str | Path) -> None:
+        empty = nn.ModuleDict({"features": nn.ModuleDict(vgg.convolutions())})
+        self._convolutions = fill(empty, read_weights(network, HOW), network, HOW)["features"]
         given = read_weights(weights, HOW)
         for name in ("alpha", "beta"):
             if name not in given or given[name].numel() != sum(_CHANNELS):
@@ -68,7 +65,7 @@ class Dists:
         mean, std = (image.new_tensor(v).view(1, 3, 1, 1) for v in (_MEAN, _STD))
         alike = self._alike(0, *pair)
         x, y = ((one - mean) / std for one in pair)
-        for stage in range(len(_STAGES)):
+        for stage in range(len(vgg.STAGES)):
             x, y = self._stage(stage, x), self._stage(stage, y)
             alike += self._alike(stage + 1, x, y)
         return 1 - alike
@@ -86,8 +83,8 @@ class Dists:
     def _stage(self, stage: int, x: Tensor) -> Tensor:
         if stage > 0:
             x = _l2_pool(x)
-        for number in _numbers()[stage]:
-            x = F.relu(self._convolutions[number](x))
+        for number in vgg.layer_numbers()[stage]:
+            x = F.relu(self._convolutions[str(number)](x))
         return x
 
 
@@ -97,21 +94,3 @@ def _l2_pool(x: Tensor) -> Tensor:
     kernel = (bell / bell.sum()).expand(x.shape[1], 1, 3, 3)
     squares = F.conv2d(x.square(), kernel, stride=2, padding=1, groups=x.shape[1])
     return (squares + 1e-12).sqrt()
-
-
-def _numbers() -> list[list[str]]:
-    """Names of the convolutions of each stage, as VGG16's published weights count its layers."""
-    numbers, start = [], 0
-    for stage in _STAGES:
-        numbers.append([str(start + 2 * n) for n in range(len(stage))])  # each with its ReLU
-        start += 2 * len(stage) + 1  # and the pooling
-    return numbers
-
-
-def _convolutions() -> dict[str, nn.Conv2d]:
-    convolutions, before = {}, 3
-    for names, widths in zip(_numbers(), _STAGES, strict=True):
-        for name, width in zip(names, widths, strict=True):
-            convolutions[name] = nn.Conv2d(before, width, 3, padding=1)
-            before = width
-    return convolutions

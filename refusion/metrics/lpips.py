@@ -1,10 +1,12 @@
-"""LPIPS with AlexNet, version 0.1.
+"""LPIPS, version 0.1: with AlexNet as a metric, with VGG16 as a loss, as is the custom.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,44 +14,103 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refusion.errors import ImageError
+from refusion.metrics import vgg
 from refusion.metrics.metric import rgb_pair
 from refusion.metrics.weights import fill, read_weights
 
-HOW = (
-    "alexnet-owt-7be5be79.pth from download.pytorch.org/models, and lpips/weights/v0.1/alex.pth "
-    "from github.com/richzhang/PerceptualSimilarity"
-)
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of images in [-1, 1]
-_LAYERS = (1, 4, 7, 9, 11)  # the five ReLUs
 _EPS = 1e-10
-_LEAST = 31  # pixels a side that reach the last layer
+_LINS = "of github.com/richzhang/PerceptualSimilarity"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network whose features are compared.
+
+    Attributes:
+        features: makes it.
+        layers: places of the ReLUs whose outputs are compared.
+        least: pixels a side that reach the last layer.
+        how: where its weights and those of its channels are to be had.
+    """
+
+    features: Callable[[], nn.Sequential]
+    layers: tuple[int, ...]
+    least: int
+    how: str
+
+
+class LpipsDistance(nn.Module):
+    """The distance as a network that gradients pass through; its own weights are frozen.
+
+    Args:
+        weights: file of the network.
+        lin: file of the weights of its channels.
+        network: key of `BACKBONES`.
+
+    Raises:
+        CheckpointError: a file is missing or does not fit.
+    """
+
+    def __init__(self, weights: str | Path, lin: str | Path, network: str = "alex") -> None:
+        super().__init__()
+        backbone = BACKBONES[network]
+        self.layers, how = backbone.layers, backbone.how
+        whole = nn.ModuleDict({"features": backbone.features()})
+        self.features = fill(whole, read_weights(weights, how), weights, how)["features"]
+        channels = [self.features[n - 1].out_channels for n in self.layers]
+        lins = nn.ModuleDict({f"lin{n}": _Lin(count) for n, count in enumerate(channels)})
+        self.lins = fill(lins, read_weights(lin, how), lin, how)
+
+    def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        """Distance of each image, shape (B,), float32; 0 for equal images.
+
+        Args:
+            image: float RGB, shape (B, 3, H, W), in [0, 1]; at least 16 pixels a side for VGG16,
+                31 for AlexNet.
+            target: the same shape.
+        """
+        x, y = (self._scaled(one) for one in (image, target))
+        total, compared = image.new_zeros(len(image), dtype=torch.float32), 0
+        for number, part in enumerate(self.features):
+            x, y = part(x), part(y)
+            if number in self.layers:
+                # The length of features that are all 0 has no slope; `normalize` knows.
+                unit_x, unit_y = (F.normalize(one, dim=1, eps=_EPS) for one in (x, y))
+                difference = (unit_x - unit_y).square()
+                total = total + self.lins[f"lin{compared}"](difference).float().mean(dim=(1, 2, 3))
+                compared += 1
+        return total
+
+    @staticmethod
+    def _scaled(image: Tensor) -> Tensor:
+        shift, scale = (image.new_tensor(v).view(1, 3, 1, 1) for v in (_SHIFT, _SCALE))
+        return (2 * image - 1 - shift) / scale
 
 
 class Lpips:
     """The metric with its weights; call it with a pair.
 
     Args:
-        alexnet: file of the network.
+        weights: file of the network.
         lin: file of the weights of its channels.
+        network: key of `BACKBONES`.
 
     Raises:
         CheckpointError: a file is missing or does not fit.
     """
 
-    def __init__(self, alexnet: str | Path, lin: str | Path) -> None:
-        network = nn.ModuleDict({"features": _features()})
-        self._features = fill(network, read_weights(alexnet, HOW), alexnet, HOW)["features"]
-        channels = [self._features[n - 1].out_channels for n in _LAYERS]
-        lins = nn.ModuleDict({f"lin{n}": _Lin(count) for n, count in enumerate(channels)})
-        self._lins = fill(lins, read_weights(lin, HOW), lin, HOW)
+    def __init__(self, weights: str | Path, lin: str | Path, network: str = "alex") -> None:
+        self._distance, self._least = LpipsDistance(weights, lin, network), BACKBONES[network].least
 
+    @torch.no_grad()
     def __call__(
         self, image: Tensor, target: Tensor, *, crop_border: int = 0, channel: str = "rgb"
     ) -> Tensor:
         """Distance of each image, shape (B,), float64 on the CPU; 0 for equal images.
 
         Args:
-            image: float RGB, shape (B, 3, H, W), in [0, 1], at least 31 pixels a side.
+            image: float RGB, shape (B, 3, H, W), in [0, 1]; see `LpipsDistance.forward`.
             target: the same shape.
             crop_border: pixels left out on every side.
             channel: "rgb", which the network was trained on.
@@ -60,26 +121,11 @@ class Lpips:
         """
         image, target = rgb_pair("LPIPS", image, target, crop_border, channel)
         height, width = image.shape[-2:]
-        if min(height, width) < _LEAST:
+        if min(height, width) < self._least:
             raise ImageError(
-                f"LPIPS: expected {_LEAST} pixels a side at least, got {width}x{height}"
+                f"LPIPS: expected {self._least} pixels a side at least, got {width}x{height}"
             )
-        x, y = (self._scaled(one) for one in (image, target))
-        total = torch.zeros(len(x), dtype=torch.float64)
-        layer = 0
-        for number, part in enumerate(self._features):
-            x, y = part(x), part(y)
-            if number in _LAYERS:
-                difference = (_unit(x) - _unit(y)).square()
-                distance = self._lins[f"lin{layer}"](difference).mean(dim=(1, 2, 3))
-                total += distance.double().cpu()
-                layer += 1
-        return total
-
-    @staticmethod
-    def _scaled(image: Tensor) -> Tensor:
-        shift, scale = (image.new_tensor(v).view(1, 3, 1, 1) for v in (_SHIFT, _SCALE))
-        return (2 * image - 1 - shift) / scale
+        return self._distance(image, target).double().cpu()
 
 
 class _Lin(nn.Module):
@@ -93,12 +139,7 @@ class _Lin(nn.Module):
         return F.conv2d(x, self.model["1"].weight)
 
 
-def _unit(features: Tensor) -> Tensor:
-    """Features of unit length over the channels."""
-    return features / (features.square().sum(dim=1, keepdim=True).sqrt() + _EPS)
-
-
-def _features() -> nn.Sequential:
+def _alexnet() -> nn.Sequential:
     """The convolutions of AlexNet (Krizhevsky 2014), numbered as in its published weights."""
     return nn.Sequential(
         nn.Conv2d(3, 64, 11, stride=4, padding=2),
@@ -114,3 +155,20 @@ def _features() -> nn.Sequential:
         nn.Conv2d(256, 256, 3, padding=1),
         nn.ReLU(),
     )
+
+
+BACKBONES = {
+    "alex": Backbone(
+        _alexnet,
+        layers=(1, 4, 7, 9, 11),
+        least=31,
+        how="alexnet-owt-7be5be79.pth from download.pytorch.org/models, and "
+        f"lpips/weights/v0.1/alex.pth {_LINS}",
+    ),
+    "vgg": Backbone(
+        vgg.features,
+        layers=tuple(numbers[-1] + 1 for numbers in vgg.layer_numbers()),
+        least=16,
+        how=f"{vgg.FILE}, and lpips/weights/v0.1/vgg.pth {_LINS}",
+    ),
+}

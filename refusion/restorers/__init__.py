@@ -14,6 +14,7 @@ from refusion.restorers.base import Known, Progress, Restorer, RestorerInfo
 from refusion.restorers.ddrm_restorer import DDRM
 from refusion.restorers.diffbir import DiffBIR
 from refusion.restorers.on_arrays import OnArrays
+from refusion.restorers.osediff import OSEDiff, load_osediff
 from refusion.restorers.priors import find_prior, is_prior, load_prior, prior_of
 from refusion.restorers.problems import denoise
 from refusion.restorers.refusion import Refusion
@@ -24,6 +25,7 @@ __all__ = [
     "RESTORERS",
     "DiffBIR",
     "Known",
+    "OSEDiff",
     "OnArrays",
     "Progress",
     "Refusion",
@@ -31,13 +33,20 @@ __all__ = [
     "Restorer",
     "RestorerInfo",
     "find_prior",
+    "load_osediff",
     "load_prior",
     "load_restorer",
 ]
 
 logger = logging.getLogger(__name__)
 
-RESTORERS = {"Refusion": Refusion, "DDRM": DDRM, "DiffBIR": DiffBIR, "Regression": Regression}
+RESTORERS = {
+    "Refusion": Refusion,
+    "DDRM": DDRM,
+    "DiffBIR": DiffBIR,
+    "OSEDiff": OSEDiff,
+    "Regression": Regression,
+}
 
 
 def load_restorer(

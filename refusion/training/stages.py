@@ -7,6 +7,7 @@ from refusion.training.diffusion import DiffusionStage
 from refusion.training.joint import JointStage
 from refusion.training.latent_replacement import LatentUNetStage
 from refusion.training.one_step import OneStepStage
+from refusion.training.osediff import OSEDiffStage
 from refusion.training.prior import PriorStage
 from refusion.training.regression import RegressionStage
 
@@ -18,4 +19,5 @@ STAGES = {
     "prior": PriorStage,
     "regression": RegressionStage,
     "diffbir": DiffBIRStage,
+    "osediff": OSEDiffStage,
 }

@@ -18,7 +18,7 @@ from refusion.training.stage import Stage
 PLAIN = ("step", "trained_s", "waited_s", "scores")  # values a run goes on counting from
 # What makes a run another run; changing anything else between two starts is told, not refused.
 _IDENTITY = ("task", "stage", "network", "sde", "prediction", "objective", "upscale")
-_IDENTITY += ("distillation", "diffbir")
+_IDENTITY += ("distillation", "diffbir", "osediff")
 _IDENTITY_INSIDE = ("data.batch_size", "train.seed", "train.optimizer.type")
 _IDENTITY_INSIDE += ("sampling.distilled_at",)
 _HARMLESS = ("name", "latent_unet", "sampling", "init", "data.workers", "data.validation")

@@ -15,12 +15,13 @@ from refusion.errors import CheckpointError, ConfigError, ImageError
 from refusion.metrics.dists import Dists
 from refusion.metrics.fid import frechet_distance
 from refusion.metrics.inception import FEATURES, Inception
-from refusion.metrics.lpips import Lpips
+from refusion.metrics.lpips import Lpips, LpipsDistance
 from refusion.metrics.niqe import Niqe, features, fit_asymmetric
 from refusion.metrics.weights import fill
 
 ALEX = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
 VGG = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+VGG_TAPS = [3, 8, 15, 22, 29]  # the ReLUs that LPIPS compares
 VGG_WIDTHS = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
 
 
@@ -49,10 +50,15 @@ def files(tmp_path_factory):
     vgg = {}
     for number, before, after in zip(VGG, VGG_WIDTHS, VGG_WIDTHS[1:], strict=False):
         vgg |= convolution(number, after, before, 3)
+    tapped = [VGG_WIDTHS[VGG.index(number - 1) + 1] for number in VGG_TAPS]
+    lin_vgg = {
+        f"lin{n}.model.1.weight": drawn(1, width, 1, 1).abs() for n, width in enumerate(tapped)
+    }
     weights = {name: drawn(1, 1475, 1, 1).abs() + n for n, name in enumerate(("alpha", "beta"))}
-    for name, content in {"alex": alex, "lin": lin, "vgg": vgg, "dists": weights}.items():
+    contents = {"alex": alex, "lin": lin, "vgg": vgg, "lin_vgg": lin_vgg, "dists": weights}
+    for name, content in contents.items():
         torch.save(content, folder / f"{name}.pth")
-    return {name: (folder / f"{name}.pth") for name in ("alex", "lin", "vgg", "dists")}
+    return {name: (folder / f"{name}.pth") for name in contents}
 
 
 def pair(height=70, width=83):
@@ -61,35 +67,76 @@ def pair(height=70, width=83):
     return image, (image + 0.2 * torch.rand(image.shape, generator=generator)).clamp(0, 1)
 
 
-def test_lpips_is_its_definition(files):
-    image, target = pair()
-    alex, lin = (torch.load(files[name]) for name in ("alex", "lin"))
-    scaled = [
+def alexnet_taps(x, weights):
+    """Outputs of the five ReLUs."""
+    for layer, (number, padding) in enumerate(zip(ALEX, (2, 2, 1, 1, 1), strict=True)):
+        if layer in (1, 2):
+            x = F.max_pool2d(x, 3, 2)
+        weight, bias = (weights[f"features.{number}.{kind}"] for kind in ("weight", "bias"))
+        x = F.conv2d(x, weight, bias, 4 if layer == 0 else 1, padding).relu()
+        yield x
+
+
+def vgg_taps(x, weights):
+    """Outputs of the last ReLU of each stage."""
+    for number in VGG:
+        if number in (5, 10, 17, 24):
+            x = F.max_pool2d(x, 2)
+        weight, bias = (weights[f"features.{number}.{kind}"] for kind in ("weight", "bias"))
+        x = F.conv2d(x, weight, bias, padding=1).relu()
+        if number + 1 in VGG_TAPS:
+            yield x
+
+
+LPIPS = {"alex": ("alex", "lin", alexnet_taps), "vgg": ("vgg", "lin_vgg", vgg_taps)}
+
+
+def lpips_by_hand(files, network, image, target):
+    name, lin, taps = LPIPS[network]
+    weights, lins = (torch.load(files[file]) for file in (name, lin))
+    scaled = (
         (2 * x - 1 - torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))
         / torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1)
         for x in (image, target)
-    ]
+    )
     total = 0
-    for layer, (number, padding) in enumerate(zip(ALEX, (2, 2, 1, 1, 1), strict=True)):
-        names = (f"features.{number}.weight", f"features.{number}.bias")
-        weight, bias = (alex[name] for name in names)
-        if layer in (1, 2):
-            scaled = [F.max_pool2d(x, 3, 2) for x in scaled]
-        stride = 4 if layer == 0 else 1
-        scaled = [F.conv2d(x, weight, bias, stride, padding).relu() for x in scaled]
-        unit = [F.normalize(x, dim=1, eps=1e-10) for x in scaled]
-        each = (unit[0] - unit[1]) ** 2 * lin[f"lin{layer}.model.1.weight"]
+    for layer, pair_of_taps in enumerate(zip(*(taps(x, weights) for x in scaled), strict=True)):
+        unit = [tap / (tap.square().sum(1, keepdim=True).sqrt() + 1e-10) for tap in pair_of_taps]
+        each = (unit[0] - unit[1]) ** 2 * lins[f"lin{layer}.model.1.weight"]
         total = total + each.sum(1).mean((1, 2))
-    lpips = Lpips(files["alex"], files["lin"])
+    return total
+
+
+@pytest.mark.parametrize("network", LPIPS)
+def test_lpips_is_its_definition(files, network):
+    image, target = pair()
+    total = lpips_by_hand(files, network, image, target)
+    lpips = Lpips(*(files[name] for name in LPIPS[network][:2]), network)
     assert lpips(image, target).tolist() == pytest.approx(total.tolist(), rel=1e-4)
     assert lpips(image, image).tolist() == [0, 0]
     inside = [x[..., 2:-2, 2:-2] for x in (image, target)]
     assert lpips(image, target, crop_border=2).tolist() == pytest.approx(lpips(*inside).tolist())
-    assert lpips(image[..., :31, :31], target[..., :31, :31]).min() > 0
-    with pytest.raises(ImageError, match="31 pixels a side at least, got 31x30"):
-        lpips(image[..., :30, :31], target[..., :30, :31])
+    least = {"alex": 31, "vgg": 16}[network]
+    assert lpips(image[..., :least, :least], target[..., :least, :least]).min() > 0
+    with pytest.raises(ImageError, match=f"{least} pixels a side at least, got {least}x"):
+        lpips(image[..., : least - 1, :least], target[..., : least - 1, :least])
     with pytest.raises(ConfigError, match="LPIPS is defined on rgb"):
         lpips(image, target, channel="y")
+
+
+def test_lpips_can_be_minimised(files):
+    """The slope in the image is that of the definition, and finite where features are all 0."""
+    distance = LpipsDistance(files["vgg"], files["lin_vgg"], "vgg")
+    image, target = (x[..., :24, :16] for x in pair())
+    image.requires_grad_()
+    (slope,) = torch.autograd.grad(distance(image, target).sum(), image)
+    expected = torch.autograd.grad(lpips_by_hand(files, "vgg", image, target).sum(), image)[0]
+    torch.testing.assert_close(slope, expected, rtol=1e-3, atol=1e-6)
+    assert not any(p.requires_grad for p in distance.parameters())
+    with torch.no_grad():
+        distance.features[28].bias.fill_(-1e6)  # nothing is left of the last stage
+    (slope,) = torch.autograd.grad(distance(image, target).sum(), image)
+    assert torch.isfinite(slope).all()
 
 
 def test_dists_is_its_definition(files):
@@ -134,6 +181,10 @@ def test_missing_and_wrong_files_say_where_to_get_them(files, tmp_path):
         Lpips(tmp_path / "absent.pth", files["lin"])
     with pytest.raises(CheckpointError, match=r"no fitting tensor 'features.0.weight'"):
         Lpips(files["lin"], files["lin"])
+    with pytest.raises(CheckpointError, match=r"absent.*vgg16-397923af.*v0\.1/vgg\.pth"):
+        Lpips(tmp_path / "absent.pth", files["lin"], "vgg")
+    with pytest.raises(CheckpointError, match=r"no fitting tensor 'lin1\.model\.1\.weight'"):
+        Lpips(files["vgg"], files["lin"], "vgg")
     with pytest.raises(CheckpointError, match="no fitting tensor 'alpha'"):
         Dists(files["vgg"], files["vgg"])
     (tmp_path / "text.pth").write_text("hello")

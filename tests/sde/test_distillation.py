@@ -74,6 +74,58 @@ def test_the_law_of_the_teacher_is_where_it_comes_to_rest(start, mistake):
     assert rests == (mistake is None)
 
 
+def energy_distance(x, y):
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of two sets of numbers; 0 where the laws agree."""
+    cross, first, second = ((a[:, None] - b).abs() for a, b in ((x, y), (x, x), (y, y)))
+    own = sum(each.sum() / (len(each) * (len(each) - 1)) for each in (first, second))
+    return float(2 * cross.mean() - own)
+
+
+def gaussian_student(share):
+    """Draws of a student b + a * share * z whose critic, a Gaussian too, learns alongside."""
+    generator = torch.Generator().manual_seed(3)
+    b, a, mean, log_spread = (
+        torch.tensor(value, dtype=torch.float64, requires_grad=True)
+        for value in (-0.3, 0.6, 0.0, -1.0)
+    )
+    optimizer = torch.optim.Adam(
+        [{"params": [b, a], "lr": 0.01}, {"params": [mean, log_spread], "lr": 0.03}],
+        betas=(0.5, 0.99),
+    )
+
+    def noised(x0):
+        t = torch.randint(2, 99, (64,), generator=generator)
+        noise = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
+        return t, SDE.sample_marginal(x0, torch.zeros_like(x0), t, noise)
+
+    for step in range(600):
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 600)
+        student = b + a * share * torch.randn(64, 16, generator=generator, dtype=torch.float64)
+        known = student.detach()
+        t, xt = noised(known)
+        with torch.no_grad():
+            teacher = estimate_of_gaussian(MEAN, SPREAD, xt, t)
+            critic = estimate_of_gaussian(mean, log_spread.exp(), xt, t)
+        t, xt = noised(known)
+        learned = estimate_of_gaussian(mean, log_spread.exp(), xt, t)
+        loss = score_distillation_loss(student, teacher, critic) + (learned - known).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    z = torch.randn(2000, generator=generator, dtype=torch.float64)
+    return (b + a * share * z).detach()
+
+
+def test_with_noise_the_target_is_reached_and_without_only_its_mean():
+    generator = torch.Generator().manual_seed(4)
+    target = MEAN + SPREAD * torch.randn(2000, generator=generator, dtype=torch.float64)
+    collapsed = SPREAD * 2 * (math.sqrt(2) - 1) / math.sqrt(math.pi)  # of the mean from the target
+    assert energy_distance(gaussian_student(1.0), target) < 0.03 * collapsed
+    certain = gaussian_student(0.0)
+    assert float(certain.std()) == 0 and float(certain.mean()) == pytest.approx(MEAN, abs=0.02)
+    assert energy_distance(certain, target) == pytest.approx(collapsed, rel=0.05)
+
+
 CENTRES, SHARES, WIDTH = torch.tensor([-0.5, 0.5]), torch.tensor([0.3, 0.7]), 0.05
 PIXELS, BATCH, STEPS = 8, 64, 1500
 
@@ -146,4 +198,9 @@ def test_a_student_with_noise_learns_both_modes_and_one_without_only_the_mean():
     assert float(sampling.mean()) == pytest.approx(0.2, abs=0.08)
     assert float(sampling.std()) == pytest.approx(0.461, rel=0.15)
     assert float((sampling > 0).float().mean()) == pytest.approx(0.7, abs=0.1)
+    generator = torch.Generator().manual_seed(5)
+    which = torch.multinomial(SHARES, 2000, True, generator=generator)
+    target = CENTRES[which] + WIDTH * torch.randn(2000, generator=generator)
+    far = energy_distance(mean[:2000], target)
+    assert energy_distance(sampling[:2000], target) < 0.2 * far
     assert float(distilled(0.0, score=True).std()) < 1e-3

@@ -87,6 +87,24 @@ def test_both_stages_and_cached_latents_on_two_processes(options_of, tmp_path):
 
 
 @pytest.mark.slow
+def test_adapters_of_one_network_on_two_processes(options_of, tmp_path, tiny_sd):
+    """Generator and critic are switched while gradients are exchanged."""
+    pytest.importorskip("peft")
+    own = {"sd": str(tiny_sd), "lpips": None, "negative_prompt": "a drawing"}
+    options = options_of("latent_unet")
+    raw = yaml.safe_load(options.read_text())
+    raw |= {"name": "tiny_osediff", "stage": "osediff", "latent_unet": None, "osediff": own}
+    raw["train"]["optimizer"] |= {"type": "AdamW"}
+    options.write_text(yaml.safe_dump(raw))
+    for name, launch in {"one": ONE, "two": TWO}.items():
+        train(launch, options, tmp_path / name)
+    one, two = (curves(tmp_path / name / "tiny_osediff") for name in ("one", "two"))
+    assert {"train/score", "train/critic", "train/pixels"} <= one.keys() == two.keys()
+    for tag in one:
+        assert two[tag] == pytest.approx(one[tag], rel=2e-3, abs=1e-5), tag
+
+
+@pytest.mark.slow
 def test_a_run_of_two_processes_is_continued_by_one(options_of, tmp_path):
     options = options_of("diffusion")
     raw = yaml.safe_load(options.read_text())

@@ -1,0 +1,189 @@
+"""Calls, seconds and memory per megapixel of every restorer that runs here, on one photo.
+
+    python -m benchmarks.choosing --photo PHOTO.jpg [--prior runs/ddrm_prior/model.safetensors]
+        [--megapixels 1] [--rounds 3] [--pictures DIR] [--sd DIR --lora FILE]
+
+Restorers whose files are not given are left out. DDRM is asked to remove noise, at 20 calls: its
+cost is that of the calls, whatever the degradation. Each measurement is a process of its own, so
+that its greatest memory is its own, and restorers take turns within each round. Prints the
+Markdown table of docs/choosing.md: medians over the rounds, loading left out of the seconds,
+1 GB = 2^30 bytes. `--pictures` also writes the photo through each restorer, as PNG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.full_resolution import Clock, write_photo
+from refusion import load_restorer, read_image, write_image
+from refusion.checkpoint import find_weights
+from refusion.data.samples import to_float
+from refusion.errors import CheckpointError
+from refusion.restorers import DDRM, load_osediff, load_prior
+from refusion.restorers.dark_channel import dark_channel_prior
+from refusion.restorers.problems import denoise
+
+CALLS = 20  # of DDRM
+SIGMA = 25 / 255  # noise level that it is told
+STEPS = 100  # of the diffusion walked in full
+Restore = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A restorer of the table.
+
+    Attributes:
+        calls: network calls per photo or tile, in words.
+        make: options -> photos (1, 3, H, W), as files hold them, to restored ones.
+        needs: options without which it is left out.
+    """
+
+    calls: str
+    make: Callable[[argparse.Namespace], Restore]
+    needs: tuple[str, ...] = ()
+
+
+def refusion(steps: int | None) -> Callable[[argparse.Namespace], Restore]:
+    """The shipped dehazing model in as many steps; None for its own."""
+
+    def make(options: argparse.Namespace) -> Restore:
+        restorer = load_restorer("dehaze", device="cpu")
+        return lambda photo: restorer.restore(photo, steps=steps)
+
+    return make
+
+
+def one_step(options: argparse.Namespace) -> Restore:
+    """The shipped model distilled for one step."""
+    return load_restorer("dehaze_one_step", device="cpu").restore
+
+
+def ddrm(options: argparse.Namespace) -> Restore:
+    """Noise removed with a prior."""
+    restorer = DDRM(load_prior(options.prior, device="cpu"), denoise(), SIGMA)
+    return lambda photo: restorer.restore(to_float(photo), steps=CALLS)
+
+
+def osediff(options: argparse.Namespace) -> Restore:
+    """One call of a Stable Diffusion."""
+    return load_osediff(options.sd, options.lora, merge=True, device="cpu").restore
+
+
+METHODS = {
+    "Refusion, as shipped": Method("1", refusion(None)),
+    f"Refusion, {STEPS} steps": Method(str(STEPS), refusion(STEPS)),
+    "Refusion, one step": Method("1", one_step),
+    "DDRM": Method(f"{CALLS} per tile", ddrm, ("prior",)),
+    "OSEDiff, merged": Method("1 per tile", osediff, ("sd", "lora")),
+    "dark channel": Method("0", lambda options: lambda photo: dark_channel_prior(to_float(photo))),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one photo took: seconds without loading, and the process' greatest memory in GB."""
+
+    seconds: float
+    gigabytes: float
+
+
+def chosen(options: argparse.Namespace) -> list[str]:
+    """Names of the methods whose files are there."""
+    names = [
+        name for name, method in METHODS.items() if all(vars(options)[key] for key in method.needs)
+    ]
+    try:
+        find_weights("dehaze_one_step")
+    except CheckpointError:
+        names.remove("Refusion, one step")
+    return names
+
+
+def measure(options: argparse.Namespace) -> Cost:
+    """Restore the photo in this process."""
+    clock = Clock()
+    restore = METHODS[options.method].make(options)
+    photo = read_image(options.photo)
+    clock.end("load")
+    with torch.no_grad():
+        result = restore(photo.samples[None])[0]
+    clock.end("restore")
+    if options.pictures:
+        options.pictures.mkdir(parents=True, exist_ok=True)
+        name = options.method.lower().replace(",", "").replace(" ", "_")
+        write_image(options.pictures / f"{name}.png", result)
+    return Cost(clock.seconds["restore"], max(clock.gigabytes.values()))
+
+
+def in_fresh_process(name: str, photo: Path, options: argparse.Namespace) -> Cost:
+    """`measure` in a process of its own."""
+    own = {"method": name, "photo": photo}
+    own |= {key: vars(options)[key] for key in ("prior", "sd", "lora", "pictures")}
+    texts = [text for key, value in own.items() if value for text in (f"--{key}", str(value))]
+    command = [sys.executable, "-m", "benchmarks.choosing", *texts]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def table(costs: Mapping[str, list[Cost]], megapixels: float) -> str:
+    """Markdown: one row per restorer."""
+    lines = [f"| restorer | calls | s per MP | GB at {megapixels:g} MP |"]
+    lines.append("|---|---|---|---|")
+    for name, taken in costs.items():
+        seconds = statistics.median(cost.seconds for cost in taken) / megapixels
+        memory = statistics.median(cost.gigabytes for cost in taken)
+        lines.append(f"| {name} | {METHODS[name].calls} | {seconds:.2f} | {memory:.2f} |")
+    return "\n".join(lines)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.choosing")
+    add = parser.add_argument
+    add("--photo", type=Path, metavar="FILE", help="scaled to the size (default: smooth noise)")
+    add("--megapixels", type=float, default=1.0, metavar="MP")
+    add("--rounds", type=int, default=3)
+    add("--prior", type=Path, metavar="FILE", help="of stage prior, for DDRM")
+    add("--sd", type=Path, metavar="DIR", help="Stable Diffusion, for OSEDiff")
+    add("--lora", type=Path, metavar="FILE", help="adapters, for OSEDiff")
+    add("--pictures", type=Path, metavar="DIR", help="also write the results")
+    add("--method", choices=METHODS, help=argparse.SUPPRESS)  # for the processes
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, and print the table."""
+    options = build_parser().parse_args(argv)
+    if options.method:
+        sys.stdout.write(json.dumps(vars(measure(options))) + "\n")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder) / "photo.jpg"
+        write_photo(options.photo, options.megapixels, photo)
+        costs: dict[str, list[Cost]] = {name: [] for name in chosen(options)}
+        for number in range(options.rounds):
+            for name, taken in costs.items():
+                taken.append(in_fresh_process(name, photo, options))
+                sys.stderr.write(f"round {number + 1}, {name}: {taken[-1]}\n")
+    sys.stdout.write(
+        f"{table(costs, options.megapixels)}\n\n{torch.get_num_threads()} threads, "
+        f"{os.cpu_count()} processors, PyTorch {torch.__version__}; medians of {options.rounds} "
+        "rounds\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

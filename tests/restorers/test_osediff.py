@@ -1,0 +1,217 @@
+"""OSEDiff: its files, its one step, and the contract of a restorer."""
+
+import osediff_cases
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from refusion.data.samples import to_float
+from refusion.errors import CheckpointError, ConfigError
+from refusion.restorers import Known, load_osediff
+from refusion.restorers.osediff import OSEDiff, one_step
+from refusion.restorers.osediff_weights import apply_osediff, published_modules, read_osediff
+from refusion.stable_diffusion import encode_photo, load_stable_diffusion
+from refusion.stable_diffusion.libraries import import_library
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_sd):
+    pytest.importorskip("peft")
+    return osediff_cases.made_weights(tiny_sd)
+
+
+@pytest.fixture(scope="module")
+def files(weights, tmp_path_factory):
+    return osediff_cases.write_files(tmp_path_factory.mktemp("lora"), weights)
+
+
+@pytest.fixture(scope="module")
+def restorer(tiny_sd, files):
+    return load_osediff(tiny_sd, files[0], device="cpu", precision="fp32")
+
+
+def photo(height=20, width=26, batch=1):
+    generator = torch.Generator().manual_seed(height + width)
+    return torch.rand(batch, 3, height, width, generator=generator)
+
+
+def test_the_layers_are_the_published_ones(tiny_sd):
+    sd = load_stable_diffusion(tiny_sd, device="cpu", precision="fp32")
+    unet, vae = published_modules(sd).values()
+    assert "conv_in" in unet["default_encoder"] and "conv_out" in unet["default_decoder"]
+    block = "down_blocks.0.attentions.0.transformer_blocks.0"
+    assert {f"{block}.attn2.to_out.0", f"{block}.ff.net.0.proj", f"{block}.ff.net.2"} <= set(
+        unet["default_encoder"]
+    )
+    assert all("mid_block" in name for name in unet["default_others"])
+    every = [name for names in unet.values() for name in names]
+    assert len(every) == len(set(every))
+    assert not [name for name in every if "norm" in name or "time_emb" in name]
+    (encoder,) = vae.values()
+    assert "quant_conv" in encoder and "encoder.mid_block.attentions.0.to_q" in encoder
+    assert not [name for name in encoder if "post_quant" in name or name.startswith("decoder")]
+
+
+def test_both_layouts_of_a_file_give_the_same_restorer_to_the_last_bit(restorer, tiny_sd, files):
+    theirs = load_osediff(tiny_sd, files[1], device="cpu", precision="fp32")
+    assert torch.equal(theirs.restore(photo()), restorer.restore(photo()))
+    first, second = (read_osediff(file) for file in files)
+    for part in ("unet", "vae"):
+        ours, also = getattr(first, part), getattr(second, part)
+        assert ours.keys() == also.keys() and first.rank(part) == osediff_cases.RANK
+        assert all(torch.equal(ours[name], also[name]) for name in ours)
+
+
+def test_merged_the_result_is_the_same_to_rounding(restorer, tiny_sd, files):
+    merged = load_osediff(tiny_sd, files[1], merge=True, device="cpu", precision="fp32")
+    assert not [n for n, _ in merged.sd.unet.named_parameters() if "lora" in n]
+    assert (merged.restore(photo()) - restorer.restore(photo())).abs().max() < 1e-5
+
+
+def test_the_adapters_matter_and_the_decoder_is_left_alone(restorer, tiny_sd):
+    plain = load_stable_diffusion(tiny_sd, device="cpu", precision="fp32")
+    assert (OSEDiff(plain).restore(photo()) - restorer.restore(photo())).abs().mean() > 0.01
+    own = restorer.sd.vae.decoder.state_dict()
+    assert all(torch.equal(own[k], v) for k, v in plain.vae.decoder.state_dict().items())
+
+
+def test_the_step_is_that_of_the_schedulers(restorer):
+    """The published code's DDPM step from 999 to the end."""
+    sd, image = restorer.sd, photo(16, 16)
+    scheduler_class = import_library("diffusers", "x").DDPMScheduler
+    scheduler = scheduler_class.from_config(dict(sd.scheduler), clip_sample=False)
+    scheduler.set_timesteps(timesteps=[999])
+    with torch.no_grad():
+        prompts = sd.embed(["a house"])
+        z = encode_photo(sd, image)
+        expected = scheduler.step(sd.predict(z, 999, prompts), 999, z).prev_sample
+        found = one_step(sd, z, prompts)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 30), (33, 18)])
+def test_any_size_comes_out_enlarged_as_asked(restorer, size):
+    large = OSEDiff(restorer.sd, upscale=3)
+    assert large.info.scale == 3
+    assert large.restore(photo(*size)).shape == (1, 3, 3 * size[0], 3 * size[1])
+
+
+def test_a_function_of_photo_seed_and_options(restorer):
+    pair = photo(batch=2)
+    together = restorer.restore(pair, seed=[3, 4])
+    torch.testing.assert_close(restorer.restore(pair[:1], seed=3), together[:1])
+    # AdaIN and the tiny networks follow the photo; the draw of the encoder is small but there.
+    assert not torch.equal(restorer.restore(pair[:1], seed=5), together[:1])
+    assert torch.equal(restorer.restore(pair, seed=[3, 4]), together)
+
+
+def test_tiles_are_close_and_small_photos_have_none(restorer):
+    image = photo(48, 40)
+    whole, tiled = (restorer.restore(image, tile=tile) for tile in (None, 32))
+    assert torch.equal(restorer.restore(image, tile=48), whole)
+    assert not torch.equal(tiled, whole)
+    assert (tiled.mean((2, 3)) - whole.mean((2, 3))).abs().max() < 0.02
+
+
+def test_colour_follows_the_photo(restorer):
+    image = 0.3 + 0.2 * photo(40, 40)
+    for word, limit in (("adain", 0.01), ("wavelet", 0.05)):
+        made = OSEDiff(restorer.sd, color_fix=word).restore(image)
+        assert (made.mean((2, 3)) - image.mean((2, 3))).abs().max() < limit
+    made = OSEDiff(restorer.sd, color_fix="none").restore(image)
+    assert (made.mean((2, 3)) - image.mean((2, 3))).abs().max() > 0.05
+
+
+def test_texts_come_from_three_places(restorer):
+    image, seen = photo(), []
+
+    def caption(one):
+        seen.append(one.shape)
+        return "a red brick wall"
+
+    told = restorer.restore(image, known=Known(prompt="a red brick wall"))
+    assert not torch.equal(told, restorer.restore(image))
+    for prompt in ("a red brick wall", caption):
+        other = OSEDiff(restorer.sd, prompt=prompt, upscale=1)
+        assert torch.equal(other.restore(image), told)
+    assert seen == [(3, 20, 26)]
+
+
+def test_strength_and_sixteen_bits(restorer):
+    image = (photo() * 65535).round().to(torch.uint16)
+    assert torch.equal(restorer.restore(image, strength=0.0), image)
+    made = restorer.restore(image)
+    assert made.dtype == torch.uint16
+    expected = restorer.restore(to_float(image))
+    assert (to_float(made) - expected).abs().max() <= 0.51 / 65535
+    half = restorer.restore(to_float(image), strength=0.5)
+    torch.testing.assert_close(half, (to_float(image) + expected) / 2)
+
+
+def test_a_narrow_format_is_close(restorer, tiny_sd, files):
+    narrow = load_osediff(tiny_sd, files[0], device="cpu", precision="bf16")
+    assert narrow.info.precision == "bf16"
+    assert (narrow.restore(photo()) - restorer.restore(photo())).abs().mean() < 0.03
+
+
+def test_what_it_cannot_do_is_said(restorer, tiny_sd, tmp_path):
+    for options in ({"steps": 2}, {"sampler": "posterior"}):
+        with pytest.raises(ConfigError, match="OSEDiff takes 1 step"):
+            restorer.restore(photo(), **options)
+    with pytest.raises(ConfigError, match=r"color_fix: .* did you mean 'adain'"):
+        OSEDiff(restorer.sd, color_fix="adin")
+    with pytest.raises(ConfigError, match="upscale: expected 1 to 16"):
+        OSEDiff(restorer.sd, upscale=0)
+    import tiny_stable_diffusion
+
+    other = tiny_stable_diffusion.make_stable_diffusion(tmp_path, prediction_type="v_prediction")
+    with pytest.raises(CheckpointError, match="OSEDiff needs one that predicts noise"):
+        OSEDiff(load_stable_diffusion(other, device="cpu", precision="fp32"))
+
+
+BIAS = "conv_in.base_layer.bias"
+EDITS = {  # of the authors' layout
+    "rank": lambda content, unet: content.update(rank_unet=5),
+    "list": lambda content, unet: content.update(vae_lora_encoder_modules=["quant_conv"]),
+    "no vae": lambda content, unet: content.pop("state_dict_vae"),
+    "nan": lambda content, unet: unet.update({BIAS: unet[BIAS] * float("nan")}),
+    "missing": lambda content, unet: unet.pop(BIAS),
+    "unknown": lambda content, unet: unet.update(extra=torch.zeros(2)),
+    "shape": lambda content, unet: unet.update({BIAS: torch.zeros(3)}),
+    "code": lambda content, unet: content.update(rank_unet=print),
+}
+
+
+def broken(weights, kind, tmp_path):
+    """A file that is wrong in one way."""
+    path = tmp_path / "bad"
+    if kind == "safetensors":
+        save_file({"unet.x": torch.zeros(1)}, path)
+    elif kind in EDITS:
+        content = osediff_cases.official_layout(weights)
+        EDITS[kind](content, content["state_dict_unet"])
+        torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("nothing", r"no such file; expected osediff\.pkl"),
+        ("safetensors", "is no adapter of OSEDiff"),
+        ("rank", "its 'rank_unet' is not that of its adapters"),
+        ("list", "its 'vae_lora_encoder_modules' does not name the layers"),
+        ("no vae", "has no 'state_dict_vae'"),
+        ("nan", r"'conv_in\.base_layer\.bias' holds NaN"),
+        ("missing", r"no tensor 'unet\.conv_in\.base_layer\.bias' \(1 in all\)"),
+        ("unknown", r"an unknown tensor 'unet\.extra'"),
+        ("shape", r"of another shape 'unet\.conv_in\.base_layer\.bias'"),
+        ("code", "holds Python objects besides tensors"),
+    ],
+)
+def test_bad_files_are_refused(tiny_sd, weights, tmp_path, kind, message):
+    path = broken(weights, kind, tmp_path)
+    with pytest.raises(CheckpointError, match=message):
+        adapters = read_osediff(path)
+        sd = load_stable_diffusion(tiny_sd, device="cpu", precision="fp32")
+        apply_osediff(sd, adapters, path)

@@ -60,6 +60,18 @@ def test_dehazing_helps_on_photos_kept_out_of_training(hazy):
     assert sum(gains) / len(gains) > 4
 
 
+def test_shadows_get_lighter_on_photos_kept_out_of_training(tmp_path):
+    shadow = Component("Shadow", {})
+    data = DATASETS["SyntheticPairs"](
+        folders=[PHOTOS], degradation=shadow, whole=True, max_side=768, cache=tmp_path
+    )
+    restorer = load_restorer("deshadow", device="cpu")
+    for number in range(len(data)):
+        lq, gt = (data[number][name][None] for name in ("lq", "gt"))
+        before, after = (METRICS["psnr"].function(x, gt) for x in (lq, restorer.restore(lq)))
+        assert float(after - before) > 2
+
+
 def test_bokeh_follows_lens_and_depth(tmp_path):
     """Nearly sharp to wide open, on photos kept out of training and scenes nobody trained on."""
     fast_lenses = [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import ParamSpec
@@ -13,6 +14,7 @@ Parameters = ParamSpec("Parameters")
 
 EXIT_USER_ERROR = 2  # the code argparse uses for a wrong option: both are for the user to mend
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+EXIT_UNREAD = 141  # 128 + SIGPIPE
 
 
 def guarded(run: Callable[Parameters, int]) -> Callable[Parameters, int]:
@@ -23,14 +25,21 @@ def guarded(run: Callable[Parameters, int]) -> Callable[Parameters, int]:
 
     Returns:
         The same function, which answers a `RefusionError` with the line `refusion: error: ...` and
-        exit code 2, and Ctrl-C with `refusion: interrupted` and 130. Any other exception is a fault
-        of the program and keeps its traceback.
+        exit code 2, and Ctrl-C with `refusion: interrupted` and 130. A reader of its output that
+        has gone, as `head` does, ends it silently with 141. Any other exception is a fault of the
+        program and keeps its traceback.
     """
 
     @functools.wraps(run)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> int:
         try:
-            return run(*args, **kwargs)
+            code = run(*args, **kwargs)
+            sys.stdout.flush()  # what nobody reads is to be found out here
+            return code
+        except BrokenPipeError:
+            # Python writes out what is left when it ends; that must not fail once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_UNREAD
         except RefusionError as error:
             # A message may quote a parser that answers in several lines; scripts read one.
             sys.stderr.write(f"refusion: error: {' '.join(str(error).split())}\n")

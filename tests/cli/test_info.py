@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,15 @@ def test_what_is_no_weights_file_is_one_line(tmp_path, capsys):
     for name in (tmp_path / "a.safetensors", tmp_path / "absent.safetensors", "nonsense"):
         assert cli.main(["info", str(name)]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_reader_that_leaves_is_no_fault():
+    """As in `refusion info dehaze | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", "from refusion.cli import main; raise SystemExit(main())"]
+    with os.fdopen(writer, "wb") as unread:
+        done = subprocess.run(
+            [*command, "info", "dehaze"], stdout=unread, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (141, b"")

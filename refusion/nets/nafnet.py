@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from refusion.nets.bokeh import LensModulation
+from refusion.nets.dark_channel import dark_channel
 from refusion.nets.layers import (
     LayerNorm,
     SimpleGate,
@@ -131,9 +132,12 @@ class ConditionalNAFNet(nn.Module):
         guide: channels of what it is told of every pixel beside ``xt`` and ``mu``; not published.
         fold: squares of so many pixels a side become channels before the first level, where most
             of the time goes; not published.
+        dark_windows: windows in pixels, odd, of the dark channels of ``mu`` that the network sees,
+            too; for haze, on RGB without stereo; not published.
 
     Raises:
-        ValueError: unknown wiring, levels down and up differ, stereo with a guide, fold below 1.
+        ValueError: unknown wiring, levels down and up differ, stereo with a guide, fold below 1,
+            dark windows that are even or for something else than RGB.
     """
 
     def __init__(
@@ -151,14 +155,17 @@ class ConditionalNAFNet(nn.Module):
         conditional: bool = True,
         guide: int = 0,
         fold: int = 1,
+        dark_windows: Sequence[int] = (),
     ) -> None:
         super().__init__()
         _check_graph(wiring, enc_blk_nums, dec_blk_nums)
+        _check_dark_windows(dark_windows, 0 if stereo else img_channel)
         if stereo and guide:
             raise ValueError(f"guide: expected 0 with stereo, whose views have none, got {guide}")
         if fold < 1:
             raise ValueError(f"fold: expected pixels a side from 1, got {fold}")
         self.wiring, self.stereo, self.conditional = wiring, stereo, conditional
+        self.dark_windows = tuple(dark_windows)
         self.fold, self.factor = fold, fold * 2 ** len(enc_blk_nums)
         time_dim = width * 4
         self._build_embeddings(width, time_dim, lens=lens)
@@ -168,8 +175,8 @@ class ConditionalNAFNet(nn.Module):
 
         levels = [width * 2**i for i in range(len(enc_blk_nums))]
         coarsest = width * 2 ** len(enc_blk_nums)
-        seen = img_channel * 2 if conditional else img_channel
-        self.intro = nn.Conv2d((seen + guide) * fold**2, width, 3, padding=1)
+        seen = (img_channel * 2 if conditional else img_channel) + guide + len(dark_windows)
+        self.intro = nn.Conv2d(seen * fold**2, width, 3, padding=1)
         self.ending = nn.Conv2d(width, img_channel * fold**2, 3, padding=1)
         self.encoders = nn.ModuleList(map(blocks, levels, enc_blk_nums))
         self.downs = nn.ModuleList(nn.Conv2d(c, c * 2, 2, 2) for c in levels)
@@ -226,7 +233,9 @@ class ConditionalNAFNet(nn.Module):
         if self.stereo:
             xt, mu, t = join_views(xt), join_views(mu), t.repeat(2)
         seen = [xt - mu, mu] if self.conditional else [xt]
-        seen = torch.cat(seen if guide is None else [*seen, guide], dim=1)
+        seen += [] if guide is None else [guide]
+        seen += [dark_channel(mu, window) for window in self.dark_windows]
+        seen = torch.cat(seen, dim=1)
         x = pad_to_multiple(seen, self.factor, "constant")
         camera = None
         if self.time_emb is not None:
@@ -257,3 +266,10 @@ def _check_graph(wiring: str, enc_blk_nums: Sequence[int], dec_blk_nums: Sequenc
             "enc_blk_nums and dec_blk_nums: expected as many levels down as up, "
             f"got {list(enc_blk_nums)} and {list(dec_blk_nums)}"
         )
+
+
+def _check_dark_windows(windows: Sequence[int], channels: int) -> None:
+    if windows and channels != 3:
+        raise ValueError("dark_windows: only for img_channel 3 without stereo, that is for photos")
+    if any(window < 1 or window % 2 == 0 for window in windows):
+        raise ValueError(f"dark_windows: expected odd numbers of pixels, got {list(windows)}")

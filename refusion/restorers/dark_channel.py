@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refusion.nets.dark_channel import dark_channel
+
 PATCH = 15  # pixels, the paper's
 OMEGA = 0.95  # share of the haze that is taken away, the paper's
 LEAST_TRANSMISSION = 0.1  # the paper's t0
@@ -33,19 +35,10 @@ def dark_channel_prior(lq: Tensor) -> Tensor:
     True
     """
     lq = lq.float()
-    light = _atmospheric_light(lq, _dark_channel(lq))
-    coarse = 1 - OMEGA * _dark_channel(lq / light)
+    light = _atmospheric_light(lq, dark_channel(lq, PATCH))
+    coarse = 1 - OMEGA * dark_channel(lq / light, PATCH)
     transmission = _guided_filter(lq.mean(dim=1, keepdim=True), coarse)
     return ((lq - light) / transmission.clamp(min=LEAST_TRANSMISSION) + light).clamp_(0, 1)
-
-
-def _dark_channel(image: Tensor) -> Tensor:
-    """Least value of any channel within the patch around each pixel, (B, 1, H, W); equation 5."""
-    least = -image.amin(dim=1, keepdim=True)
-    for kernel in ((PATCH, 1), (1, PATCH)):
-        padding = tuple(side // 2 for side in kernel)
-        least = F.max_pool2d(least, kernel, stride=1, padding=padding)
-    return -least
 
 
 def _atmospheric_light(image: Tensor, dark: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--weights", default="blind", help="a .safetensors file, or a shipped task")
     add("--names", nargs="+", help="only these photos: names without their endings")
     add("--degradation", default="SecondOrder", choices=("SecondOrder", "FirstOrder"))
+    add("--reduction", type=float, help="of SecondOrder: final size is 1/REDUCTION; published 4")
     add("--draws", type=int, default=1, help="degradations of each photo")
     add("--precision", default="auto", help="auto, fp32, bf16 or fp16")
     return parser
@@ -46,10 +47,11 @@ def build_parser() -> argparse.ArgumentParser:
 def measure(options: argparse.Namespace) -> list[Row]:
     """Degrade, restore and score every photo."""
     restorer, rows = load_restorer(options.weights, precision=options.precision), []
+    settings = {} if options.reduction is None else {"reduction": [options.reduction] * 2}
     for draw in range(options.draws):
         data = DATASETS["SyntheticPairs"](
             folders=[options.folder],
-            degradation=Component(options.degradation),
+            degradation=Component(options.degradation, settings),
             whole=True,
             max_side=FULL_SIZE,
             seed=draw,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 from benchmarks import blind
 from refusion.data.image_io import write_image
@@ -10,8 +11,9 @@ from refusion.data.image_io import write_image
 def test_photos_are_degraded_restored_and_averaged(tmp_path, tiny_checkpoint, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "photos").mkdir()
-    for name in ("a", "b", "c"):
-        write_image(tmp_path / "photos" / f"{name}.png", torch.rand(3, 40, 56))
+    for seed, name in enumerate(("a", "b", "c")):
+        coarse = torch.rand(1, 3, 10, 14, generator=torch.Generator().manual_seed(seed))
+        write_image(tmp_path / "photos" / f"{name}.png", interpolate(coarse, scale_factor=4)[0])
     argv = [str(tmp_path / "photos"), "--weights", str(tiny_checkpoint("blind")), "--draws", "2"]
     argv += ["--names", "a", "c", "--precision", "fp32"]
     rows = blind.measure(blind.build_parser().parse_args(argv))
@@ -25,3 +27,6 @@ def test_photos_are_degraded_restored_and_averaged(tmp_path, tiny_checkpoint, mo
     assert last.startswith("| mean of 4 |")
     assert float(last.split("|")[3].split()[0]) == pytest.approx(mean, abs=0.006)
     assert len(text.splitlines()) == 5
+    options = [*argv, "--reduction", "1"]
+    larger = blind.measure(blind.build_parser().parse_args(options))
+    assert sum(row.given["psnr"] for row in larger) > sum(row.given["psnr"] for row in rows)

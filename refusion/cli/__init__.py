@@ -23,6 +23,7 @@ COMMANDS = {
     "import": "make a model of the authors' released .pth files",
     "import-sd": "make a folder of a Stable Diffusion in one published file",
     "info": "say what a weights file is",
+    "average": "average the weights of several runs",
     "check-submission": "check a challenge entry",
 }
 # a keyword is no name of a module, nor is what has a hyphen

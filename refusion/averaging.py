@@ -57,7 +57,11 @@ def average_weights(
 def averaged_info(checkpoints: Sequence[Checkpoint], shares: Sequence[float]) -> dict[str, Any]:
     """What the file says of itself: the last run's steps, and what it was averaged of."""
     parts = [
-        {"file": checkpoint.path.name, "share": share, "step": checkpoint.info.get("step")}
+        {
+            "file": "/".join(checkpoint.path.parts[-2:]),
+            "share": share,
+            "step": checkpoint.info.get("step"),
+        }
         for checkpoint, share in zip(checkpoints, shares, strict=True)
     ]
     return {"step": checkpoints[-1].info.get("step"), "average_of": parts}

@@ -27,7 +27,7 @@ from refusion.data.photo_cache import (
 )
 from refusion.data.stream import PhotoStream, keyed_generator, photo_at, uniform
 from refusion.data.surfaces import draw_surface
-from refusion.data.tone import Tone
+from refusion.data.tone import Tones, tones_of
 from refusion.errors import ConfigError, suggest
 from refusion.schema import Component, FromTable
 
@@ -57,7 +57,8 @@ class SyntheticPairs(PhotoStream):
             super-resolution, which are a matter of pixels and not of the scene.
         flip: mirror left and right at random.
         rotate: turn by quarters at random, where the scene needs no upright sky.
-        tone: how far the clean patches' exposure, contrast and colours vary, 0 (not at all) to 1.
+        tone: how far the clean patches' exposure, contrast and colours vary, 0 (not at all) to 1,
+            or their ranges.
         cache: folder of decoded photos; None for the user's cache folder.
         whole: whole photos for validation instead of patches; they lose the rows and columns
             beyond a multiple of the factor of downsampling.
@@ -83,7 +84,7 @@ class SyntheticPairs(PhotoStream):
         scale_range: tuple[float, float] | None = (0.25, 1.0),
         flip: bool = True,
         rotate: bool = False,
-        tone: float = 0.0,
+        tone: float | Tones = 0.0,
         cache: str | Path | None = None,
         whole: bool = False,
         max_side: int = 1024,
@@ -92,8 +93,6 @@ class SyntheticPairs(PhotoStream):
         self.degradation = build_degradation(degradation)
         self.multiple = getattr(self.degradation, "multiple", 1)
         _check_patch(patch, scale_range, self.multiple)
-        if not 0 <= tone <= 1:
-            raise ConfigError(f"tone: expected a strength from 0 to 1, got {tone}")
         self.photos = _split(list_photos(folders), split, held_out)
         if scale_range is None and not whole:
             check_sizes([[path] for path in self.photos], (1,), patch, FULL_SIDE)
@@ -102,7 +101,7 @@ class SyntheticPairs(PhotoStream):
         self.scale_range = scale_range
         self.flip = flip
         self.rotate = rotate
-        self.tone = tone
+        self.tones = tones_of(tone)
         self.cache = PhotoCache(cache)
         self.whole = whole
         self.max_side = max_side
@@ -133,8 +132,8 @@ class SyntheticPairs(PhotoStream):
         height, width, _ = pixels.shape
         box = (left / width, top / height, (left + side) / width, (top + side) / height)
         turn = Turn.draw(generator, flip=self.flip, rotate=self.rotate)
-        if self.tone:
-            tone = Tone.draw(generator, self.tone)
+        if self.tones.strength:
+            tone = self.tones.draw(generator)
             gt, thumbnail = tone(gt), tone(thumbnail)
         gt, frame = turn.image(gt), turn.frame(PhotoFrame(thumbnail, box))
         return {"gt": gt, **self.degradation(gt, generator, frame)}

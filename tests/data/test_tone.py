@@ -1,17 +1,31 @@
 """Tones stay in range, keep grey grey, are the same for a crop and its photo, and vary."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import pytest
 import torch
 from dataset_cases import save_photo
 
+from refusion.data import DATASETS
+from refusion.data.degradations import DEGRADATIONS
 from refusion.data.stream import keyed_generator
 from refusion.data.synthetic_pairs import SyntheticPairs
-from refusion.data.tone import KEPT, Tone
+from refusion.data.tone import Tone, Tones, tones_of
 from refusion.errors import ConfigError
+from refusion.schema import Component, FromTable, Parser
+
+
+TABLES = {"datasets": DATASETS, "degradations": DEGRADATIONS}
+
+
+@dataclass(frozen=True)
+class _Section:
+    train: Annotated[Component, FromTable("datasets")]
 
 
 def draws(strength, count=300):
-    return [Tone.draw(keyed_generator(0, index), strength) for index in range(count)]
+    return [tones_of(strength).draw(keyed_generator(0, index)) for index in range(count)]
 
 
 def test_no_strength_changes_nothing():
@@ -23,7 +37,7 @@ def test_no_strength_changes_nothing():
 def test_tones_vary_and_some_photos_stay():
     tones = draws(1.0)
     kept = sum(tone == Tone() for tone in tones) / len(tones)
-    assert kept == pytest.approx(KEPT, abs=0.07)
+    assert kept == pytest.approx(Tones().kept, abs=0.07)
     grey = torch.full((3, 4, 4), 0.5)
     means = torch.tensor([tone(grey).mean() for tone in tones])
     assert means.min() < 0.25 and means.max() > 0.55 and means.std() > 0.08
@@ -59,3 +73,20 @@ def test_patches_take_the_tone_and_the_haze_sees_it_too(tmp_path):
     for strength in (-0.1, 1.5, float("nan")):
         with pytest.raises(ConfigError, match="tone: expected a strength from 0 to 1"):
             patches(tone=strength)
+
+
+def test_ranges_can_be_given(tmp_path):
+    save_photo(tmp_path / "photos" / "a.png", 64, 64)
+    section = {
+        "type": "SyntheticPairs",
+        "folders": [str(tmp_path / "photos")],
+        "degradation": {"type": "Haze"},
+    }
+    ranges = {"kept": 0.0, "gain": [0.5, 0.5], "exponent": [0, 0], "saturation": [1, 1]}
+    component = Parser("", TABLES.__getitem__).parse(
+        _Section, {"train": section | {"tone": ranges | {"warmth": 0.0}}}
+    )
+    data = SyntheticPairs(**component.train.settings)
+    assert data.tones.draw(keyed_generator(0, 0)) == Tone(gain=2**0.5)
+    with pytest.raises(ConfigError, match=r"Tones\.gain: expected"):
+        Tones(gain=(1.0, 0.0))

@@ -15,7 +15,6 @@ from refusion.data.tone import Tone, Tones, tones_of
 from refusion.errors import ConfigError
 from refusion.schema import Component, FromTable, Parser
 
-
 TABLES = {"datasets": DATASETS, "degradations": DEGRADATIONS}
 
 

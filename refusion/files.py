@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    aside = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}.part")
     try:
         aside.touch()
         mode = aside.stat().st_mode  # as the umask has it; some writers are stricter
@@ -38,8 +39,13 @@ def written_whole(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def _prefix(path: Path) -> str:
+    """How the names of a file's parts begin: short, for a name may be as long as a name can be."""
+    return f".refusion-{zlib.crc32(os.fsencode(path.name)):08x}-"
+
+
 def _remove_stale(path: Path) -> None:
-    for part in path.parent.glob(f".{path.name}.*.part"):
+    for part in path.parent.glob(f"{_prefix(path)}*.part"):
         with contextlib.suppress(OSError):  # another process may be as tidy
             if time.time() - part.stat().st_mtime > _STALE_S:
                 part.unlink()

@@ -42,14 +42,26 @@ def test_everybody_may_read_what_the_umask_lets_them(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
+def left_of(path):
+    """What a process leaves that is killed while it writes the file."""
+    with written_whole(path) as aside:
+        part = aside
+    part.write_text("half")
+    return part
+
+
+def test_a_name_may_be_as_long_as_the_system_lets_it(tmp_path):
+    path = tmp_path / ("n" * 255)
+    with written_whole(path) as aside:
+        aside.write_text("x")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 def test_what_killed_processes_left_is_removed(tmp_path):
-    old, young, other = (
-        tmp_path / name for name in (".a.txt.7.part", ".a.txt.8.part", ".b.7.part")
-    )
-    for part in (old, young, other):
-        part.write_text("half")
+    old, young, other = parts = [left_of(tmp_path / name) for name in ("[a]*", "[a]*", "b")]
+    assert len(set(parts)) == 3
     for part in (old, other):
         os.utime(part, (time.time() - 3600,) * 2)
-    with written_whole(tmp_path / "a.txt") as aside:
+    with written_whole(tmp_path / "[a]*") as aside:
         aside.write_text("whole")
     assert not old.exists() and young.exists() and other.exists()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import ParamSpec
 
 from refusion.errors import RefusionError
@@ -49,3 +53,26 @@ def guarded(run: Callable[Parameters, int]) -> Callable[Parameters, int]:
             return EXIT_INTERRUPTED
 
     return wrapper
+
+
+@contextlib.contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM (a job scheduler, torchrun) and SIGHUP (a closed terminal) do what Ctrl-C does.
+
+    Where somebody has seen to them before, as nohup does, they are left alone.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

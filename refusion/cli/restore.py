@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.cli.bokeh_options import add_bokeh_options, disparity_maps
+from refusion.cli.common import ended_as_by_ctrl_c
 from refusion.cli.ddrm_options import add_ddrm_options, chosen_ddrm
 from refusion.cli.diffbir_options import add_diffbir_options, chosen_diffbir
 from refusion.cli.methods import add_method_option, refuse_other_options
@@ -38,7 +39,7 @@ def run(argv: list[str]) -> int:
 
     Returns:
         0 if all were restored, 1 if some failed (each is named on stderr, the others are done),
-        130 after Ctrl-C (what was done is whole and reported).
+        130 after Ctrl-C or SIGTERM (what was done is whole and reported).
 
     Raises:
         RefusionError: nothing could be started: no input, no weights, a wrong option.
@@ -51,7 +52,11 @@ def run(argv: list[str]) -> int:
     from refusion.inference.plan import plan_jobs
     from refusion.world import joined_world
 
-    with warnings_on_stderr(), joined_world(options.device) as (world, device):
+    with (
+        ended_as_by_ctrl_c(),
+        warnings_on_stderr(),
+        joined_world(options.device) as (world, device),
+    ):
         source, restorer = _restorer(options, device)
         jobs = plan_jobs(
             options.input or [DEFAULT_INPUT],

@@ -74,8 +74,9 @@ def test_an_interrupted_batch_is_finished_by_the_same_command(restore, capsys, m
     assert files("whole") == files("results")
 
 
-def test_ctrl_c_leaves_whole_files(tiny_checkpoint, tmp_path):
-    """The signal itself, wherever it hits."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_whole_files(tiny_checkpoint, tmp_path, number):
+    """The signal itself, wherever it hits; a scheduler's does the same."""
     for seed in range(60):
         make(tmp_path / f"in/{seed:02}.png", 150, 150, seed=seed)
     command = [sys.executable, ROOT / "tiled_infer.py", "--weights", tiny_checkpoint("pixel")]
@@ -86,7 +87,7 @@ def test_ctrl_c_leaves_whole_files(tiny_checkpoint, tmp_path):
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("out/*.png")) and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         error = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     written = sorted(tmp_path.glob("out/*.png"))

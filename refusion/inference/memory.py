@@ -45,6 +45,7 @@ def auto_tile(
     photos: Tensor,
     device: torch.device,
     limit: int | None = None,
+    copy: Tensor | None = None,
 ) -> int:
     """Side in pixels of the largest tile that is of use and whose activations fit.
 
@@ -54,26 +55,35 @@ def auto_tile(
         photos: what is restored, (B, C, H, W).
         device: on a CPU activations take `CPU_BUDGET`, on a GPU half its free memory.
         limit: bytes that the whole process may take of the device's memory; None for no limit.
+        copy: what the network sees instead of the photos, smaller. A limit does not make its
+            tiles smaller: they are blended, and of so small a picture each would know too little.
 
     Raises:
         ImageError: the photos would take more than the limit with the smallest tiles.
     """
+    seen = photos if copy is None else copy
     per_pixel = len(photos) * activation_bytes(network, dtype)
     halo = halo_of(network).decode if isinstance(network, LatentUNet) else 0
+
+    def side(budget: int) -> int:
+        longest = math.isqrt(max(0, budget) // per_pixel) - 2 * halo
+        return max(_SMALLEST, longest // _SMALLEST * _SMALLEST)
+
     budget, taken = CPU_BUDGET, 0
     if device.type == "cuda":
         budget = int(torch.cuda.mem_get_info(device)[0] * _GPU_SHARE)
+    smallest = _SMALLEST if copy is None else min(max(copy.shape[-2:]), side(budget))
     if limit is not None:
-        taken = _taken(device) + _held_bytes(network, dtype, photos) + _BESIDE
+        taken = _taken(device) + _held_bytes(network, dtype, seen) + _BESIDE
+        taken += 0 if copy is None else photos.nbytes  # the result
         budget = min(budget, (limit - taken) // _KEPT)
-    least = per_pixel * (_SMALLEST + 2 * halo) ** 2
+    least = per_pixel * (smallest + 2 * halo) ** 2
     if limit is not None and budget < least:
         raise ImageError(
             f"max memory: a photo of {photos.shape[3]}x{photos.shape[2]} takes about "
             f"{(taken + least * _KEPT) / 2**30:.1f} GB, more than the {limit / 2**30:.1f} allowed"
         )
-    side = math.isqrt(max(0, budget) // per_pixel) - 2 * halo
-    return max(_SMALLEST, side // _SMALLEST * _SMALLEST)
+    return max(smallest, side(budget))
 
 
 def parse_memory(text: str) -> int:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from refusion.checkpoint import Model
 from refusion.data.image_check import check_image
-from refusion.data.samples import is_integer, to_float
+from refusion.data.samples import is_integer, store, to_float
 from refusion.errors import ConfigError, RefusionError
 from refusion.inference.allocator import kept_memory
 from refusion.inference.blending import blend_tiles
-from refusion.inference.guided import carry
+from refusion.inference.guided import carried_bands, carry
 from refusion.inference.memory import auto_tile, with_smaller_tiles
 from refusion.inference.precision import (
     PRECISIONS,
@@ -143,8 +143,10 @@ class Refusion:
         networks = self._networks
         kind = lq.dtype if is_integer(lq) else torch.float32
         with torch.no_grad():
-            # Exact tiles become floats one at a time, all else is floats from here on.
-            if self.info.tiling == "blended" or self._model.config.upscale or not is_integer(lq):
+            # Exact tiles and bands of what a copy changes become floats one at a time, all else
+            # is floats from here on.
+            is_whole = self.info.tiling == "blended" and not self._is_reduced(lq)
+            if is_whole or self._model.config.upscale or not is_integer(lq):
                 lq = enlarge(to_float(lq), self._model.config.upscale)
             if strength == 0:  # not even the U-Net's reconstruction
                 return of_kind(lq.clone(), kind)
@@ -210,14 +212,10 @@ class Refusion:
         return result if is_integer(result) or _is_finite(result) else None
 
     def _run(self, networks: _Networks, lq: Tensor, options: _Options) -> Tensor:
-        tiled = networks.latent_unet or networks.network
-        tile = options.tile or max(lq.shape)
-        if options.tile == "auto":
-            tile = auto_tile(tiled, networks.dtype, lq, networks.device, self._memory)
-        tile = min(tile, _reach(lq, tiled))
-        if networks.latent_unet is None:
-            return self._restored_pixels(networks, lq, options, tile)
         unet = networks.latent_unet
+        if unet is None:
+            return self._restored_pixels(networks, lq, options)
+        tile = self._tile(networks, unet, lq, options)
         latent = with_smaller_tiles(
             lambda side: encode_tiled(unet, lq, side, options.count("encode"), options.guide), tile
         )
@@ -230,21 +228,45 @@ class Refusion:
             tile,
         )
 
-    def _restored_pixels(
-        self, networks: _Networks, lq: Tensor, options: _Options, tile: int
-    ) -> Tensor:
-        """Restored photos of a model without a latent."""
+    def _tile(
+        self,
+        networks: _Networks,
+        tiled: nn.Module,
+        lq: Tensor,
+        options: _Options,
+        copy: Tensor | None = None,
+    ) -> int:
+        """Side of the tiles of photos; of a copy of theirs, which has no tiles to be told of."""
+        tile = options.tile or max(lq.shape)
+        if options.tile == "auto" or copy is not None:
+            tile = auto_tile(tiled, networks.dtype, lq, networks.device, self._memory, copy)
+        return min(tile, _reach(lq if copy is None else copy, tiled))
+
+    def _restored_pixels(self, networks: _Networks, lq: Tensor, options: _Options) -> Tensor:
+        """Restored photos of a model without a latent, where a copy is seen of the kind of `lq`."""
         small = self._small(lq)
+        tile = self._tile(networks, networks.network, lq, options, small)
         mu = (lq if small is None else small).to(networks.device)
         x0 = with_smaller_tiles(lambda side: self._sample(networks, mu, options, side), tile)
         if small is None:
             return x0.to(lq.device)
-        return carry((x0 - mu).to(lq.device), small, lq, small.shape[-2:]).add_(lq)
+        change = (x0 - mu).to(lq.device)
+        if not _is_finite(change):  # integers could not say so
+            raise FloatingPointError("values that are not finite")
+        out = torch.empty(lq.shape, dtype=lq.dtype, device=lq.device)
+        for rows, band in carried_bands(change, small, lq):
+            store(band.add_(to_float(lq[..., rows, :])), out[..., rows, :])
+        return out
+
+    def _is_reduced(self, lq: Tensor) -> bool:
+        """Whether the process is to run on a smaller copy of photos of this size."""
+        sampling = self._model.config.sampling
+        side = None if sampling is None else sampling.side
+        return side is not None and side < max(lq.shape[-2:])
 
     def _small(self, lq: Tensor) -> Tensor | None:
         """The copy of the photos that the process is to run on, None if on the photos."""
-        side = self._model.config.sampling.side
-        return None if side is None or side >= max(lq.shape[-2:]) else shrink(lq, side)
+        return shrink(lq, self._model.config.sampling.side) if self._is_reduced(lq) else None
 
     def _restored(self, networks: _Networks, lq: Tensor, z: Tensor, options: _Options) -> Tensor:
         """Latent of the restored photos, from the latent z of the degraded ones."""

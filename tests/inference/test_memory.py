@@ -54,6 +54,23 @@ def test_what_is_held_of_a_large_photo_counts(networks):
         side(20000)
 
 
+def test_a_limit_does_not_cut_the_copy_that_a_network_sees(networks):
+    """And the photo itself, of which only the result is made, costs no more than its bytes."""
+
+    def tile(limit, copy, of=6000):
+        return memory.auto_tile(networks[1], torch.bfloat16, photo(of), CPU, limit, copy)
+
+    small, large = photo(384).float(), photo(3000).float()
+    assert tile(None, small) >= 384
+    assert tile(3 * 2**29, small) >= 384
+    assert tile(4 * 2**30, large) == tile(None, large) < 3000
+    with pytest.raises(ImageError, match=r"6000x6000 takes about 1\.2 GB, more than the 1\.0"):
+        tile(2**30, small)
+    assert tile(2 * 2**30, small, 12000) >= 384
+    with pytest.raises(ImageError, match=r"more than the 2\.0 allowed"):
+        tile(2 * 2**30, None, 12000)
+
+
 def test_kept_memory_is_handed_back():
     """Of effect only with the GNU C library; harmless everywhere, also when nested or broken."""
     device, megabyte = CPU, 2**20

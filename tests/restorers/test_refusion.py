@@ -256,6 +256,31 @@ def test_pixel_models_work_on_a_reduced_copy_too(tiny_checkpoint, monkeypatch):
     assert float((change[..., 60:] - 0.2).abs().mean()) < 0.02
 
 
+def test_a_reduced_copy_is_seen_whole_whatever_the_tile_and_integers_stay(tiny_checkpoint):
+    """Tiles of the copy would each know too little, so the result depends on none."""
+    model = build_model(read_checkpoint(tiny_checkpoint("pixel")))
+    config = replace(model.config, sampling=replace(model.config.sampling, side=60))
+    restorer = Refusion(replace(model, config=config))
+    lq = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(2))
+    lq = torch.nn.functional.interpolate(lq, size=(90, 120), mode="bicubic").clamp(0, 1)
+    whole = restorer.restore(lq, tile=None)
+    for tile in ("auto", 16, 40):
+        assert torch.equal(restorer.restore(lq, tile=tile), whole)
+    levels = (lq * 255).round().to(torch.uint8)
+    result = restorer.restore(levels)
+    assert result.dtype == torch.uint8
+    assert torch.equal(result, (restorer.restore(levels.float() / 255) * 255).round().byte())
+
+
+def test_integers_of_a_reduced_copy_that_is_not_finite_are_an_error(tiny_checkpoint):
+    model = build_model(read_checkpoint(tiny_checkpoint("pixel")))
+    config = replace(model.config, sampling=replace(model.config.sampling, side=6))
+    with torch.no_grad():
+        next(model.network.parameters()).fill_(torch.nan)
+    with pytest.raises(RefusionError, match="not finite"):
+        Refusion(replace(model, config=config)).restore(torch.ones(1, 3, 8, 8, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("size", [(160, 120), (150, 240)])
 def test_change_on_the_reduced_copy_lands_at_its_place(tiny_checkpoint, monkeypatch, size):
     """A change that grows from the top of the photo to its bottom, whatever the map's size."""

@@ -43,9 +43,11 @@ class BatchLog:
         """Append what became of jobs."""
         self._photos += [entry for outcome in outcomes for entry in _entries(outcome)]
         document = self._head | {"summary": _summary(self._photos), "photos": self._photos}
+        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         try:
             with written_whole(self.path) as aside:
-                aside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+                # Bytes of a name that are no UTF-8 become \\udcXX, which is JSON's escape, too.
+                aside.write_text(text, "utf-8", "backslashreplace")
         except OSError as error:
             raise ConfigError(f"log: '{self.path}' cannot be written ({error.strerror})") from error
 

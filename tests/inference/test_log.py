@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,14 @@ def test_the_document_is_whole_after_every_photo(tmp_path):
     )
     assert (skipped["skipped"], skipped["error"], skipped["seconds"]) == (True, None, {})
     assert [file.name for file in path.parent.iterdir()] == ["log.json"]
+
+
+def test_a_name_that_is_no_utf_8_is_escaped_in_json_s_way(tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    log = BatchLog(tmp_path / "log.json", {})
+    log.add(Outcome(job(name)))
+    assert rb"caf\udce9.jpg" in log.path.read_bytes()
+    assert Path(json.loads(log.path.read_text("utf-8"))["photos"][0]["input"]).name == name
 
 
 def test_a_pair_is_two_photos_of_half_the_time(tmp_path):

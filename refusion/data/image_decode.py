@@ -33,6 +33,7 @@ _CONVERT = {
 _GRAY_STEP = {"L;2": 85, "L;4": 17}
 _MODES = ("L", "LA", "RGB", "RGBA")
 _ROWS = 256  # per band
+_IPTC_RESOURCE = 0x0404  # of the blocks that Photoshop puts into a JPEG
 
 
 def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
@@ -60,6 +61,7 @@ def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
         photo,
         icc=None if image.mode == "CMYK" else info.get("icc_profile"),
         xmp=info.get("xmp"),
+        iptc=info.get("photoshop", {}).get(_IPTC_RESOURCE),
         dpi=info.get("dpi"),
         exif=info.get("exif", b"").removeprefix(b"Exif\0\0") or None,
     )
@@ -70,8 +72,8 @@ def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
     """Refuse before decoding what would not fit."""
     if width * height > max_pixels:
         raise ImageError(
-            f"{name}: {width}x{height} is {width * height / 1e6:.0f} megapixels, more than the"
-            f" limit of {max_pixels / 1e6:g} (max_pixels)"
+            f"{name}: {width}x{height} is {width * height / 1e6:g} megapixels, more than the"
+            f" limit of {max_pixels / 1e6:g} (--max-pixels)"
         )
 
 
@@ -102,7 +104,10 @@ def _unpacked(image: Image.Image) -> np.ndarray:
     width, height = image.size
     pixels = np.empty((height, width, len(image.mode)), np.uint8)
     for top in range(0, height, _ROWS):
-        band = np.asarray(image.crop((0, top, width, min(height, top + _ROWS))))
+        bottom = min(height, top + _ROWS)
+        # As `crop`, which checks against a limit global to the process.
+        rows = image.resize((width, bottom - top), Image.NEAREST, (0, top, width, bottom))
+        band = np.asarray(rows)
         pixels[top : top + _ROWS] = band.reshape(len(band), width, -1)
     return pixels
 

@@ -46,9 +46,7 @@ def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> 
         ImageError: too large for the format, or a value is not finite.
     """
     height, width = image.shape[1:]
-    if max(height, width) > _LONGEST_SIDE.get(kind, height + width):
-        limit = _LONGEST_SIDE[kind]
-        raise ImageError(f"{name}: {width}x{height}, a {kind} holds at most {limit} a side")
+    check_side(name, kind, width, height)
     pixels = quantize(_planes(image, like, kind, name), height, _depth(kind, like, name), name)
     exif = like.exif and upright_exif(like.exif, width, height)
     if kind == "PNG":
@@ -59,6 +57,16 @@ def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> 
         _encode_jpeg(file, pixels, like, exif, name)
     else:
         _encode_webp(file, pixels, like, exif)
+
+
+def check_side(name: str, kind: str, width: int, height: int) -> None:
+    """Refuse what is too large for a format."""
+    limit = _LONGEST_SIDE.get(kind)
+    if limit is not None and max(height, width) > limit:
+        raise ImageError(
+            f"{name}: {width}x{height}, a {kind} holds at most {limit} a side; "
+            "name a .png or .tif file with --output"
+        )
 
 
 def quantize(planes: Iterator[Tensor], height: int, depth: int, name: str) -> np.ndarray:
@@ -112,13 +120,23 @@ def _encode_jpeg(
     quality = tables | {"subsampling": like.jpeg_subsampling}
     if not like.jpeg_tables:
         quality = {"quality": _JPEG_QUALITY, "subsampling": 0}
-    blocks = {"exif": b"Exif\0\0" + exif if exif else b"", "xmp": like.xmp or b""}
+    blocks = {"exif": exif and b"Exif\0\0" + exif, "xmp": like.xmp, "iptc": like.iptc}
+    blocks = {block: content or b"" for block, content in blocks.items()}
     for block, content in blocks.items():
         if len(content) > _JPEG_SEGMENT:
             logger.warning("%s: %s block too long for a JPEG, dropped", name, block.upper())
             blocks[block] = b""
+    iptc = blocks.pop("iptc")
+    blocks["extra"] = iptc and _photoshop_segment(iptc)
     dpi = tuple(round(value) for value in like.dpi or (0, 0))
     _pillow(pixels).save(file, "JPEG", icc_profile=like.icc, dpi=dpi, **quality, **blocks)
+
+
+def _photoshop_segment(iptc: bytes) -> bytes:
+    """The APP13 segment that holds IPTC records, as resource 0x0404 of Photoshop 3.0."""
+    resource = b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
+    content = b"Photoshop 3.0\0" + resource
+    return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
 
 
 def _encode_webp(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | None) -> None:

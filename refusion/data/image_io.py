@@ -6,21 +6,22 @@ alpha, ICC profile, EXIF, XMP, resolution and the JPEG's own quality are carried
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from torch import Tensor
 
 from refusion.data.image_decode import decode_pillow
-from refusion.data.image_encode import encode
+from refusion.data.image_encode import check_side, encode
+from refusion.data.other_kinds import kind_by_bytes, remedy
 from refusion.data.photo import Photo
 from refusion.data.samples import is_integer
 from refusion.data.tiff_decode import decode_tiff
 from refusion.errors import ImageError
+from refusion.files import written_whole
 
 MAX_PIXELS = 400_000_000
 _FORMATS = {
@@ -99,22 +100,36 @@ def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> N
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or not is_known:
         got = f"{image.dtype} {tuple(image.shape)}"
         raise ImageError(f"{path}: expected a float image of shape (3, H, W) to write, got {got}")
-    aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         if path.is_dir():
             raise ImageError(f"{path}: a folder, expected a file name to write")
-        with aside.open("xb") as file:
+        if not path.parent.is_dir():
+            raise ImageError(f"{path}: its folder does not exist")
+        with written_whole(path) as aside, aside.open("wb") as file:
             encode(file, kind, image.detach(), like or Photo(image), str(path))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: its folder does not exist") from error
     except (OSError, ValueError, MemoryError) as error:
         raise ImageError(f"{path}: cannot be written ({_one_line(error)})") from error
-    finally:
-        with contextlib.suppress(OSError):  # as a rule it is gone: moved, or never made
-            aside.unlink()
+
+
+def check_place(path: Path, like: Photo | None, width: int, height: int) -> None:
+    """Make the folder of an image to be written, and refuse what `write_image` would refuse.
+
+    Args:
+        path: of the image; without suffix it will be of the format of ``like``.
+        like: the photo to be alike; None leaves the size unchecked.
+        width: of the image in pixels.
+        height: see `width`.
+
+    Raises:
+        ImageError: the name, the size or the folder does not do.
+    """
+    check_side(str(path), _format_to_write(path, like), width, height)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"{path}: its folder cannot be made ({_one_line(error)})") from error
+    if not os.access(path.parent, os.W_OK):
+        raise ImageError(f"{path}: its folder is not to be written to")
 
 
 def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
@@ -129,7 +144,7 @@ def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
             return [path]
         if not path.is_dir():
             raise ImageError(f"{path}: no such file or folder")
-        found = [file for file in path.glob("**/*" if recursive else "*") if _is_image(file, path)]
+        found = [file for file in visible_files(path, recursive) if _is_image(file)]
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be listed ({_one_line(error)})") from error
     if not found:
@@ -137,9 +152,15 @@ def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
     return sorted(found)
 
 
-def _is_image(file: Path, root: Path) -> bool:
-    is_hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return file.suffix.lower() in _FORMATS and not is_hidden and file.is_file()
+def visible_files(folder: Path, recursive: bool) -> Iterator[Path]:
+    """What is in a folder, files and folders, but for what is hidden or in hidden folders."""
+    for path in folder.glob("**/*" if recursive else "*"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in _FORMATS and file.is_file()
 
 
 def _decode(file: BinaryIO, max_pixels: int) -> Photo:
@@ -149,6 +170,9 @@ def _decode(file: BinaryIO, max_pixels: int) -> Photo:
         raise ImageError(f"{file.name}: empty file")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return decode_pillow(file, "WEBP", max_pixels)
+    other = kind_by_bytes(head)
+    if other is not None:
+        raise ImageError(f"{file.name}: {remedy(other)}")
     kinds = [kind for magic, kind in _MAGIC.items() if head.startswith(magic)]
     if not kinds:
         raise ImageError(f"{file.name}: not an image, expected JPEG, PNG, TIFF or WebP")

@@ -17,6 +17,7 @@ ORIENTATION = 0x0112
 _EXIF_IFD = 0x8769
 _WIDTH_TAGS = (0x0100, 0xA002)
 _HEIGHT_TAGS = (0x0101, 0xA003)
+_BIG_TIFF = 43
 _FORMATS = {3: "H", 4: "I"}  # SHORT and LONG
 # What the first directory of a TIFF says about the photo; the rest describes how it is stored.
 _PHOTO_TAGS = frozenset(
@@ -85,8 +86,16 @@ def upright_xmp(xmp: bytes) -> bytes:
 def exif_of_tiff(file: BinaryIO) -> bytes | None:
     """EXIF block made of the photographic tags of an open TIFF file; None when it has none."""
     file.seek(0)
-    exif = Image.Exif()
-    exif.load_from_fp(file)
+    head, exif = file.read(16), Image.Exif()
+    order = "<" if head.startswith(b"II") else ">"
+    if struct.unpack_from(order + "H", head, 2)[0] == _BIG_TIFF:
+        # Read with the long offsets of the file, written with the short ones of a block.
+        exif.endian, exif.bigtiff = order, True
+        exif.load_from_fp(file, struct.unpack_from(order + "Q", head, 8)[0])
+        exif.bigtiff = False
+    else:
+        file.seek(0)
+        exif.load_from_fp(file)
     for tag in set(exif) - _PHOTO_TAGS:
         del exif[tag]
     return exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else None

@@ -24,6 +24,7 @@ class Photo:
         icc: ICC profile of the pixel values.
         exif: EXIF block (from its TIFF header on), orientation 1, without thumbnail.
         xmp: XMP packet.
+        iptc: IPTC records (captions, copyright), which JPEG and TIFF hold.
         dpi: horizontal and vertical pixels per inch.
         jpeg_tables: quantisation tables of a JPEG, 64 numbers each, for output of equal quality.
         jpeg_subsampling: chroma subsampling as Pillow numbers it (0 4:4:4, 1 4:2:2, 2 4:2:0, -1
@@ -41,6 +42,7 @@ class Photo:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    iptc: bytes | None = None
     dpi: tuple[float, float] | None = None
     jpeg_tables: tuple[tuple[int, ...], ...] | None = None
     jpeg_subsampling: int = -1

@@ -13,17 +13,21 @@ from PIL import TiffImagePlugin
 
 from refusion.data.image_decode import check_size, finish, samples, samples_16
 from refusion.data.image_metadata import exif_of_tiff
+from refusion.data.other_kinds import remedy
 from refusion.data.photo import Photo
 from refusion.errors import ImageError
 
 logger = logging.getLogger(__name__)
+# What it finds odd goes to whoever listens; Python shows warnings that nobody listens to on stderr.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 # TIFF 6.0 codes. tifffile decodes these by itself, all others want a package of codecs.
 _UNCOMPRESSED, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 8, 32946, 32773
 _COMPRESSIONS = (_UNCOMPRESSED, _DEFLATE, _OLD_DEFLATE, _PACKBITS)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of alpha
-_XMP, _ORIENTATION, _ICC, _DNG_VERSION = 700, 274, 34675, 50706
+_XMP, _ORIENTATION, _IPTC, _ICC, _DNG_VERSION = 700, 274, 33723, 34675, 50706
+_DEPTHS = (1, 2, 4, 8, 16, 32)  # bits that Pillow knows
 
 
 def decode_tiff(file: BinaryIO, max_pixels: int) -> Photo:
@@ -37,7 +41,7 @@ def decode_tiff(file: BinaryIO, max_pixels: int) -> Photo:
         page = tiff.pages[0]
         check_size(file.name, page.imagewidth, page.imagelength, max_pixels)
         if page.is_reduced or _DNG_VERSION in page.tags:
-            raise ImageError(f"{file.name}: camera raw, develop it to a TIFF or JPEG first")
+            raise ImageError(f"{file.name}: {remedy('camera raw')}")
         if len(tiff.pages) > 1:
             logger.warning("%s: %d pages, only the first is used", file.name, len(tiff.pages))
         is_plain = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
@@ -67,6 +71,7 @@ def _describe(page: tifffile.TiffPage, file: BinaryIO) -> Photo:
         icc=None if is_cmyk else page.tags.valueof(_ICC),
         exif=exif,
         xmp=page.tags.valueof(_XMP),
+        iptc=page.tags.valueof(_IPTC),
         dpi=_dpi(page),
         tiff_compression="none" if page.compression == _UNCOMPRESSED else "deflate",
     )
@@ -145,11 +150,15 @@ def _unmultiplied(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def _samples_pillow(page: tifffile.TiffPage, file: BinaryIO) -> np.ndarray:
     """Samples (H, W, C), already upright: Pillow turns a TIFF when it loads it."""
     try:
+        if page.bitspersample not in _DEPTHS:  # of 12 Pillow makes the lower ones of 16
+            raise SyntaxError
         image = _open(file)
     except SyntaxError as error:
+        # A number without a name is none of these enumerations.
+        colours, coding = (getattr(c, "name", c) for c in (page.photometric, page.compression))
         raise ImageError(
-            f"{file.name}: {page.photometric.name} TIFF with {page.bitspersample} bits per sample"
-            f" and {page.compression.name} compression is not supported"
+            f"{file.name}: {colours} TIFF with {page.bitspersample} bits per sample and {coding} "
+            "compression is not supported; save it with 8 or 16 bits, uncompressed"
         ) from error
     if page.bitspersample != 16 or image.mode not in ("RGB", "RGBA"):
         return samples(image, file.name)

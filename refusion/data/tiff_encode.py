@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, TiffTags
+from PIL import ExifTags, Image, TiffTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from refusion.data.photo import Photo
@@ -54,15 +54,25 @@ def _tags(like: Photo, exif: bytes | None, is_big: bool) -> ImageFileDirectory_v
         source = Image.Exif()
         source.load(b"Exif\0\0" + exif)
         for tag in source:
-            tags[tag] = source.get_ifd(tag) if tag in TiffTags.TAGS_V2_GROUPS else source[tag]
+            tags[tag] = _directory(source, tag) if tag in TiffTags.TAGS_V2_GROUPS else source[tag]
     if like.icc:
         tags[34675] = like.icc
     if like.xmp:
         tags.tagtype[700] = TiffTags.BYTE
         tags[700] = like.xmp
+    if like.iptc:
+        tags.tagtype[33723] = TiffTags.UNDEFINED
+        tags[33723] = like.iptc
     if like.dpi:
         tags[282], tags[283], tags[296] = *like.dpi, 2
     return tags
+
+
+def _directory(exif: Image.Exif, tag: int) -> dict[int, object]:
+    """A directory that a tag points to, with the one inside it: where they lie is written anew."""
+    inner = ExifTags.IFD.Interop
+    entries = dict(exif.get_ifd(tag))
+    return entries | {inner: exif.get_ifd(inner)} if inner in entries else entries
 
 
 def _strip(rows: np.ndarray, deflate: bool) -> bytes:

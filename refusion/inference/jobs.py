@@ -9,13 +9,12 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from refusion.data.image_io import IMAGE_SUFFIXES, MAX_PIXELS, read_image, write_image
+from refusion.data.image_io import MAX_PIXELS, check_place, read_image, write_image
 from refusion.data.photo import Photo
 from refusion.data.samples import to_float
 from refusion.errors import ConfigError, ImageError, RefusionError
@@ -176,9 +175,12 @@ def _restore(
     with record.timed("read"):
         photos = [read_image(file.input, max_pixels=options.max_pixels) for file in job.photos]
     record.sizes = tuple((photo.samples.shape[2], photo.samples.shape[1]) for photo in photos)
-    for file in job.photos:  # now: it may fail, and restoring is long
-        for path in file.written:
-            _make_place(path)
+    # Now: it may fail, and restoring is long.
+    for file, photo, size in zip(job.photos, photos, record.sizes, strict=True):
+        width, height = (side * restorer.info.scale for side in size)
+        check_place(file.output, photo, width, height)
+        for small in file.written[1:]:
+            check_place(small, None, 1, 1)
     with record.timed("restore"):
         result, spread = _result(restorer, _told(job, photos, options), options, tell)
     if restorer.info.colours:
@@ -241,14 +243,6 @@ def _write(job: Job, photos: Sequence[Photo], result: Tensor, spread: Tensor | N
             write_image(file.compare, both, Photo(both, mode=photo.mode, icc=photo.icc))
         if file.uncertainty is not None:
             write_map(file.uncertainty, spread[view])
-
-
-def _make_place(output: Path) -> None:
-    """Make the folder of an output whose name can be written."""
-    if output.suffix and output.suffix.lower() not in IMAGE_SUFFIXES:
-        known = ", ".join(IMAGE_SUFFIXES)
-        raise ImageError(f"{output}: cannot be written, expected a name that ends in {known}")
-    output.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _together(job: Job, photos: Sequence[Photo]) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from refusion.data.image_io import IMAGE_SUFFIXES, list_images
+from refusion.data.image_io import IMAGE_SUFFIXES, list_images, visible_files
+from refusion.data.other_kinds import kind_by_name, remedy
 from refusion.errors import ConfigError, ImageError
 
 logger = logging.getLogger(__name__)
@@ -127,7 +129,11 @@ def shared_out(weights: Sequence[int], shares: int) -> list[list[int]]:
 
 def _names_one_file(option: str, target: Path, inputs: list[Path]) -> bool:
     """Whether an option names an image file rather than a folder; refused for several inputs."""
-    if target.suffix.lower() not in IMAGE_SUFFIXES or target.is_dir():
+    if target.is_dir():
+        return False
+    if kind_by_name(target) is not None and len(inputs) == 1 and not inputs[0].is_dir():
+        raise ConfigError(f"{option}: '{target}': results are {', '.join(IMAGE_SUFFIXES)}")
+    if target.suffix.lower() not in IMAGE_SUFFIXES:
         return False
     if len(inputs) != 1 or inputs[0].is_dir():
         raise ConfigError(f"{option}: '{target}' names one file for several inputs; give a folder")
@@ -141,14 +147,22 @@ def _pairs(
     if not path.is_dir():
         return [(path, target / path.name)]
     try:
+        _say_left_out(path, recursive)
         found = list_images(path, recursive=recursive)
-    except ImageError as error:
+    except (ImageError, OSError) as error:
         logger.warning("%s", error)
         return []
     # Results of an earlier run inside the input folder are not to be restored again.
     for results in {place.resolve() for place in made} - {path.resolve()}:
         found = [file for file in found if not file.resolve().is_relative_to(results)]
     return [(file, target / file.relative_to(path)) for file in found]
+
+
+def _say_left_out(folder: Path, recursive: bool) -> None:
+    """Warn of photos in a folder that are of a kind that is not read."""
+    kinds = Counter(filter(None, map(kind_by_name, visible_files(folder, recursive))))
+    for kind, count in kinds.items():
+        logger.warning("%s: %d left out: %s", folder, count, remedy(kind))
 
 
 def _paired(files: Iterable[PhotoFiles]) -> list[Job]:

@@ -18,10 +18,10 @@ from image_cases import (
     png_chunks,
     squeezed,
 )
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageOps, IptcImagePlugin, JpegImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
-from refusion.data import image_decode
+from refusion.data import image_decode, tiff_encode
 from refusion.data.image_io import read_image, write_image
 from refusion.data.photo import Photo
 
@@ -140,6 +140,39 @@ def test_metadata_reaches_every_format(tmp_path, suffix, depth):
     assert image_decode.exif_orientation(again.exif) == 1
     assert suffix == "webp" or again.dpi == pytest.approx((300, 300), abs=0.02)
     assert again.bit_depth == (depth if suffix in ("png", "tif") else 8)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+@pytest.mark.parametrize("length", [60, 75, 75000])
+def test_iptc_is_kept(tmp_path, caplog, suffix, length):
+    """Captions and copyright, in the place where the Photoshop block of a JPEG has them."""
+    records = b"\x1c\x02\x78\x00\x0acaption 12" * (length // 15)
+    photo = Photo(torch.rand(3, 8, 8), iptc=records)
+    write_image(tmp_path / f"a.{suffix}", photo.image, photo)
+    if (suffix, length) == ("jpg", 75000):
+        assert "IPTC block too long" in caplog.text
+        return
+    with Image.open(tmp_path / f"a.{suffix}") as written:
+        assert IptcImagePlugin.getiptcinfo(written)[2, 120][0] == b"caption 12"
+    again = read_image(tmp_path / f"a.{suffix}")
+    assert again.iptc == records
+    write_image(tmp_path / "b.jpg", again.image, again)
+
+
+def test_exif_of_big_tiff_and_the_directory_inside_it(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif.get_ifd(0x8769).update({0x829A: IFDRational(1, 125), 0xA005: {1: "R98", 2: b"0100"}})
+    photo = Photo(torch.rand(3, 8, 8), exif=exif.tobytes()[6:])
+    monkeypatch.setattr(tiff_encode, "_BIG_TIFF_BYTES", 0)
+    write_image(tmp_path / "a.tif", photo.image, photo)
+    assert (tmp_path / "a.tif").read_bytes()[:4] == b"II+\0"
+    again = read_image(tmp_path / "a.tif")
+    write_image(tmp_path / "b.jpg", again.image, again)
+    with Image.open(tmp_path / "b.jpg") as written:
+        read = written.getexif()
+        assert read[0x010F] == "Maker" and read.get_ifd(0x8769)[0x829A] == IFDRational(1, 125)
+        assert read.get_ifd(0xA005) == {1: "R98", 2: b"0100"}
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

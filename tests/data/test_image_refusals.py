@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -16,6 +18,7 @@ from image_cases import (
     png_16,
 )
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from refusion.data.image_io import IMAGE_SUFFIXES, list_images, read_image, write_image
 from refusion.errors import ImageError
@@ -34,8 +37,27 @@ def test_missing_empty_folder_text(tmp_path):
     refuse(tmp_path / "empty.png", "empty file")
     (tmp_path / "text.jpg").write_text("no image\n")
     refuse(tmp_path / "text.jpg", "not an image")
-    Image.new("RGB", (2, 2)).save(tmp_path / "a.bmp")
-    refuse(tmp_path / "a.bmp", "expected JPEG, PNG, TIFF or WebP")
+    refuse(tmp_path / "text.jpg", "expected JPEG, PNG, TIFF or WebP")
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC is not read, convert it"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF is not read"),
+        (b"GIF89a", "GIF is not read"),
+        (b"BM\x3a\0\0\0\0\0", "BMP is not read"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL is not read"),
+        (b"\0\0\0\x18ftypcrx ", "camera raw, develop it"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "camera raw, develop it"),
+        (b"FUJIFILMCCD-RAW 0201", "camera raw, develop it"),
+        (b"IIU\0\x18\0\0\0", "camera raw, develop it"),
+    ],
+)
+def test_other_kinds_are_named_with_what_to_do(tmp_path, head, words):
+    """Whatever the suffix says: phones send HEIC under the name of a JPEG."""
+    (tmp_path / "a.jpg").write_bytes(head + bytes(500))
+    refuse(tmp_path / "a.jpg", words)
 
 
 def test_no_permission(tmp_path, monkeypatch):
@@ -92,11 +114,11 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path):
     crc = struct.pack(">I", zlib.crc32(b"IHDR" + head))
     (tmp_path / "a.png").write_bytes(data[:16] + head + crc + data[33:])
     limit = Image.MAX_IMAGE_PIXELS
-    refuse(tmp_path / "a.png", r"100000x90000 is 9000 megapixels.*limit of 400 \(max_pixels\)")
+    refuse(tmp_path / "a.png", r"100000x90000 is 9000 megapixels.*limit of 400 \(--max-pixels\)")
     assert limit == Image.MAX_IMAGE_PIXELS
     for name in ("b.jpg", "b.tif", "b.webp"):
         Image.fromarray(noise(8, 8, 3)).save(tmp_path / name)
-        refuse(tmp_path / name, "max_pixels", max_pixels=63)
+        refuse(tmp_path / name, "6.4e-05 megapixels.*--max-pixels", max_pixels=63)
         assert read_image(tmp_path / name, max_pixels=64).image.shape == (3, 8, 8)
 
 
@@ -134,6 +156,39 @@ def test_first_frame_of_several(tmp_path, caplog):
 def test_unusual_tiffs_are_refused(tmp_path, pixels, options, reason):
     tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
     refuse(tmp_path / "a.tif", reason)
+
+
+def test_12_bits_are_not_taken_for_16(tmp_path):
+    """Pillow reads them into the lower bits of 16, a photo that is nearly black."""
+    width, height, page = 4, 2, ImageFileDirectory_v2(b"II*\0\x08\0\0\0")
+    page[256], page[257], page[258], page[259], page[262] = width, height, (12,), 1, 1
+    page[277], page[278], page.tagtype[273], page.tagtype[279] = 1, height, 4, 4
+    page[273], page[279] = (0,), (width * height * 12 // 8,)
+    with (tmp_path / "a.tif").open("wb") as file:
+        page.save(file)
+        file.write(b"\xff" * 12)
+    refuse(tmp_path / "a.tif", "12 bits per sample.*save it with 8 or 16")
+
+
+def test_a_damaged_tag_without_a_name_is_one_line(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((2, 2, 3), np.uint8), photometric="rgb")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    at = data.index(struct.pack("<HHI", 262, 3, 1))  # PhotometricInterpretation
+    struct.pack_into("<H", data, at + 8, 777)
+    (tmp_path / "a.tif").write_bytes(data)
+    refuse(tmp_path / "a.tif", "777 TIFF with 8 bits")
+
+
+def test_what_a_library_finds_odd_does_not_reach_the_terminal(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((40, 40, 3), np.uint8), photometric="rgb")
+    data = (tmp_path / "a.tif").read_bytes()
+    at = struct.unpack_from("<I", data, 4)[0]
+    end = at + 2 + 12 * struct.unpack_from("<H", data, at)[0]  # where the next page is said to be
+    odd = data[:end] + struct.pack("<I", len(data) + 99) + data[end + 4 :]
+    (tmp_path / "a.tif").write_bytes(odd)
+    code = "import sys; from refusion.data.image_io import read_image; read_image(sys.argv[1])"
+    command = [sys.executable, "-c", code, tmp_path / "a.tif"]
+    assert subprocess.run(command, capture_output=True, check=True).stderr == b""
 
 
 def test_list_images(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from refusion.errors import ConfigError
@@ -28,3 +29,20 @@ def lens_number(name: str) -> float:
             "Sony50mmf1.8BS or Canon50mmf1.4BS"
         )
     return (-10 if found[1] == "Canon" else 10) * float(found[2])
+
+
+def lens_between(source: float, target: float, share: float) -> float:
+    """Number of the lens of the target's maker that blurs a share of the way as much.
+
+    Radii of discs go with the opening, one over the f-number.
+
+    Args:
+        source: number of a lens, not 0, as `target`.
+        target: see `source`.
+        share: 0..1.
+
+    >>> round(lens_between(20.0, -10.0, 0.5), 3)
+    -13.333
+    """
+    opening = (1 - share) / abs(source) + share / abs(target)
+    return math.copysign(1 / opening, target)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from refusion.data.defocus import LARGEST, blur_radius, defocus_guide
 from refusion.data.disparity import defocus_of, read_disparity
 from refusion.data.image_io import list_images
+from refusion.data.lens import lens_between
 from refusion.data.samples import store, to_float
 from refusion.errors import ImageError
 from refusion.inference.guided import carried_bands
@@ -47,19 +48,20 @@ class ToldPhoto:
         photo: the photo itself, (3, H, W).
         kept: share of the photo's finer detail that stays, uint8 (1, H, W); None where `lq` is the
             photo.
+        strength: how far the model is to go; of a strength of 0 all detail stays.
     """
 
     lq: Tensor
     known: Known
     photo: Tensor
     kept: Tensor | None = None
+    strength: float = 1.0
 
-    def at_full_size(self, restored: Tensor, strength: float = 1.0) -> Tensor:
+    def at_full_size(self, restored: Tensor) -> Tensor:
         """The model's result at the size of the photo.
 
         Args:
             restored: (3, h, w), of `lq`.
-            strength: it was restored with; 0 leaves all detail.
 
         Returns:
             (3, H, W), samples like `photo`.
@@ -71,7 +73,7 @@ class ToldPhoto:
         for rows, (after, before) in _enlarged_bands(small, out.shape[-2:]):
             band = to_float(self.photo[:, rows].to(after.device))
             lost = 1 - to_float(self.kept[:, rows].to(after.device))
-            store(after + (1 - strength * lost) * (band - before), out[:, rows])
+            store(after + (1 - self.strength * lost) * (band - before), out[:, rows])
         return out.clamp_(0, 1) if out.is_floating_point() else out
 
 
@@ -95,7 +97,7 @@ class DisparityMaps:
     focus: tuple[float, float] | None = None
     zero_is_unknown: bool = False
 
-    def told(self, photo: Tensor, path: Path) -> ToldPhoto:
+    def told(self, photo: Tensor, path: Path, strength: float = 1.0) -> ToldPhoto:
         """The photo with what the model must know of it.
 
         Logs a warning where the model must work on a smaller copy.
@@ -103,10 +105,16 @@ class DisparityMaps:
         Args:
             photo: samples (3, H, W), upright.
             path: its file, whose stem a map in a folder must have.
+            strength: share of the way from source to target lens. In between it is a lens between
+                them: a latent U-Net that is told of the blur renders most of it, so that a process
+                that ends early would hardly show.
 
         Raises:
             ImageError: there is no such map, it cannot be read, has other proportions or one value.
         """
+        if 0 < strength < 1:
+            between = lens_between(self.source, self.target, strength)
+            return replace(self, target=between).told(photo, path)
         file = self._map_of(path)
         disparity = read_disparity(file, zero_is_unknown=self.zero_is_unknown)
         _check_shape(file, disparity, photo)
@@ -116,7 +124,8 @@ class DisparityMaps:
         largest = max(blur_radius(lens, blur) for lens in (self.source, self.target))
         reduction = largest * float(defocus.abs().max()) / LARGEST
         if reduction <= 1:
-            return ToldPhoto(photo[None], self._known(defocus, photo[None], blur), photo)
+            known = self._known(defocus, photo[None], blur)
+            return ToldPhoto(photo[None], known, photo, strength=strength)
         side = max(1, math.floor(long_side / reduction))
         logger.warning(
             "%s: discs of up to %.0f pixels, and the model knows %.0f: it works on a copy of %d "
@@ -125,7 +134,8 @@ class DisparityMaps:
         )
         small = shrink(photo[None], side)
         known = self._known(defocus, small, blur * side / long_side)
-        return ToldPhoto(small, known, photo, self._kept(defocus, photo, blur, reduction))
+        kept = self._kept(defocus, photo, blur, reduction)
+        return ToldPhoto(small, known, photo, kept, strength)
 
     def _map_of(self, photo: Path) -> Path:
         if not self.place.is_dir():

@@ -201,8 +201,8 @@ def _told(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> ToldPho
         known = options.known
         if options.prompts is not None:
             known = replace(known, prompt=options.prompts.of(job.photos[0].input))
-        return ToldPhoto(samples[None], known, samples)
-    return options.maps.told(samples, job.photos[0].input)
+        return ToldPhoto(samples[None], known, samples, strength=options.strength)
+    return options.maps.told(samples, job.photos[0].input, options.strength)
 
 
 def _result(
@@ -218,10 +218,10 @@ def _result(
             seed=seed,
             tile=options.tile,
             known=told.known,
-            strength=options.strength,
+            strength=told.strength,
             callback=callback,
         )
-        return told.at_full_size(restored[0], options.strength)
+        return told.at_full_size(restored[0])
 
     if options.samples == 1:
         return draw(options.seed, tell), None

@@ -98,7 +98,19 @@ def test_larger_discs_are_worked_out_on_a_copy_in_which_they_fit(maps, caplog):
     lost = (result.float() - enlarged).abs().mean(0)[is_far]
     assert float(lost.max()) <= 1  # nothing finer than the copy is left of what is blurred
     assert float(error[is_far].mean()) > 3
-    assert torch.equal(told.at_full_size(told.lq[0], strength=0.0), photo)
+    nothing = replace(maps, blur=62.0).told(photo, Path("a.jpg"), 0.0)
+    assert nothing.strength == 0 and torch.equal(nothing.at_full_size(told.lq[0]), photo)
+
+
+def test_in_between_it_is_a_lens_between(maps):
+    """Radii go evenly from the source's to the target's, and the model renders that whole."""
+    photo, _ = scene()
+    source, target = radii(maps.told(photo, Path())).amax(dim=(1, 2)).tolist()
+    for share in (0.25, 0.5):
+        told = maps.told(photo, Path(), share)
+        expected = source + share * (target - source)
+        assert float(radii(told)[1].max()) == pytest.approx(expected, rel=1e-3)
+        assert told.strength == 1 and float(told.known.lens[1]) < 0  # of the target's maker
 
 
 def test_equal_lenses_lose_no_detail(maps):

@@ -40,12 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="refusion import-sd",
         description="Make a folder in the layout of diffusers of a Stable Diffusion 2.1 in one "
-        ".ckpt file, such as v2-1_512-ema-pruned.ckpt or DiffBIR v2.1's. Nothing in the file is "
+        "file, such as v2-1_512-ema-pruned or DiffBIR v2.1's. Nothing in the file is "
         "run; every tensor must have its place.",
         epilog="Exit code: 0 done, 2 wrong usage or files that do not fit, with the reason.",
     )
     add = parser.add_argument
-    add("checkpoint", type=Path, metavar="FILE", help="weights (.ckpt, .pth, .pt)")
+    add("checkpoint", type=Path, metavar="FILE", help="weights (.ckpt, .pth, .pt, .safetensors)")
     add("--like", type=Path, required=True, metavar="DIR", help="a Stable Diffusion 2.1 in the "
         "layout of diffusers, whose sizes, tokenizer and settings are taken")  # fmt: skip
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")

@@ -34,7 +34,7 @@ class PromptFiles:
         """
         path = self.folder / f"{photo.stem}.txt"
         try:
-            return " ".join(path.read_text(encoding="utf-8").split())
+            return " ".join(path.read_text(encoding="utf-8-sig").split())
         except (OSError, ValueError) as error:
             raise ImageError(
                 f"{photo}: no text at {path} that says what it shows: {error}"

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from refusion.errors import CheckpointError
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")  # left by nn.DataParallel and torch.compile
+_FORMATS = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
 _AVERAGE = "ema_model."  # a whole averaging object holds the network twice; this is the average
 
 
@@ -44,6 +49,47 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     if not tensors:
         _fail(path, "holds no tensors")
     return tensors
+
+
+def read_published(path: str | Path, expected: str) -> dict[str, Tensor]:
+    """Read the tensors of a file in either form: safetensors, or as `read_official`.
+
+    Args:
+        path: from anywhere.
+        expected: what should lie there, for errors.
+
+    Raises:
+        CheckpointError: see `read_official`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        _fail(path, f"no such weights file; expected {expected}")
+    if not is_safetensors(path):
+        return read_official(path)
+    return {_bare(name): tensor for name, tensor in read_safetensors(path)[0].items()}
+
+
+def is_safetensors(path: Path) -> bool:
+    """Tell a safetensors file, by its name or its first bytes, from what `torch.save` wrote."""
+    with path.open("rb") as file:
+        return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        CheckpointError: damaged, or a tensor is none that a network could have.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        _fail(path, f"damaged or no safetensors file ({error}); download or copy it again")
+    for name, tensor in tensors.items():
+        check_tensor(path, name, tensor)
+    return tensors, metadata
 
 
 def load_plain(path: Path) -> Any:
@@ -109,6 +155,8 @@ def check_tensor(path: Path, name: str, value: object) -> None:
         _fail(path, f"'{name}' is a {type(value).__name__}, expected tensors by name only")
     if value.layout != torch.strided or value.is_quantized:
         _fail(path, f"tensor '{name}' is not stored densely, no network here has such weights")
+    if value.dtype not in _FORMATS:
+        _fail(path, f"tensor '{name}' is stored as {value.dtype}, get the file in float16 or wider")
     # A view can claim any size over a few stored bytes; copying it would exhaust memory.
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         _fail(path, f"tensor '{name}' claims more values than the file holds")

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from refusion.data.samples import store
+from refusion.data.samples import is_integer, store
 from refusion.errors import ConfigError
 
 
@@ -28,10 +28,15 @@ def check_options(
         raise ConfigError(f"strength: expected 0..1, got {strength!r}")
 
 
-def of_kind(result: Tensor, kind: torch.dtype) -> Tensor:
-    """Restored photos as float32 in [0, 1], or as the integers that the photos came in."""
-    if result.dtype == kind:
-        return result.clamp_(0, 1) if result.is_floating_point() else result
-    samples = torch.empty(result.shape, dtype=kind, device=result.device)
+def of_kind(result: Tensor, lq: Tensor) -> Tensor:
+    """Restored photos as float32 in [0, 1], or as the integers that the photos `lq` came in.
+
+    Floats are clamped in place: `result` must not be `lq` itself.
+    """
+    if not is_integer(lq):
+        return result.clamp_(0, 1)
+    if result.dtype == lq.dtype:
+        return result
+    samples = torch.empty(result.shape, dtype=lq.dtype, device=result.device)
     store(result, samples)
     return samples

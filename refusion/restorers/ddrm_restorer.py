@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refusion.data.image_check import check_image
-from refusion.data.samples import is_integer, to_float
+from refusion.data.samples import to_float
 from refusion.errors import ConfigError, RefusionError
 from refusion.inference.blending import blend_tiles
 from refusion.inference.uncertainty import mean_and_spread
@@ -117,7 +117,7 @@ class DDRM:
                 f"DDRM ({self.problem.task}) gave values that are not finite: the prior's weights "
                 "are damaged"
             )
-        return of_kind(result.clamp_(0, 1), lq.dtype if is_integer(lq) else result.dtype)
+        return of_kind(result, lq)
 
     def mean_and_deviation(
         self, lq: Tensor, samples: int, *, seed: int = 0, **options: Any

@@ -7,6 +7,7 @@ guidance pulls each estimate of the clean latent back to that latent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refusion.data.image_check import check_image
-from refusion.data.samples import is_integer, to_float
+from refusion.data.samples import to_float
 from refusion.errors import ConfigError, suggest
 from refusion.inference.blending import blend_tiles
 from refusion.inference.color import COLOR_FIXES
@@ -26,8 +27,10 @@ from refusion.restorers.contract import check_options, of_kind
 from refusion.sde import SeededNoise
 from refusion.stable_diffusion import (
     StableDiffusion,
+    check_upscale,
     decode_latent,
     encode_photo,
+    enlarged,
     on_canvas,
     until_finite,
 )
@@ -72,6 +75,9 @@ class DiffBIRSettings:
         check_walk(self.sampler, self.steps, 1000)
         if not 0 <= self.fidelity <= 1:
             raise ConfigError(f"fidelity: expected 0..1, got {self.fidelity!r}")
+        for key in ("cfg", "control"):
+            if not math.isfinite(getattr(self, key)):
+                raise ConfigError(f"{key}: expected a finite number, got {getattr(self, key)!r}")
         for key, words in (("start", STARTS), ("color_fix", COLOR_FIXES)):
             word = getattr(self, key)
             if word not in words:
@@ -89,7 +95,8 @@ class DiffBIR:
         upscale: output pixels per pixel of the photo and axis, enlarged before stage 1.
 
     Raises:
-        ConfigError: stage 1 must be told something, takes pairs or changes the size.
+        ConfigError: stage 1 must be told something, takes pairs or changes the size; upscale is
+            out of range.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class DiffBIR:
                     f"stage 1: the '{info.task}' model must be told more than a photo, or gives "
                     "another size; use one of blind restoration, as options/diffbir_stage1.yml"
                 )
+        check_upscale(upscale)
         self.sd, self.control, self.stage1 = sd, control, stage1
         self.settings, self.upscale = settings or DiffBIRSettings(), upscale
 
@@ -147,10 +155,9 @@ class DiffBIR:
         check_image("lq", lq, 3, integers=True)
         check_options(len(lq), seed, tile, strength)
         settings = self._settings(steps, sampler, known)
-        kind = lq.dtype if is_integer(lq) else torch.float32
-        photo = _enlarged(to_float(lq), self.upscale)
+        photo = enlarged(to_float(lq), self.upscale)
         if strength == 0:
-            return of_kind(photo, kind)
+            return of_kind(photo, lq)
         with torch.no_grad():
             clean = photo
             if self.stage1 is not None:
@@ -168,7 +175,7 @@ class DiffBIR:
                 *self.sd.networks(),
                 self.control,
             )
-        return of_kind(torch.lerp(photo, result.to(photo), strength), kind)
+        return of_kind(torch.lerp(photo, result.to(photo), strength), lq)
 
     def _settings(self, steps: int | None, sampler: str | None, known: Known) -> DiffBIRSettings:
         asked = {"steps": steps, "sampler": sampler, "prompt": known.prompt}
@@ -257,9 +264,3 @@ def guidance_weight(photo: Tensor, factor: int, fidelity: float) -> Tensor:
     flat = 1 - torch.tanh(4 * F.avg_pool2d(magnitude, 2))
     flat = F.avg_pool2d(flat, factor // 2)
     return fidelity * torch.lerp(flat, torch.ones_like(flat), fidelity)
-
-
-def _enlarged(photo: Tensor, upscale: int) -> Tensor:
-    if upscale == 1:
-        return photo
-    return F.interpolate(photo, scale_factor=upscale, mode="bicubic").clamp(0, 1)

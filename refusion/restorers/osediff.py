@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from refusion.data.image_check import check_image
-from refusion.data.samples import is_integer, to_float
+from refusion.data.samples import to_float
 from refusion.errors import CheckpointError, ConfigError, suggest
 from refusion.inference.blending import blend_tiles
 from refusion.inference.color import COLOR_FIXES
@@ -27,8 +26,10 @@ from refusion.restorers.osediff_weights import apply_osediff, read_osediff
 from refusion.sde import SeededNoise
 from refusion.stable_diffusion import (
     StableDiffusion,
+    check_upscale,
     decode_latent,
     encode_photo,
+    enlarged,
     load_stable_diffusion,
     lora,
     on_canvas,
@@ -65,8 +66,7 @@ class OSEDiff:
         prompt: Prompt = "",
         color_fix: str = "adain",
     ) -> None:
-        if not 1 <= upscale <= 16:
-            raise ConfigError(f"upscale: expected 1 to 16, got {upscale!r}")
+        check_upscale(upscale)
         if color_fix not in COLOR_FIXES:
             raise ConfigError(
                 f"color_fix: unknown value {color_fix!r}{suggest(color_fix, COLOR_FIXES)}"
@@ -110,11 +110,11 @@ class OSEDiff:
         if steps not in (None, 1) or sampler is not None:
             raise ConfigError("steps, sampler: OSEDiff takes 1 step and has no sampler")
         with torch.no_grad():
-            result = _enlarged(to_float(lq), self.upscale)
+            result = enlarged(to_float(lq), self.upscale)
             if strength > 0:
                 made = self._restored(result.to(self.sd.device), seed, tile, known, callback)
                 result = torch.lerp(result, made.to(result), strength)
-        return of_kind(result, lq.dtype if is_integer(lq) else result.dtype)
+        return of_kind(result, lq)
 
     def _restored(
         self,
@@ -127,19 +127,19 @@ class OSEDiff:
         """Photos of the same size."""
         sd, tell = self.sd, callback or (lambda stage, done, total: None)
         tiles = [tile] * 3 if tile != "auto" else [ENCODER_TILE, TILE * sd.factor, DECODER_TILE]
-        prompts = sd.embed([self._prompt(one, known) for one in photo])
+        told = [self._prompt(one, known) for one in photo]
 
         def work(canvas: Tensor) -> Tensor:
             z = encode_photo(sd, canvas, tiles[0], SeededNoise(seed).initial)
             tell("encode", 1, 1)
-            z0 = one_step(sd, z, prompts, tiles[1] and max(1, tiles[1] // sd.factor))
+            z0 = one_step(sd, z, sd.embed(told), tiles[1] and max(1, tiles[1] // sd.factor))
             tell("sample", 1, 1)
-            made = decode_latent(sd, z0, tiles[2]).clamp(0, 1)
+            made = decode_latent(sd, z0, tiles[2])
             tell("decode", 1, 1)
             return made
 
-        made = until_finite(lambda: on_canvas(sd, photo, work), "OSEDiff", sd.unet, sd.vae)
-        return COLOR_FIXES[self.color_fix](made, photo).clamp(0, 1)
+        made = until_finite(lambda: on_canvas(sd, photo, work), "OSEDiff", *sd.networks())
+        return COLOR_FIXES[self.color_fix](made.clamp(0, 1), photo).clamp(0, 1)
 
     def _prompt(self, photo: Tensor, known: Known) -> str:
         if known.prompt is not None:
@@ -224,11 +224,3 @@ def check_predicts_noise(sd: StableDiffusion) -> None:
             f"{sd.folder}: predicts '{sd.schedule.prediction}'; OSEDiff needs one that predicts "
             "noise ('epsilon'), as stable-diffusion-2-1-base"
         )
-
-
-def _enlarged(photo: Tensor, upscale: int) -> Tensor:
-    """Bicubic as Pillow's, in [0, 1]; a copy where the size stays."""
-    if upscale == 1:
-        return photo.clone()
-    size = [side * upscale for side in photo.shape[-2:]]
-    return F.interpolate(photo, size, mode="bicubic", antialias=True).clamp_(0, 1)

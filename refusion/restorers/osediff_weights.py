@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from refusion.errors import CheckpointError
 from refusion.files import written_whole
-from refusion.official.weights import check_tensor, load_plain
+from refusion.official.weights import check_tensor, is_safetensors, load_plain, read_safetensors
 from refusion.stable_diffusion import StableDiffusion, lora
 
 SOURCE = "osediff.pkl of github.com/cswry/OSEDiff, or model.safetensors of a run of stage osediff"
@@ -99,24 +99,15 @@ def read_osediff(path: str | Path) -> OSEDiffWeights:
     path = Path(path)
     if not path.is_file():
         _fail(path, f"no such file; expected {SOURCE}")
-    with path.open("rb") as file:
-        is_ours = file.read(9)[8:] == b"{"
-    weights = _read_ours(path) if is_ours else _read_theirs(path)
-    for part in PARTS:
-        tensors = getattr(weights, part)
-        for name, tensor in tensors.items():
-            check_tensor(path, name, tensor)
-        if not any(".lora_A." in name for name in tensors):
-            _fail(path, f"holds no adapters of the {part}; expected {SOURCE}")
-    return weights
+    return _read_ours(path) if is_safetensors(path) else _read_theirs(path)
 
 
 def split_parts(tensors: Mapping[str, Tensor]) -> OSEDiffWeights:
     """Weights of tensors that are called `unet.<name>` and `vae.<name>`."""
-    parts = {
-        part: {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(part)}
-        for part in PARTS
-    }
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
+    for name, tensor in tensors.items():
+        part, _, own = name.partition(".")
+        parts.get(part, {})[own] = tensor
     return OSEDiffWeights(**parts)
 
 
@@ -193,18 +184,19 @@ def _fill(
 
 
 def _read_ours(path: Path) -> OSEDiffWeights:
+    tensors, metadata = read_safetensors(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         head = json.loads(metadata.get("refusion", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
-        _fail(path, f"damaged or truncated safetensors file ({error}); copy it again")
+    except (ValueError, RecursionError):
+        _fail(path, "its 'refusion' metadata is not JSON")
     if not isinstance(head, dict) or head.get("family") != _FAMILY:
         _fail(path, f"is no adapter of OSEDiff; expected {SOURCE}")
     if head.get("format") != FORMAT or head.get("alpha") != lora.ALPHA:
         _fail(path, f"has another format than {FORMAT}: use the version of refusion that wrote it")
-    return split_parts(tensors)
+    for name in tensors:
+        if name.partition(".")[0] not in PARTS:
+            _fail(path, f"tensor '{name}' is of neither {' nor '.join(PARTS)}; expected {SOURCE}")
+    return _checked(path, split_parts(tensors))
 
 
 def _read_theirs(path: Path) -> OSEDiffWeights:
@@ -215,15 +207,35 @@ def _read_theirs(path: Path) -> OSEDiffWeights:
     for part, state in states.items():
         if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
             _fail(path, f"has no 'state_dict_{part}'; expected {SOURCE}")
-    weights = OSEDiffWeights(**{part: dict(state) for part, state in states.items()})
+    weights = _checked(path, OSEDiffWeights(**{p: dict(state) for p, state in states.items()}))
     found = {part: weights.modules(part) for part in PARTS}
     for key, (part, adapter) in _LISTS.items():
         said = content.get(key)
-        if not isinstance(said, (list, tuple)) or set(said) != set(found[part].get(adapter, [])):
+        is_list = isinstance(said, (list, tuple)) and all(isinstance(name, str) for name in said)
+        if not is_list or set(said) != set(found[part].get(adapter, [])):
             _fail(path, f"its '{key}' does not name the layers whose adapters it holds")
     for part in PARTS:
-        if found[part] and content.get(f"rank_{part}") != weights.rank(part):
+        rank = content.get(f"rank_{part}")
+        if not isinstance(rank, int) or rank != weights.rank(part):
             _fail(path, f"its 'rank_{part}' is not that of its adapters")
+    return weights
+
+
+def _checked(path: Path, weights: OSEDiffWeights) -> OSEDiffWeights:
+    """The weights, if they are adapters of OSEDiff, of whatever layers."""
+    for part, adapters in PARTS.items():
+        tensors = getattr(weights, part)
+        for name, tensor in tensors.items():
+            check_tensor(path, name, tensor)
+            if ".lora_A." in name and not (tensor.ndim and len(tensor)):
+                _fail(path, f"adapter '{name}' has no rank")
+        found = weights.modules(part).keys()
+        if not found:
+            _fail(path, f"holds no adapters of the {part}; expected {SOURCE}")
+        if unknown := found - set(adapters):
+            _fail(
+                path, f"holds an adapter '{min(unknown)}' of the {part}, which is none of OSEDiff's"
+            )
     return weights
 
 

@@ -140,8 +140,7 @@ class Refusion:
         margin = 6 * self._sde.lam if isinstance(self._sde, DenoisingSDE) else 0.0
         check_image("lq", lq, 3 * self.info.views, margin, integers=True)
         options = self._check(lq, steps, sampler, seed, tile, known, strength, callback)
-        networks = self._networks
-        kind = lq.dtype if is_integer(lq) else torch.float32
+        networks, given = self._networks, lq
         with torch.no_grad():
             # Exact tiles and bands of what a copy changes become floats one at a time, all else
             # is floats from here on.
@@ -149,7 +148,7 @@ class Refusion:
             if is_whole or self._model.config.upscale or not is_integer(lq):
                 lq = enlarge(to_float(lq), self._model.config.upscale)
             if strength == 0:  # not even the U-Net's reconstruction
-                return of_kind(lq.clone(), kind)
+                return of_kind(lq.clone(), given)
             result = self._attempt(networks, lq, options)
             if networks.dtype != torch.float32 and result is None:
                 logger.warning("no finite result in %s; again in fp32", self.info.precision)
@@ -161,7 +160,7 @@ class Refusion:
                 "its weights are damaged or the sampler diverged; try more steps or "
                 "--sampler posterior"
             )
-        return of_kind(result, kind)
+        return of_kind(result, given)
 
     def _setting(self, name: str) -> object:
         """A setting of the noise network, None if it has none of that name."""

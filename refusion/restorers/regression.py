@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from refusion.checkpoint import Model
 from refusion.data.image_check import check_image
-from refusion.data.samples import is_integer, to_float
+from refusion.data.samples import to_float
 from refusion.errors import ConfigError, RefusionError
 from refusion.inference.allocator import kept_memory
 from refusion.inference.blending import blend_tiles
@@ -103,10 +103,9 @@ class Regression:
                 f"steps, sampler: the '{task}' model restores at once, it has no process to walk; "
                 "leave them out"
             )
-        kind = lq.dtype if is_integer(lq) else torch.float32
         photo = enlarge(to_float(lq), self._model.config.upscale)
         if strength == 0:
-            return of_kind(photo.clone(), kind)
+            return of_kind(photo.clone(), lq)
         with torch.no_grad():
             result = self._run(self._network, photo, tile, callback)
             if self._dtype != torch.float32 and not torch.isfinite(result).all():
@@ -118,7 +117,7 @@ class Regression:
                     f"the '{task}' model gave values that are not finite, in float32 too: its "
                     "weights are damaged"
                 )
-            return of_kind(torch.lerp(photo, result, strength), kind)
+            return of_kind(torch.lerp(photo, result, strength), lq)
 
     def _run(
         self,

@@ -10,27 +10,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from refusion.errors import CheckpointError
 from refusion.files import written_whole
-from refusion.official.weights import read_official
+from refusion.official.weights import read_published
 from refusion.stable_diffusion.folder import StableDiffusion, cast
 from refusion.stable_diffusion.ldm_names import control_from_ldm
 from refusion.stable_diffusion.libraries import import_library
 
 FORMAT = "1"
+_PREFIX = "control_model."  # where the branch was cut out of a whole model
 SOURCE = (
     "the IRControlNet of DiffBIR: v2.pth, v1_general.pth or DiffBIR_v2.1.pt, which "
     "huggingface.co has under lxq007/DiffBIR-v2, or the model.safetensors that "
     "options/diffbir_stage2.yml trains"
 )
-_PICKLES = (".pth", ".pt", ".ckpt")
 
 
 def build_control(sd: StableDiffusion) -> nn.Module:
@@ -77,11 +76,11 @@ def read_control(path: str | Path, sd: StableDiffusion) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file cannot be read.
     """
-    path = Path(path)
-    tensors = read_official(path) if path.suffix in _PICKLES else _read_safetensors(path)
+    tensors = read_published(path, SOURCE)
+    if all(name.startswith(_PREFIX) for name in tensors):
+        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
     if not any(name.startswith("input_blocks.") for name in tensors):
         return tensors
-    tensors = {name.removeprefix("control_model."): tensor for name, tensor in tensors.items()}
     unet = sd.unet.config
     return control_from_ldm(tensors, unet.layers_per_block, unet.in_channels)
 
@@ -166,19 +165,5 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, expected
             for kind, names in wrong.items()
             if names
         )
-        _fail(path, f"its tensors do not fit ({said}); expected those {expected}")
+        raise CheckpointError(f"{path}: its tensors do not fit ({said}); expected those {expected}")
     network.load_state_dict(dict(tensors))
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        _fail(path, f"no such file; expected {SOURCE}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        _fail(path, f"damaged or no safetensors file ({error})")
-
-
-def _fail(path: Path, message: str) -> NoReturn:
-    raise CheckpointError(f"{path}: {message}") from None

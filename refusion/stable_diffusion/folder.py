@@ -84,7 +84,7 @@ class StableDiffusion:
         ids = self.tokenizer(
             list(prompts),
             padding="max_length",
-            max_length=self.tokenizer.model_max_length,
+            max_length=self.text_encoder.config.max_position_embeddings,
             truncation=True,
             return_tensors="pt",
         ).input_ids
@@ -208,8 +208,8 @@ def _check_folder(folder: Path) -> None:
         _fail(folder, f"without {', '.join(missing)}; expected {SOURCE}")
     for part, (_, name) in _NETWORKS.items():
         config = read_json(folder / part / "config.json")
-        said = config.get("_class_name") or ", ".join(config.get("architectures") or ["nothing"])
-        if said != name:
+        said = config.get("_class_name") or config.get("architectures") or "nothing"
+        if said not in (name, [name]):
             _fail(folder / part, f"describes {said}, expected {name}; {SOURCE}")
 
 
@@ -222,12 +222,21 @@ def _check_match(found: StableDiffusion) -> None:
         ),
         f"a U-Net told {unet.cross_attention_dim} values per word by a text encoder of "
         f"{text.hidden_size}": unet.cross_attention_dim != text.hidden_size,
+        f"a tokenizer of {len(found.tokenizer)} words and a text encoder of {text.vocab_size}": (
+            len(found.tokenizer) > text.vocab_size
+        ),
+        f"a U-Net for latents of side {unet.sample_size!r}": not _is_above_0(unet.sample_size, int),
+        f"a VAE with the scale {vae.scaling_factor!r}": not _is_above_0(vae.scaling_factor, float),
         "a U-Net that must be told more than a text (SDXL)": unet.addition_embed_type is not None
         or unet.class_embed_type is not None,
     }
     for problem, is_there in problems.items():
         if is_there:
             _fail(found.folder, f"{problem}; expected {SOURCE}")
+
+
+def _is_above_0(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and value > 0
 
 
 def _fail(folder: Path, message: str) -> NoReturn:

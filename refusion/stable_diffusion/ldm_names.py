@@ -1,13 +1,14 @@
 """Names of the published layout (LDM, as DiffBIR's files have it) in the layout of diffusers.
 
 Pure functions on dictionaries of tensors; nothing is left out silently: what these functions do not
-know keeps its own name, and whoever loads the result refuses it.
+know keeps its own name, a second tensor of one name gets another, and whoever loads the result
+refuses both.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from torch import Tensor
 
@@ -61,7 +62,7 @@ def unet_from_ldm(tensors: Tensors, per_level: int) -> dict[str, Tensor]:
             and of a ControlNet `zero_convs.*` and `middle_block_out.*`.
         per_level: residual blocks per level of the encoder, diffusers' `layers_per_block`.
     """
-    return {_unet_name(name, per_level): tensor for name, tensor in tensors.items()}
+    return _apart((_unet_name(name, per_level), tensor) for name, tensor in tensors.items())
 
 
 def control_from_ldm(tensors: Tensors, per_level: int, channels: int) -> dict[str, Tensor]:
@@ -70,41 +71,60 @@ def control_from_ldm(tensors: Tensors, per_level: int, channels: int) -> dict[st
     conv(cat(z, h)) = conv_z(z) + conv_h(h): the first convolution takes the state's `channels`
     first and then the condition's, and is cut between them.
     """
-    renamed = unet_from_ldm(tensors, per_level)
-    first = renamed.pop("conv_in.weight", None)
-    if first is not None:
-        renamed["conv_in.weight"] = first[:, :channels].contiguous()
-        renamed["controlnet_cond_embedding.weight"] = first[:, channels:].contiguous()
-    return renamed
+
+    def cut() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in unet_from_ldm(tensors, per_level).items():
+            if name == "conv_in.weight" and tensor.ndim == 4:
+                yield name, tensor[:, :channels].contiguous()
+                yield "controlnet_cond_embedding.weight", tensor[:, channels:].contiguous()
+            else:
+                yield name, tensor
+
+    return _apart(cut())
 
 
 def autoencoder_from_ldm(tensors: Tensors, levels: int) -> dict[str, Tensor]:
     """A VAE of `levels` sizes under diffusers' names; its 1x1 attention as linear layers."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        for pattern, replacement in _AUTOENCODER:
-            name = re.sub(pattern, replacement, name)
-        name = re.sub(r"^decoder\.up\.(\d+)\.", lambda found: _up(found, levels), name)
-        name = re.sub(r"(decoder\.up_blocks\.\d+)\.block\.", r"\1.resnets.", name)
-        name = re.sub(r"(decoder\.up_blocks\.\d+)\.upsample\.", r"\1.upsamplers.0.", name)
-        is_linear = re.search(r"\.attentions\.0\.to_.*weight$", name) and tensor.ndim == 4
-        renamed[name] = tensor[:, :, 0, 0] if is_linear else tensor
-    return renamed
+
+    def renamed() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in tensors.items():
+            for pattern, replacement in _AUTOENCODER:
+                name = re.sub(pattern, replacement, name)
+            name = re.sub(r"^decoder\.up\.(\d{1,3})\.", lambda found: _up(found, levels), name)
+            name = re.sub(r"(decoder\.up_blocks\.\d+)\.block\.", r"\1.resnets.", name)
+            name = re.sub(r"(decoder\.up_blocks\.\d+)\.upsample\.", r"\1.upsamplers.0.", name)
+            is_attention = re.search(r"\.attentions\.0\.to_.*weight$", name)
+            is_linear = is_attention and tensor.shape[2:] == (1, 1)
+            yield name, tensor[:, :, 0, 0] if is_linear else tensor
+
+    return _apart(renamed())
 
 
 def text_encoder_from_ldm(tensors: Tensors) -> dict[str, Tensor]:
     """The text half of an OpenCLIP under transformers' names, its joint projection in three."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        for pattern, replacement in _TEXT:
-            name = re.sub(pattern, replacement, name)
-        joint = re.fullmatch(r"(.*)\.attn\.in_proj_(weight|bias)", name)
-        if joint is None:
-            renamed[name] = tensor
-            continue
-        for part, piece in zip("qkv", tensor.chunk(3), strict=True):
-            renamed[f"{joint[1]}.self_attn.{part}_proj.{joint[2]}"] = piece
-    return renamed
+
+    def renamed() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in tensors.items():
+            for pattern, replacement in _TEXT:
+                name = re.sub(pattern, replacement, name)
+            joint = re.fullmatch(r"(.*)\.attn\.in_proj_(weight|bias)", name)
+            if joint is None or not tensor.ndim or len(tensor) % 3:
+                yield name, tensor
+                continue
+            for part, piece in zip("qkv", tensor.tensor_split(3), strict=True):
+                yield f"{joint[1]}.self_attn.{part}_proj.{joint[2]}", piece
+
+    return _apart(renamed())
+
+
+def _apart(pairs: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors by name; one whose name is taken gets a name that no network has."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in pairs:
+        while name in found:
+            name = f"another {name}"
+        found[name] = tensor
+    return found
 
 
 def _unet_name(name: str, per_level: int) -> str:
@@ -114,14 +134,14 @@ def _unet_name(name: str, per_level: int) -> str:
     zero = re.fullmatch(r"zero_convs\.(\d+)\.0\.(.*)", name)
     if zero:
         return f"controlnet_down_blocks.{zero[1]}.{zero[2]}"
-    found = re.fullmatch(r"(input|output|middle)_blocks?\.(\d+)\.(.*)", name)
+    found = re.fullmatch(r"(input_blocks|output_blocks|middle_block)\.(\d{1,3})\.(.*)", name)
     if found is None:
         return name
     kind, number, rest = found[1], int(found[2]), found[3]
-    if kind == "middle":
+    if kind == "middle_block":
         return f"mid_block.{_MIDDLE.get(found[2], found[2])}.{_residual(rest)}"
     place, _, rest = rest.partition(".")
-    if kind == "input":
+    if kind == "input_blocks":
         level, index = divmod(number - 1, per_level + 1)
         if rest.startswith("op."):
             return f"down_blocks.{level}.downsamplers.0.conv.{rest.removeprefix('op.')}"

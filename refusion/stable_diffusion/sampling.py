@@ -31,7 +31,7 @@ SAMPLERS = tuple(_SCHEDULERS)
 """Spaced DDPM (Nichol and Dhariwal, 2021), DDIM, DPM-Solver++ of order 2."""
 STEPS_KEY = 3  # keeps the noise of the steps apart from other random streams
 _NOISE = (
-    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
+    "beta_start", "beta_end", "beta_schedule", "trained_betas",
     "prediction_type", "rescale_betas_zero_snr",
 )  # fmt: skip
 
@@ -89,6 +89,7 @@ def sample(
     check_walk(sampler, steps, sd.schedule.T)
     name, settings = _SCHEDULERS[sampler]
     noise = {key: sd.scheduler[key] for key in _NOISE if key in sd.scheduler}
+    noise["num_train_timesteps"] = sd.schedule.T
     scheduler = getattr(import_library("diffusers", sd.folder), name)(**noise, **settings)
     if sampler == "ddpm":
         scheduler.set_timesteps(timesteps=spaced_times(steps, sd.schedule.T))

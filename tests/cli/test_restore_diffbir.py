@@ -1,13 +1,15 @@
 """`--method diffbir` on a tiny Stable Diffusion: files in, files out, mistakes in one line."""
 
+import shutil
 import sys
 
-import diffbir_files
+import diffbir_cases
 import numpy as np
 import pytest
 import tifffile
 import torch
 from cli_cases import make, pixels, psnr
+from tiny_stable_diffusion import rewrite
 
 from refusion.cli import restore_main
 from refusion.errors import CheckpointError
@@ -15,7 +17,7 @@ from refusion.errors import CheckpointError
 
 @pytest.fixture(scope="module")
 def control(tiny_sd, tmp_path_factory):
-    return diffbir_files.write_control(
+    return diffbir_cases.write_control(
         tiny_sd, tmp_path_factory.mktemp("control") / "c.safetensors"
     )
 
@@ -87,7 +89,8 @@ WRONG = [
     (("--kernel", "gauss:1"), "--kernel: only --method ddrm uses it"),
     (("--stage1", "nothing.safetensors"), "--stage1: nothing.safetensors: no such weights file"),
     (("--sd", "nowhere"), "nowhere: without unet/config.json"),
-    (("--control", "nothing.pth"), "nothing.pth: no such weights file"),
+    (("--control", "nothing.pth"), "nothing.pth: no such weights file; expected the IRControlNet"),
+    (("--upscale", "2000"), "upscale: expected 1 to 16"),
 ]
 
 
@@ -138,8 +141,8 @@ def test_without_the_libraries(folder, diffbir, capsys, monkeypatch):
 
 
 def test_damaged_weights_end_in_one_line(folder, diffbir, capsys, tiny_sd):
-    bad = folder / "bad.safetensors"
-    diffbir_files.write_control(tiny_sd, bad, factor=float("nan"))
-    assert diffbir("--control", str(bad)) == 1
+    bad = shutil.copytree(tiny_sd, folder / "bad")
+    rewrite(bad, "unet", lambda tensors: tensors["conv_in.bias"].fill_(float("nan")))
+    assert diffbir("--sd", str(bad)) == 1
     assert "values that are not finite" in capsys.readouterr().err
     assert torch.is_grad_enabled()

@@ -1,7 +1,9 @@
 """DiffBIR on a tiny Stable Diffusion: the contract, fidelity, guidance, samplers, tiles."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import diffbir_cases as cases
 import pytest
@@ -14,7 +16,7 @@ from refusion.restorers.diffbir import DiffBIRSettings, guidance_weight
 from refusion.sde import SeededNoise
 from refusion.stable_diffusion import Schedule, decode_latent, encode_photo
 from refusion.stable_diffusion.sampling import SAMPLERS, sample, spaced_times
-from refusion.stable_diffusion.schedule import zero_terminal_snr
+from refusion.stable_diffusion.schedule import schedule_of, zero_terminal_snr
 
 
 def photo(height=20, width=24, seed=0, batch=1):
@@ -43,6 +45,11 @@ def test_contract(restorer):
     levels = (lq[:1] * 65535).round().to(torch.uint16)
     assert restorer.restore(levels).dtype == torch.uint16
     assert torch.equal(restorer.restore(levels, strength=0), levels)
+    untouched = restorer.restore(lq, strength=0)
+    assert torch.equal(untouched, lq) and untouched.data_ptr() != lq.data_ptr()
+    half = restorer.restore(lq, seed=[3, 5], strength=0.5)
+    is_inside = (both > 0) & (both < 1)  # the result is clamped last
+    torch.testing.assert_close(half[is_inside], ((lq + both) / 2)[is_inside])
     told = []
     restorer.restore(lq[:1], steps=2, callback=lambda *said: told.append(said))
     assert told == [("sample", 1, 2), ("sample", 2, 2)]
@@ -91,6 +98,15 @@ def test_guidance_weight():
     assert weights[3][..., :2].mean() > 1.1 * weights[3][..., 2:].mean()
     flat = guidance_weight(torch.full((1, 3, 16, 16), 0.4), 8, 0.3)
     assert torch.allclose(flat, torch.tensor(0.3))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_weight_of_a_slope_is_the_published(turned):
+    """A slope of d per pixel has a Sobel magnitude of 8 d, and 2x2 pixels four of them."""
+    ramp = (0.01 * torch.arange(32.0)).expand(1, 3, 32, 32)
+    found = guidance_weight(ramp.mT if turned else ramp, 8, 0.3)[..., 1:-1, 1:-1]
+    flat = 1 - math.tanh(4 * 8 * 0.01)
+    assert torch.allclose(found, torch.tensor(0.3 * (flat + 0.3 * (1 - flat))), atol=1e-5)
 
 
 @pytest.mark.parametrize("zero_snr", [False, True])
@@ -143,6 +159,43 @@ def test_spaced_ddpm_has_the_law_of_a_gaussian(restorer):
     assert abs((drawn * other).mean().item()) < 0.05 * s
 
 
+def test_solvers_take_the_published_times_and_steps(restorer):
+    """DDIM against its formula; order 2 comes nearer to where many steps lead."""
+    schedule, seen = restorer.sd.schedule, []
+    start = SeededNoise(0).initial(torch.empty(1, 4, 6, 6))
+
+    def noise_of(zt, t):
+        return 0.9 * torch.tanh(zt)
+
+    def predict(zt, t):
+        seen.append(t)
+        return noise_of(zt, t)
+
+    def walk(sampler, steps):
+        return sample(restorer.sd, predict, start, sampler=sampler, steps=steps, seeds=[0])
+
+    found, z = walk("ddim", 4), start
+    assert seen == [999, 749, 499, 249]
+    for t, after in pairwise([*seen, None]):
+        noise = noise_of(z, t)
+        z = schedule.x0(z, noise, t)
+        z = z if after is None else schedule.noised(z, noise, after)
+    torch.testing.assert_close(found, z, rtol=1e-4, atol=1e-3)
+    limit = walk("ddim", 500)
+    error = {name: (walk(name, 20) - limit).abs().mean() for name in ("ddim", "dpm++")}
+    assert error["dpm++"] < 0.5 * error["ddim"]
+
+
+def test_a_schedule_of_other_length_is_walked_to_its_end(restorer):
+    """`trained_betas` count, whatever else the file says."""
+    betas = {"trained_betas": [0.05] * 20, "num_train_timesteps": 1000}
+    few = replace(restorer.sd, scheduler=betas, schedule=schedule_of(betas, Path("x")))
+    start, seen = SeededNoise(0).initial(torch.empty(1, 4, 2, 2)), []
+    for sampler in SAMPLERS:
+        sample(few, lambda zt, t: seen.append(t) or zt, start, sampler=sampler, steps=4, seeds=[0])
+    assert max(seen) == 19
+
+
 def test_times_are_the_published():
     assert spaced_times(50, 1000)[-4:] == [61, 41, 20, 0] and len(set(spaced_times(50, 1000))) == 50
 
@@ -179,6 +232,15 @@ def test_start_and_control(restorer):
     lq = photo(16, 16)
     bare = with_settings(restorer, steps=1, color_fix="none", cfg=1.0)
     assert not torch.equal(bare.restore(lq), with_settings(bare, start="photo").restore(lq))
+    states = []
+    bare.control.register_forward_pre_hook(lambda module, given: states.append(given[0]))
+    for start in ("noise", "photo"):
+        with_settings(bare, start=start).restore(lq, seed=3)
+    with torch.no_grad():
+        latent = encode_photo(bare.sd, lq)
+    expected = bare.sd.schedule.noised(latent, SeededNoise(3).initial(latent), 999)
+    assert torch.equal(states[0], SeededNoise(3).initial(latent))
+    torch.testing.assert_close(states[1], expected)
     assert not torch.equal(bare.restore(lq), with_settings(bare, control=0.0).restore(lq))
     off = with_settings(bare, control=0.0)
     assert torch.equal(off.restore(lq), off.restore(photo(16, 16, seed=4)))  # it sees noise alone
@@ -195,6 +257,42 @@ def test_tiles(restorer):
     assert torch.equal(bare.restore(lq), bare.restore(lq, tile=bare.sd.side))
 
 
+def test_no_network_sees_more_than_a_tile(restorer):
+    """Of a photo of any size: this is what bounds memory."""
+    sd, seen = restorer.sd, {}
+    networks = {"unet": sd.unet, "control": restorer.control}
+    networks |= {"encoder": sd.vae.encoder, "decoder": sd.vae.decoder}
+    hooks = [
+        network.conv_in.register_forward_pre_hook(
+            lambda module, given, name=name: seen.setdefault(name, set()).add(
+                max(given[0].shape[-2:])
+            )
+        )
+        for name, network in networks.items()
+    ]
+    with_settings(restorer, steps=1).restore(photo(64, 100), tile=24)
+    for hook in hooks:
+        hook.remove()
+    assert {name: max(sides) for name, sides in seen.items()} == {
+        "unet": 12, "control": 12, "encoder": 24, "decoder": 12,
+    }  # fmt: skip
+
+
+def test_not_finite_in_a_narrow_format_is_drawn_again_in_float32(tiny_sd, caplog):
+    narrow = cases.make(tiny_sd, precision="bf16", steps=1)
+    wide = cases.make(tiny_sd, steps=1)
+
+    def overflow(module, given, made):
+        factor = float("nan") if module.dtype == torch.bfloat16 else 1.0
+        return [factor * each for each in made[0]], factor * made[1]
+
+    narrow.control.register_forward_hook(overflow)
+    found = narrow.restore(photo(16, 16))
+    assert "DiffBIR: no finite result in bf16; again in fp32" in caplog.text
+    assert (found - wide.restore(photo(16, 16))).abs().mean() < 0.02
+    assert narrow.control.dtype == torch.bfloat16
+
+
 def test_narrow_formats(tiny_sd, restorer):
     narrow = cases.make(tiny_sd, precision="bf16", cfg=1.0)
     lq = photo(16, 16)
@@ -207,6 +305,7 @@ BAD_SETTINGS = [
     ({"steps": 0}, "steps: expected 1 to 1000"),
     ({"sampler": "ddpn"}, "did you mean 'ddpm'"),
     ({"fidelity": 1.5}, "fidelity: expected 0..1"),
+    ({"cfg": float("nan")}, "cfg: expected a finite number"),
     ({"start": "nowhere"}, "start: unknown word"),
     ({"color_fix": "wave"}, "did you mean 'wavelet'"),
 ]
@@ -233,3 +332,5 @@ def test_wrong_calls(restorer):
     for facts in ({"needs": frozenset({"noise_std"})}, {"scale": 4}, {"views": 2}):
         with pytest.raises(ConfigError, match="stage 1: the 'blind' model"):
             DiffBIR(restorer.sd, restorer.control, cases.Blur(**facts))
+    with pytest.raises(ConfigError, match="upscale: expected 1 to 16, got 0"):
+        DiffBIR(restorer.sd, restorer.control, upscale=0)

@@ -3,13 +3,19 @@
 import osediff_cases
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from refusion.data.samples import to_float
 from refusion.errors import CheckpointError, ConfigError
 from refusion.restorers import Known, load_osediff
-from refusion.restorers.osediff import OSEDiff, one_step
-from refusion.restorers.osediff_weights import apply_osediff, published_modules, read_osediff
+from refusion.restorers.osediff import DECODER_TILE, ENCODER_TILE, TILE, OSEDiff, one_step
+from refusion.restorers.osediff_weights import (
+    apply_osediff,
+    published_modules,
+    read_osediff,
+    save_osediff,
+)
 from refusion.stable_diffusion import encode_photo, load_stable_diffusion
 from refusion.stable_diffusion.libraries import import_library
 
@@ -154,6 +160,44 @@ def test_a_narrow_format_is_close(restorer, tiny_sd, files):
     assert (narrow.restore(photo()) - restorer.restore(photo())).abs().mean() < 0.03
 
 
+def test_not_finite_in_a_narrow_format_is_made_again_in_float32(restorer, tiny_sd, files, caplog):
+    """From the text on; infinity must not become white."""
+    expected = restorer.restore(photo())
+    for part in ("text_encoder", "decoder"):
+        narrow = load_osediff(tiny_sd, files[0], device="cpu", precision="bf16")
+        network = narrow.sd.text_encoder if part == "text_encoder" else narrow.sd.vae.decoder
+
+        def overflow(module, given, made):
+            is_narrow = next(module.parameters()).dtype == torch.bfloat16
+            if isinstance(made, torch.Tensor):
+                return made + float("inf") if is_narrow else made
+            made[0].mul_(float("nan") if is_narrow else 1.0)
+            return made
+
+        network.register_forward_hook(overflow)
+        caplog.clear()
+        assert (narrow.restore(photo()) - expected).abs().mean() < 0.03
+        assert "OSEDiff: no finite result in bf16; again in fp32" in caplog.text
+
+
+def test_no_network_sees_more_than_a_tile(restorer):
+    sd, seen = restorer.sd, {}
+    networks = {"unet": sd.unet, "encoder": sd.vae.encoder, "decoder": sd.vae.decoder}
+    hooks = [
+        network.conv_in.register_forward_pre_hook(
+            lambda module, given, name=name: seen.setdefault(name, set()).add(
+                max(given[0].shape[-2:])
+            )
+        )
+        for name, network in networks.items()
+    ]
+    restorer.restore(photo(72, 80), tile=32)
+    for hook in hooks:
+        hook.remove()
+    assert {n: max(s) for n, s in seen.items()} == {"unet": 16, "encoder": 32, "decoder": 16}
+    assert (TILE, ENCODER_TILE, DECODER_TILE) == (96, 1024, 8 * 224)  # the authors'
+
+
 def test_what_it_cannot_do_is_said(restorer, tiny_sd, tmp_path):
     for options in ({"steps": 2}, {"sampler": "posterior"}):
         with pytest.raises(ConfigError, match="OSEDiff takes 1 step"):
@@ -170,6 +214,7 @@ def test_what_it_cannot_do_is_said(restorer, tiny_sd, tmp_path):
 
 
 BIAS = "conv_in.base_layer.bias"
+DOWN = "conv_in.lora_A.default_encoder.weight"
 EDITS = {  # of the authors' layout
     "rank": lambda content, unet: content.update(rank_unet=5),
     "list": lambda content, unet: content.update(vae_lora_encoder_modules=["quant_conv"]),
@@ -178,6 +223,13 @@ EDITS = {  # of the authors' layout
     "missing": lambda content, unet: unet.pop(BIAS),
     "unknown": lambda content, unet: unet.update(extra=torch.zeros(2)),
     "shape": lambda content, unet: unet.update({BIAS: torch.zeros(3)}),
+    "a number": lambda content, unet: unet.update({DOWN: 5}),
+    "no shape": lambda content, unet: unet.update({DOWN: torch.tensor(1.0)}),
+    "rank 0": lambda content, unet: unet.update({DOWN: unet[DOWN][:0]}),
+    "float8": lambda content, unet: unet.update({DOWN: unet[DOWN].to(torch.float8_e4m3fn)}),
+    "adapter": lambda content, unet: unet.update({"conv_in.lora_A.a.b.weight": unet[DOWN]}),
+    "list of lists": lambda content, unet: content.update(vae_lora_encoder_modules=[[1]]),
+    "rank of many": lambda content, unet: content.update(rank_vae=torch.tensor([4, 4])),
     "code": lambda content, unet: content.update(rank_unet=print),
 }
 
@@ -187,6 +239,11 @@ def broken(weights, kind, tmp_path):
     path = tmp_path / "bad"
     if kind == "safetensors":
         save_file({"unet.x": torch.zeros(1)}, path)
+    elif kind in ("ours", "json"):
+        save_osediff(path, weights, {}, None)
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata() if kind == "ours" else {"refusion": "[" * 100_000}
+        save_file({**load_file(path), "extra": torch.zeros(1)}, path, metadata=said)
     elif kind in EDITS:
         content = osediff_cases.official_layout(weights)
         EDITS[kind](content, content["state_dict_unet"])
@@ -206,6 +263,15 @@ def broken(weights, kind, tmp_path):
         ("missing", r"no tensor 'unet\.conv_in\.base_layer\.bias' \(1 in all\)"),
         ("unknown", r"an unknown tensor 'unet\.extra'"),
         ("shape", r"of another shape 'unet\.conv_in\.base_layer\.bias'"),
+        ("a number", "is a int, expected tensors"),
+        ("no shape", "adapter 'conv_in.lora_A.default_encoder.weight' has no rank"),
+        ("rank 0", "has no rank"),
+        ("float8", "is stored as torch.float8_e4m3fn"),
+        ("adapter", "holds an adapter 'a.b' of the unet"),
+        ("list of lists", "its 'vae_lora_encoder_modules' does not name the layers"),
+        ("rank of many", "its 'rank_vae' is not that of its adapters"),
+        ("ours", "tensor 'extra' is of neither unet nor vae"),
+        ("json", "its 'refusion' metadata is not JSON"),
         ("code", "holds Python objects besides tensors"),
     ],
 )

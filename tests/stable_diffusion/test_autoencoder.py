@@ -2,9 +2,11 @@
 
 import logging
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from refusion.errors import RefusionError
 from refusion.inference.blending import blend_scaled
@@ -12,10 +14,12 @@ from refusion.sde import SeededNoise
 from refusion.stable_diffusion import (
     decode_latent,
     encode_photo,
+    enlarged,
     load_stable_diffusion,
     on_canvas,
     until_finite,
 )
+from refusion.stable_diffusion.frame import in_float32
 from refusion.stable_diffusion.norms import fixed_norms, measure_norms
 
 
@@ -95,9 +99,48 @@ def test_any_size_goes_on_the_canvas(sd, size):
 
     same = on_canvas(sd, image, work)
     assert same.shape == image.shape and (same - image).abs().mean() < 0.04
-    assert min(seen[0][-2:]) >= sd.side and all(side % 4 == 0 for side in seen[0][-2:])
+    sides = seen[0][-2:]
+    assert all(side % 4 == 0 for side in sides)
+    assert min(sides) >= sd.side or max(sides) == 4 * sd.side
     if min(size) >= sd.side:
         assert torch.equal(same, image)
+
+
+def test_a_strip_does_not_become_a_giant(sd):
+    seen = []
+    for size in ((1, 3000), (2, 30)):
+        on_canvas(sd, photo(*size), lambda canvas: seen.append(canvas.shape[-2:]) or canvas)
+    assert seen == [(4, 3000), (4, 64)]
+
+
+def test_the_canvas_is_reduced_by_a_mean_of_its_pixels(sd):
+    """A pattern of pixels that goes onto a canvas 16 times as large comes back gray."""
+    board = (torch.arange(16)[:, None] + torch.arange(16)) % 2
+
+    def work(canvas):
+        return board.float().expand(1, 3, -1, -1)
+
+    assert torch.allclose(on_canvas(sd, photo(4, 4), work), torch.tensor(0.5), atol=0.05)
+
+
+def test_enlarging_is_that_of_pillow():
+    levels = torch.randint(70, 180, (9, 14, 3), generator=torch.Generator().manual_seed(0))
+    image = Image.fromarray(levels.to(torch.uint8).numpy()).resize((42, 27), Image.BICUBIC)
+    found = enlarged(levels.permute(2, 0, 1)[None] / 255, 3)
+    expected = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+    assert (found - expected).abs().max() < 1.01 / 255
+
+
+def test_each_parameter_comes_back_in_its_own_format(tiny_sd):
+    """As adapters in training, which are wider than the network they adapt."""
+    sd = load_stable_diffusion(tiny_sd, device="cpu", precision="bf16")
+    trained = sd.unet.conv_out.weight
+    trained.data = trained.data.float() + 1e-6
+    kept = trained.clone()
+    with in_float32(*sd.networks()):
+        assert {p.dtype for network in sd.networks() for p in network.parameters()} == {kept.dtype}
+    assert torch.equal(trained, kept) and trained.dtype == torch.float32
+    assert sd.vae.dtype == sd.unet.conv_in.weight.dtype == torch.bfloat16
 
 
 def test_narrow_formats_fall_back(tiny_sd, caplog):

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -110,6 +111,40 @@ def test_other_models_are_refused(folder):
     assert "prediction_type 'sample'" in refusal(folder)
     change(folder / "unet" / "config.json", _class_name="FluxTransformer2DModel")
     assert "describes FluxTransformer2DModel, expected UNet2DConditionModel" in refusal(folder)
+
+
+SCHEDULER = "scheduler/scheduler_config.json"
+HOSTILE = [
+    ("text_encoder/config.json", {"architectures": 5}, "describes 5, expected CLIPTextModel"),
+    ("text_encoder/config.json", {"architectures": [1, 2]}, r"describes \[1, 2\], expected"),
+    ("unet/config.json", {"sample_size": None}, "latents of side None"),
+    ("unet/config.json", {"sample_size": [8, 8]}, r"latents of side \[8, 8\]"),
+    ("unet/config.json", {"sample_size": 0}, "latents of side 0"),
+    ("vae/config.json", {"scaling_factor": "x"}, "scale 'x'"),
+    ("vae/config.json", {"scaling_factor": 0.0}, r"scale 0\.0"),
+    ("tokenizer/vocab.json", {f"w{n}": 600 + n for n in range(50)}, "a tokenizer of .* words"),
+    (SCHEDULER, {"trained_betas": "abc"}, "the betas cannot be computed"),
+]
+
+
+@pytest.mark.parametrize(("file", "settings", "message"), HOSTILE)
+def test_settings_that_make_no_sense_end_in_one_line(folder, file, settings, message):
+    change(folder / file, **settings)
+    assert re.search(message, refusal(folder))
+
+
+def test_json_without_an_end_ends_in_one_line(folder):
+    (folder / SCHEDULER).write_text("[" * 100_000)
+    assert "cannot be read as JSON" in refusal(folder)
+
+
+@pytest.mark.parametrize("length", [None, 500, 10**30])
+def test_texts_are_as_long_as_the_text_encoder_takes(folder, length):
+    """Whatever the tokenizer says; without a length transformers takes 10^30."""
+    change(folder / "tokenizer/tokenizer_config.json", model_max_length=length)
+    found = load_stable_diffusion(folder, device="cpu", precision="fp32")
+    with torch.no_grad():
+        assert found.embed(["a house"]).shape == (1, WORDS, HIDDEN)
 
 
 def test_parts_of_different_models_are_refused(tmp_path, monkeypatch, tiny_sd):

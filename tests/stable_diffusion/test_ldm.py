@@ -1,10 +1,12 @@
 """Published layouts become networks of diffusers that compute the same."""
 
 import json
+import re
 
 import ldm_reference as ldm
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_stable_diffusion import (
     HIDDEN,
     TEXT,
@@ -133,6 +135,67 @@ def test_nothing_is_left_out_silently(published, pattern, tmp_path):
     with pytest.raises(CheckpointError, match="'strange' is of no Stable Diffusion"):
         import_ldm(tmp_path / "c.ckpt", pattern, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_published_file_may_be_safetensors(published, pattern, tmp_path):
+    content = torch.load(write_ldm(tmp_path / "a.ckpt", *published[:3]), weights_only=True)
+    tensors = {name: tensor.clone() for name, tensor in content["state_dict"].items()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    for name in ("a.ckpt", "a.safetensors"):
+        import_ldm(tmp_path / name, pattern, tmp_path / f"from {name}")
+    first, second = (
+        load_file(tmp_path / f"from {name}/unet/diffusion_pytorch_model.safetensors")
+        for name in ("a.ckpt", "a.safetensors")
+    )
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_cannot_be_used_is_not_written(published, pattern, tmp_path, capsys):
+    file = write_ldm(tmp_path / "a.ckpt", *published[:3])
+    command = ["import-sd", str(file), "--like", str(pattern), "-o", str(tmp_path / "out")]
+    assert main([*command, "--zero-snr"]) == 2
+    assert "rescale_betas_zero_snr needs prediction_type 'v_prediction'" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        import_ldm(file, pattern, tmp_path / "file" / "out")
+    deeper = published[2].state_dict()["transformer.resblocks.2.ln_1.bias"]
+    more = {"cond_stage_model.model.transformer.resblocks.3.ln_1.bias": deeper}
+    with pytest.raises(CheckpointError, match=r"1 unmatched: encoder\.layers\.3\.layer_norm1"):
+        import_ldm(write_ldm(file, *published[:3], **more), pattern, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_tensors_of_no_shape_or_of_one_name_are_refused(published, pattern, sd, tmp_path):
+    """Of any rank, and twice: under the published name and under the one it becomes."""
+    tensors = dict(published[3].state_dict())
+    for wrong in (torch.zeros(()), torch.zeros(3)):
+        torch.save(tensors | {"input_blocks.0.0.weight": wrong}, tmp_path / "c.pth")
+        with pytest.raises(CheckpointError, match=r"1 missing: controlnet_cond_embedding\.weight"):
+            load_control(tmp_path / "c.pth", sd)
+    for theirs, ours in (
+        ("input_blocks.1.0.in_layers.0.weight", "down_blocks.0.resnets.0.norm1.weight"),
+        ("input_blocks.0.0.weight", "controlnet_cond_embedding.weight"),
+    ):
+        for twice in (tensors | {ours: tensors[theirs]}, {ours: tensors[theirs]} | tensors):
+            torch.save(twice, tmp_path / "c.pth")
+            with pytest.raises(CheckpointError, match=f"1 unmatched: another {re.escape(ours)}"):
+                load_control(tmp_path / "c.pth", sd)
+    for name in (
+        "first_stage_model.encoder.mid.attn_1.q.weight",
+        "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight",
+    ):
+        for wrong in (torch.zeros(()), torch.zeros(2, 2, 0, 0)):
+            file = write_ldm(tmp_path / "a.ckpt", *published[:3], **{name: wrong})
+            with pytest.raises(CheckpointError, match="its tensors do not fit"):
+                import_ldm(file, pattern, tmp_path / "out")
+
+
+def test_control_cut_out_of_a_whole_model(published, control, sd, tmp_path):
+    named = {f"control_model.{name}": t for name, t in published[3].state_dict().items()}
+    torch.save(named, tmp_path / "v1.ckpt")
+    found = load_control(tmp_path / "v1.ckpt", sd).state_dict()
+    assert all(torch.equal(found[name], t) for name, t in control.state_dict().items())
 
 
 def test_control_must_fit(published, sd, tmp_path):

@@ -58,6 +58,17 @@ def test_gradients_reach_the_branch_alone(folder, tiny_sd):
         assert all(p.grad is None for p in network.parameters())
 
 
+def test_the_condition_is_a_mean_and_the_truth_a_draw(folder, tiny_sd):
+    stage = DiffBIRStage(config_of(folder, tiny_sd), CPU)
+    batch = batch_of(stage)
+    with torch.no_grad():
+        means = [encode_photo(stage.sd, batch[key]) for key in ("lq", "gt")]
+    condition, x0 = stage._latents(batch, generators(1, 2))
+    torch.testing.assert_close(condition, means[0])
+    assert not torch.allclose(x0, means[1], atol=1e-3)
+    assert not torch.equal(x0, stage._latents(batch, generators(1, 3))[1])
+
+
 def test_each_image_has_its_own_draw_and_prompts_drop(folder, tiny_sd):
     told = {"prompt": "a sharp photo"}
     stage = DiffBIRStage(config_of(folder, tiny_sd, prompt_dropout=0.0, **told), CPU)

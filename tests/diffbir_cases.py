@@ -1,4 +1,4 @@
-"""A tiny DiffBIR: random Stable Diffusion, random control branch, and a stage 1 that blurs."""
+"""A tiny DiffBIR: random Stable Diffusion, random control branch or its file, a blur as stage 1."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from refusion.restorers import DiffBIR, RestorerInfo
 from refusion.restorers.diffbir import DiffBIRSettings
 from refusion.stable_diffusion import load_stable_diffusion
-from refusion.stable_diffusion.control import build_control
+from refusion.stable_diffusion.control import build_control, save_control
 from refusion.stable_diffusion.folder import cast
 
 
@@ -18,6 +18,13 @@ def steering(sd, seed=0):
         if name.startswith("controlnet_"):
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     return control
+
+
+def write_control(folder, path):
+    """The same branch as a file."""
+    sd = load_stable_diffusion(folder, device="cpu", precision="fp32")
+    save_control(path, steering(sd).state_dict(), {"step": 0})
+    return path
 
 
 class Blur:

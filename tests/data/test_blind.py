@@ -122,6 +122,17 @@ def test_blur_takes_its_forms_by_their_weights(monkeypatch):
         assert math.pi / (5 if side >= 13 else 3) <= cutoff <= math.pi
 
 
+def test_a_wide_sinc_may_cut_off_lower(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(mixed_blur, "sinc", lambda side, cutoff: drawn.append(cutoff))
+    for side, lowest in ((11, 1 / 3), (13, 1 / 5)):
+        drawn.clear()
+        source = generator(7)
+        for _ in range(300):
+            MixedBlur(side=(side, side), sinc_share=1.0).draw_kernel(source)
+        assert lowest <= min(drawn) / math.pi < lowest + 0.03
+
+
 def test_shares_of_blur_and_ringing_leave_the_rest_alone():
     clean, source = colours(32, 32), generator(3)
     for part, share in ((MixedBlur(share=0.6), 0.6), (SincFilter(), 0.8)):
@@ -144,6 +155,15 @@ def test_noise_is_gaussian_or_poisson_gray_or_in_colour_by_shares():
     gaussian_share, colour_share = np.mean(rows, axis=0)
     assert gaussian_share == pytest.approx(0.5, abs=0.07)
     assert colour_share == pytest.approx(0.6, abs=0.07)
+
+
+def test_the_strength_of_poisson_noise_multiplies_it():
+    ramp = torch.linspace(0.3, 0.7, 96).expand(3, 64, 96)
+    spread = [
+        float((MixedNoise(0.0, poisson=(p, p))(ramp, generator(), FRAME)["lq"] - ramp).std())
+        for p in (0.5, 1.0, 2.0)
+    ]
+    assert spread[1:] == pytest.approx([2 * spread[0], 4 * spread[0]], rel=0.05)
 
 
 def test_gray_gaussian_noise_is_one_field_of_the_same_strength():
@@ -186,24 +206,43 @@ def test_scales_and_sizes():
 
 
 def told_parts(monkeypatch, names):
-    """Names of the parts that run, and the sizes they see, in order."""
+    """Names of the parts that run, the sizes they see and what they are set to, in order."""
     seen = []
     for name in names:
         part = getattr(blind, name)
 
         def wrapped(self, clean, generator, frame, name=name, call=part.__call__):
-            seen.append((name, tuple(clean.shape[-2:])))
+            seen.append((name, tuple(clean.shape[-2:]), self))
             return call(self, clean, generator, frame)
 
         monkeypatch.setattr(part, "__call__", wrapped)
     return seen
 
 
+def told_modes(monkeypatch):
+    """How images are resized, in order."""
+    modes, plain = [], blind.resized
+
+    def wrapped(image, size, mode):
+        modes.append(mode)
+        return plain(image, size, mode)
+
+    monkeypatch.setattr(blind, "resized", wrapped)
+    return modes
+
+
 def test_the_first_order_is_blur_smaller_noise_jpeg_and_back(monkeypatch):
     seen = told_parts(monkeypatch, ("MixedBlur", "GaussianNoise", "Jpeg"))
-    lq = FirstOrder(factor=(4.0, 4.0))(colours(64, 48), generator(), FRAME)["lq"]
+    modes = told_modes(monkeypatch)
+    draw = FirstOrder(factor=(4.0, 4.0), anisotropic_share=0.3, noise=(2.0, 9.0))
+    lq = draw(colours(64, 48), generator(), FRAME)["lq"]
     assert_8_bit(lq, (3, 64, 48))
-    assert seen == [("MixedBlur", (64, 48)), ("GaussianNoise", (16, 12)), ("Jpeg", (16, 12))]
+    (blur, sized, forms), (noise, *small), (jpeg, *also) = seen
+    assert (blur, noise, jpeg) == ("MixedBlur", "GaussianNoise", "Jpeg")
+    assert sized == (64, 48) and small[0] == also[0] == (16, 12)
+    assert forms == MixedBlur((41, 41), (0.7, 0.3, 0, 0, 0, 0), 0.0, (0.1, 12.0))
+    assert small[1].sigma == (2.0, 9.0) and also[1].quality == (30, 100)
+    assert modes == ["bilinear", "bilinear"]
 
 
 def test_the_second_order_does_it_twice_and_ends_in_either_order(monkeypatch):
@@ -213,13 +252,37 @@ def test_the_second_order_does_it_twice_and_ends_in_either_order(monkeypatch):
         seen.clear()
         lq = draw(colours(64, 48), generator(seed), FRAME)["lq"]
         assert_8_bit(lq, (3, 64, 48))
-        names = [name for name, _ in seen]
+        names = [name for name, _, _ in seen]
         assert names[:5] == ["MixedBlur", "MixedNoise", "Jpeg", "MixedBlur", "MixedNoise"]
         orders.add(tuple(names[5:]))
-        sizes = dict(seen[5:])
+        sizes = {name: size for name, size, _ in seen[5:]}
         assert sizes["SincFilter"] == (16, 12)  # a quarter, whatever came before
-        assert all(size == (64, 48) for _, size in seen[:4])
+        assert all(size == (64, 48) for _, size, _ in seen[:4])
+        assert 8 <= seen[4][1][0] < 16  # half of it or more
     assert orders == {("Jpeg", "SincFilter"), ("SincFilter", "Jpeg")}
+
+
+def test_each_pass_of_the_second_order_has_its_own_strengths(monkeypatch):
+    seen = told_parts(monkeypatch, ("MixedBlur", "MixedNoise", "SincFilter"))
+    modes = told_modes(monkeypatch)
+    SecondOrder(ringing_share=0.7)(colours(64, 48), generator(), FRAME)
+    parts = {}
+    for name, _, part in seen:
+        parts.setdefault(name, []).append(part)
+    first, second = parts["MixedBlur"]
+    assert first == MixedBlur() and (second.sigma, second.share) == ((0.2, 1.5), 0.8)
+    first, second = parts["MixedNoise"]
+    assert first == MixedNoise() and second == MixedNoise(0.5, (1.0, 25.0), (0.05, 2.5), 0.4)
+    assert parts["SincFilter"] == [SincFilter(share=0.7)]
+    assert len(modes) == 4 and modes[-1] == "bicubic"
+
+
+def test_ringing_comes_last_as_often_as_jpeg(monkeypatch):
+    seen, last = told_parts(monkeypatch, ("SincFilter", "Jpeg")), []
+    for seed in range(100):
+        SecondOrder()(colours(16, 16), generator(seed), FRAME)
+        last.append(seen[-1][0] == "Jpeg")
+    assert np.mean(last) == pytest.approx(0.5, abs=0.15)
 
 
 def test_ranges_widen_what_the_pipeline_does():

@@ -74,6 +74,16 @@ def test_merged_the_result_is_the_same_to_rounding(restorer, tiny_sd, files):
     assert (merged.restore(photo()) - restorer.restore(photo())).abs().max() < 1e-5
 
 
+def test_adapters_count_twice(tiny_sd, files, weights):
+    """alpha / rank = 8 / 4, the authors' files': W + 2 B A."""
+    merged = load_osediff(tiny_sd, files[1], merge=True, device="cpu", precision="fp32")
+    plain = load_stable_diffusion(tiny_sd, device="cpu", precision="fp32")
+    layer = "mid_block.attentions.0.proj_in"
+    down, up = (weights.unet[f"{layer}.lora_{side}.default_others.weight"] for side in "AB")
+    own, now = (sd.unet.get_submodule(layer).weight for sd in (plain, merged.sd))
+    torch.testing.assert_close(now, own + 2 * up @ down)
+
+
 def test_the_adapters_matter_and_the_decoder_is_left_alone(restorer, tiny_sd):
     plain = load_stable_diffusion(tiny_sd, device="cpu", precision="fp32")
     assert (OSEDiff(plain).restore(photo()) - restorer.restore(photo())).abs().mean() > 0.01

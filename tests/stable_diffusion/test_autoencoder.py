@@ -19,6 +19,7 @@ from refusion.stable_diffusion import (
     on_canvas,
     until_finite,
 )
+from refusion.stable_diffusion.autoencoder import _small_copy
 from refusion.stable_diffusion.frame import in_float32
 from refusion.stable_diffusion.norms import fixed_norms, measure_norms
 
@@ -75,6 +76,20 @@ def test_colours_of_tiles_do_not_drift(sd):
     assert drift(decode_latent(sd, z, tile=32), whole, 32) < 0.5 * drift(plain, whole, 32)
     means = blend_scaled(lambda x: sd.vae.encode(x).latent_dist.mean, (2 * image - 1,), 32, 2, 1, 2)
     assert drift(encode_photo(sd, image, 32), latent, 16) < drift(means * scale, latent, 16)
+
+
+def test_the_small_copy_has_the_statistics_and_the_values_of_the_whole():
+    """Statistics of a copy that was averaged would be those of a blurred photo."""
+    draw = torch.Generator().manual_seed(0)
+    scale, shift = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 5.0])
+    board = torch.randint(0, 2, (1, 2, 60, 90), generator=draw)
+    whole = board * scale[:, None, None] + shift[:, None, None]
+    small = _small_copy(whole, 40, 8)
+    assert small.shape == (1, 2, 24, 40)
+    for moment in (torch.mean, torch.std):
+        expected = moment(whole, dim=(-2, -1))
+        torch.testing.assert_close(moment(small, dim=(-2, -1)), expected, rtol=2e-3, atol=1e-4)
+    assert [len(channel.unique()) for channel in small[0]] == [2, 2]
 
 
 def test_norms_with_their_own_statistics_change_nothing(sd):

@@ -30,6 +30,7 @@ LAYERS = [
         "config_stages",
         "sections",
         "schema",
+        "averaging",
         "checkpoint",
         "data",
         "restorers",

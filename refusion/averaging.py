@@ -50,8 +50,8 @@ def average_weights(
                     f"{checkpoint.path}: its {name} is another than that of "
                     f"{checkpoints[0].path}; only weights of one architecture can be averaged"
                 )
-    return {name: _average([c.tensors[name] for c in checkpoints], shares)
-            for name in checkpoints[0].tensors}  # fmt: skip
+    names = checkpoints[0].tensors
+    return {name: _average([c.tensors[name] for c in checkpoints], shares) for name in names}
 
 
 def averaged_info(checkpoints: Sequence[Checkpoint], shares: Sequence[float]) -> dict[str, Any]:

@@ -44,11 +44,11 @@ from tqdm import tqdm
 
 from benchmarks.charts import Line, line_chart
 from refusion.config import RunConfig, config_to_dict, load_config
-from refusion.config_paths import check_paths
+from refusion.devices.precision import choose_device
 from refusion.errors import ConfigError, RefusionError
 from refusion.files import written_whole
-from refusion.inference.precision import choose_device
 from refusion.training import Trainer
+from refusion.training.paths import check_paths
 
 POINTS = 6  # measurements per run
 RATES = {"Lion": 3e-5, "AdamW": 1e-4, "Adam": 1e-4}  # published

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from refusion import load_restorer
+from refusion.config.parser import Component
 from refusion.data import DATASETS
 from refusion.metrics import score_pair
-from refusion.schema import Component
 
 METRICS = ("psnr", "ssim")
 FULL_SIZE = 1 << 16  # pixels: no photo is reduced

@@ -15,12 +15,12 @@ from PIL import Image, ImageDraw
 from torch import Generator, Tensor
 
 from refusion import read_image
-from refusion.data.degradations import build_degradation
-from refusion.data.degradations.blind import resized
-from refusion.data.degradations.blur import convolve
-from refusion.data.degradations.kernels import Ellipse, gaussian, plateau, sinc
-from refusion.data.frame import PhotoFrame
-from refusion.inference.resize import shrink
+from refusion.images.resize import shrink
+from refusion.synthesis.degradations import build_degradation
+from refusion.synthesis.degradations.blind import resized
+from refusion.synthesis.degradations.blur import convolve
+from refusion.synthesis.degradations.kernels import Ellipse, gaussian, plateau, sinc
+from refusion.synthesis.scenes.frame import PhotoFrame
 
 SIDE = 176  # pixels of each picture
 BAND = 16  # pixels of the words under it

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refusion.data.degradations.bokeh import photograph
-from refusion.data.disparity import defocus_of, read_disparity
-from refusion.data.image_io import read_image
-from refusion.data.lens import lens_number
-from refusion.evaluation import evaluate
-from refusion.inference.disparity_maps import BLUR, fitted_bands
-from refusion.inference.resize import shrink
+from refusion.batch.disparity_maps import BLUR, fitted_bands
+from refusion.evaluation.scoring import evaluate
+from refusion.images.io import read_image
+from refusion.images.resize import shrink
+from refusion.optics.disparity import defocus_of, read_disparity
+from refusion.optics.lens import lens_number
 from refusion.restorers import load_restorer
+from refusion.synthesis.degradations.bokeh import photograph
 
 HIGHLIGHTS = 2.5  # light of clipped pixels: the middle of what is trained on
 

@@ -29,11 +29,11 @@ from torch import Tensor
 from benchmarks.full_resolution import Clock, write_photo
 from refusion import load_restorer, read_image, write_image
 from refusion.checkpoint import find_weights
-from refusion.data.samples import to_float
 from refusion.errors import CheckpointError
+from refusion.images.samples import to_float
 from refusion.restorers import DDRM, load_osediff, load_prior
 from refusion.restorers.dark_channel import dark_channel_prior
-from refusion.restorers.problems import denoise
+from refusion.restorers.ddrm.problems import denoise
 
 CALLS = 20  # of DDRM
 SIGMA = 25 / 255  # noise level that it is told

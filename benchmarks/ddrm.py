@@ -22,15 +22,13 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from refusion.data.image_io import list_images, read_image
 from refusion.errors import ConfigError, RefusionError
+from refusion.images.io import list_images, read_image
 from refusion.metrics.psnr import psnr
 from refusion.operators import LinearOperator
 from refusion.restorers import load_prior
-from refusion.restorers.ddrm import DDRMSettings
-from refusion.restorers.ddrm_restorer import draw_photos
-from refusion.restorers.priors import Prior
-from refusion.restorers.problems import (
+from refusion.restorers.ddrm.priors import Prior
+from refusion.restorers.ddrm.problems import (
     Problem,
     colorize,
     compressed,
@@ -39,6 +37,8 @@ from refusion.restorers.problems import (
     inpaint,
     super_resolution,
 )
+from refusion.restorers.ddrm.restorer import draw_photos
+from refusion.restorers.ddrm.sampling import DDRMSettings
 from refusion.sde import SeededNoise
 
 MULTIPLE = 16  # sides are cropped to it, so that every factor divides them

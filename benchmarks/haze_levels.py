@@ -10,9 +10,9 @@ from itertools import pairwise
 from statistics import mean, median
 
 from refusion import load_restorer
+from refusion.config.parser import Component
 from refusion.data import DATASETS
 from refusion.metrics import score_pair
-from refusion.schema import Component
 
 LEVELS = (0, 10, 15, 20, 25, 30, 99)  # PSNR of the input in dB
 

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from refusion.data.image_io import read_image
-from refusion.data.photo_cache import FULL_SIDE, PhotoCache, list_photos, to_tensor
+from refusion.images.cache import FULL_SIDE, PhotoCache, list_photos, to_tensor
+from refusion.images.io import read_image
 
 PATCH = 256
 

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from refusion import load_restorer, read_image
+from refusion.config.parser import Component
 from refusion.data import DATASETS
-from refusion.inference.resize import shrink
-from refusion.schema import Component
+from refusion.images.resize import shrink
 
 ROOT = Path(__file__).parent.parent
 WIDTH = 640  # pixels of each picture

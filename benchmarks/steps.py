@@ -29,7 +29,7 @@ from benchmarks.charts import COLOURS, Line, line_chart
 from refusion.config import load_config
 from refusion.data import DATASETS
 from refusion.errors import ConfigError, RefusionError
-from refusion.evaluation import Evaluation, Photos, evaluate
+from refusion.evaluation.scoring import Evaluation, Photos, evaluate
 from refusion.files import written_whole
 from refusion.metrics import METRICS
 from refusion.restorers import Restorer, load_restorer

@@ -42,10 +42,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from refusion.checkpoint import save_checkpoint
-from refusion.config import LatentCheckpoint, load_config
-from refusion.inference.precision import choose_device
+from refusion.config import load_config
+from refusion.config.parser import Component, to_plain
+from refusion.config.sections import LatentCheckpoint
+from refusion.devices.precision import choose_device
 from refusion.nets import LatentUNet
-from refusion.schema import Component, to_plain
 from refusion.training import Trainer
 
 VARIANTS = ("plain", "tuned", "compiled")

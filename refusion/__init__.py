@@ -18,11 +18,11 @@ _HOME = {
     "IRSDE": "refusion.sde.irsde",
     "LatentUNet": "refusion.nets",
     "RefusionError": "refusion.errors",
-    "evaluate": "refusion.evaluation",
+    "evaluate": "refusion.evaluation.scoring",
     "load_config": "refusion.config",
     "load_restorer": "refusion.restorers",
-    "read_image": "refusion.data.image_io",
-    "write_image": "refusion.data.image_io",
+    "read_image": "refusion.images.io",
+    "write_image": "refusion.images.io",
 }
 
 _MODULES = ("metrics",)

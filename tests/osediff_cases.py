@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import load_file
 
 from refusion.metrics import vgg
-from refusion.restorers.osediff_weights import OSEDiffWeights, published_modules, save_osediff
+from refusion.restorers.osediff.weights import OSEDiffWeights, published_modules, save_osediff
 from refusion.stable_diffusion import load_stable_diffusion
 
 RANK = 4

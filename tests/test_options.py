@@ -7,15 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from refusion.config import (
-    Component,
-    LatentCheckpoint,
-    config_from_dict,
-    config_to_dict,
-    find_table,
-    load_config,
-)
-from refusion.schema import to_plain
+from refusion.config import config_from_dict, config_to_dict, find_table, load_config
+from refusion.config.parser import Component, to_plain
+from refusion.config.sections import LatentCheckpoint
 from refusion.sde import build_sde
 
 OPTIONS = Path(__file__).parent.parent / "options"

@@ -11,9 +11,9 @@ from options_cases import FILES, ON_SD, OPTIONS, toy, write_photos
 
 from refusion.checkpoint import read_checkpoint
 from refusion.config import RunConfig, find_table
-from refusion.evaluation import evaluate
+from refusion.config.sections import LatentCheckpoint
+from refusion.evaluation.scoring import evaluate
 from refusion.restorers import load_restorer
-from refusion.sections import LatentCheckpoint
 from refusion.training import Trainer
 
 CPU = torch.device("cpu")

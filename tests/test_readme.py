@@ -8,14 +8,22 @@ import pytest
 import torch
 
 from refusion.app import command
-from refusion.cli import check_submission, import_command, import_sd, info, restore, test, train
+from refusion.cli import (
+    check_submission,
+    import_official,
+    import_sd,
+    info,
+    restore,
+    test,
+    train,
+)
 from refusion.config import load_config
-from refusion.data.image_io import read_image, write_image
+from refusion.images.io import read_image, write_image
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {"train.py": train.build_parser, "test.py": test.build_parser}
-PARSERS |= {"tiled_infer.py": restore.build_parser, "import": import_command.build_parser}
+PARSERS |= {"tiled_infer.py": restore.build_parser, "import": import_official.build_parser}
 PARSERS |= {"check-submission": check_submission.build_parser, "info": info.build_parser}
 PARSERS |= {"refusion.app": command.build_parser}
 PARSERS |= {"import-sd": import_sd.build_parser}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.cli.common import guarded
-from refusion.cli.model_options import count, warnings_on_stderr
+from refusion.cli.options.model import count, warnings_on_stderr
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # Gradio is an extra
@@ -121,7 +121,7 @@ def _page(options: argparse.Namespace) -> gradio.Blocks:
         )
     from refusion.app.models import load_models
     from refusion.app.page import build_page
-    from refusion.inference.memory import parse_memory
+    from refusion.tiling.memory import parse_memory
 
     _check_address(options)
     options.max_upload = parse_memory(options.max_upload)

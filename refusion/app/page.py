@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.app.restoring import Restored, restore_photo
-from refusion.cli.batch import doubt_of_draws
-from refusion.data.image_io import IMAGE_SUFFIXES
+from refusion.batch.jobs import RestoreOptions, doubt_of_draws
 from refusion.errors import ConfigError, RefusionError
-from refusion.inference.jobs import RestoreOptions
+from refusion.images.io import IMAGE_SUFFIXES
 from refusion.restorers import Restorer
 
 if TYPE_CHECKING:  # Gradio is an extra

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from refusion.cli.batch_progress import share_done
-from refusion.data.image_io import read_image, write_image
-from refusion.data.photo import Photo
+from refusion.batch.jobs import Outcome, RestoreOptions, run_jobs
+from refusion.batch.plan import Job, PhotoFiles, plan_jobs
+from refusion.batch.progress import share_done
 from refusion.errors import ImageError
-from refusion.inference.jobs import Outcome, RestoreOptions, run_jobs
-from refusion.inference.plan import Job, PhotoFiles, plan_jobs
-from refusion.inference.resize import beside, shrink
+from refusion.images.io import read_image, write_image
+from refusion.images.photo import Photo
+from refusion.images.resize import beside, shrink
 from refusion.restorers import Restorer
 
 SIDE = 1600

@@ -28,7 +28,7 @@ COMMANDS = {
 }
 # a keyword is no name of a module, nor is what has a hyphen
 MODULES = {
-    "import": "import_command",
+    "import": "import_official",
     "import-sd": "import_sd",
     "check-submission": "check_submission",
 }

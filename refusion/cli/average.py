@@ -19,8 +19,8 @@ def run(argv: list[str]) -> int:
     options = build_parser().parse_args(argv)
     import torch
 
-    from refusion.averaging import average_weights, averaged_info
     from refusion.checkpoint import find_weights, read_checkpoint, save_checkpoint
+    from refusion.checkpoint.averaging import average_weights, averaged_info
 
     checkpoints = [read_checkpoint(find_weights(name)) for name in options.files]
     shares = options.shares or [1 / len(checkpoints)] * len(checkpoints)

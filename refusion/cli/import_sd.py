@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from refusion.cli.model_options import warnings_on_stderr
+from refusion.cli.options.model import warnings_on_stderr
 
 
 def run(argv: list[str]) -> int:

@@ -8,12 +8,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusion.cli.bokeh_options import add_bokeh_options, disparity_maps
 from refusion.cli.common import ended_as_by_ctrl_c
-from refusion.cli.ddrm_options import add_ddrm_options, chosen_ddrm
-from refusion.cli.diffbir_options import add_diffbir_options, chosen_diffbir
-from refusion.cli.methods import add_method_option, refuse_other_options
-from refusion.cli.model_options import (
+from refusion.cli.options.bokeh import add_bokeh_options, disparity_maps
+from refusion.cli.options.ddrm import add_ddrm_options, chosen_ddrm
+from refusion.cli.options.diffbir import add_diffbir_options, chosen_diffbir
+from refusion.cli.options.methods import add_method_option, refuse_other_options
+from refusion.cli.options.model import (
     add_model_options,
     check_sampler,
     chosen_checkpoint,
@@ -22,11 +22,11 @@ from refusion.cli.model_options import (
     share,
     warnings_on_stderr,
 )
-from refusion.cli.osediff_options import add_osediff_options, chosen_osediff
-from refusion.cli.sd_options import add_sd_options
+from refusion.cli.options.osediff import add_osediff_options, chosen_osediff
+from refusion.cli.options.stable_diffusion import add_sd_options
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
-    from refusion.inference.jobs import RestoreOptions
+    from refusion.batch.jobs import RestoreOptions
     from refusion.restorers import Restorer
 
 DEFAULT_INPUT = "examples"
@@ -48,9 +48,9 @@ def run(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.input is None and not Path(DEFAULT_INPUT).is_dir():
         parser.error("--input: name the photos or folders of photos to restore")
-    from refusion.cli.batch import Reporting, run_batch
-    from refusion.inference.plan import plan_jobs
-    from refusion.world import joined_world
+    from refusion.batch.plan import plan_jobs
+    from refusion.cli.restore_batch import Reporting, run_batch
+    from refusion.devices.processes import joined_world
 
     with (
         ended_as_by_ctrl_c(),
@@ -146,8 +146,8 @@ def _add_batch_options(add: Callable[..., argparse.Action]) -> None:
 
 def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]:
     """What the options name, and the file or folder it was made of."""
-    from refusion.inference.memory import parse_memory
     from refusion.restorers import find_prior, load_restorer
+    from refusion.tiling.memory import parse_memory
 
     refuse_other_options(options)
     if options.method == "ddrm":
@@ -164,8 +164,8 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]
 
 
 def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> RestoreOptions:
-    from refusion.inference.jobs import RestoreOptions
-    from refusion.inference.prompts import PromptFiles
+    from refusion.batch.jobs import RestoreOptions
+    from refusion.batch.prompts import PromptFiles
     from refusion.restorers.base import NOTHING
 
     maps = disparity_maps(options, restorer.info, photos)
@@ -191,7 +191,7 @@ def _head(
     import torch
 
     from refusion import __version__
-    from refusion.inference.log import sha256_of
+    from refusion.batch.log import sha256_of
 
     info, elsewhere = restorer.info, ("task", "weights", "device", "precision", "log_file", "quiet")
     said = {key: value for key, value in vars(options).items() if key not in elsewhere}

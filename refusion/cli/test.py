@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refusion.cli.evaluation_run import EvaluationRun
-from refusion.cli.evaluation_sets import EvaluationSet, Folders, file_sets, folder_set, folders_of
-from refusion.cli.learned_metrics import add_learned_metrics, check_learned_metrics
-from refusion.cli.model_options import (
+from refusion.cli.options.learned_metrics import add_learned_metrics, check_learned_metrics
+from refusion.cli.options.model import (
     TOLD,
     add_model_options,
     check_sampler,
@@ -23,13 +21,16 @@ from refusion.cli.model_options import (
     warnings_on_stderr,
     whole,
 )
-from refusion.cli.result_files import make_folder
-from refusion.cli.submit import add_submit_options, check_entry, check_submit_options
+from refusion.cli.options.submit import add_submit_options, check_entry, check_submit_options
 from refusion.errors import CheckpointError, ConfigError
+from refusion.evaluation.result_files import make_folder
+from refusion.evaluation.run import EvaluationRun
+from refusion.evaluation.sets import EvaluationSet, Folders, file_sets, folder_set, folders_of
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.checkpoint import Checkpoint
-    from refusion.config import NamedComponent, RunConfig
+    from refusion.config import RunConfig
+    from refusion.config.parser import NamedComponent
     from refusion.official.evaluate import OfficialTest
     from refusion.restorers.base import Restorer
 
@@ -223,8 +224,8 @@ def _read(options: argparse.Namespace) -> Checkpoint:
 def _official(options: argparse.Namespace) -> OfficialTest | None:
     """The content of an option file of the authors' code; None for any other file."""
     from refusion.config import read_yaml
+    from refusion.config.official.options import is_official
     from refusion.official.evaluate import official_test
-    from refusion.official.options import is_official
 
     raw = read_yaml(options.opt)
     if not is_official(raw):

@@ -50,8 +50,8 @@ def run(argv: list[str] | None = None) -> int:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from refusion.config import load_config
-    from refusion.config_paths import check_paths
     from refusion.training import Trainer, joined_world
+    from refusion.training.paths import check_paths
 
     config = load_config(options.opt, options.set)
     check_paths(config)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from refusion.data.frame import PhotoFrame
-from refusion.data.photo_cache import to_tensor
-from refusion.data.stream import uniform
+from refusion.images.cache import to_tensor
+from refusion.randomness import uniform
+from refusion.synthesis.scenes.frame import PhotoFrame
 
 _QUARTERS = ((False, False, False), (False, True, True), (True, True, False), (True, False, True))
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from refusion.data.photo_cache import list_photos, upright_size
 from refusion.errors import ConfigError
+from refusion.images.cache import list_photos, upright_size
 
 
 def photos_by_name(

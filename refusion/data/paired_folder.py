@@ -7,9 +7,10 @@ from typing import Any
 
 from refusion.data.augment import Turn, aligned_crops
 from refusion.data.matching import check_sizes, check_truth, match, photos_by_name
-from refusion.data.photo_cache import FULL_SIDE, PhotoCache, to_tensor
-from refusion.data.stream import PhotoStream, check_crop, keyed_generator, photo_at, uniform
+from refusion.data.stream import PhotoStream, check_crop, photo_at
 from refusion.errors import ConfigError
+from refusion.images.cache import FULL_SIDE, PhotoCache, to_tensor
+from refusion.randomness import keyed_generator, uniform
 
 _ADVICE = "set lq_suffix and gt_suffix, or remove them"
 

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from refusion.data.augment import Turn, aligned_crops
-from refusion.data.camera import quantise
 from refusion.data.matching import check_sizes, check_truth, match, photos_by_name
-from refusion.data.photo_cache import FULL_SIDE, PhotoCache, to_tensor
-from refusion.data.stream import PhotoStream, check_crop, keyed_generator, photo_at, uniform
+from refusion.data.stream import PhotoStream, check_crop, photo_at
 from refusion.errors import ConfigError
+from refusion.images.cache import FULL_SIDE, PhotoCache, to_tensor
+from refusion.randomness import keyed_generator, uniform
+from refusion.synthesis.camera import quantise
 
 
 class StereoFolder(PhotoStream):

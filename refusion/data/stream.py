@@ -1,4 +1,4 @@
-"""Keyed randomness: a draw is a function of (seed, keys), never of what was drawn before."""
+"""Base of the photo datasets: streams of samples that are functions of (seed, index) alone."""
 
 from __future__ import annotations
 
@@ -6,25 +6,14 @@ import functools
 from abc import ABC, abstractmethod
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from refusion.errors import ConfigError
+from refusion.randomness import keyed_generator
 
 ORDER_KEY = 0x0D  # keeps the order of photos apart from what happens to each of them
-
-
-def keyed_generator(seed: int, *keys: int) -> Generator:
-    """CPU generator seeded by hashing (seed, keys); different keys give independent streams.
-
-    Args:
-        seed: non-negative integer.
-        keys: non-negative integers, for instance an index or an epoch.
-    """
-    state = np.random.SeedSequence([seed, *keys]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed((int(state[0]) << 31) ^ int(state[1]))
 
 
 @functools.lru_cache(maxsize=4)
@@ -39,11 +28,6 @@ def photo_at(seed: int, index: int, count: int) -> int:
     """
     epoch, position = divmod(index, count)
     return int(_epoch_order(seed, epoch, count)[position])
-
-
-def uniform(generator: Generator, low: float, high: float) -> float:
-    """One draw from [low, high)."""
-    return low + (high - low) * torch.rand((), generator=generator).item()
 
 
 def check_crop(patch: int | None, scale: int = 1, swap: float = 0.0) -> None:

@@ -13,23 +13,17 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
+from refusion.config.parser import Component, FromTable
 from refusion.data.augment import Turn
-from refusion.data.degradations import build_degradation
-from refusion.data.degradations.draws import happens
-from refusion.data.frame import GRID, PhotoFrame
 from refusion.data.matching import check_sizes
-from refusion.data.photo_cache import (
-    FULL_SIDE,
-    PhotoCache,
-    list_photos,
-    through_pillow,
-    to_tensor,
-)
-from refusion.data.stream import PhotoStream, keyed_generator, photo_at, uniform
-from refusion.data.surfaces import draw_surface
-from refusion.data.tone import Tones, tones_of
+from refusion.data.stream import PhotoStream, photo_at
 from refusion.errors import ConfigError, suggest
-from refusion.schema import Component, FromTable
+from refusion.images.cache import FULL_SIDE, PhotoCache, list_photos, through_pillow, to_tensor
+from refusion.randomness import happens, keyed_generator, uniform
+from refusion.synthesis.degradations import build_degradation
+from refusion.synthesis.scenes.frame import GRID, PhotoFrame
+from refusion.synthesis.scenes.surfaces import draw_surface
+from refusion.synthesis.tone import Tones, tones_of
 
 SCENE_SIDE = 2048  # photos are cached at most this large where patches show much of the scene
 SPLITS = ("all", "train", "held_out")

@@ -14,8 +14,8 @@ from functools import partial
 
 from torch import Tensor
 
-from refusion.arrays import Image, to_batch, unit_range
 from refusion.errors import ImageError
+from refusion.images.arrays import Image, to_batch, unit_range
 from refusion.metrics.ciede2000 import ciede2000
 from refusion.metrics.metric import CHANNELS, Metric
 from refusion.metrics.psnr import psnr

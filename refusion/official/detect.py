@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from refusion.config.parser import Component
 from refusion.errors import CheckpointError
 from refusion.nets import NETS
-from refusion.schema import Component
 
 _KINDS = {  # a tensor that only this network has, under its name in `NETS`
     "latent_conv.weight": "LatentUNet",

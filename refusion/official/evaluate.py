@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from refusion.checkpoint import Checkpoint
 from refusion.config import ModelConfig, find_table, model_config_from_dict
-from refusion.official.datasets import evaluation_set
+from refusion.config.official.datasets import evaluation_set
+from refusion.config.official.model import official_model, upscale_of
+from refusion.config.official.section import Section
+from refusion.config.parser import FromTable, NamedComponent, Parser, apply_override
 from refusion.official.importing import OfficialFiles, import_official
-from refusion.official.model import official_model, upscale_of
-from refusion.official.section import Section
-from refusion.schema import FromTable, NamedComponent, Parser, apply_override
 
 
 @dataclass(frozen=True)

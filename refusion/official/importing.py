@@ -12,13 +12,13 @@ from torch import Tensor
 
 from refusion.checkpoint import Checkpoint, read_checkpoint
 from refusion.config import ModelConfig, model_config_from_dict
-from refusion.config_regression import is_regressor
+from refusion.config.official.model import PUBLISHED_SCALE, official_model, upscale_of
+from refusion.config.parser import Component
+from refusion.config.regression import is_regressor
 from refusion.errors import CheckpointError, ConfigError
 from refusion.official.detect import detect_latent_unet, detect_network, part_of
-from refusion.official.model import PUBLISHED_SCALE, official_model, upscale_of
 from refusion.official.pairing import check_described, check_pair
 from refusion.official.weights import read_official
-from refusion.schema import Component
 
 _SUFFIXES = (".pth", ".pt", ".ckpt")
 # Published for the NAFNets; the IR-SDE U-Nets have 10 or 30 by task, which nothing in them tells.

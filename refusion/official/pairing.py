@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from refusion.config.parser import Component
 from refusion.errors import CheckpointError
-from refusion.schema import Component
 
 _PHOTO_CHANNELS = 3
 _VARIANTS = {  # settings that the release fixes by task, in words: when set, when not

@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 
 from refusion.checkpoint import Checkpoint, build_model, find_weights, read_checkpoint
-from refusion.config_regression import is_regressor
-from refusion.inference.precision import choose_device, choose_precision
+from refusion.config.regression import is_regressor
+from refusion.devices.precision import choose_device, choose_precision
+from refusion.restorers.array_restorer import OnArrays
 from refusion.restorers.base import Known, Progress, Restorer, RestorerInfo
-from refusion.restorers.ddrm_restorer import DDRM
+from refusion.restorers.ddrm.priors import find_prior, is_prior, load_prior, prior_of
+from refusion.restorers.ddrm.problems import denoise
+from refusion.restorers.ddrm.restorer import DDRM
 from refusion.restorers.diffbir import DiffBIR
-from refusion.restorers.on_arrays import OnArrays
-from refusion.restorers.osediff import OSEDiff, load_osediff
-from refusion.restorers.priors import find_prior, is_prior, load_prior, prior_of
-from refusion.restorers.problems import denoise
-from refusion.restorers.refusion import Refusion
+from refusion.restorers.osediff.restorer import OSEDiff, load_osediff
+from refusion.restorers.refusion.restorer import Refusion
 from refusion.restorers.regression import Regression
 
 __all__ = [

@@ -21,10 +21,10 @@ class Known:
 
     Attributes:
         lens: source lens, target lens and disparity, float (3,) or one row per photo (B, 3);
-            lenses as numbers, see `refusion.data.lens`.
+            lenses as numbers, see `refusion.optics.lens`.
         noise_std: standard deviation of the photo's noise, in [0, 1] units.
         guide: what is known of every pixel, (G, H, W) or one map per photo (B, G, H, W), float in
-            [0, 1], or uint8 or uint16 over their full range; see `refusion.data.defocus`.
+            [0, 1], or uint8 or uint16 over their full range; see `refusion.optics.defocus`.
         prompt: what is to be seen, for restorers that read; None leaves it to theirs.
     """
 

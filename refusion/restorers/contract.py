@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from refusion.data.samples import is_integer, store
 from refusion.errors import ConfigError
+from refusion.images.samples import is_integer, store
 
 
 def check_options(

@@ -17,11 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refusion.data.image_check import check_image
-from refusion.data.samples import to_float
 from refusion.errors import ConfigError, suggest
-from refusion.inference.blending import blend_tiles
-from refusion.inference.color import COLOR_FIXES
+from refusion.images.check import check_image
+from refusion.images.samples import to_float
 from refusion.restorers.base import NOTHING, Known, Progress, Restorer, RestorerInfo
 from refusion.restorers.contract import check_options, of_kind
 from refusion.sde import SeededNoise
@@ -34,8 +32,10 @@ from refusion.stable_diffusion import (
     on_canvas,
     until_finite,
 )
+from refusion.stable_diffusion.color import COLOR_FIXES
 from refusion.stable_diffusion.control import predict_controlled
 from refusion.stable_diffusion.sampling import check_walk, sample
+from refusion.tiling.blending import blend_tiles
 
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"
 STARTS = ("noise", "photo")

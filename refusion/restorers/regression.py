@@ -11,21 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from refusion.checkpoint import Model
-from refusion.data.image_check import check_image
-from refusion.data.samples import to_float
+from refusion.devices.allocator import kept_memory
+from refusion.devices.precision import PRECISIONS, cast_network, choose_device, choose_precision
 from refusion.errors import ConfigError, RefusionError
-from refusion.inference.allocator import kept_memory
-from refusion.inference.blending import blend_tiles
-from refusion.inference.memory import auto_tile, with_smaller_tiles
-from refusion.inference.precision import (
-    PRECISIONS,
-    cast_network,
-    choose_device,
-    choose_precision,
-)
-from refusion.inference.resize import enlarge
+from refusion.images.check import check_image
+from refusion.images.resize import enlarge
+from refusion.images.samples import to_float
 from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
 from refusion.restorers.contract import check_options, of_kind
+from refusion.tiling.blending import blend_tiles
+from refusion.tiling.memory import auto_tile, with_smaller_tiles
 
 logger = logging.getLogger(__name__)
 

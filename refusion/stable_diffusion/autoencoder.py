@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refusion.inference.blending import blend_scaled
 from refusion.stable_diffusion.folder import StableDiffusion
 from refusion.stable_diffusion.norms import fixed_norms, measure_norms
+from refusion.tiling.blending import blend_scaled
 
 
 def encode_photo(

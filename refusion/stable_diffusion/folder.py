@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from refusion.devices.precision import PRECISIONS, choose_device, choose_precision
 from refusion.errors import CheckpointError
-from refusion.inference.precision import PRECISIONS, choose_device, choose_precision
 from refusion.stable_diffusion.libraries import import_library, read_json
 from refusion.stable_diffusion.schedule import Schedule, schedule_of
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.devices.precision import PRECISIONS
 from refusion.errors import ConfigError, RefusionError
-from refusion.inference.precision import PRECISIONS
 from refusion.nets.layers import pad_to_multiple
 from refusion.stable_diffusion.folder import StableDiffusion, cast
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from refusion.data.stream import keyed_generator
 from refusion.errors import ConfigError, suggest
+from refusion.randomness import keyed_generator
 from refusion.stable_diffusion.folder import StableDiffusion
 from refusion.stable_diffusion.libraries import import_library
 

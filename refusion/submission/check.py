@@ -17,8 +17,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from refusion.data.photo_cache import list_photos, upright_size
 from refusion.errors import ConfigError
+from refusion.images.cache import list_photos, upright_size
 from refusion.submission.tracks import README, Track
 
 _README_BYTES = 1 << 16

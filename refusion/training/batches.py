@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from refusion.devices.processes import World
 from refusion.errors import ConfigError
-from refusion.world import World
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from refusion.config import RunConfig, config_to_dict, find_table
-from refusion.config_paths import FOLDER_KEYS
-from refusion.data.stream import keyed_generator
+from refusion.config.parser import Component
 from refusion.errors import ConfigError
-from refusion.schema import Component
+from refusion.randomness import keyed_generator
 from refusion.training.batches import BatchShares
 from refusion.training.interrupts import ignore_interrupts
 from refusion.training.latents import LatentPairs, cache_key, load_latents, store_latents
+from refusion.training.paths import FOLDER_KEYS
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]

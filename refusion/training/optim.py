@@ -10,7 +10,7 @@ import torch
 from lion_pytorch import Lion
 from torch import nn
 
-from refusion.sections import LrScheduleConfig, OptimizerConfig
+from refusion.config.sections import LrScheduleConfig, OptimizerConfig
 
 OPTIMIZERS = {
     "Lion": Lion,

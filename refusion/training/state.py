@@ -13,7 +13,7 @@ from refusion.config import RunConfig, config_to_dict
 from refusion.errors import CheckpointError
 from refusion.files import written_whole
 from refusion.official.importing import open_tensors
-from refusion.training.stage import Stage
+from refusion.training.stages.base import Stage
 
 PLAIN = ("step", "trained_s", "waited_s", "scores")  # values a run goes on counting from
 # What makes a run another run; changing anything else between two starts is told, not refused.

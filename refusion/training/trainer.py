@@ -23,9 +23,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from refusion.config import RunConfig, config_to_dict
-from refusion.data.stream import keyed_generator
+from refusion.devices.precision import choose_precision
+from refusion.devices.processes import ALONE, World
 from refusion.errors import ConfigError, RefusionError
-from refusion.inference.precision import choose_precision
+from refusion.randomness import keyed_generator
 from refusion.training.batches import BatchShares
 from refusion.training.ema import Ema
 from refusion.training.interrupts import Interrupts
@@ -33,11 +34,10 @@ from refusion.training.latents import weights_key
 from refusion.training.loading import Batch, batches, latent_set, to_device, training_set
 from refusion.training.lock import run_lock
 from refusion.training.optim import build_optimizer, learning_rate
-from refusion.training.stage import LossModule, Stage
 from refusion.training.stages import STAGES
+from refusion.training.stages.base import LossModule, Stage
 from refusion.training.state import PLAIN, load_state, save_state, start_from
 from refusion.training.validation import validate, validation_sets
-from refusion.world import ALONE, World
 
 WEIGHTS_KEY, SAMPLE_KEY = 1, 2  # keep the random streams of initialisation and samples apart
 
@@ -246,9 +246,15 @@ class Trainer:
         if self.step % train.log_every == 0 or is_last:
             self._log(board, terms)
         if self.step % train.validate_every == 0 or is_last:
-            self.scores = validate(self, board)
+            self.scores = self._validated(board)
         if self.step % train.checkpoint_every == 0 and not is_last:
             self.save()
+
+    def _validated(self, board: SummaryWriter | None) -> dict[str, float]:
+        """Scores of the averaged weights."""
+        view = self.stage.viewer(self.model(), self.device)
+        where = {"world": self.world, "device": self.device, "board": board}
+        return validate(view, self.validation, self.step, **where)
 
     def _batches(self) -> Iterator[Batch]:
         """Batches from the current step on; what each holds depends on its step only."""

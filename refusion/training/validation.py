@@ -5,20 +5,18 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from refusion.config import RunConfig, find_table
+from refusion.devices.processes import World
 from refusion.errors import ConfigError
-from refusion.inference.resize import beside, shrink
+from refusion.images.resize import beside, shrink
 from refusion.metrics import score_pair
-from refusion.training.stage import Viewer
-
-if TYPE_CHECKING:
-    from refusion.training.trainer import Trainer
+from refusion.training.stages.base import Viewer
 
 PICTURES = 2  # pairs per validation set shown in TensorBoard
 PICTURE_SIDE = 512  # pixels
@@ -27,23 +25,40 @@ logger = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
-def validate(trainer: Trainer, board: SummaryWriter | None) -> dict[str, float]:
+def validate(
+    view: Viewer,
+    sets: Mapping[str, Any],
+    step: int,
+    *,
+    world: World,
+    device: torch.device,
+    board: SummaryWriter | None,
+) -> dict[str, float]:
     """Mean metrics over each validation set, logged and shown; processes share the pictures.
+
+    Args:
+        view: restores the photos of an item, see `Stage.viewer`.
+        sets: datasets of whole photos by name, see `validation_sets`.
+        step: optimizer steps done.
+        world: the processes that share the pictures.
+        device: where photos go.
+        board: where to show them, None for nowhere.
 
     Returns:
         Means by name ``<set>/<picture>/<metric>``; the picture ``input`` is the degraded image.
     """
     means: dict[str, float] = {}
-    view = trainer.stage.viewer(trainer.model(), trainer.device)
-    for name, dataset in trainer.validation.items():
-        rows = _rows(trainer, view, name, dataset, board)
+    for name, dataset in sets.items():
+        rows, pictures = _rows(view, dataset, world, device, shown=PICTURES if board else 0)
+        for index, picture in pictures.items():
+            board.add_image(f"{name}/{index}", picture, step)
         means |= {
             f"{name}/{metric}": statistics.fmean(row[metric] for row in rows) for metric in rows[0]
         }
     for name, value in means.items():
         if board is not None:
-            board.add_scalar(name, value, trainer.step)
-        logger.info("validation at step %d: %s %.4f", trainer.step, name, value)
+            board.add_scalar(name, value, step)
+        logger.info("validation at step %d: %s %.4f", step, name, value)
     return means
 
 
@@ -73,25 +88,27 @@ def validation_sets(config: RunConfig) -> dict[str, Any]:
 
 
 def _rows(
-    trainer: Trainer, view: Viewer, name: str, dataset: Any, board: SummaryWriter | None
-) -> list[dict[str, float]]:
-    """Metrics of every picture of a set, in its order, whichever process measured it."""
-    world, own = trainer.world, []
+    view: Viewer, dataset: Any, world: World, device: torch.device, *, shown: int
+) -> tuple[list[dict[str, float]], dict[int, Tensor]]:
+    """Metrics of every picture of a set, in its order, whichever process measured it.
+
+    Also strips of the first `shown` items of this process, by index.
+    """
+    own, strips = [], {}
     for index in range(world.rank, len(dataset), world.size):
-        item = _batch_of(dataset[index], trainer.device)
+        item = _batch_of(dataset[index], device)
         lq, gt = item["lq"], item["gt"]
         pictures = {"input": (beside(lq, gt), gt), **view(item)}
         row = {
-            f"{shown}/{metric}": float(value)
-            for shown, (picture, target) in pictures.items()
+            f"{name}/{metric}": float(value)
+            for name, (picture, target) in pictures.items()
             for metric, value in score_pair(picture, target).items()
         }
         own.append((index, row))
-        if board is not None and len(own) <= PICTURES:
-            shown = [*(picture for picture, _ in pictures.values()), gt]
-            board.add_image(f"{name}/{index}", _strip(shown), trainer.step)
+        if len(strips) < shown:
+            strips[index] = _strip([*(picture for picture, _ in pictures.values()), gt])
     measured = [pair for part in world.gathered(own) for pair in part]
-    return [row for _, row in sorted(measured, key=lambda pair: pair[0])]
+    return [row for _, row in sorted(measured, key=lambda pair: pair[0])], strips
 
 
 def _batch_of(item: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:

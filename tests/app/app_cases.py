@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from refusion.data.image_io import write_image
-from refusion.data.photo import Photo
+from refusion.images.io import write_image
+from refusion.images.photo import Photo
 
 needs_gradio = pytest.mark.skipif(find_spec("gradio") is None, reason="Gradio is not installed")
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

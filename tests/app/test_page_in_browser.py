@@ -10,7 +10,7 @@ from app_cases import ICC, links, needs_gradio, peak_mib, photo_16, served
 from browser import needs_chromium, opened_browser
 
 from refusion import cli
-from refusion.data.image_io import read_image, write_image
+from refusion.images.io import read_image, write_image
 
 pytestmark = [pytest.mark.slow, needs_chromium, needs_gradio]
 

@@ -10,9 +10,9 @@ from PIL import Image
 from refusion import cli
 from refusion.app.models import load_models
 from refusion.app.restoring import SIDE, restore_photo
-from refusion.data.image_io import read_image, write_image
+from refusion.batch.jobs import RestoreOptions
 from refusion.errors import CheckpointError, ConfigError, ImageError
-from refusion.inference.jobs import RestoreOptions
+from refusion.images.io import read_image, write_image
 from refusion.restorers import load_restorer
 
 OPTIONS = RestoreOptions(samples=2, seed=4, strength=0.7, steps=2)

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from benchmarks import blind
-from refusion.data.image_io import write_image
+from refusion.images.io import write_image
 
 
 def test_photos_are_degraded_restored_and_averaged(tmp_path, tiny_checkpoint, monkeypatch):

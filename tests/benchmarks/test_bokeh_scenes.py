@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks import bokeh_scenes
-from refusion.data.image_io import write_image
+from refusion.images.io import write_image
 
 
 def test_a_scene_is_rendered_and_measured(tmp_path, tiny_checkpoint):

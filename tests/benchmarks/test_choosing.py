@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import choosing
-from refusion.data.image_io import read_image
+from refusion.images.io import read_image
 
 
 def options(*texts):

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.ddrm import cropped, main, markdown_table, plain, problems, total_variation
-from refusion.data.image_io import write_image
 from refusion.errors import ConfigError
+from refusion.images.io import write_image
 from refusion.operators import BlockMean, Identity
-from refusion.restorers.priors import Prior
+from refusion.restorers.ddrm.priors import Prior
 from refusion.sde import VPSDE
 
 ALPHA_BAR = VPSDE().alpha_bar

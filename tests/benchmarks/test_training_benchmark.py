@@ -11,7 +11,7 @@ from benchmarks.training import (
 )
 from refusion.checkpoint import build_model, read_checkpoint
 from refusion.config import load_config
-from refusion.config_paths import check_paths
+from refusion.training.paths import check_paths
 
 
 @pytest.fixture(scope="module")

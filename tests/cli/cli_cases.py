@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from refusion.data.image_io import write_image
+from refusion.images.io import write_image
 
 
 def make(name, height=20, width=14, seed=0):

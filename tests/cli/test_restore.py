@@ -9,7 +9,7 @@ from cli_cases import make
 from PIL import Image
 
 from refusion import cli
-from refusion.data.image_io import read_image
+from refusion.images.io import read_image
 
 FORMATS = {".jpg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".webp": "WEBP"}
 

@@ -13,9 +13,9 @@ import pytest
 from cli_cases import make
 
 from refusion import cli
-from refusion.cli.batch_progress import BatchBar, weigh
-from refusion.data.image_io import read_image
-from refusion.inference.plan import plan_jobs
+from refusion.batch.plan import plan_jobs
+from refusion.batch.progress import BatchBar, weigh
+from refusion.images.io import read_image
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -225,7 +225,7 @@ def test_the_bar_moves_by_pixels(tmp_path, monkeypatch):
     weights = [weigh(job) for job in jobs]
     assert weights[1] - weights[0] == 1_000_000 - 10_000
     assert weights[0] - weights[2] == 10_000
-    monkeypatch.setattr("refusion.cli.batch_progress.tqdm", Shown)
+    monkeypatch.setattr("refusion.batch.progress.tqdm", Shown)
     seen = []
     with BatchBar([10, 0, 70, 20], quiet=False) as bar:
         for number in range(4):

@@ -11,8 +11,8 @@ import yaml
 from cli_cases import make
 
 from refusion import cli
-from refusion.data.image_io import read_image, write_image
-from refusion.data.photo import Photo
+from refusion.images.io import read_image, write_image
+from refusion.images.photo import Photo
 from refusion.restorers import load_restorer
 
 

@@ -8,8 +8,8 @@ import torch
 
 from refusion.checkpoint import save_checkpoint
 from refusion.cli import restore_main
-from refusion.data.image_io import read_image, write_image
-from refusion.data.photo import Photo
+from refusion.images.io import read_image, write_image
+from refusion.images.photo import Photo
 from refusion.nets import UnconditionalUNet
 
 NETWORK = {
@@ -97,7 +97,7 @@ def test_a_gray_photo_gets_colours(folder, bits):
 
 
 def test_the_prior_that_ships_is_the_default(folder, monkeypatch, capsys):
-    monkeypatch.setattr("refusion.checkpoint.resources.files", lambda package: folder)
+    monkeypatch.setattr("refusion.checkpoint.shipped.resources.files", lambda package: folder)
     command = ["--input", "photo.png", "--output", "out.png", "--quiet", "--device", "cpu"]
     command += ["--method", "ddrm", "--task", "sr2", "--log-file", "log.json"]
     assert restore_main(command) == 2

@@ -7,8 +7,8 @@ import torch
 from cli_cases import make
 
 from refusion import cli
-from refusion.data.image_io import read_image, write_image
-from refusion.data.photo import Photo
+from refusion.images.io import read_image, write_image
+from refusion.images.photo import Photo
 
 LENSES = ["--from", "Sony50mmf1.8BS", "--to", "Canon50mmf1.4BS", "--disparity", "35"]
 NAMED = LENSES[:4]

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from refusion.cli import restore_main
-from refusion.data.image_io import read_image, write_image
-from refusion.data.photo import Photo
+from refusion.images.io import read_image, write_image
+from refusion.images.photo import Photo
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from browser import needs_chromium, opened_browser
 from cli_cases import make, pixels
 
 from refusion import cli
-from refusion.cli.evaluation_sets import folders_of
-from refusion.cli.result_files import PROGRESS
-from refusion.data.image_io import read_image
+from refusion.evaluation.result_files import PROGRESS
+from refusion.evaluation.sets import folders_of
+from refusion.images.io import read_image
 from refusion.metrics import score_pair
 from refusion.metrics.fid import frechet_distance
 from refusion.metrics.niqe import Niqe

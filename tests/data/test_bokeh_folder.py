@@ -9,8 +9,8 @@ import torch
 from dataset_cases import assert_same, save_photo
 
 from refusion.data import BokehFolder
-from refusion.data.lens import lens_number
 from refusion.errors import ConfigError
+from refusion.optics.lens import lens_number
 
 META = """00000, Sony50mmf1.8BS, Sony50mmf16.0BS, 35
 00001, Sony50mmf16.0BS, Canon50mmf1.4BS, 62

@@ -12,11 +12,12 @@ from dataset_cases import assert_same, save_photo
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from refusion.config.parser import Component
 from refusion.data import DATASETS, SyntheticPairs, synthetic_pairs
-from refusion.data.photo_cache import to_tensor
-from refusion.data.stream import keyed_generator, photo_at
+from refusion.data.stream import photo_at
 from refusion.errors import ConfigError
-from refusion.schema import Component
+from refusion.images.cache import to_tensor
+from refusion.randomness import keyed_generator
 
 RECORDED = [0.6265, 0.60261, 0.47125, 0.49893, 0.5671, 0.70332]
 

@@ -4,13 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from refusion.nets import (
-    ConditionalNAFNet,
-    ConditionalUNet,
-    LatentUNet,
-    SwinIR,
-    UnconditionalUNet,
-)
+from refusion.nets import ConditionalNAFNet, ConditionalUNet, LatentUNet, SwinIR, UnconditionalUNet
 
 NAFNET = {"width": 4, "enc_blk_nums": [1, 2], "middle_blk_num": 1, "dec_blk_nums": [1, 1]}
 SWINIR = {"embed_dim": 8, "depths": [2, 1], "num_heads": [2, 4], "window_size": 4, "img_size": 8}

@@ -6,14 +6,14 @@ import yaml
 from official_cases import OPTIONS, fresh_weights, recorded_weights, save_pth
 
 from refusion.checkpoint import read_checkpoint
-from refusion.cli import import_command
+from refusion.cli import import_official
 from refusion.errors import ConfigError
 from refusion.nets import LatentUNet
 from refusion.restorers import load_restorer
 
 
 def run(*argv):
-    return import_command.run([str(word) for word in argv])
+    return import_official.run([str(word) for word in argv])
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from official_cases import OPTIONS
 
-from refusion.official.options import official_run
+from refusion.config.official.options import official_run
 
 ROOT = Path(__file__).parents[2]
 THEIRS = {

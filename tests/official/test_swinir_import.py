@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from refusion.checkpoint import build_model, read_checkpoint, save_checkpoint
-from refusion.cli import import_command
+from refusion.cli import import_official as command
 from refusion.errors import CheckpointError, ConfigError
 from refusion.nets import SwinIR
 from refusion.official.detect import detect_network
@@ -53,7 +53,7 @@ def test_an_imported_file_restores_as_the_network_did(tmp_path, wrapped, upsampl
     net = network(upsampler=upsampler)
     source = save(tmp_path / "swinir.ckpt", net.state_dict(), wrapped)
     output = tmp_path / "blind.safetensors"
-    assert import_command.run(["--net", str(source), "-o", str(output)]) == 0
+    assert command.run(["--net", str(source), "-o", str(output)]) == 0
     assert "task: blind\nnetwork: SwinIR, embed_dim 12" in capsys.readouterr().out
     lq = torch.rand(1, 3, 30, 41, generator=torch.Generator().manual_seed(1))
     restorer = load_restorer(output, device="cpu", precision="fp32")

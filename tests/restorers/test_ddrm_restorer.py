@@ -13,10 +13,8 @@ from refusion.errors import CheckpointError, ConfigError, ImageError
 from refusion.nets import UnconditionalUNet
 from refusion.operators import BlockMean
 from refusion.restorers import DDRM, Known, load_prior, load_restorer
-from refusion.restorers.ddrm import DDRMSettings
-from refusion.restorers.ddrm_restorer import draw_photos
-from refusion.restorers.priors import Prior, alpha_bar_of_scheduler
-from refusion.restorers.problems import (
+from refusion.restorers.ddrm.priors import Prior, alpha_bar_of_scheduler
+from refusion.restorers.ddrm.problems import (
     colorize,
     compressed,
     deblur,
@@ -25,6 +23,8 @@ from refusion.restorers.problems import (
     inpaint,
     super_resolution,
 )
+from refusion.restorers.ddrm.restorer import draw_photos
+from refusion.restorers.ddrm.sampling import DDRMSettings
 from refusion.sde import VPSDE, SeededNoise
 
 NETWORK = {
@@ -234,7 +234,7 @@ def test_a_scheduler_that_makes_no_sense_is_refused(tmp_path, bad):
 
 
 def test_the_prior_that_ships_is_found_and_its_absence_said(prior_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("refusion.checkpoint.resources.files", lambda package: tmp_path)
+    monkeypatch.setattr("refusion.checkpoint.shipped.resources.files", lambda package: tmp_path)
     (tmp_path / "weights").mkdir()
     with pytest.raises(
         CheckpointError, match=r"ships none; train one .*ddrm_prior\.yml.*--weights"

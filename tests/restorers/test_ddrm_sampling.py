@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from refusion.errors import ConfigError
 from refusion.operators import BlockMean, Dense, Identity, Inpainting, SeparableBlur, gaussian
-from refusion.restorers.ddrm import DDRMSettings, sample_ddrm, step_times
+from refusion.restorers.ddrm.sampling import DDRMSettings, sample_ddrm, step_times
 from refusion.sde import RecordedNoise, SeededNoise
 
 REFERENCE = load_file(Path(__file__).parent.parent / "reference" / "ddrm.safetensors")

@@ -9,8 +9,8 @@ import torch
 from refusion.errors import CheckpointError
 from refusion.nets import UnconditionalUNet
 from refusion.restorers import DDRM, load_prior
-from refusion.restorers.priors import alpha_bar_of_scheduler
-from refusion.restorers.problems import super_resolution
+from refusion.restorers.ddrm.priors import alpha_bar_of_scheduler
+from refusion.restorers.ddrm.problems import super_resolution
 
 diffusers = pytest.importorskip("diffusers")
 

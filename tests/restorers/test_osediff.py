@@ -6,11 +6,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from refusion.data.samples import to_float
 from refusion.errors import CheckpointError, ConfigError
+from refusion.images.samples import to_float
 from refusion.restorers import Known, load_osediff
-from refusion.restorers.osediff import DECODER_TILE, ENCODER_TILE, TILE, OSEDiff, one_step
-from refusion.restorers.osediff_weights import (
+from refusion.restorers.osediff.restorer import DECODER_TILE, ENCODER_TILE, TILE, OSEDiff, one_step
+from refusion.restorers.osediff.weights import (
     apply_osediff,
     published_modules,
     read_osediff,

@@ -300,7 +300,7 @@ def test_change_on_the_reduced_copy_lands_at_its_place(tiny_checkpoint, monkeypa
         return lq
 
     monkeypatch.setattr(Refusion, "_sample", sample)
-    monkeypatch.setattr("refusion.restorers.refusion.decode_tiled", decode)
+    monkeypatch.setattr("refusion.restorers.refusion.restorer.decode_tiled", decode)
     lq = torch.full((1, 3, *size), 0.5)
     Refusion(replace(model, config=config)).restore(lq)
     z = model.latent_unet.encode(lq).z

@@ -13,15 +13,7 @@ import torch
 from gaussian_law import errors
 
 from refusion.errors import ConfigError
-from refusion.sde import (
-    GOUB,
-    IRSDE,
-    SAMPLERS,
-    DenoisingSDE,
-    Estimate,
-    RecordedNoise,
-    SeededNoise,
-)
+from refusion.sde import GOUB, IRSDE, SAMPLERS, DenoisingSDE, Estimate, RecordedNoise, SeededNoise
 
 CLASSIC = ["euler", "ode", "posterior"]
 RECORDED_NAME = {"euler": "sde", "ode": "ode", "posterior": "posterior"}

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from PIL import Image
 
 from refusion.errors import RefusionError
-from refusion.inference.blending import blend_scaled
 from refusion.sde import SeededNoise
 from refusion.stable_diffusion import (
     decode_latent,
@@ -22,6 +21,7 @@ from refusion.stable_diffusion import (
 from refusion.stable_diffusion.autoencoder import _small_copy
 from refusion.stable_diffusion.frame import in_float32
 from refusion.stable_diffusion.norms import fixed_norms, measure_norms
+from refusion.tiling.blending import blend_scaled
 
 
 @pytest.fixture(scope="module")

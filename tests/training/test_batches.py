@@ -2,9 +2,9 @@
 
 import pytest
 
+from refusion.devices.processes import World
 from refusion.errors import ConfigError
 from refusion.training.batches import BatchShares
-from refusion.world import World
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

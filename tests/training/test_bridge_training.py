@@ -9,7 +9,7 @@ from training_cases import make_photos, run_config
 from refusion.restorers import load_restorer
 from refusion.sde import OBJECTIVES, PREDICTIONS
 from refusion.training import Trainer
-from refusion.training.diffusion import DiffusionStage
+from refusion.training.stages.diffusion import DiffusionStage
 
 CPU = torch.device("cpu")
 BRIDGES = [

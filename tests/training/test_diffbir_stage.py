@@ -16,7 +16,7 @@ from refusion.stable_diffusion import encode_photo, load_stable_diffusion
 from refusion.stable_diffusion.control import load_control, predict_controlled
 from refusion.stable_diffusion.sampling import sample
 from refusion.training import Trainer
-from refusion.training.diffbir import DiffBIRStage
+from refusion.training.stages.diffbir import DiffBIRStage
 
 CPU = torch.device("cpu")
 

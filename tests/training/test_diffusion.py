@@ -10,7 +10,7 @@ from refusion.config import config_from_dict, config_to_dict
 from refusion.errors import ConfigError
 from refusion.nets import LatentUNet
 from refusion.sde import PREDICTIONS
-from refusion.training.diffusion import DiffusionStage, draw_times
+from refusion.training.stages.diffusion import DiffusionStage, draw_times
 
 
 class Oracle(nn.Module):

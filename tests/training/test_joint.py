@@ -9,9 +9,10 @@ from refusion.checkpoint import read_checkpoint
 from refusion.config import config_from_dict, config_to_dict
 from refusion.restorers import Known, load_restorer
 from refusion.sde import SeededNoise
-from refusion.training import Trainer, joint
-from refusion.training.diffusion import Draw
-from refusion.training.joint import SCALE, JointStage
+from refusion.training import Trainer
+from refusion.training.stages import joint
+from refusion.training.stages.diffusion import Draw
+from refusion.training.stages.joint import SCALE, JointStage
 
 CPU = torch.device("cpu")
 NETWORK = {

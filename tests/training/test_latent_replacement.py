@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from refusion.nets import LatentUNet
-from refusion.training.latent_replacement import replace_latent, replacement_losses
+from refusion.training.stages.latent_replacement import replace_latent, replacement_losses
 
 
 @pytest.fixture

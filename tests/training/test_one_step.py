@@ -14,7 +14,7 @@ from refusion.config import config_from_dict, config_to_dict
 from refusion.errors import CheckpointError, ConfigError
 from refusion.restorers import load_restorer
 from refusion.training import Trainer
-from refusion.training.one_step import OneStepStage
+from refusion.training.stages.one_step import OneStepStage
 
 CPU = torch.device("cpu")
 SAMPLING = {"sampler": "posterior", "steps": 1, "distilled_at": 45, "start_noise": 1.0}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from refusion.config.sections import LrScheduleConfig, OptimizerConfig
 from refusion.errors import ConfigError
-from refusion.sections import LrScheduleConfig, OptimizerConfig
 from refusion.training.optim import OPTIMIZERS, build_optimizer, learning_rate
 
 

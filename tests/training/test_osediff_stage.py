@@ -12,12 +12,12 @@ from options_cases import OPTIONS, toy, write_photos
 from training_cases import TRAIN, make_photos, run_config
 
 from refusion.config import config_from_dict, config_to_dict
-from refusion.config_paths import check_paths
 from refusion.errors import CheckpointError, ConfigError
 from refusion.restorers import OSEDiff, load_osediff
 from refusion.stable_diffusion import load_stable_diffusion
 from refusion.training import Trainer
-from refusion.training.osediff import OSEDiffStage
+from refusion.training.paths import check_paths
+from refusion.training.stages.osediff import OSEDiffStage
 
 CPU = torch.device("cpu")
 ADAMW = TRAIN | {"optimizer": {"type": "AdamW", "lr": 1e-3}}

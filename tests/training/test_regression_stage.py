@@ -9,7 +9,7 @@ from refusion.config import config_from_dict, config_to_dict, model_config_from_
 from refusion.errors import ConfigError
 from refusion.restorers import load_restorer
 from refusion.training import Trainer
-from refusion.training.regression import RegressionStage
+from refusion.training.stages.regression import RegressionStage
 
 CPU = torch.device("cpu")
 NONE = dict.fromkeys(("sde", "prediction", "sampling", "latent_unet"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from refusion.cli import restore, train
-from refusion.data.image_io import read_image
+from refusion.images.io import read_image
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,11 +10,11 @@ from training_cases import TRAIN, make_photos, run_config
 
 from refusion.checkpoint import read_checkpoint, save_checkpoint
 from refusion.config import config_to_dict
+from refusion.devices.processes import World
 from refusion.errors import CheckpointError, ConfigError, RefusionError
 from refusion.restorers import load_restorer
 from refusion.training import Trainer
 from refusion.training.lock import run_lock
-from refusion.world import World
 
 CPU = torch.device("cpu")
 

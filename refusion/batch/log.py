@@ -1,0 +1,98 @@
+"""The log of a batch: one JSON document, whole after every photo."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from refusion.batch.jobs import Outcome
+from refusion.errors import ConfigError
+from refusion.files import written_whole
+
+
+class BatchLog:
+    """Writes what happened in a batch, from before the first photo on.
+
+    The document is `head`, then `summary` and `photos`. `summary` counts the
+    photos restored, skipped and failed, and gives the median seconds per restored photo for each
+    stage. `photos` has for each its `input`, `output`, `width`, `height` (null if it was not read),
+    `seconds` by stage (`read`, `restore`, `write`; of a stereo pair half each), `error` (null or
+    one line) and `skipped`.
+
+    Args:
+        path: the .json file; its folder is created, an older log is replaced.
+        head: what applies to all photos, JSON values.
+
+    Raises:
+        ConfigError: the file is not called so or cannot be written.
+    """
+
+    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
+        if path.suffix.lower() != ".json":
+            raise ConfigError(f"log: '{path}': expected a name that ends in .json")
+        self.path = path
+        self._head = dict(head)
+        self._photos: list[dict[str, Any]] = []
+        self.add()
+
+    def add(self, *outcomes: Outcome) -> None:
+        """Append what became of jobs."""
+        self._photos += [entry for outcome in outcomes for entry in _entries(outcome)]
+        document = self._head | {"summary": _summary(self._photos), "photos": self._photos}
+        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        try:
+            with written_whole(self.path) as aside:
+                # Bytes of a name that are no UTF-8 become \\udcXX, which is JSON's escape, too.
+                aside.write_text(text, "utf-8", "backslashreplace")
+        except OSError as error:
+            raise ConfigError(f"log: '{self.path}' cannot be written ({error.strerror})") from error
+
+
+def part_of_log(path: Path, rank: int) -> Path:
+    """Where one of several processes writes its log until all are merged.
+
+    >>> part_of_log(Path("run/log.json"), 1).name
+    'log.part1.json'
+    """
+    return path.with_name(f"{path.stem}.part{rank}{path.suffix}")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _entries(outcome: Outcome) -> Iterable[dict[str, Any]]:
+    photos = outcome.job.photos
+    for number, file in enumerate(photos):
+        width, height = outcome.sizes[number] if outcome.sizes else (None, None)
+        yield {
+            "input": str(file.input),
+            "output": str(file.output),
+            "width": width,
+            "height": height,
+            "seconds": {k: round(s / len(photos), 4) for k, s in outcome.seconds.items()},
+            "error": outcome.error,
+            "skipped": outcome.skipped,
+        }
+
+
+def _summary(photos: list[dict[str, Any]]) -> dict[str, Any]:
+    failed = [photo for photo in photos if photo["error"] is not None]
+    restored = [photo for photo in photos if photo["error"] is None and not photo["skipped"]]
+    stages = restored[0]["seconds"] if restored else ()
+    middle = {k: round(median(photo["seconds"][k] for photo in restored), 4) for k in stages}
+    return {
+        "restored": len(restored),
+        "skipped": len(photos) - len(restored) - len(failed),
+        "failed": len(failed),
+        "median_seconds": middle,
+    }

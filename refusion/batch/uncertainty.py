@@ -1,0 +1,37 @@
+"""The picture of an uncertainty: the spread of several samples of one photo, as a gray map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from refusion.images.io import write_image
+from refusion.images.photo import Photo
+
+WHITE = 0.1
+"""Standard deviation, of full scale, that a map shows as white; larger ones are white too."""
+
+_XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">'
+    '<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{}</rdf:li></rdf:Alt>'
+    "</dc:description></rdf:Description></rdf:RDF></x:xmpmeta>"
+    '<?xpacket end="r"?>'
+)
+
+
+def write_map(path: Path, spread: Tensor) -> None:
+    """Write standard deviations (H, W) in [0, 1] units as a 16-bit gray PNG, white = `WHITE`.
+
+    The file's XMP description says so.
+
+    Raises:
+        ImageError: it cannot be written.
+    """
+    text = f"Standard deviation over draws; white = {WHITE:g} of full scale, black = 0"
+    image = (spread / WHITE).expand(3, -1, -1)
+    photo = Photo(image, mode="gray", bit_depth=16, xmp=_XMP.format(text).encode())
+    write_image(path, image, photo)

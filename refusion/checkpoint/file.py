@@ -1,0 +1,172 @@
+"""One self-describing file per model: safetensors, with the config that rebuilds its networks.
+
+Tensors are called `network.<name>` and `latent_unet.<name>`; the metadata key `refusion` holds JSON
+`{format, task, config, info}`. Files may come from anywhere: reading one never runs code from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from refusion.config import ModelConfig, config_to_dict, model_config_from_dict
+from refusion.errors import CheckpointError, ConfigError
+from refusion.files import written_whole
+
+FORMAT = 1
+PARTS = ("network", "latent_unet")
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
+_MAX_HEADER = 16 * 2**20  # bytes; the largest network here needs under 1 MiB
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Content of a weights file.
+
+    `tensors` are named `network.*` and `latent_unet.*`, on the CPU, in the stored dtype; `info` is
+    free-form (steps, seed, scores), for people.
+    """
+
+    model: ModelConfig
+    tensors: dict[str, Tensor]
+    info: dict[str, Any]
+    path: Path
+
+
+def save_checkpoint(
+    path: str | Path,
+    model: ModelConfig | Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    info: Mapping[str, Any],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a weights file whole or not at all: an interrupted save leaves the old file.
+
+    Args:
+        path: file to write; its folder is created.
+        model: what inference must know.
+        tensors: `network.*` and `latent_unet.*`, on any device.
+        info: JSON values to keep with the weights.
+        dtype: store floating-point tensors so (float16 or bfloat16 halve the file); None as is.
+
+    Raises:
+        CheckpointError: a tensor is called otherwise or is not finite in `dtype`.
+        ConfigError: `model` is given as a mapping and is wrong.
+    """
+    path = Path(path)
+    model = model if isinstance(model, ModelConfig) else model_config_from_dict(model, str(path))
+    stored = {name: _stored(tensor, dtype) for name, tensor in tensors.items()}
+    _check_tensors(path, stored)
+    head = {
+        "format": FORMAT,
+        "task": model.task,
+        "config": config_to_dict(model),
+        "info": dict(info),
+    }
+    metadata = {"refusion": json.dumps(head)}
+    try:
+        with written_whole(path) as aside:
+            save_file(stored, aside, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        fail(path, f"cannot be written ({error}); choose another place")
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a weights file from anywhere.
+
+    Raises:
+        CheckpointError: not safetensors, truncated, not of this project, of another format number,
+            a wrong config, or tensors that are misnamed, of an odd dtype or not finite.
+    """
+    path = Path(path)
+    _check_container(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            model, info = _parse_head(path, metadata)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        fail(path, f"damaged or truncated safetensors file ({error}); download or copy it again")
+    _check_tensors(path, tensors)
+    return Checkpoint(model, tensors, info, path)
+
+
+def fail(path: Path, message: str) -> NoReturn:
+    """Raise a CheckpointError that names the file."""
+    raise CheckpointError(f"{path}: {message}") from None
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    chosen = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    # cloned: safetensors refuses tensors that share memory, as tied weights do
+    return tensor.detach().to("cpu", chosen).clone(memory_format=torch.contiguous_format)
+
+
+def _check_container(path: Path) -> None:
+    """Refuse what is no safetensors file before any parser sees it."""
+    if not path.is_file():
+        fail(path, "no such weights file")
+    with path.open("rb") as file:
+        start = file.read(9)
+    header, size = int.from_bytes(start[:8], "little"), path.stat().st_size
+    if start[8:] != b"{" or header > _MAX_HEADER:
+        # Asked only now: a good header's length may begin with the bytes of a pickle.
+        if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
+            fail(
+                path,
+                "is a PyTorch pickle (.pth, .pt, .ckpt), which can run code when loaded; "
+                "expected a .safetensors checkpoint of this project; the authors' released .pth "
+                "become one by 'refusion import'",
+            )
+        fail(path, f"is not a safetensors file (its header would be {header} bytes long)")
+    if 8 + header > size:
+        fail(path, f"is truncated: {size} bytes, its header alone needs {8 + header}")
+
+
+def _parse_head(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, dict[str, Any]]:
+    if "refusion" not in metadata:
+        fail(path, "has no 'refusion' metadata: it was not written by this project")
+    try:
+        head = json.loads(metadata["refusion"])
+    except (ValueError, RecursionError):
+        fail(path, "its 'refusion' metadata is not JSON")
+    if not isinstance(head, dict) or "format" not in head:
+        fail(path, "its 'refusion' metadata has no format number")
+    if head["format"] != FORMAT or isinstance(head["format"], bool):
+        fail(
+            path,
+            f"has checkpoint format {str(head['format'])[:20]}; this version reads format {FORMAT}:"
+            " use the version of refusion that wrote it, or a newer one",
+        )
+    try:
+        model = model_config_from_dict(head.get("config"), f"{path} (stored config)")
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{error}. A newer version of refusion may have written this file"
+        ) from None
+    info = head.get("info", {})
+    if head.get("task") != model.task or not isinstance(info, dict):
+        fail(path, "its 'refusion' metadata contradicts itself (task or info)")
+    return model, info
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if name.split(".", 1)[0] not in PARTS or "." not in name:
+            fail(path, f"tensor '{name}' is not called network.* or latent_unet.*")
+        if tensor.dtype not in _DTYPES:
+            fail(path, f"tensor '{name}' has dtype {tensor.dtype}, which no network here uses")
+        if not torch.isfinite(tensor).all():
+            fail(
+                path,
+                f"tensor '{name}' holds NaN or infinity ({tensor.dtype}): training diverged, or "
+                "a value exceeds the storage dtype",
+            )

@@ -1,0 +1,163 @@
+"""`refusion import`: published weights (.pth) into one file that every command here accepts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refusion.cli.options.model import count, warnings_on_stderr
+from refusion.errors import ConfigError
+
+if TYPE_CHECKING:  # imports torch, for which --help must not wait
+    from refusion.checkpoint import Checkpoint
+    from refusion.config.parser import Component
+    from refusion.official.importing import ImportChoices, OfficialFiles
+
+DTYPES = ("float32", "float16", "bfloat16")
+_OFFICIAL = ("net", "latent", "options", "task", "max_sigma", "T", "wiring", "upscale")
+"""Options of the authors' weights, by their keys."""
+
+
+def run(argv: list[str]) -> int:
+    """Import the files that the arguments name.
+
+    Returns:
+        0: the model file was written.
+
+    Raises:
+        RefusionError: a file cannot be read, or the files do not belong together.
+    """
+    options = build_parser().parse_args(argv)
+    _check(options)
+    import torch
+
+    from refusion.checkpoint import save_checkpoint
+
+    with warnings_on_stderr():
+        found = _imported(options)
+        dtype = None if options.dtype is None else getattr(torch, options.dtype)
+        save_checkpoint(options.output, found.model, found.tensors, found.info, dtype)
+    sys.stdout.write(f"{_describe(found)}\n{options.output}\n")
+    return 0
+
+
+def _imported(options: argparse.Namespace) -> Checkpoint:
+    from refusion.official.adm import import_adm
+    from refusion.official.importing import import_official
+
+    if options.adm is not None:
+        side, head = options.image_size, options.head_channels
+        return import_adm(options.adm, image_size=side, head_channels=head)
+    return import_official(_files(options), _choices(options))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="refusion import",
+        description="Turn weights published by the authors of IR-SDE and Refusion, or of DiffBIR's "
+        "first stage (.pth), into one self-describing .safetensors file. Network and sizes are "
+        "read off the weights; nothing in a .pth file is run. Noise level, sampler and task come "
+        "from the option file the weights were trained or tested with, else from the options "
+        "below, else from the release.",
+        epilog="Exit code: 0 done, 2 wrong usage or files that do not fit, with the reason.",
+    )
+    add = parser.add_argument
+    add("--net", type=Path, metavar="FILE", help="weights of the noise network (.pth)")
+    add("--latent", type=Path, metavar="FILE", help="weights of its latent U-Net (.pth), or alone")
+    add("--options", type=Path, metavar="FILE", help="their option file (.yml), train or test")
+    add("-o", "--output", type=Path, required=True, metavar="FILE", help="file to write")
+    add("--task", metavar="WORD", help="derain, deblur, deshadow, inpaint, sr, denoise, ...")
+    add("--max-sigma", type=float, metavar="LEVELS", help="noise level of the process, of 255")
+    add("--T", type=count, metavar="N", help="time steps of the process")
+    add(
+        "--wiring",
+        choices=("pixel", "latent"),
+        help="graph of a NAFNet, which its weights do not tell (default: latent with --latent "
+        "except for bokeh, as published)",
+    )
+    add(
+        "--upscale",
+        choices=("nearest", "bicubic"),
+        help="how super-resolution enlarges the photo first (default: as the released weights)",
+    )
+    add(
+        "--trust-weights",
+        action="store_true",
+        help="where sizes in --options differ from the weights, follow the weights",
+    )
+    add(
+        "--adm", type=Path, metavar="FILE", help="instead: an unconditional ADM of guided-diffusion"
+    )
+    add("--image-size", type=count, default=256, metavar="PX", help="it was trained on (256)")
+    add("--head-channels", type=count, default=64, metavar="N", help="of its attention (64)")
+    add("--dtype", choices=DTYPES, help="number format in the file (default: as they are)")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot work before anything is read."""
+    if not (options.net or options.latent or options.adm):
+        raise ConfigError("nothing to import: give --net FILE, --latent FILE or both; see --help")
+    if options.adm and any(vars(options)[key] is not None for key in _OFFICIAL):
+        raise ConfigError("--adm: becomes a prior of DDRM; leave out what belongs to other weights")
+    if options.output.suffix != ".safetensors":
+        raise ConfigError(f"--output: '{options.output}' must end in .safetensors")
+    if options.max_sigma is not None and not 1 <= options.max_sigma <= 255:
+        raise ConfigError(f"--max-sigma: expected 1 to 255, got {options.max_sigma:g}")
+
+
+def _files(options: argparse.Namespace) -> OfficialFiles:
+    from refusion.official.importing import OfficialFiles
+
+    theirs = None if options.options is None else _read_options(options.options)
+    return OfficialFiles(options.net, options.latent, theirs, str(options.options or ""))
+
+
+def _choices(options: argparse.Namespace) -> ImportChoices:
+    from refusion.official.importing import ImportChoices
+
+    return ImportChoices(
+        task=options.task,
+        wiring=options.wiring,
+        max_sigma=options.max_sigma,
+        T=options.T,
+        upscale=options.upscale,
+        trust_weights=options.trust_weights,
+    )
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    from refusion.config import read_yaml
+    from refusion.config.official.options import is_official
+
+    raw = read_yaml(path)
+    if not is_official(raw):
+        raise ConfigError(
+            f"--options: {path} is no option file of the authors (it has no network_G and "
+            "datasets); weights trained here need no import"
+        )
+    return raw
+
+
+def _describe(found: Checkpoint) -> str:
+    """What was detected, one line per part."""
+    model, lines = found.model, [f"task: {found.model.task}"]
+    for part in ("network", "latent_unet"):
+        component = getattr(model, part)
+        if component is not None:
+            own = (t.numel() for n, t in found.tensors.items() if n.startswith(f"{part}."))
+            lines.append(f"{part}: {_words(component)} ({sum(own) / 1e6:.2f} M values)")
+    if model.sde is not None:
+        lines.append(f"sde: {_words(model.sde)}")
+        lines.append(f"sampling: {model.sampling.sampler}, {model.sampling.steps} steps")
+    if model.upscale is not None:
+        lines.append(f"upscale: {model.upscale.mode}, factor {model.upscale.factor}")
+    return "\n".join(lines)
+
+
+def _words(component: Component) -> str:
+    numbers = {k: f"{v:g}" if isinstance(v, float) else v for k, v in component.settings.items()}
+    return ", ".join([component.type, *(f"{key} {value}" for key, value in numbers.items())])

@@ -1,0 +1,123 @@
+"""Options of `--method ddrm`: what happened to the photos, and the prior that fills in."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refusion.cli.options.model import TOLD, option_name, share
+from refusion.errors import ConfigError, suggest
+
+if TYPE_CHECKING:  # these import torch, for which --help must not wait
+    from refusion.restorers.ddrm.problems import Problem
+    from refusion.restorers.ddrm.restorer import DDRM
+
+TASKS = ("sr4", "inpaint", "colorize", "deblur", "denoise", "cs")
+_SHARED = ("sigma",)  # of which other tasks have a use, too
+_NEEDS = {"inpaint": "mask", "deblur": "kernel", "denoise": "sigma"}
+OWN = ("sigma", "mask", "kernel", "eta", "eta_b", "floor", "official")
+"""Options of the method, by their keys."""
+FLOOR = 0.03
+"""Of the published code: smaller singular values of noiseless photos are rounding, not data."""
+
+
+def add_ddrm_options(add: Callable[..., argparse.Action]) -> None:
+    """Add the options of what happened to the photos."""
+    add("--sigma", type=_level, metavar="S", help="noise in the photos, 0..1 of full scale")
+    add("--mask", type=Path, metavar="FILE", help="of the photo's size, white where it is known")
+    add("--kernel", metavar="FILE|gauss:PX", help="the blur: a gray image, or gauss:2.0")
+    add("--eta", type=share, metavar="0..1", help="fresh noise where nothing is known (0.85)")
+    add("--eta-b", type=share, metavar="0..1", help="weight of the data (1)")
+    add(
+        "--floor",
+        type=share,
+        metavar="0..1",
+        help=f"singular values that count as 0 (0 with --sigma, else {FLOOR})",
+    )
+    add("--official", action="store_true", default=None, help="the published code's deviations")
+
+
+def chosen_ddrm(options: argparse.Namespace, device: Any) -> DDRM:
+    """Make the restorer that the options describe.
+
+    Raises:
+        RefusionError: an option is missing, of no use or wrong, or there is no such prior.
+    """
+    from refusion.restorers import DDRM, load_prior
+    from refusion.restorers.ddrm.sampling import DDRMSettings
+
+    for key in (*TOLD, "sampler", "max_memory"):
+        if vars(options)[key] is not None:
+            raise ConfigError(f"{option_name(key)}: --method ddrm does not use it")
+    problem = _problem(options)
+    prior = load_prior(options.weights, device=device, precision=options.precision)
+    sigma = options.sigma or 0.0
+    floor = options.floor if options.floor is not None else (0.0 if sigma else FLOOR)
+    given = {key: getattr(options, key) for key in ("eta", "eta_b", "official")}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    steps = options.steps or prior.steps
+    return DDRM(prior, problem, sigma, DDRMSettings(steps=steps, floor=floor, **chosen))
+
+
+def _problem(options: argparse.Namespace) -> Problem:
+    from refusion.restorers.ddrm import problems
+
+    task = options.task or TASKS[0]
+    reduced = re.fullmatch(r"sr(\d+)(mean)?", task)
+    if not reduced and task not in TASKS:
+        raise ConfigError(f"--task: unknown degradation '{task}'{suggest(task, TASKS)}")
+    for owner, key in _NEEDS.items():
+        is_given = bool(getattr(options, key))  # noise of 0 is none
+        if task == owner and not is_given:
+            raise ConfigError(f"--{key}: missing; --method ddrm --task {task} needs it")
+        if is_given and task != owner and key not in _SHARED:
+            raise ConfigError(f"--{key}: --task {task} does not use it")
+    if reduced:
+        return problems.super_resolution(int(reduced[1]), "mean" if reduced[2] else "bicubic")
+    if task == "inpaint":
+        return problems.inpaint(_mask(options.mask))
+    if task == "deblur":
+        return _deblur(options.kernel)
+    return {
+        "colorize": problems.colorize, "denoise": problems.denoise, "cs": problems.compressed
+    }[task]()  # fmt: skip
+
+
+def _mask(path: Path) -> Any:
+    from refusion.images.io import read_image
+
+    kept = read_image(path).image.mean(dim=0) >= 0.5
+    if not kept.any():
+        raise ConfigError(f"--mask: {path} is black, so nothing of the photo is known")
+    return kept
+
+
+def _deblur(text: str) -> Problem:
+    from refusion.images.io import read_image
+    from refusion.restorers.ddrm import problems
+
+    if text.startswith("gauss:"):
+        try:
+            sigma = float(text.removeprefix("gauss:"))
+        except ValueError:
+            raise ConfigError(f"--kernel: expected gauss:2.0 or a file, got '{text}'") from None
+        return problems.gaussian_deblur(sigma)
+    kernel = read_image(text).image.mean(dim=0)
+    if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
+        size = "x".join(map(str, reversed(kernel.shape)))
+        raise ConfigError(f"--kernel: {text} is {size}; both sides must be odd, for a middle")
+    if not kernel.any():
+        raise ConfigError(f"--kernel: {text} is black, so nothing of the photo is known")
+    return problems.deblur(kernel / kernel.sum())
+
+
+def _level(text: str) -> float:
+    try:
+        return share(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"expected 0..1 of full scale, as 0.05, got '{text}'"
+        ) from None

@@ -1,0 +1,167 @@
+"""A batch from its plan to its summary: shared among processes, with progress and a log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refusion.batch.jobs import Outcome, RestoreOptions, doubt_of_draws, run_jobs
+from refusion.batch.log import BatchLog, part_of_log
+from refusion.batch.plan import Job, shared_out
+from refusion.batch.progress import BatchBar, weigh
+from refusion.cli.common import EXIT_INTERRUPTED
+from refusion.devices.processes import World
+from refusion.restorers import Restorer
+
+logger = logging.getLogger(__name__)
+
+EXIT_SOME_FAILED = 1
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What is said about a batch.
+
+    Attributes:
+        quiet: no bar, no summary; failures are still named.
+        log: file of the log, None for none.
+        head: what the log says of the whole batch.
+    """
+
+    quiet: bool
+    log: Path | None
+    head: Mapping[str, Any]
+
+
+def run_batch(
+    jobs: Sequence[Job],
+    restorer: Restorer,
+    settings: RestoreOptions,
+    world: World,
+    reporting: Reporting,
+) -> int:
+    """Restore this process's share of the jobs; the first process reports for all.
+
+    Returns:
+        0 if no photo failed, 1 if some did, 130 if interrupted.
+
+    Raises:
+        ConfigError: an option is wrong, which would fail every photo.
+    """
+    start = time.monotonic()
+    doubt = doubt_of_draws(restorer.info, settings)
+    if world.is_main and doubt:
+        logger.warning("--%s", doubt)
+    jobs, weights = _one_plan(jobs, settings, world)
+    own = shared_out(weights, world.size)[world.rank]
+    log, done = _own_log(reporting, world), []
+
+    def finished(outcome: Outcome) -> None:
+        done.append(outcome)
+        if log is not None:
+            log.add(outcome)
+
+    try:
+        is_silent = reporting.quiet or not world.is_main
+        with BatchBar([weights[number] for number in own], quiet=is_silent) as bar:
+            run_jobs([jobs[number] for number in own], restorer, settings, bar.update, finished)
+        outcomes = _merged(own, done, world)
+    except KeyboardInterrupt:
+        if world.is_main:
+            _say_interrupted(done, len(own))
+            _report(done, time.monotonic() - start, quiet=reporting.quiet)
+        return EXIT_INTERRUPTED
+    if log is not None and world.size > 1:
+        if world.is_main:
+            BatchLog(reporting.log, reporting.head).add(*outcomes)
+        world.wait()
+        log.path.unlink()
+    if not world.is_main:
+        return 0
+    return _report(outcomes, time.monotonic() - start, quiet=reporting.quiet)
+
+
+def _one_plan(
+    jobs: Sequence[Job], settings: RestoreOptions, world: World
+) -> tuple[Sequence[Job], list[int]]:
+    """The main process's jobs and weights, so that all divide the same list."""
+    plan = None
+    if world.is_main:
+        skip = settings.skip_existing
+        plan = jobs, [0 if skip and job.is_done else weigh(job) for job in jobs]
+    return world.gathered(plan)[0]
+
+
+def _own_log(reporting: Reporting, world: World) -> BatchLog | None:
+    if reporting.log is None:
+        return None
+    path = reporting.log if world.size == 1 else part_of_log(reporting.log, world.rank)
+    return BatchLog(path, reporting.head)
+
+
+def _merged(own: Sequence[int], done: Sequence[Outcome], world: World) -> list[Outcome]:
+    """Outcomes of all processes, in the order of the jobs."""
+    parts = world.gathered(list(zip(own, done, strict=True)))
+    numbered = [pair for part in parts for pair in part]
+    return [outcome for _, outcome in sorted(numbered, key=lambda pair: pair[0])]
+
+
+def _say_interrupted(done: Sequence[Outcome], jobs: int) -> None:
+    sys.stderr.write(
+        f"refusion: interrupted after {len(done)} of {jobs}; the same command with "
+        "--skip-existing does the rest\n"
+    )
+
+
+def _report(outcomes: Sequence[Outcome], seconds: float, *, quiet: bool) -> int:
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    fine = [outcome for outcome in outcomes if outcome.error is None]
+    for outcome in failed:
+        sys.stderr.write(f"refusion: failed: {outcome.error}\n")
+    if not quiet:
+        if failed:
+            missed, photos = (_count(part) for part in (failed, outcomes))
+            sys.stderr.write(f"refusion: {missed} of {photos} photos failed\n")
+        _summarize(
+            [outcome for outcome in fine if not outcome.skipped],
+            _count([outcome for outcome in fine if outcome.skipped]),
+            seconds,
+        )
+    return EXIT_SOME_FAILED if failed else 0
+
+
+def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float) -> None:
+    files = [file for outcome in restored for file in outcome.job.photos]
+    if files:
+        place = _place([file.output for file in files])
+        sys.stdout.write(f"{_photos(len(files))} restored in {seconds:.1f} s: {place}\n")
+    if skipped:
+        sys.stdout.write(f"{_photos(skipped)} skipped, the results are there\n")
+    for file in files:
+        if file.compare is not None:
+            sys.stdout.write(f"before and after: {file.compare}\n")
+        if file.uncertainty is not None:
+            sys.stdout.write(f"uncertainty: {file.uncertainty}\n")
+
+
+def _count(outcomes: Sequence[Outcome]) -> int:
+    return sum(len(outcome.job.photos) for outcome in outcomes)
+
+
+def _photos(count: int) -> str:
+    return "1 photo" if count == 1 else f"{count} photos"
+
+
+def _place(files: list[Path]) -> str:
+    """The file, or the innermost folder that holds all of them."""
+    if len(files) == 1:
+        return str(files[0])
+    shared = files[0].parent
+    while not all(file.is_relative_to(shared) for file in files):
+        shared = shared.parent
+    return f"{shared}/"

@@ -1,0 +1,117 @@
+"""`ModelConfig`: what inference must know of a model, stored inside each checkpoint."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from refusion.config.parser import Component, FromTable
+from refusion.config.regression import check_no_process, is_regressor
+from refusion.config.sections import SamplingConfig, UpscaleConfig
+from refusion.errors import ConfigError
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+Net = Annotated[Component, FromTable("nets")]
+# YAML speaks of the noise level as the field does, in 8-bit levels; the code's lam is in [0, 1].
+Sde = Annotated[Component, FromTable("sdes", renamed=(("lam", "max_sigma"),))]
+Prediction = Annotated[str, FromTable("predictions")]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What inference must know of a model, stored with its weights.
+
+    A latent U-Net alone (stage `latent_unet`) has no network and nothing that depends on one, a
+    regression (stage `regression`) a network alone.
+    """
+
+    task: str  # 'dehaze', 'derain', ...
+    latent_unet: Net | None = None  # None: the process runs on pixels
+    network: Net | None = None
+    sde: Sde | None = None  # max_sigma in 8-bit levels
+    prediction: Prediction | None = None  # what the network's output means
+    sampling: SamplingConfig | None = None
+    upscale: UpscaleConfig | None = None  # None: output and input have the same size
+
+    def __post_init__(self) -> None:
+        """Check that the parts belong together."""
+        check_word("task", self.task)
+        if self.latent_unet is None and self.network is None:
+            raise ConfigError("network: a model needs a network, a latent_unet or both")
+        if is_regressor(self.network):
+            check_no_process(self.network, vars(self))
+        elif self.network is not None:
+            for key in ("sde", "prediction", "sampling"):
+                check_present(key, getattr(self, key), "a model with a network")
+            check_process(self.sde, self.sampling)
+            _check_channels(self.latent_unet, self.network)
+            _check_guide(self.guide, self.network, self.sampling)
+
+    @property
+    def guide(self) -> int:
+        """Channels of the map that the latent U-Net is told beside the photo, 0 for none."""
+        seen = self.latent_unet.settings if self.latent_unet else {}
+        return seen.get("in_ch", 3) - seen.get("out_ch", 3)
+
+
+def check_word(key: str, value: str) -> None:
+    """Refuse what cannot be part of a file name.
+
+    Raises:
+        ConfigError: names the key and the value.
+    """
+    if not _WORD.fullmatch(value):
+        raise ConfigError(f"{key}: {value!r} must be letters, digits, '_', '-' or '.', no folder")
+
+
+def check_present(key: str, value: object, who: str) -> None:
+    """Refuse None for what `who` needs.
+
+    Raises:
+        ConfigError: it is None.
+    """
+    if value is None:
+        raise ConfigError(f"{key}: required by {who}")
+
+
+def check_process(sde: Component, sampling: SamplingConfig) -> None:
+    """Check the noise level's unit, and that the process has as many steps as are walked.
+
+    Raises:
+        ConfigError: it is no noise level in 8-bit levels, or there are too many steps.
+    """
+    max_sigma, limit = sde.settings.get("max_sigma", math.nan), sde.settings.get("T", math.inf)
+    if max_sigma < 1:
+        raise ConfigError(
+            f"sde.max_sigma: {max_sigma:g} is below 1; write it in 8-bit levels, "
+            f"{max_sigma * 255:g} for {max_sigma:g} of full scale"
+        )
+    if sampling.steps > limit:
+        raise ConfigError(f"sampling.steps: {sampling.steps} exceeds sde.T = {limit}")
+
+
+def _check_channels(latent_unet: Component | None, network: Component) -> None:
+    latent = latent_unet.settings.get("embed_dim") if latent_unet else None
+    channels = network.settings.get("img_channel", network.settings.get("in_nc"))
+    if None not in (latent, channels) and latent != channels:
+        raise ConfigError(
+            f"network: takes {channels} channels but the latent has {latent} "
+            "(latent_unet.embed_dim)"
+        )
+
+
+def _check_guide(channels: int, network: Component, sampling: SamplingConfig) -> None:
+    wanted = network.settings.get("guide", 0)
+    if wanted not in (0, channels):
+        raise ConfigError(
+            f"network.guide: expected 0, or the {channels} channels of the latent U-Net's guide "
+            f"(in_ch - out_ch), got {wanted}"
+        )
+    if channels and sampling.side is not None:
+        raise ConfigError(
+            "sampling.side: a guide tells of the photo's own pixels, not of a smaller copy's; "
+            "set null"
+        )

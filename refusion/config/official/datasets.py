@@ -1,0 +1,102 @@
+"""The datasets an official option file names, as sections of our own option files."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from refusion.config.official.model import PUBLISHED_SCALE
+from refusion.config.official.section import Section
+
+_PAIRED = {"LQGT": "PairedFolder", "SteLQGT": "StereoFolder", "BokehLQGT": "BokehFolder"}
+_ALONE = {"LQ": "PairedFolder", "SteLQ": "StereoFolder", "BokehLQ": "BokehFolder"}
+_FULL_SIDE = 1 << 16  # larger than any photo: whole photos keep their size
+
+
+def training_set(file: Section, name: str, task: str) -> dict[str, Any]:
+    """Dataset of random crops.
+
+    Args:
+        file: the whole file.
+        name: key below `datasets`.
+        task: our word for the task.
+
+    Raises:
+        ConfigError: a key is missing, or a mode or container is of no use here.
+    """
+    section = file.section("datasets").section(name)
+    photos = _photos(file, section, task)
+    if section.get("color", "RGB") != "RGB":
+        section.warn("color", "ignored; photos are read as RGB")
+    # Theirs are cut out of the full-size photo, pixel for pixel.
+    pixels = {"scale_range": None} if photos["type"] == "SyntheticPairs" else {}
+    return photos | {"patch": section.whole("GT_size")} | _turns(section, photos["type"]) | pixels
+
+
+def evaluation_set(file: Section, name: str, task: str) -> dict[str, Any]:
+    """Dataset of whole photos, with a `name`.
+
+    Where the file gives no ground truth, `gt` is None.
+
+    Arguments and errors are those of `training_set`.
+    """
+    section = file.section("datasets").section(name)
+    is_made = section.need("mode") == "GT"
+    whole = {"whole": True, "max_side": _FULL_SIDE} if is_made else {}
+    word = str(section.get("name", name)).replace(" ", "_")
+    return {"name": word} | _photos(file, section, task) | whole
+
+
+def _turns(section: Section, kind: str) -> dict[str, Any]:
+    """How crops are turned; swapped are theirs in half of the draws."""
+    turns: dict[str, Any] = {"flip": bool(section.get("use_flip", False))}
+    if kind != "StereoFolder":
+        turns["rotate"] = bool(section.get("use_rot", False))
+    elif section.get("use_rot"):
+        section.warn("use_rot", "ignored; turned by a quarter, views are no stereo pair")
+    return turns | ({"swap": 0.5} if section.get("use_swap") else {})
+
+
+def _photos(file: Section, section: Section, task: str) -> dict[str, Any]:
+    """Type, folders and what the pairs are."""
+    mode = section.need("mode")
+    if mode == "GT":
+        degradation = _degradation(file, task)
+        folders = [_folder(section, "dataroot_GT")]
+        return {"type": "SyntheticPairs", "folders": folders, "degradation": degradation}
+    if mode not in _PAIRED | _ALONE:
+        section.fail("mode", f"unknown mode {mode!r}; expected GT, {', '.join(_PAIRED | _ALONE)}")
+    if mode.startswith("Bokeh"):
+        return {"type": "BokehFolder", "folder": _bokeh_folder(section)}
+    gt = None if mode in _ALONE else _folder(section, "dataroot_GT")
+    folders = {"lq": _folder(section, "dataroot_LQ"), "gt": gt}
+    scale = {}
+    if task in ("sr", "stereo_sr"):
+        scale = {"scale": file.section("degradation").whole("scale", PUBLISHED_SCALE)}
+    return {"type": (_PAIRED | _ALONE)[mode], **folders, **scale}
+
+
+def _degradation(file: Section, task: str) -> dict[str, Any]:
+    """What makes the degraded photo of a clean one."""
+    section = file.section("degradation")
+    if task == "inpaint":
+        return {"type": "Mask", "folder": section.need("mask_root")}
+    if section.get("noise_type", "G") != "G":
+        section.fail("noise_type", f"expected G (Gaussian), got {section.get('noise_type')!r}")
+    sigma = section.number("sigma")
+    return {"type": "GaussianNoise", "sigma": [sigma, sigma]}
+
+
+def _folder(section: Section, name: str) -> str:
+    folder = str(section.need(name))
+    if folder.rstrip("/").endswith("lmdb"):
+        section.fail(name, f"'{folder}' is an LMDB; give the folder of photos it was made from")
+    return folder
+
+
+def _bokeh_folder(section: Section) -> str:
+    """The folder that holds meta.txt and, in folders of their own below it, the photos."""
+    meta = PurePath(str(section.need("dataroot_meta")))
+    if meta.name != "meta.txt":
+        section.fail("dataroot_meta", f"the file must be called meta.txt, got '{meta.name}'")
+    return str(meta.parent)

@@ -1,0 +1,157 @@
+"""The model an official option file describes, in the words of our own option files.
+
+What the authors' code decides outside its YAML is decided here: the network for Gaussian noise sees
+the state alone, stereo and bokeh networks are told by the dataset's mode, and images are sampled
+by the reverse SDE (`euler`) unless `sde.sampling_mode` says otherwise, noise by the reverse ODE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from refusion.config.official.section import Section
+from refusion.errors import suggest
+
+_TASKS = {  # folders of the release, and values of `distortion`
+    "deblurring": "deblur",
+    "deblur": "deblur",
+    "deraining": "derain",
+    "derain": "derain",
+    "deshadow": "deshadow",
+    "inpainting": "inpaint",
+    "sisr": "sr",
+    "sr": "sr",
+    "stereo-sr": "stereo_sr",
+    "denoising-sde": "denoise",
+    "dehazing": "dehaze",
+    "bokeh": "bokeh",
+}
+_SAMPLERS = {"sde": "euler", "ode": "ode", "posterior": "posterior"}
+_NETS = {"ConditionalNAFNet": "ConditionalNAFNet", "ConditionalUNet": "ConditionalUNet"}
+_LATENT_NETS = {"UNet": "LatentUNet"}
+_SETTINGS = {
+    "ConditionalNAFNet": ("img_channel", "width", "enc_blk_nums", "middle_blk_num", "dec_blk_nums"),
+    "ConditionalUNet": ("in_nc", "out_nc", "nf", "depth"),
+    "LatentUNet": ("in_ch", "out_ch", "ch", "ch_mult", "embed_dim"),
+}
+_UNUSED = {"upscale"}  # accepted and ignored by the authors' networks too
+PUBLISHED_SCALE = 4  # of all super-resolution
+
+
+def official_model(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Translate the sections that inference needs.
+
+    Args:
+        raw: the file's content.
+        source: the file; its folder tells the task better than `distortion`, which several
+            published files carry over from another task.
+
+    Returns:
+        Keys of `ModelConfig`: `task`, and of `latent_unet`, `network`, `sde`, `prediction`,
+        `sampling`, `upscale` those that apply.
+
+    Raises:
+        ConfigError: a key is missing or its value is of no use here.
+    """
+    file = Section(source, raw)
+    task = _task(file)
+    if file.get("model") == "latent":
+        return {"task": task, "latent_unet": _component(file.section("network_G"), _LATENT_NETS)}
+    modes = _modes(file)
+    network = _component(file.section("network_G"), _NETS)
+    network |= _variant(network["type"], task, modes)
+    model: dict[str, Any] = {"task": task, "network": network, "prediction": "noise"}
+    if file.get("network_L"):
+        model["latent_unet"] = _component(file.section("network_L"), _LATENT_NETS)
+        bokeh = network.get("lens", False)  # the one latent network wired like those on pixels
+        network["wiring"] = "pixel" if bokeh else "latent"
+    model["sde"] = sde = _sde(file, task)
+    model["sampling"] = _sampling(file, sde)
+    if task in ("sr", "stereo_sr"):
+        factor = file.section("degradation").whole("scale", PUBLISHED_SCALE)
+        model["upscale"] = upscale_of(network["type"], factor)
+    return model
+
+
+def upscale_of(
+    network: str, factor: int = PUBLISHED_SCALE, *, released: bool = False
+) -> dict[str, Any]:
+    """How a low-resolution photo is enlarged before the process.
+
+    The code enlarges by bicubic interpolation, but the released IR-SDE weights (ConditionalUNet)
+    want nearest neighbours (the authors, issue 31 of their repository).
+
+    Args:
+        network: type of the network.
+        factor: output pixels per input pixel and axis.
+        released: for weights that were trained by the authors.
+    """
+    nearest = released and network == "ConditionalUNet"
+    return {"factor": factor, "mode": "nearest" if nearest else "bicubic"}
+
+
+def _task(file: Section) -> str:
+    folders = [_TASKS[part] for part in PurePath(file.source).parts[:-1] if part in _TASKS]
+    if folders:
+        return folders[-1]
+    modes = _modes(file)
+    if any(mode.startswith("Ste") for mode in modes):
+        return "stereo_sr"
+    if "mask_root" in file.section("degradation").values:
+        return "inpaint"
+    word = file.get("distortion", "denoising-sde")  # the one task whose files do not name it
+    if modes == {"GT"}:
+        return "denoise"
+    if word not in _TASKS:
+        file.fail("distortion", f"unknown task {word!r}{suggest(word, _TASKS)}")
+    return _TASKS[word]
+
+
+def _modes(file: Section) -> set[str]:
+    datasets = file.section("datasets")
+    return {datasets.section(name).need("mode") for name in datasets.values}
+
+
+def _component(section: Section, known: Mapping[str, str]) -> dict[str, Any]:
+    """`{type, settings}` of a network section, whose dialects call the type differently."""
+    word = section.get("which_model_G") or section.get("which_model")
+    if word is None:
+        section.fail("which_model_G", "missing (or which_model); it names the network")
+    if word not in known:
+        section.fail("which_model_G", f"unknown network {word!r}{suggest(word, known)}")
+    setting, names = section.section("setting"), _SETTINGS[known[word]]
+    for name in setting.values.keys() - set(names) - _UNUSED:
+        setting.warn(name, "ignored, unknown here")
+    kept = {name: setting.values[name] for name in names if name in setting.values}
+    return {"type": known[word], **kept}
+
+
+def _variant(network: str, task: str, modes: set[str]) -> dict[str, Any]:
+    """Settings that the authors' code fixes by having one source file per task."""
+    if task == "denoise":
+        attention = {"mid_attention": "softmax"} if network == "ConditionalUNet" else {}
+        return {"conditional": False, **attention}
+    if any(mode.startswith("Ste") for mode in modes):
+        return {"stereo": True}
+    return {"lens": True} if any(mode.startswith("Bokeh") for mode in modes) else {}
+
+
+def _sde(file: Section, task: str) -> dict[str, Any]:
+    sde = file.section("sde")
+    common = {"max_sigma": sde.number("max_sigma"), "T": sde.whole("T", 100)}
+    if 0 < common["max_sigma"] < 1:
+        common["max_sigma"] *= 255  # theirs means a part of full scale where it is below 1
+    common["schedule"] = sde.get("schedule", "cosine")
+    if task == "denoise":
+        return {"type": "DenoisingSDE", **common, "eps": 0.04}  # fixed in their code
+    return {"type": "IRSDE", **common, "eps": sde.number("eps", 0.01)}
+
+
+def _sampling(file: Section, sde: Mapping[str, Any]) -> dict[str, Any]:
+    section = file.section("sde")
+    mode = section.get("sampling_mode", "ode" if sde["type"] == "DenoisingSDE" else "sde")
+    if mode not in _SAMPLERS:
+        section.fail("sampling_mode", f"unknown sampler {mode!r}{suggest(mode, _SAMPLERS)}")
+    return {"sampler": _SAMPLERS[mode], "steps": section.whole("sample_T", sde["T"])}

@@ -1,0 +1,189 @@
+"""The sections of an experiment file, each checked by itself; `config.py` puts them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from refusion.config.parser import Bound, Component, FromTable, NamedComponent
+from refusion.errors import ConfigError
+
+_DATASET = FromTable("datasets", supplied=("seed",))
+_Count = Annotated[int, Bound(1)]
+_Whole = Annotated[int, Bound(0)]
+_Positive = Annotated[float, Bound(0, above=True)]
+_NotNegative = Annotated[float, Bound(0)]
+_Fraction = Annotated[float, Bound(0, 1)]
+
+
+@dataclass(frozen=True)
+class LatentCheckpoint:
+    """A trained latent U-Net to diffuse in, as a file written by stage `latent_unet`."""
+
+    checkpoint: str  # path, relative to the current folder
+
+
+@dataclass(frozen=True)
+class UpscaleConfig:
+    """Super-resolution: the degraded photo is enlarged before the process, which keeps its size."""
+
+    factor: Annotated[int, Bound(2, 16)]  # output pixels per input pixel and axis
+    mode: Literal["bicubic", "nearest"] = "bicubic"
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How the reverse process is walked when none is asked for on the command line."""
+
+    sampler: Annotated[str, FromTable("samplers")]  # word of SAMPLERS, as sde-data-2@log_snr
+    steps: _Count  # network evaluations, 1..sde.T
+    # Pixels; on longer photos the process runs on a copy of this length, and what it changes is
+    # carried over to them or their latent. null: on all of the photo or latent, as published.
+    side: _Count | None = None
+    # A distilled model (stage one_step) answers at this time alone, in one step. null: from T.
+    distilled_at: _Count | None = None
+    start_noise: _Fraction = 1.0  # share of the process' spread added to the degraded photo
+
+    def __post_init__(self) -> None:
+        """Check that a distilled model is not asked twice."""
+        if self.distilled_at is not None and self.steps != 1:
+            raise ConfigError(
+                f"steps: a model distilled at time {self.distilled_at} answers in 1 step, got "
+                f"{self.steps}"
+            )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on and what is validated on."""
+
+    train: Annotated[Component, _DATASET]  # word of DATASETS and its settings
+    batch_size: _Count  # patches (or cached latents) per step
+    validation: tuple[Annotated[NamedComponent, _DATASET], ...] = ()  # each with a name of its own
+    workers: _Whole = 1  # loader processes; 0 loads in the training process
+    cached_latents: _Whole = 0  # > 0: encode that many pairs once and train the diffusion on them
+    refresh_latents: _Count | None = None  # steps after which other pairs are encoded; null: never
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer and its constants."""
+
+    type: Literal["Lion", "AdamW", "Adam"]
+    lr: _Positive  # learning rate after warm-up, per step
+    betas: tuple[_Fraction, _Fraction] = (0.9, 0.99)  # decay per step of both moment averages
+    weight_decay: _NotNegative = 0.0  # decoupled for Lion and AdamW
+
+
+@dataclass(frozen=True)
+class LrScheduleConfig:
+    """Learning rate over the run, in steps."""
+
+    type: Literal["cosine", "multistep", "constant"] = "cosine"
+    warmup_steps: _Whole = 0  # linear rise from 0
+    eta_min: _NotNegative = 1e-7  # learning rate at the last step (cosine)
+    milestones: tuple[_Count, ...] = ()  # steps after which the rate is multiplied (multistep)
+    gamma: Annotated[float, Bound(0, 1, above=True)] = 0.5  # by this factor
+
+    def __post_init__(self) -> None:
+        """Check that milestones are there where they are used, and in order."""
+        if (self.type == "multistep") != bool(self.milestones):
+            raise ConfigError("milestones: type multistep needs them and no other type uses them")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ConfigError(f"milestones: must rise, got {list(self.milestones)}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimization loop; intervals count optimizer steps."""
+
+    steps: _Count  # optimizer steps of the whole run
+    optimizer: OptimizerConfig
+    lr_schedule: LrScheduleConfig = LrScheduleConfig()
+    ema_decay: _Fraction = 0.999  # per update of the average; 0 keeps the raw weights
+    ema_every: _Count = 1  # steps between updates of the average
+    grad_clip: _Positive | None = 1.0  # largest norm of the whole gradient; null = off
+    accumulate: _Count = 1  # parts a batch is cut into to save memory; the result stays
+    compile: bool = False  # torch.compile; needs a C++ compiler on a CPU, minutes at the start
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where it is fast
+    seed: _Whole = 0  # of weights, data and noise
+    time_bias: _NotNegative = 0.0  # times have density t^bias; > 0 helps few steps
+    log_every: _Count = 50
+    validate_every: _Count = 1000
+    checkpoint_every: _Count = 500
+
+    def __post_init__(self) -> None:
+        """Check that the learning rate can rise and fall within the run."""
+        if self.lr_schedule.warmup_steps >= self.steps:
+            raise ConfigError(
+                f"lr_schedule.warmup_steps: {self.lr_schedule.warmup_steps} warm-up steps do not "
+                f"fit in {self.steps} training steps"
+            )
+        if self.lr_schedule.type == "cosine" and self.lr_schedule.eta_min > self.optimizer.lr:
+            raise ConfigError(
+                f"lr_schedule.eta_min: {self.lr_schedule.eta_min:g} is above "
+                f"optimizer.lr = {self.optimizer.lr:g}"
+            )
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """What a student of stage one_step learns from; weights of the terms of its loss."""
+
+    teacher: str  # weights of a trained diffusion: a path, or a task whose weights ship
+    truth: _NotNegative = 1.0  # L1 to the ground truth, in the space of the process
+    pixels: _NotNegative = 0.0  # L1 of the decoded photos to the ground truth; latent models only
+    imitation: _NotNegative = 0.0  # L1 to what the teacher restores in teacher_steps steps
+    teacher_steps: _Count = 10
+    score: _NotNegative = 0.0  # variational score distillation; needs sampling.start_noise > 0
+    critic_loss: Literal["l1", "l2"] = "l2"  # of the critic; l1 for a teacher trained so
+
+    def __post_init__(self) -> None:
+        """Check that there is something to learn from."""
+        if self.truth + self.pixels + self.imitation + self.score == 0:
+            raise ConfigError("truth: one of truth, pixels, imitation and score must be above 0")
+
+
+@dataclass(frozen=True)
+class LpipsConfig:
+    """Files of LPIPS with VGG16; see `refusion.metrics.lpips`."""
+
+    vgg: str  # vgg16-397923af.pth
+    lin: str  # weights of its channels, version 0.1: vgg.pth
+
+
+@dataclass(frozen=True)
+class OSEDiffConfig:
+    """What stage osediff trains, and the weights of the terms of its loss."""
+
+    sd: str  # folder of Stable Diffusion 2.1 base in the layout of diffusers
+    lpips: LpipsConfig | None  # null leaves the term out, as train.py --no-lpips does
+    rank: Annotated[int, Bound(1, 1024)] = 4  # of all adapters
+    prompt: str = ""  # of every photo
+    negative_prompt: str = ""  # what the frozen model's guidance leads away from
+    guidance: _NotNegative = 7.5  # of the frozen model; 1 is none
+    pixels_weight: _NotNegative = 1.0  # mean square of the photos in [-1, 1]
+    lpips_weight: _NotNegative = 2.0
+    score_weight: _NotNegative = 1.0  # variational score distillation
+    critic_weight: _NotNegative = 1.0  # the critic's own diffusion loss
+
+    def __post_init__(self) -> None:
+        """Check that there is something to learn from, and a critic where one is asked."""
+        lpips = self.lpips_weight if self.lpips is not None else 0
+        if self.pixels_weight + lpips + self.score_weight == 0:
+            raise ConfigError("pixels_weight: one of the weights, but critic_weight, must be > 0")
+        if (self.score_weight > 0) != (self.critic_weight > 0):
+            raise ConfigError("critic_weight: above 0 where score_weight is, and 0 where it is 0")
+
+
+@dataclass(frozen=True)
+class DiffBIRConfig:
+    """What stage diffbir trains on: DiffBIR's control branch of a Stable Diffusion."""
+
+    sd: str  # folder of Stable Diffusion 2.1 base in the layout of diffusers
+    stage1: str | None  # what removes the degradation, a path or a task whose weights ship; or null
+    control: str | None = None  # control branch to start from; null: the encoder of the U-Net
+    prompt: str = ""  # of every photo
+    prompt_dropout: _Fraction = 0.5  # share of photos that get the empty prompt instead
+    sampling_steps: _Count = 50  # in validation, with the defaults of --method diffbir
+    sampler: Literal["ddpm", "ddim", "dpm++"] = "ddpm"  # in validation

@@ -1,0 +1,140 @@
+"""`--html`: one page that needs nothing else, with the scores and a slider over each photo."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refusion.errors import ConfigError
+from refusion.files import written_whole
+
+if TYPE_CHECKING:  # these import torch, for which --help must not wait
+    from torch import Tensor
+
+    from refusion.evaluation.scoring import Evaluation, Photos, Score
+
+SIDE = 1280  # pixels of the longer side of a picture on the page
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1320px;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:1rem 0}
+td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #ddd}
+td:first-child,th:first-child{text-align:left}
+.pair{position:relative;margin:.5rem 0 0;--x:50%;line-height:0}
+.pair img{width:100%}
+.pair .before{position:absolute;inset:0;clip-path:inset(0 calc(100% - var(--x)) 0 0)}
+.pair input{position:absolute;inset:0;width:100%;height:100%;margin:0;opacity:0;cursor:ew-resize}
+.pair::after{content:"";position:absolute;top:0;bottom:0;left:var(--x);width:2px;background:#fff;
+pointer-events:none}
+.pair:focus-within{outline:2px solid #06c}
+figure{margin:2rem 0}
+"""
+_SCRIPT = """
+for (const slider of document.querySelectorAll(".pair input"))
+  slider.addEventListener("input", () =>
+    slider.parentElement.style.setProperty("--x", slider.value + "%"));
+"""
+
+
+@dataclass(frozen=True)
+class PageSet:
+    """One set of the page.
+
+    Attributes:
+        name: heading.
+        photos: the set, read again for the pictures of the input.
+        evaluation: its scores.
+        files: of the result of each photo, in the order of the set; two of a stereo pair.
+        notes: lines below the table of means.
+    """
+
+    name: str
+    photos: Photos
+    evaluation: Evaluation
+    files: Sequence[Sequence[Path]]
+    notes: Sequence[str]
+
+
+def write_page(path: Path, title: str, sets: Iterable[PageSet]) -> None:
+    """Write the page whole or leave what was there.
+
+    Pictures are embedded, shrunk to SIDE pixels, as JPEG; nothing is loaded from elsewhere. Photos
+    stand in the order of their PSNR, worst first; without ground truth in the set's order.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        with written_whole(path) as aside, aside.open("w", encoding="utf-8") as file:
+            file.writelines(_page(title, sets))  # picture by picture: all at once may not fit
+    except OSError as error:
+        raise ConfigError(f"--html: cannot write '{path}': {error.strerror}") from error
+
+
+def _page(title: str, sets: Iterable[PageSet]) -> Iterator[str]:
+    shown = html.escape(title)
+    yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{shown}</title>'
+    yield '<meta name="viewport" content="width=device-width">'
+    yield f"<style>{_STYLE}</style></head>\n<body><h1>{shown}</h1>\n"
+    for one in sets:
+        yield f"<h2>{html.escape(one.name)}</h2>\n"
+        mean = one.evaluation.mean
+        yield _table("mean of all photos", mean.methods)
+        yield "".join(f"<p>{html.escape(note)}</p>\n" for note in one.notes)
+        for index in _worst_first(one.evaluation.rows):
+            yield from _figure(one, index)
+    yield f"<script>{_SCRIPT}</script></body></html>\n"
+
+
+def _worst_first(rows: Sequence[Score]) -> list[int]:
+    from refusion.evaluation.scoring import RANK_BY
+
+    return sorted(range(len(rows)), key=lambda index: rows[index].result.get(RANK_BY, 0.0))
+
+
+def _figure(one: PageSet, index: int) -> Iterator[str]:
+    import torch
+
+    from refusion.images.io import read_image
+    from refusion.images.resize import beside
+
+    row = one.evaluation.rows[index]
+    result = torch.cat([read_image(file).image for file in one.files[index]])
+    given = beside(one.photos[index]["lq"][None], result[None])[0]
+    name = html.escape(row.name, quote=True)
+    yield f"<figure><figcaption><h3>{name}</h3></figcaption>\n"
+    yield f'<div class="pair"><img class="after" alt="{name}: result" src="{_picture(result)}">\n'
+    yield f'<img class="before" alt="{name}: input" src="{_picture(given)}">\n'
+    yield f'<input type="range" min="0" max="100" value="50" aria-label="{name}: input, result">'
+    yield f"</div>\n{_table(f'{row.seconds:.2f} s', row.methods)}</figure>\n"
+
+
+def _picture(image: Tensor) -> str:
+    """A photo, or both views of a pair beside each other, as a data URL."""
+    import torch
+
+    from refusion.images.encode import encode
+    from refusion.images.photo import Photo
+    from refusion.images.resize import shrink
+
+    small = torch.cat(shrink(image[None], SIDE)[0].split(3), dim=-1)
+    file = io.BytesIO()
+    encode(file, "JPEG", small, Photo(small), "page")
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _table(corner: str, methods: Mapping[str, Mapping[str, float]]) -> str:
+    names = list(methods["result"])
+    if not names:
+        return f"<p>{html.escape(corner)}</p>\n"
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in (corner, *names))
+    lines = [f"<tr>{head}</tr>"]
+    for method, values in methods.items():
+        cells = "".join(f"<td>{values[key]:.4f}</td>" for key in names if key in values)
+        lines.append(f"<tr><td>{html.escape(method)}</td>{cells}</tr>")
+    return "<table>" + "\n".join(lines) + "</table>\n"

@@ -1,0 +1,61 @@
+"""Scores as files: JSON with all that is needed to compute them again, CSV for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refusion.errors import ConfigError
+from refusion.files import written_whole
+
+if TYPE_CHECKING:  # imports torch, for which --help must not wait
+    from refusion.evaluation.scoring import Evaluation
+
+
+def write_json(path: Path, report: Mapping[str, Any]) -> None:
+    """Write the whole file or leave what was there.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    _write("--json", path, json.dumps(report, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, results: Mapping[str, Evaluation]) -> None:
+    """Write a line for each set, photo and method, and the means of each method and set.
+
+    Columns: set, image, method ('input', the baselines, 'result'), every metric, and of results
+    `seconds` and `io_seconds`. What was not measured is empty; the PSNR of equal images is inf.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    metrics = list(dict.fromkeys(key for one in results.values() for key in one.mean.result))
+    lines = [["set", "image", "method", *metrics, "seconds", "io_seconds"]]
+    for name, evaluation in results.items():
+        for row in (*evaluation.rows, evaluation.mean):
+            for method, values in row.methods.items():
+                times = [f"{row.seconds:.4f}", f"{row.io_seconds:.4f}"]
+                cells = [values.get(metric, "") for metric in metrics]
+                lines.append(
+                    [name, row.name, method, *cells, *(times if method == "result" else ["", ""])]
+                )
+    _write("--csv", path, _csv(lines))
+
+
+def _csv(lines: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+def _write(option: str, path: Path, text: str) -> None:
+    try:
+        with written_whole(path) as aside:
+            aside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{option}: cannot write '{path}': {error.strerror}") from error

@@ -1,0 +1,332 @@
+"""How good a restorer is: whole photos at full size, measured beside the photos it was given.
+
+The one place that does so for any `Restorer` and any dataset of `{"lq", "gt", "name"}`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from refusion.errors import ConfigError, ImageError
+from refusion.images.arrays import Image, to_batch, unit_range
+from refusion.images.resize import beside
+from refusion.metrics import METRICS, Metric, score_pair
+from refusion.restorers.base import Known, Restorer
+from refusion.tiling.memory import is_out_of_memory
+
+RANK_BY = "psnr"
+SHOWN = ("psnr", "ssim")  # metrics that have columns for every photo; the others have means only
+_DECIMALS = {"psnr": 2, "psnr_y": 2}  # decibels; similarities get _FINE
+_FINE = 4
+
+
+class Photos(Protocol):
+    """A finite dataset of whole photos, indexed from 0.
+
+    Items hold "lq" and, where there is one, the ground truth "gt", as large or larger by the
+    restorer's scale, a "name", and what `Known` tells the restorer. Images are tensors (3, H, W)
+    or NumPy arrays (H, W, 3), float in [0, 1], uint8 or uint16.
+    """
+
+    def __len__(self) -> int:
+        """Number of photos."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One photo."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One photo, or the mean over photos.
+
+    Attributes:
+        name: of the photo.
+        seconds: time to restore it, reading, writing and measuring not counted.
+        input: metrics of the degraded photo by name; without ground truth no-reference ones only.
+        result: metrics of the restored photo.
+        baselines: the same of other methods, by their names.
+        io_seconds: time to read the photo and its ground truth and to write the result. Photos
+            read before come from the cache of decoded photos.
+    """
+
+    name: str
+    seconds: float
+    input: dict[str, float] = field(default_factory=dict)
+    result: dict[str, float] = field(default_factory=dict)
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    io_seconds: float = 0.0
+
+    @property
+    def methods(self) -> dict[str, dict[str, float]]:
+        """Metrics of the input, of each baseline and of the result, in this order."""
+        return {"input": self.input, **self.baselines, "result": self.result}
+
+    @property
+    def difference(self) -> dict[str, float]:
+        """Result minus input by metric; nan where both are infinite."""
+        return {name: value - self.input[name] for name, value in self.result.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values for JSON, which has no infinity: the PSNR of equal images becomes null."""
+        parts = self.methods | {"difference": self.difference}
+        times = {"seconds": round(self.seconds, 3), "io_seconds": round(self.io_seconds, 3)}
+        return {"name": self.name, **times} | {
+            part: {name: value if math.isfinite(value) else None for name, value in values.items()}
+            for part, values in parts.items()
+            if values
+        }
+
+
+Scored = Callable[[int, int, Score], None]
+"""Called as `(done, total, score)`."""
+Baseline = Callable[[Tensor, Known], Tensor]
+"""Another method to compare with: `(photos (1, 3, H, W) in [0, 1], known) -> restored photos`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a set of photos, at least one, in the order of the dataset."""
+
+    rows: tuple[Score, ...]
+
+    @property
+    def mean(self) -> Score:
+        """Mean of each column, a metric over the photos that it was measured on."""
+        return Score(
+            "mean",
+            statistics.fmean(row.seconds for row in self.rows),
+            _means(row.input for row in self.rows),
+            _means(row.result for row in self.rows),
+            {
+                name: _means(row.baselines.get(name, {}) for row in self.rows)
+                for name in dict.fromkeys(key for row in self.rows for key in row.baselines)
+            },
+            statistics.fmean(row.io_seconds for row in self.rows),
+        )
+
+    @property
+    def worst(self) -> Score | None:
+        """Photo with the lowest PSNR of the result; None where none was measured."""
+        return min(self._ranked(), key=_rank, default=None)
+
+    @property
+    def best(self) -> Score | None:
+        """Photo with the highest PSNR of the result; None where none was measured."""
+        return max(self._ranked(), key=_rank, default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: every photo, the mean, the names of the worst and the best."""
+        named = {"worst": self.worst, "best": self.best}
+        return {"images": [row.to_dict() for row in self.rows], "mean": self.mean.to_dict()} | {
+            role: row.name for role, row in named.items() if row is not None
+        }
+
+    def table(self) -> str:
+        """Text to read: a line for each photo, then mean, worst and best."""
+        mean = self.mean
+        ends = {f"mean of {len(self.rows)}": mean, "worst": self.worst, "best": self.best}
+        labels = [row.name for row in self.rows]
+        labels += [
+            label if row is mean else f"{label}: {row.name}" for label, row in ends.items() if row
+        ]
+        rows = [*self.rows, *filter(None, ends.values())]
+        shown = [name for name in mean.result if name in SHOWN] or list(mean.result)
+        # Of a distance, as NIQE is, less is better: what was gained has a minus.
+        change = "gain" if shown[:1] == list(SHOWN[:1]) else "change"
+        head = [f"{part} {name}" for part in ("input", "result", change) for name in shown]
+        grid = [["image", *head, "seconds"]]
+        grid += [[label, *_cells(row, shown)] for label, row in zip(labels, rows, strict=True)]
+        count = len(self.rows) + 1
+        return _ruled(_aligned(grid), count)
+
+    def methods_table(self, metrics: Mapping[str, Metric]) -> str:
+        """Text to read: mean metrics of every method, how each is taken, and the mean times."""
+        mean = self.mean
+        names = list(mean.result)
+        grid = [["mean", *names]]
+        for method, values in mean.methods.items():
+            grid.append([method, *(_number(name, values.get(name)) for name in names)])
+        lines = [_ruled(_aligned(grid), len(grid))] if names else []
+        lines += [f"{name}: {metrics[name].stated}" for name in names]
+        both = mean.seconds + mean.io_seconds
+        times = f"{mean.seconds:.3f} without and {both:.3f} with reading and writing"
+        return "\n".join([*lines, f"seconds per photo: {times}"])
+
+    def _ranked(self) -> list[Score]:
+        return [row for row in self.rows if RANK_BY in row.result]
+
+
+NO_BASELINES: Mapping[str, Baseline] = MappingProxyType({})
+NO_SCORES: Mapping[int, Score] = MappingProxyType({})
+
+
+def evaluate(
+    restorer: Restorer,
+    dataset: Photos,
+    *,
+    metrics: Mapping[str, Metric] = METRICS,
+    steps: int | None = None,
+    sampler: str | None = None,
+    seed: int = 0,
+    tile: int | Literal["auto"] | None = "auto",
+    limit: int | None = None,
+    baselines: Mapping[str, Baseline] = NO_BASELINES,
+    known_scores: Mapping[int, Score] = NO_SCORES,
+    write: Callable[[str, Tensor], None] | None = None,
+    callback: Scored | None = None,
+) -> Evaluation:
+    """Restore every photo of a dataset and measure the results against the ground truth.
+
+    Photos are restored one by one, each with the same seed, so no number depends on the others or
+    on the order. Without ground truth there are times only.
+
+    Args:
+        restorer: what restores.
+        dataset: whole photos.
+        metrics: what to measure, by name.
+        steps: see `Restorer.restore`, as the next three.
+        sampler: word of `SAMPLERS`.
+        seed: of the noise.
+        tile: side of the tiles in pixels.
+        limit: only so many photos, the first ones; None for all.
+        baselines: other methods to measure beside the restorer, by name; not timed.
+        known_scores: of photos done before, by index; those are not restored again.
+        write: keeps a restored photo, `(name, float32 (3, H, W) in [0, 1])`; counts as I/O.
+        callback: told of each photo.
+
+    Raises:
+        ConfigError: an option is wrong, or the dataset is empty or endless.
+        ImageError: a photo cannot be read, restored in the memory there is, or compared.
+        RefusionError: the network gave no finite result.
+
+    >>> import torch
+    >>> class Brighter:
+    ...     def restore(self, lq, **options):
+    ...         return lq + 0.25
+    >>> photos = [{"lq": torch.zeros(3, 8, 8), "gt": torch.full((3, 8, 8), 0.5), "name": "night"}]
+    >>> scores = evaluate(Brighter(), photos).mean  # 0.25 rounds to 64 of 255 levels
+    >>> round(scores.input["psnr"], 2), round(scores.result["psnr"], 2)
+    (6.02, 12.08)
+    """
+    total = _count(dataset, limit)
+    options = {"steps": steps, "sampler": sampler, "seed": seed, "tile": tile}
+    rows = []
+    for index in range(total):
+        row = known_scores.get(index)
+        if row is None:
+            row = _measured(restorer, dataset, index, options, metrics, baselines, write)
+        rows.append(row)
+        if callback is not None:
+            callback(index + 1, total, row)
+    return Evaluation(tuple(rows))
+
+
+def _measured(
+    restorer: Restorer,
+    dataset: Photos,
+    index: int,
+    options: Mapping[str, Any],
+    metrics: Mapping[str, Metric],
+    baselines: Mapping[str, Baseline],
+    write: Callable[[str, Tensor], None] | None,
+) -> Score:
+    """Restore and measure one photo."""
+    start = time.perf_counter()
+    item = dataset[index]
+    name, known = str(item.get("name", index)), Known.of(item)
+    lq, gt = (_batch(item, key) for key in ("lq", "gt"))
+    begin = time.perf_counter()
+    try:
+        restored = restorer.restore(lq, **options, known=known)
+        end = time.perf_counter()
+        if write is not None:
+            write(name, restored[0])
+        io_seconds = begin - start + time.perf_counter() - end
+        is_measured = gt is not None or any(not one.needs_target for one in metrics.values())
+        others = {key: baseline(lq, known) for key, baseline in baselines.items() if is_measured}
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ImageError(f"{name}: not enough memory to restore it; try --tile 256") from error
+    images = {"input": lq if gt is None else beside(lq, gt), **others, "result": restored}
+    try:
+        scores = {key: score_pair(image, gt, metrics) for key, image in images.items()}
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
+    given, result = scores.pop("input"), scores.pop("result")
+    return Score(name, end - begin, given, result, scores, io_seconds)
+
+
+def _count(dataset: Photos, limit: int | None) -> int:
+    try:
+        available = len(dataset)
+    except TypeError:  # what an endless stream answers
+        raise ConfigError(
+            f"{type(dataset).__name__} is endless and cannot be evaluated: set 'whole: true' "
+            "(SyntheticPairs), remove 'patch' (PairedFolder), or set 'length'"
+        ) from None
+    count = available if limit is None else min(limit, available)
+    if count < 1:
+        raise ConfigError(f"no photos to evaluate: {available} in the dataset, limit {limit}")
+    return count
+
+
+def _batch(item: Mapping[str, Any], key: str) -> Tensor | None:
+    """A photo, or both views of a pair, as float32 (1, C, H, W); None if the item has none."""
+    if key not in item:
+        return None
+    image = item[key]
+    shape = image.shape if isinstance(image, Image) else ()
+    channels = shape[2:3] if isinstance(image, np.ndarray) else shape[-3:-2]
+    return unit_range(to_batch(key, image, 6 if tuple(channels) == (6,) else 3))
+
+
+def _rank(row: Score) -> float:
+    return row.result[RANK_BY]
+
+
+def _means(columns: Iterable[dict[str, float]]) -> dict[str, float]:
+    columns = list(columns)
+    names = dict.fromkeys(name for values in columns for name in values)
+    return {name: statistics.fmean(v[name] for v in columns if name in v) for name in names}
+
+
+def _cells(row: Score, names: Iterable[str]) -> list[str]:
+    cells = [
+        _number(name, values.get(name), sign)
+        for values, sign in ((row.input, "-"), (row.result, "-"), (row.difference, "+"))
+        for name in names
+    ]
+    return [*cells, f"{row.seconds:.2f}"]
+
+
+def _number(name: str, value: float | None, sign: str = "-") -> str:
+    return "-" if value is None else f"{value:{sign}.{_DECIMALS.get(name, _FINE)}f}"
+
+
+def _ruled(lines: list[str], count: int) -> str:
+    """The lines with a rule below the first and below `count` of them, where more follow."""
+    rule = "-" * max(map(len, lines))
+    rest = [rule, *lines[count:]] if lines[count:] else []
+    return "\n".join([lines[0], rule, *lines[1:count], *rest])
+
+
+def _aligned(grid: list[list[str]]) -> list[str]:
+    """Lines of columns two blanks apart: the first aligned left, the numbers right."""
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    return [
+        "  ".join(
+            [first.ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        )
+        for first, *cells in grid
+    ]

@@ -1,0 +1,194 @@
+"""Photos from and to files. The package's only place that knows bytes; inside it is all float RGB.
+
+An 8-bit or 16-bit file that is read and written losslessly keeps every sample; bit depth, gray,
+alpha, ICC profile, EXIF, XMP, resolution and the JPEG's own quality are carried to the output.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from torch import Tensor
+
+from refusion.errors import ImageError
+from refusion.files import written_whole
+from refusion.images.decode import decode_pillow
+from refusion.images.encode import check_side, encode
+from refusion.images.photo import Photo
+from refusion.images.samples import is_integer
+from refusion.images.tiff_decode import decode_tiff
+from refusion.images.unsupported import kind_by_bytes, remedy
+
+MAX_PIXELS = 400_000_000
+_FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
+IMAGE_SUFFIXES = tuple(_FORMATS)
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+}
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read a JPEG, PNG, TIFF or WebP file, whatever its suffix says.
+
+    Of an animation or a file of several pages the first is used, with a logged warning. CMYK is
+    converted to RGB (warning), a palette to RGB or RGBA, one bit to gray. Wide gamuts are kept as
+    they are: values are not converted, the profile is carried.
+
+    Args:
+        path: the file.
+        max_pixels: larger images are refused before they are decoded. (Pillow refuses a WebP above
+            179 megapixels by itself.)
+
+    Raises:
+        ImageError: one line: the file and why it cannot be read.
+    """
+    path = Path(path)
+    try:
+        # Decoders warn about damage that they live with; stderr is for the user.
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(file, max_pixels)
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"{path}: a folder, expected an image file") from error
+    except PermissionError as error:
+        raise ImageError(f"{path}: no permission to read it") from error
+    except MemoryError as error:
+        raise ImageError(f"{path}: not enough memory to decode it") from error
+    except Exception as error:  # decoders meet damaged bytes with any type of exception
+        raise ImageError(f"{path}: damaged or not supported ({_one_line(error)})") from error
+
+
+def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> None:
+    """Write an image as the same kind of file as ``like``.
+
+    The file is written aside and then put in place: there is the old file or the whole new one.
+
+    Args:
+        path: its suffix names the format; without suffix that of ``like`` is used.
+        image: float (3, H, W), any device; values are clamped to [0, 1] and rounded to nearest.
+            Or uint8 or uint16, as `Photo.samples`.
+        like: the photo to be alike, in bit depth as far as the format holds it, gray, alpha,
+            metadata, compression. None writes 8-bit RGB: JPEG of quality 95, else lossless.
+
+    Raises:
+        ImageError: one line: the shape is wrong, a value is not finite, or the file cannot be
+            written.
+    """
+    path = Path(path)
+    kind = _format_to_write(path, like)
+    is_known = image.is_floating_point() or is_integer(image)
+    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or not is_known:
+        got = f"{image.dtype} {tuple(image.shape)}"
+        raise ImageError(f"{path}: expected a float image of shape (3, H, W) to write, got {got}")
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path}: a folder, expected a file name to write")
+        if not path.parent.is_dir():
+            raise ImageError(f"{path}: its folder does not exist")
+        with written_whole(path) as aside, aside.open("wb") as file:
+            encode(file, kind, image.detach(), like or Photo(image), str(path))
+    except (OSError, ValueError, MemoryError) as error:
+        raise ImageError(f"{path}: cannot be written ({_one_line(error)})") from error
+
+
+def check_place(path: Path, like: Photo | None, width: int, height: int) -> None:
+    """Make the folder of an image to be written, and refuse what `write_image` would refuse.
+
+    Args:
+        path: of the image; without suffix it will be of the format of ``like``.
+        like: the photo to be alike; None leaves the size unchecked.
+        width: of the image in pixels.
+        height: see `width`.
+
+    Raises:
+        ImageError: the name, the size or the folder does not do.
+    """
+    check_side(str(path), _format_to_write(path, like), width, height)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"{path}: its folder cannot be made ({_one_line(error)})") from error
+    if not os.access(path.parent, os.W_OK):
+        raise ImageError(f"{path}: its folder is not to be written to")
+
+
+def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
+    """Image files of a folder by suffix, sorted; a file is itself. Hidden files are left out.
+
+    Raises:
+        ImageError: there is no such file or folder, or no image in it.
+    """
+    path = Path(path)
+    try:
+        if path.is_file():
+            return [path]
+        if not path.is_dir():
+            raise ImageError(f"{path}: no such file or folder")
+        found = [file for file in visible_files(path, recursive) if _is_image(file)]
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: cannot be listed ({_one_line(error)})") from error
+    if not found:
+        raise ImageError(f"{path}: no images in it ({', '.join(IMAGE_SUFFIXES)})")
+    return sorted(found)
+
+
+def visible_files(folder: Path, recursive: bool) -> Iterator[Path]:
+    """What is in a folder, files and folders, but for what is hidden or in hidden folders."""
+    for path in folder.glob("**/*" if recursive else "*"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in _FORMATS and file.is_file()
+
+
+def _decode(file: BinaryIO, max_pixels: int) -> Photo:
+    head = file.read(16)
+    file.seek(0)
+    if not head:
+        raise ImageError(f"{file.name}: empty file")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return decode_pillow(file, "WEBP", max_pixels)
+    other = kind_by_bytes(head)
+    if other is not None:
+        raise ImageError(f"{file.name}: {remedy(other)}")
+    kinds = [kind for magic, kind in _MAGIC.items() if head.startswith(magic)]
+    if not kinds:
+        raise ImageError(f"{file.name}: not an image, expected JPEG, PNG, TIFF or WebP")
+    if kinds == ["TIFF"]:
+        return decode_tiff(file, max_pixels)
+    return decode_pillow(file, kinds[0], max_pixels)
+
+
+def _format_to_write(path: Path, like: Photo | None) -> str:
+    if not path.suffix and like is not None:
+        return like.format
+    if path.suffix.lower() not in _FORMATS:
+        raise ImageError(f"{path}: expected a name that ends in {', '.join(IMAGE_SUFFIXES)}")
+    return _FORMATS[path.suffix.lower()]
+
+
+def _one_line(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()) or type(error).__name__

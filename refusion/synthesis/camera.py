@@ -1,0 +1,66 @@
+"""What a camera does to the light that reaches it: exposure, noise, 8 bits, JPEG."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+
+from refusion.randomness import draw_integer, happens, uniform
+
+
+def expose(image: Tensor, generator: Generator, *, exposure: float, colour: float) -> Tensor:
+    """Small change of gain, gamma and white balance.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        generator: source of randomness.
+        exposure: largest relative change of gain and of gamma.
+        colour: largest relative change of one channel against the others.
+    """
+    gain = 1 + uniform(generator, -exposure, exposure)
+    gamma = 1 + uniform(generator, -exposure, exposure)
+    balance = 1 + colour * (2 * torch.rand(3, 1, 1, generator=generator) - 1)
+    return (image.clamp_min(1e-6) ** gamma * (gain * balance)).clamp(0, 1)
+
+
+def add_noise(image: Tensor, generator: Generator, *, read: float, shot: float) -> Tensor:
+    """Gaussian noise of variance read^2 + shot^2 * image, the sensor model of Foi et al. (2008)."""
+    deviation = torch.sqrt(read**2 + shot**2 * image)
+    return (image + deviation * torch.randn(image.shape, generator=generator)).clamp(0, 1)
+
+
+def quantise(image: Tensor, quality: int | None = None) -> Tensor:
+    """Round to 8-bit levels, through a JPEG of that quality (1..100) when one is given.
+
+    Args:
+        image: (3, H, W) float in [0, 1].
+        quality: JPEG quality, or None for rounding alone.
+
+    Returns:
+        (3, H, W) float32, multiples of 1/255.
+    """
+    levels = (image.clamp(0, 1) * 255).round()
+    if quality is None:
+        return levels / 255
+    buffer = io.BytesIO()
+    pixels = levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    with Image.open(buffer) as decoded:
+        return torch.from_numpy(np.array(decoded)).permute(2, 0, 1).float() / 255
+
+
+def store(image: Tensor, generator: Generator, share: float, quality: tuple[int, int]) -> Tensor:
+    """The image as a file keeps it: 8 bits, in a share of the cases through a JPEG.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        generator: source of randomness; two draws whatever comes.
+        share: probability of the JPEG.
+        quality: its lowest and highest quality, 1..100.
+    """
+    drawn = draw_integer(generator, *quality)
+    return quantise(image, drawn if happens(generator, share) else None)

@@ -1,0 +1,91 @@
+"""Fewer pixels: the input of super-resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from refusion.errors import ConfigError, ImageError, suggest
+from refusion.randomness import uniform
+from refusion.synthesis.camera import quantise
+from refusion.synthesis.checks import check_range
+from refusion.synthesis.scenes.frame import PhotoFrame
+
+MODES = ("bicubic", "area", "nearest")
+LARGEST = 16
+LEVELS = 255.0
+
+
+@dataclass(frozen=True)
+class Downsample:
+    """The crop with 1/factor of its rows and columns.
+
+    Attributes:
+        factor: 2 to 16; sides must be multiples of it.
+        mode: "bicubic" (anti-aliased with a = -0.5, as Pillow and MATLAB's imresize do it and the
+            benchmarks of super-resolution were made), "area" (mean of the pixels) or "nearest"
+            (one pixel of each block, aliased).
+        noise: (low, high) of the standard deviation of Gaussian noise in 8-bit levels that the
+            small photo gets, one uniform draw per sample.
+
+    Raises:
+        ConfigError: a setting is out of its domain.
+    """
+
+    factor: int = 4
+    mode: str = "bicubic"
+    noise: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        is_whole = isinstance(self.factor, int) and not isinstance(self.factor, bool)
+        if not is_whole or not 2 <= self.factor <= LARGEST:
+            raise ConfigError(
+                f"Downsample.factor: expected a whole number in [2, {LARGEST}], got {self.factor!r}"
+            )
+        if self.mode not in MODES:
+            raise ConfigError(
+                f"Downsample.mode: unknown mode '{self.mode}'{suggest(self.mode, MODES)}"
+            )
+        check_range("Downsample.noise", self.noise, 0.0, LEVELS)
+
+    @property
+    def multiple(self) -> int:
+        """The sides of a crop must be multiples of this."""
+        return self.factor
+
+    def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
+        """Shrink the crop.
+
+        Args:
+            clean: (3, H, W) float32 in [0, 1].
+            generator: source of randomness.
+            frame: not looked at.
+
+        Returns:
+            "lq" (3, H / factor, W / factor), 8-bit levels.
+
+        Raises:
+            ImageError: a side is not a multiple of the factor.
+        """
+        height, width = clean.shape[-2:]
+        if height % self.factor or width % self.factor:
+            raise ImageError(
+                f"Downsample: expected sides that are multiples of {self.factor}, got {height} x "
+                f"{width}; crop the photo first"
+            )
+        small = self._shrink(clean, (height // self.factor, width // self.factor))
+        deviation = uniform(generator, *self.noise) / LEVELS
+        if deviation > 0:
+            small = small + deviation * torch.randn(small.shape, generator=generator)
+        return {"lq": quantise(small)}
+
+    def _shrink(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        if self.mode == "bicubic":
+            return F.interpolate(image[None], size, mode="bicubic", antialias=True)[0]
+        return F.interpolate(
+            image[None], size, mode={"area": "area", "nearest": "nearest-exact"}[self.mode]
+        )[0]

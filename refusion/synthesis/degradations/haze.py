@@ -1,0 +1,227 @@
+"""Haze over clean photos: the scattering model with photo-scale depth, density and airlight.
+
+I = J t + A (1 - t) with transmission t = exp(-beta * density * depth) (Koschmieder 1924; Narasimhan
+and Nayar 2002). Fields belong to the whole photo; a crop sees its part of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from refusion.randomness import happens, uniform
+from refusion.synthesis.camera import add_noise, expose, quantise, store
+from refusion.synthesis.checks import check_settings
+from refusion.synthesis.scenes.depth import DEPTHS
+from refusion.synthesis.scenes.fields import photo_coordinates, smooth_field
+from refusion.synthesis.scenes.frame import PhotoFrame
+
+Range = tuple[float, float]
+_DOMAINS = {
+    "mean_transmission": (1e-3, 1.0),
+    "airlight": (0.0, 1.5),
+    "density_spread": (0.0, math.inf),
+    "density_modes": (1, 64),
+    "jpeg_quality": (1, 100),
+}
+
+
+@dataclass(frozen=True)
+class Haze:
+    """Clean photos as a camera takes them through haze.
+
+    Pairs are (low, high) of a uniform draw, shares are probabilities.
+
+    Attributes:
+        depth_weights: relative frequency of veil, ground, room, layers, smooth (`DEPTHS`).
+        clean_share: part of the samples that stay (almost) clean, so that clean photos do.
+        mean_transmission: mean of t over the photo; beta is solved for it.
+        min_transmission: floor of t, below which nothing could be restored.
+        uneven_share: part of the samples, veils apart, whose density varies over the photo.
+        density_spread: standard deviation of the log density where it varies; leans to the low end.
+        density_modes: density blobs span at least 1/density_modes of the photo's long side.
+        airlight: brightness of A; beyond 1 it is white.
+        airlight_tint: largest deviation of a channel of A from grey.
+        scene_light_share: part of the samples whose airlight takes the warmth of the scene.
+        airlight_spread: relative variation of A over the photo.
+        glow: how much of A is light scattered from its surroundings in the photo.
+        soften_share: part of the samples whose haze also blurs (multiple scattering).
+        soften: how much of the light is blurred where nothing comes through directly.
+        linear_share: part of the samples mixed in linear light instead of display values.
+        exposure: camera gain and gamma of the hazy photo, relative change.
+        colour: white balance of the hazy photo, relative change.
+        noise_share: part of the samples with sensor noise.
+        noise: standard deviation of the noise at full light.
+        jpeg_share: part of the samples that went through a JPEG.
+        jpeg_quality: its quality.
+    """
+
+    depth_weights: tuple[float, float, float, float, float] = (0.35, 0.2, 0.2, 0.15, 0.1)
+    clean_share: float = 0.04
+    mean_transmission: Range = (0.15, 0.95)
+    min_transmission: float = 0.05
+    uneven_share: float = 0.6
+    density_spread: Range = (0.1, 0.9)
+    density_modes: int = 6
+    airlight: Range = (0.6, 1.0)
+    airlight_tint: float = 0.06
+    scene_light_share: float = 0.35
+    airlight_spread: Range = (0.0, 0.12)
+    glow: Range = (0.0, 0.4)
+    soften_share: float = 0.25
+    soften: Range = (0.1, 0.5)
+    linear_share: float = 0.3
+    exposure: float = 0.05
+    colour: float = 0.02
+    noise_share: float = 0.6
+    noise: Range = (0.002, 0.02)
+    jpeg_share: float = 0.5
+    jpeg_quality: tuple[int, int] = (50, 98)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a range is reversed or out of its domain."""
+        check_settings(self, _DOMAINS)
+
+    def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
+        """The crop's part of the haze over its photo (see `Degradation`)."""
+        drawn = sample_haze(frame.thumbnail, generator, self)
+        size = (clean.shape[-2], clean.shape[-1])
+        seen = frame.crop(torch.cat([drawn.transmission, drawn.airlight]), size)
+        hazy = scatter(_soften(clean, seen[:1], drawn.soften), seen[:1], seen[1:], drawn.linear)
+        return {"lq": quantise(hazy) if drawn.is_clean else _photograph(hazy, generator, self)}
+
+
+@dataclass(frozen=True)
+class HazeFields:
+    """Haze over one whole photo.
+
+    Attributes:
+        transmission: (1, h, w) in (0, 1].
+        airlight: (3, h, w) in [0, 1], in display values.
+        depth: (1, h, w) in (0, 1], 1 the farthest.
+        soften: share of blurred light where t is 0, in [0, 1].
+        linear: whether light mixes in linear light.
+        is_clean: the sample is to stay (almost) clean; the camera leaves it alone too.
+    """
+
+    transmission: Tensor
+    airlight: Tensor
+    depth: Tensor
+    soften: float
+    linear: bool
+    is_clean: bool
+
+
+def scatter(clean: Tensor, transmission: Tensor, airlight: Tensor, linear: bool = False) -> Tensor:
+    """Scattering model I = J t + A (1 - t).
+
+    Args:
+        clean: J, (3, H, W) in [0, 1].
+        transmission: t, (1, H, W) in [0, 1].
+        airlight: A, (3, H, W) or (3, 1, 1) in [0, 1].
+        linear: mix in linear light (power 2.2) rather than display values.
+    """
+    if not linear:
+        return torch.lerp(airlight.expand_as(clean), clean, transmission)
+    mixed = torch.lerp(airlight.expand_as(clean) ** 2.2, clean**2.2, transmission)
+    return mixed.clamp_min(0) ** (1 / 2.2)
+
+
+def sample_haze(thumbnail: Tensor, generator: Generator, settings: Haze) -> HazeFields:
+    """Draw depth, density, transmission and airlight for a photo, from a small copy of it.
+
+    Args:
+        thumbnail: (3, h, w) in [0, 1], the whole photo; fields come in this size.
+        generator: source of randomness.
+        settings: ranges.
+    """
+    size = (thumbnail.shape[-2], thumbnail.shape[-1])
+    weights = torch.tensor(settings.depth_weights, dtype=torch.float32)
+    kind = list(DEPTHS)[int(torch.multinomial(weights, 1, generator=generator))]
+    depth = DEPTHS[kind](thumbnail, generator)
+    density = torch.ones(size)
+    if kind != "veil" and happens(generator, settings.uneven_share):
+        density = _uneven_density(size, generator, settings)
+    is_clean = happens(generator, settings.clean_share)
+    mean = uniform(generator, *((0.97, 1.0) if is_clean else settings.mean_transmission))
+    transmission = _transmission(depth * density, mean).clamp_min(settings.min_transmission)
+    airlight = _airlight(thumbnail, generator, settings)
+    soften = uniform(generator, *settings.soften)
+    soften = soften if happens(generator, settings.soften_share) else 0.0
+    linear = happens(generator, settings.linear_share)
+    return HazeFields(transmission[None], airlight, depth[None], soften, linear, is_clean)
+
+
+def _uneven_density(size: tuple[int, int], generator: Generator, settings: Haze) -> Tensor:
+    """Log-normal clouds, at times thickening towards the floor (mist) or ceiling (smoke)."""
+    decay = uniform(generator, 1.0, 2.2)
+    field = smooth_field(size, generator, modes=settings.density_modes, decay=decay)
+    low, high = settings.density_spread
+    spread = low + (high - low) * uniform(generator, 0.0, 1.0) ** 2
+    density = spread * field.clamp(-2, 2)
+    if happens(generator, 0.4):
+        rows, _ = photo_coordinates(*size)
+        density = density + uniform(generator, -1.5, 1.5) * (rows - 0.5)
+    return torch.exp(density)
+
+
+def _transmission(optical_depth: Tensor, mean: float) -> Tensor:
+    """exp(-beta * optical depth) with beta solved by bisection so that its mean is as asked."""
+    sample = optical_depth[::4, ::4]
+    low, high = math.log(1e-3), math.log(1e3)
+    for _ in range(24):
+        middle = (low + high) / 2
+        if torch.exp(-math.exp(middle) * sample).mean().item() > mean:
+            low = middle
+        else:
+            high = middle
+    return torch.exp(-math.exp(low) * optical_depth)
+
+
+def _airlight(thumbnail: Tensor, generator: Generator, settings: Haze) -> Tensor:
+    """Airlight (3, h, w): nearly grey, or the scene's own light, uneven, with glow round lamps."""
+    size = (thumbnail.shape[-2], thumbnail.shape[-1])
+    tint = settings.airlight_tint
+    warm = uniform(generator, -tint, tint)
+    green = uniform(generator, -tint / 4, tint / 4)
+    blurred = _blur(thumbnail)
+    if happens(generator, settings.scene_light_share):
+        # Lamps and skies differ from blue to orange only: a lawn does not turn fog green.
+        light = blurred.flatten(1).quantile(0.8, dim=1)
+        lean = float((light[0] - light[2]) / (light[0] + light[2]).clamp_min(0.05))
+        warm += max(-0.25, min(0.35, lean)) * uniform(generator, 0.2, 1.0)
+    colour = uniform(generator, *settings.airlight) * torch.tensor([1 + warm, 1 + green, 1 - warm])
+    spread = uniform(generator, *settings.airlight_spread)
+    uneven = 1 + spread * smooth_field(size, generator, modes=2).clamp(-2, 2)
+    glow = uniform(generator, *settings.glow)
+    return torch.lerp(colour[:, None, None] * uneven, blurred, glow).clamp(0, 1)
+
+
+def _blur(thumbnail: Tensor) -> Tensor:
+    """Light spread over about a tenth of the photo, (3, h, w)."""
+    size = thumbnail.shape[-2:]
+    coarse = F.adaptive_avg_pool2d(thumbnail[None], (max(2, size[0] // 16), max(2, size[1] // 16)))
+    coarse = F.avg_pool2d(coarse, 3, 1, 1, count_include_pad=False)
+    return F.interpolate(coarse, size, mode="bicubic", align_corners=False)[0].clamp(0, 1)
+
+
+def _soften(clean: Tensor, transmission: Tensor, strength: float) -> Tensor:
+    """Mix in a copy blurred over 1/64 of the picture, the more the denser the haze."""
+    if strength == 0:
+        return clean
+    size = (clean.shape[-2], clean.shape[-1])
+    coarse = F.adaptive_avg_pool2d(clean[None], [max(1, min(side, 64)) for side in size])
+    blurred = F.interpolate(coarse, size, mode="bilinear", align_corners=False)[0]
+    return torch.lerp(clean, blurred, strength * (1 - transmission))
+
+
+def _photograph(hazy: Tensor, generator: Generator, settings: Haze) -> Tensor:
+    hazy = expose(hazy, generator, exposure=settings.exposure, colour=settings.colour)
+    if happens(generator, settings.noise_share):
+        noise = uniform(generator, *settings.noise)
+        hazy = add_noise(hazy, generator, read=noise / 3, shot=noise)
+    return store(hazy, generator, settings.jpeg_share, settings.jpeg_quality)

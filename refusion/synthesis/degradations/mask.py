@@ -1,0 +1,188 @@
+"""Holes to be filled: the input of inpainting, lq = mask * gt + (1 - mask) * fill."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Generator, Tensor
+
+from refusion.errors import ConfigError, suggest
+from refusion.images.cache import list_photos
+from refusion.randomness import draw_integer, uniform
+from refusion.synthesis.camera import quantise
+from refusion.synthesis.checks import check_range
+from refusion.synthesis.scenes.frame import PhotoFrame
+
+MOST = 400  # strokes or boxes, should the coverage not be reached before
+CLOSE = 0.01  # share of the pixels by which boxes may miss their coverage
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Parts of the photo painted over.
+
+    Attributes:
+        kinds: words of `MASKS`, one drawn with equal chance for every sample; name a word twice to
+            have it twice as often.
+        coverage: (low, high) of the hidden share of the pixels, for strokes, boxes and expand.
+        fill: value of hidden pixels in [0, 1]; white is what the published models know.
+        folder: of mask images to draw from instead of `kinds`, white where the photo is kept; they
+            are stretched to the crop and mirrored at random.
+
+    Raises:
+        ConfigError: an unknown kind, a range reversed or out of its domain, a folder of no images.
+    """
+
+    kinds: tuple[str, ...] = ("strokes", "strokes", "boxes", "half", "expand")
+    coverage: tuple[float, float] = (0.1, 0.6)
+    fill: float = 1.0
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        if not isinstance(self.kinds, tuple) or not self.kinds:
+            raise ConfigError(f"Mask.kinds: expected a list of words, got {self.kinds!r}")
+        for kind in self.kinds:
+            if kind not in MASKS:
+                raise ConfigError(f"Mask.kinds: unknown kind '{kind}'{suggest(kind, MASKS)}")
+        check_range("Mask.coverage", self.coverage, 0.01, 0.99)
+        if not isinstance(self.fill, (int, float)) or not 0 <= self.fill <= 1:
+            raise ConfigError(f"Mask.fill: expected a value in [0, 1], got {self.fill!r}")
+        if self.folder is not None:
+            _masks_in(self.folder)
+
+    def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
+        """{"lq" (3, H, W)}: the crop with holes, 8-bit levels; what is kept is kept as it is."""
+        mask = self.draw(generator, (clean.shape[-2], clean.shape[-1]))
+        return {"lq": quantise(torch.where(mask, clean, torch.full_like(clean, self.fill)))}
+
+    def draw(self, generator: Generator, size: tuple[int, int]) -> Tensor:
+        """Where the photo is kept.
+
+        Args:
+            generator: source of randomness.
+            size: (H, W) in pixels.
+
+        Returns:
+            (1, H, W) bool, false in the holes.
+        """
+        if self.folder is not None:
+            return _from_folder(self.folder, size, generator)
+        kind = self.kinds[draw_integer(generator, 0, len(self.kinds) - 1)]
+        return ~MASKS[kind](size, uniform(generator, *self.coverage), generator)[None]
+
+
+def _strokes(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
+    """Bent brush strokes with round ends, added until the coverage is reached."""
+    height, width = size
+    canvas = Image.new("L", (width, height))
+    draw, long_side = ImageDraw.Draw(canvas), max(size)
+    for _ in range(MOST):
+        if np.asarray(canvas).mean() / 255 >= coverage:
+            break
+        brush = uniform(generator, 0.015, 0.08) * long_side
+        x, y = uniform(generator, 0, width), uniform(generator, 0, height)
+        angle = uniform(generator, 0, 2 * math.pi)
+        for _ in range(draw_integer(generator, 1, 5)):
+            angle += uniform(generator, -0.9, 0.9)
+            length = uniform(generator, 0.02, 0.2) * long_side
+            end = (x + length * math.cos(angle), y + length * math.sin(angle))
+            _line(draw, (x, y), end, brush)
+            x, y = end
+    return torch.from_numpy(np.array(canvas) > 0)
+
+
+def _line(
+    draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[float, float], width: float
+) -> None:
+    draw.line([start, end], fill=255, width=max(1, round(width)))
+    for x, y in (start, end):
+        draw.ellipse([x - width / 2, y - width / 2, x + width / 2, y + width / 2], fill=255)
+
+
+def _boxes(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
+    """Upright rectangles that may overlap, never larger than what is still to be hidden."""
+    height, width = size
+    hidden = torch.zeros(size, dtype=torch.bool)
+    for _ in range(MOST):
+        left = (coverage - float(hidden.float().mean())) * height * width
+        if left < CLOSE * height * width:
+            break
+        area = left * uniform(generator, 0.3, 1.0)
+        ratio = math.exp(uniform(generator, -1.0, 1.0))
+        rows = min(height, max(1, math.floor(math.sqrt(area * ratio))))
+        columns = min(width, max(1, math.floor(area / rows)))
+        top = draw_integer(generator, 0, height - rows)
+        start = draw_integer(generator, 0, width - columns)
+        hidden[top : top + rows, start : start + columns] = True
+    return hidden
+
+
+def _half(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
+    """The left, right, upper or lower half, whatever the coverage."""
+    hidden = torch.zeros(size, dtype=torch.bool)
+    axis = draw_integer(generator, 0, 1)
+    hidden.narrow(axis, 0, size[axis] // 2)[:] = True
+    return hidden.flip(axis) if draw_integer(generator, 0, 1) else hidden
+
+
+def _expand(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
+    """All but a window in the middle, which has the photo's proportions."""
+    height, width = size
+    rows, columns = (max(1, round(side * math.sqrt(1 - coverage))) for side in size)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    hidden = torch.ones(size, dtype=torch.bool)
+    hidden[top : top + rows, left : left + columns] = False
+    return hidden
+
+
+def _lines(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
+    """Every second row or column, whatever the coverage."""
+    hidden = torch.zeros(size, dtype=torch.bool)
+    if draw_integer(generator, 0, 1):
+        hidden[1::2] = True
+    else:
+        hidden[:, 1::2] = True
+    return hidden
+
+
+def _grid(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
+    """All but one pixel of every 2 x 2, whatever the coverage."""
+    hidden = torch.ones(size, dtype=torch.bool)
+    hidden[::2, ::2] = False
+    return hidden
+
+
+MASKS: dict[str, Callable[[tuple[int, int], float, Generator], Tensor]] = {
+    "strokes": _strokes,
+    "boxes": _boxes,
+    "half": _half,
+    "expand": _expand,
+    "every_second_line": _lines,
+    "every_second_pixel": _grid,
+}
+"""Kind -> (size, coverage, generator) -> hidden pixels, (H, W) bool."""
+
+
+@functools.lru_cache(maxsize=4)
+def _masks_in(folder: str) -> list[Path]:
+    return list_photos([folder], "Mask.folder")
+
+
+def _from_folder(folder: str, size: tuple[int, int], generator: Generator) -> Tensor:
+    """One of the folder's masks, stretched, mirrored along either axis at random."""
+    files = _masks_in(folder)
+    path = files[draw_integer(generator, 0, len(files) - 1)]
+    with Image.open(path) as image:
+        gray = image.convert("L").resize((size[1], size[0]), Image.Resampling.NEAREST)
+    kept = torch.from_numpy(np.array(gray) >= 128)
+    for axis in (0, 1):
+        kept = kept.flip(axis) if draw_integer(generator, 0, 1) else kept
+    return kept[None]

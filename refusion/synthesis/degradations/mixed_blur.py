@@ -1,0 +1,135 @@
+"""Blur of unknown form: one of many kernels, drawn anew for every sample."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from refusion.errors import ConfigError
+from refusion.randomness import draw_integer, draw_weighted, happens, uniform
+from refusion.synthesis.checks import check_settings
+from refusion.synthesis.degradations.blur import convolve
+from refusion.synthesis.degradations.kernels import Ellipse, gaussian, plateau, sinc
+from refusion.synthesis.scenes.frame import PhotoFrame
+
+FORMS = ("iso", "aniso", "generalised_iso", "generalised_aniso", "plateau_iso", "plateau_aniso")
+WIDE = 13  # pixels; a sinc of that side or more may cut off lower
+LOW_WIDE, LOW = 1 / 5, 1 / 3  # lowest cutoff of wide and of other kernels, of the Nyquist frequency
+
+
+@dataclass(frozen=True)
+class MixedBlur:
+    """Blur by one of six forms of kernel, or by a sinc: Real-ESRGAN's, first pass.
+
+    Pairs are (low, high) of a uniform draw, shares are probabilities.
+
+    Attributes:
+        side: of the kernel in pixels, odd ones.
+        form_weights: how often each of `FORMS` comes.
+        sinc_share: part of the samples blurred by a sinc instead.
+        sigma: standard deviation of the kernel in pixels, both axes alike or each its own.
+        generalised: exponent of generalised Gaussians, half of the draws below 1.
+        plateau: exponent of plateaus, half of the draws below 1 where that is in the range.
+        share: part of the samples blurred at all.
+
+    Raises:
+        ConfigError: a setting is out of its domain or a range is reversed.
+    """
+
+    side: tuple[int, int] = (7, 21)
+    form_weights: tuple[float, float, float, float, float, float] = (
+        *(0.45, 0.25, 0.12),
+        *(0.03, 0.12, 0.03),
+    )
+    sinc_share: float = 0.1
+    sigma: tuple[float, float] = (0.2, 3.0)
+    generalised: tuple[float, float] = (0.5, 4.0)
+    plateau: tuple[float, float] = (1.0, 2.0)
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        exponents = (0.05, 20.0)
+        domains = {"side": (1, 201), "sigma": (0.01, 100.0)}
+        check_settings(self, {**domains, "generalised": exponents, "plateau": exponents})
+        check_odd("MixedBlur.side", self.side)
+
+    def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
+        """{"lq"}: the blurred image (3, H, W) in [0, 1], not rounded."""
+        if not happens(generator, self.share):
+            return {"lq": clean}
+        return {"lq": convolve(clean, self.draw_kernel(generator)).clamp(0, 1)}
+
+    def draw_kernel(self, generator: Generator) -> Tensor:
+        """Kernel (k, k), k odd, that sums to 1."""
+        side = draw_odd(generator, *self.side)
+        if happens(generator, self.sinc_share):
+            low = LOW_WIDE if side >= WIDE else LOW
+            return sinc(side, math.pi * uniform(generator, low, 1.0))
+        form = FORMS[draw_weighted(generator, self.form_weights)]
+        sigma = uniform(generator, *self.sigma)
+        ellipse = Ellipse(side, (sigma, sigma))
+        if form.endswith("aniso"):
+            other = uniform(generator, *self.sigma)
+            ellipse = Ellipse(side, (sigma, other), uniform(generator, -math.pi, math.pi))
+        if form.startswith("generalised"):
+            return gaussian(ellipse, draw_exponent(generator, *self.generalised))
+        if form.startswith("plateau"):
+            return plateau(ellipse, draw_exponent(generator, *self.plateau))
+        return gaussian(ellipse)
+
+
+@dataclass(frozen=True)
+class SincFilter:
+    """Ringing of sharpening and of compression: Real-ESRGAN's last filter.
+
+    Attributes:
+        side: (low, high) of the kernel's side in pixels, odd ones.
+        cutoff: (low, high) of the highest frequency that passes, 1 for that of the pixels' grid.
+        share: part of the samples filtered at all.
+
+    Raises:
+        ConfigError: a setting is out of its domain or a range is reversed.
+    """
+
+    side: tuple[int, int] = (7, 21)
+    cutoff: tuple[float, float] = (LOW, 1.0)
+    share: float = 0.8
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        check_settings(self, {"side": (1, 201), "cutoff": (0.01, 1.0)})
+        check_odd("SincFilter.side", self.side)
+
+    def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
+        """{"lq"}: the filtered image (3, H, W) in [0, 1], not rounded."""
+        if not happens(generator, self.share):
+            return {"lq": clean}
+        side = draw_odd(generator, *self.side)
+        kernel = sinc(side, math.pi * uniform(generator, *self.cutoff))
+        return {"lq": convolve(clean, kernel).clamp(0, 1)}
+
+
+def check_odd(name: str, sides: tuple[int, int]) -> None:
+    """Refuse sides of a kernel that has no middle.
+
+    Raises:
+        ConfigError: one of them is even.
+    """
+    if not all(side % 2 for side in sides):
+        raise ConfigError(f"{name}: expected odd sides, got {sides}")
+
+
+def draw_odd(generator: Generator, low: int, high: int) -> int:
+    """One of the odd numbers from low to high, both odd."""
+    return 2 * draw_integer(generator, low // 2, high // 2) + 1
+
+
+def draw_exponent(generator: Generator, low: float, high: float) -> float:
+    """An exponent below 1 as often as above, from [low, high]; 1 where one side has none."""
+    below = torch.rand((), generator=generator).item() < 0.5
+    ends = (low, max(low, min(1.0, high))) if below else (min(high, max(1.0, low)), high)
+    return uniform(generator, *ends)

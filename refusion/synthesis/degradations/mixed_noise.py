@@ -1,0 +1,73 @@
+"""Noise of unknown kind: Gaussian or Poisson, in colour or gray."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from refusion.randomness import happens, uniform
+from refusion.synthesis.camera import quantise
+from refusion.synthesis.checks import check_settings
+from refusion.synthesis.degradations.noise import LEVELS, GaussianNoise
+from refusion.synthesis.scenes.frame import PhotoFrame
+
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class MixedNoise:
+    """Gaussian or Poisson noise: Real-ESRGAN's, first pass.
+
+    Pairs are (low, high) of a uniform draw, shares are probabilities.
+
+    Attributes:
+        gaussian_share: part of the samples with Gaussian noise, the others have Poisson noise.
+        sigma: standard deviation of Gaussian noise in 8-bit levels.
+        poisson: strength of Poisson noise: 1 is that of as many photons in white as the image has
+            levels, rounded up to a power of two; it multiplies the noise.
+        gray_share: part of the samples whose three channels get the same noise.
+
+    Raises:
+        ConfigError: a setting is out of its domain or a range is reversed.
+    """
+
+    gaussian_share: float = 0.5
+    sigma: tuple[float, float] = (1.0, 30.0)
+    poisson: tuple[float, float] = (0.05, 3.0)
+    gray_share: float = 0.4
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        check_settings(self, {"sigma": (0.0, LEVELS), "poisson": (0.0, 100.0)})
+
+    def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
+        """{"lq"}: the noisy image (3, H, W) in [0, 1], not rounded."""
+        if happens(generator, self.gaussian_share):
+            gaussian = GaussianNoise(self.sigma, gray_share=self.gray_share)
+            noisy = gaussian(clean, generator, frame)["lq"]
+        else:
+            strength = uniform(generator, *self.poisson)
+            is_gray = happens(generator, self.gray_share)
+            noisy = clean + strength * poisson_noise(clean, generator, is_gray=is_gray)
+        return {"lq": noisy.clamp(0, 1)}
+
+
+def poisson_noise(image: Tensor, generator: Generator, *, is_gray: bool) -> Tensor:
+    """Shot noise of as many photons in white as the image has levels, at most 256.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        generator: source of randomness.
+        is_gray: of its brightness, the same for all channels.
+
+    Returns:
+        Noise (3, H, W), or (1, H, W) if gray, of mean 0 and variance light / photons.
+    """
+    if is_gray:
+        image = (image * image.new_tensor(LUMA)[:, None, None]).sum(dim=0, keepdim=True)
+    light = quantise(image)
+    photons = 2 ** math.ceil(math.log2(len(light.unique())))
+    return torch.poisson(light * photons, generator) / photons - light

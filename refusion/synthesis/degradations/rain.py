@@ -1,0 +1,182 @@
+"""Rain: layers of streaks, each drop smeared by its fall, and the mist of those too far to see.
+
+Streaks brighten what is behind them in screen mode, I = 1 - (1 - J)(1 - R), so that white stays
+white; the mist is I = J (1 - v) + A v (Garg and Nayar 2007; Yang et al. 2017 for layers and mist).
+Lengths are in pixels of the crop: a lens sees drops of one size near and far in any photo.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from refusion.randomness import draw_integer, draw_octave, happens, uniform
+from refusion.synthesis.camera import add_noise, store
+from refusion.synthesis.checks import check_settings
+from refusion.synthesis.scenes.fields import smooth_field
+from refusion.synthesis.scenes.frame import PhotoFrame
+
+SPACING = 1.2  # of the blobs that make a streak, in their deviations: ripples of 2e-6 are left
+LARGEST = {
+    "layers": (1, 8),
+    "density": (0.0, 100.0),
+    "length": (1.0, 500.0),
+    "width": (0.7, 10.0),
+    "angle": (-90.0, 90.0),
+    "angle_spread": (0.0, 90.0),
+    "jpeg_quality": (1, 100),
+}
+
+
+@dataclass(frozen=True)
+class Rain:
+    """Photos in the rain, from a drizzle to a cloudburst; lengths in pixels.
+
+    Pairs are (low, high) of a uniform draw, shares are probabilities. The nearest layer has the
+    drawn length, width and brightness; each layer behind it has shorter, thinner, fainter streaks,
+    and more of them.
+
+    Attributes:
+        layers: fewest and most distances at which streaks hang.
+        density: streaks per 1000 pixels, all layers; drawn with equal chance per octave.
+        length: of the nearest streaks.
+        width: full width of their profile at 0.6 of its height.
+        angle: tilt from the vertical in degrees, positive to the right.
+        angle_spread: standard deviation of single streaks about it.
+        brightness: of the nearest streaks at their middle.
+        shrink: size and brightness of a layer relative to the one before it.
+        veil_share: part of the samples with mist.
+        veil: its mean opacity.
+        airlight: its brightness.
+        noise_share: part of the samples with sensor noise.
+        noise: standard deviation of the noise at full light.
+        jpeg_share: part of the samples that went through a JPEG.
+        jpeg_quality: its quality.
+
+    Raises:
+        ConfigError: a setting is out of its domain or a range is reversed.
+    """
+
+    layers: tuple[int, int] = (1, 4)
+    density: tuple[float, float] = (0.3, 8.0)
+    length: tuple[float, float] = (15.0, 60.0)
+    width: tuple[float, float] = (1.0, 3.0)
+    angle: tuple[float, float] = (-35.0, 35.0)
+    angle_spread: tuple[float, float] = (0.0, 4.0)
+    brightness: tuple[float, float] = (0.25, 0.9)
+    shrink: tuple[float, float] = (0.5, 0.85)
+    veil_share: float = 0.5
+    veil: tuple[float, float] = (0.0, 0.35)
+    airlight: tuple[float, float] = (0.55, 0.9)
+    noise_share: float = 0.2
+    noise: tuple[float, float] = (0.002, 0.01)
+    jpeg_share: float = 0.2
+    jpeg_quality: tuple[int, int] = (70, 98)
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        check_settings(self, LARGEST)
+
+    def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
+        """{"lq"}: the clean image (3, H, W) in rain, 8-bit levels."""
+        size = (clean.shape[-2], clean.shape[-1])
+        streaks = self._draw_streaks(size, generator).clamp_(0, 1)
+        rainy = 1 - (1 - self._mist(clean, generator)) * (1 - streaks)
+        if happens(generator, self.noise_share):
+            noise = uniform(generator, *self.noise)
+            rainy = add_noise(rainy, generator, read=noise / 3, shot=noise)
+        return {"lq": store(rainy, generator, self.jpeg_share, self.jpeg_quality)}
+
+    def _mist(self, clean: Tensor, generator: Generator) -> Tensor:
+        veil, air = uniform(generator, *self.veil), uniform(generator, *self.airlight)
+        if not happens(generator, self.veil_share):
+            return clean
+        size = (clean.shape[-2], clean.shape[-1])
+        opacity = veil * (1 + 0.25 * smooth_field(size, generator, modes=4).clamp(-2, 2))
+        return torch.lerp(clean, torch.full_like(clean, air), opacity.clamp(0, 1))
+
+    def _draw_streaks(self, size: tuple[int, int], generator: Generator) -> Tensor:
+        """Sum of the layers, (H, W) >= 0."""
+        density = draw_octave(generator, *self.density) / 1000
+        count = draw_integer(generator, *self.layers)
+        length, width = uniform(generator, *self.length), uniform(generator, *self.width)
+        bright, shrink = uniform(generator, *self.brightness), uniform(generator, *self.shrink)
+        angle, spread = uniform(generator, *self.angle), uniform(generator, *self.angle_spread)
+        total = torch.zeros(size)
+        crowding = [shrink ** (-2 * layer) for layer in range(count)]
+        for layer, crowd in enumerate(crowding):
+            scale = shrink**layer
+            streaks = Streaks(
+                density * crowd / sum(crowding), length * scale, width * scale, angle, spread
+            )
+            total += bright * scale * streaks.draw(size, generator)
+        return total
+
+
+@dataclass(frozen=True)
+class Streaks:
+    """Streaks of one distance.
+
+    Attributes:
+        density: streaks per pixel.
+        length: mean length in pixels; single ones have 0.6 to 1.4 of it.
+        width: full width at 0.6 of the height, in pixels, at least 0.7 when drawn.
+        angle: mean tilt from the vertical in degrees, positive to the right.
+        spread: standard deviation of the tilt in degrees.
+    """
+
+    density: float
+    length: float
+    width: float
+    angle: float
+    spread: float
+
+    def draw(self, size: tuple[int, int], generator: Generator) -> Tensor:
+        """Sum of streaks of unit height with soft ends, (H, W).
+
+        Each is a string of Gaussian blobs, so close that it has no knots, on sub-pixel places:
+        nothing is aliased at any angle.
+        """
+        margin = 0.75 * self.length
+        area = (size[0] + 2 * margin) * (size[1] + 2 * margin)
+        count = int(self.density * area + uniform(generator, 0, 1))
+        place = torch.rand(2, count, 1, generator=generator)
+        spans = torch.tensor([size[0] + 2 * margin, size[1] + 2 * margin])[:, None, None]
+        middle = place * spans - margin
+        tilt = self.angle + self.spread * torch.randn(count, 1, generator=generator)
+        length = self.length * (0.6 + 0.8 * torch.rand(count, 1, generator=generator))
+        height = 0.5 + 0.5 * torch.rand(count, 1, generator=generator)
+        deviation = max(self.width, 0.7) / 2
+        steps = max(2, math.ceil(1.4 * self.length / (SPACING * deviation)))
+        along = torch.linspace(-0.5, 0.5, steps)[None, :]
+        down, right = torch.cos(torch.deg2rad(tilt)), torch.sin(torch.deg2rad(tilt))
+        rows, columns = middle[0] + along * length * down, middle[1] + along * length * right
+        overlap = deviation * math.sqrt(2 * math.pi) * (steps - 1) / length
+        soft_ends = (4 * (0.5 - along.abs())).clamp(0, 1)
+        return _splat(rows, columns, height * soft_ends / overlap, deviation, size)
+
+
+def _splat(
+    rows: Tensor, columns: Tensor, heights: Tensor, deviation: float, size: tuple[int, int]
+) -> Tensor:
+    """Sum of Gaussian blobs at sub-pixel places (n, m); those outside are cut off, (H, W)."""
+    height, width = size
+    reach = math.ceil(3 * deviation)
+    inside = (rows > -reach) & (rows < height + reach - 1)
+    inside &= (columns > -reach) & (columns < width + reach - 1)
+    rows, columns, heights = rows[inside], columns[inside], heights[inside]
+    offsets = torch.arange(-reach, reach + 1)
+    row, column = rows.round().long() + offsets[:, None], columns.round().long() + offsets[:, None]
+    profile = [
+        torch.exp(-0.5 * ((index - place) / deviation) ** 2) * ((index >= 0) & (index < side))
+        for index, place, side in ((row, rows, height), (column, columns, width))
+    ]
+    row, column = row.clamp_(0, height - 1), column.clamp_(0, width - 1)
+    canvas, vertical = torch.zeros(height * width), profile[0] * heights
+    for across in range(len(offsets)):
+        index = row * width + column[across]
+        canvas.index_add_(0, index.flatten(), (vertical * profile[1][across]).flatten())
+    return canvas.view(height, width)

@@ -1,0 +1,135 @@
+"""Clean photos of surfaces out of nothing: the ground, walls and tables that shadows fall on.
+
+A scene is one material or two that meet, seen at an angle, under uneven light, with what lies and
+is painted on it. Photos people collect show views; shadows are photographed on bare ground.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from refusion.randomness import draw_integer, draw_octave, happens, uniform
+from refusion.synthesis.scenes.fields import smooth_field
+from refusion.synthesis.scenes.marks import Place, add_mark
+from refusion.synthesis.scenes.materials import STONE, WARM, draw_colour, draw_material
+
+BORDER_SHARE = 0.35  # of the scenes show two materials
+TILT = 0.6  # largest change of the distance across the photo, relative
+ZOOM = (0.6, 1.0)  # part of a texture that the photo's long side spans at its middle
+MARKS = (0, 4)  # fewest and most things on a surface; few are more likely
+GREY = 0.47  # brightness to which a camera's exposure tends
+WHITE = 0.95  # a tenth of a photo may be brighter: little is burnt out
+NOISE = (0.001, 0.02)  # standard deviation of the sensor's noise, display values
+
+
+def draw_surface(generator: Generator, size: tuple[int, int]) -> Tensor:
+    """A photo of a surface, clean: whatever is dark in it is no shadow.
+
+    Args:
+        generator: source of randomness; same state, same scene.
+        size: (H, W) in pixels, at least 16 each.
+
+    Returns:
+        (3, H, W) float32 in [0, 1], display values.
+    """
+    side = 2 * math.ceil(max(size) / 2)
+    sun = uniform(generator, 0, 2 * math.pi), draw_octave(generator, 0.5, 2.5)
+    place = _stand(size, generator)
+    scene = _look(draw_material(side, generator).lit(*sun), place, generator)
+    if happens(generator, BORDER_SHARE):
+        other = _look(draw_material(side, generator).lit(*sun), place, generator)
+        scene = _join(scene, other, place, generator)
+    image = scene[:3]
+    low, high = MARKS
+    for _ in range(round(low + (high - low) * uniform(generator, 0, 1) ** 2)):
+        image = add_mark(image, place, generator)
+    return _photograph(_illuminate(image, generator), generator)
+
+
+def _stand(size: tuple[int, int], generator: Generator) -> Place:
+    """Where a camera's pixels fall on a plane that is tilted, most often upwards."""
+    long = max(size)
+    rows, columns = (
+        (torch.arange(side, dtype=torch.float32) - (side - 1) / 2) / long for side in size
+    )
+    angle = math.pi / 2 + uniform(generator, 0, 1) ** 3 * uniform(generator, -math.pi, math.pi)
+    tilt = TILT * uniform(generator, 0, 1) * happens(generator, 0.7)
+    depth = (rows[:, None] * math.sin(angle) + columns[None] * math.cos(angle)).mul_(tilt).add_(1)
+    return Place(rows[:, None] / depth, columns[None] / depth, 1 / long)
+
+
+def _look(texture: Tensor, place: Place, generator: Generator) -> Tensor:
+    """The texture (C, side, side) as it lies on the plane, (C, H, W); half of them upright."""
+    turn = math.pi / 2 * draw_integer(generator, 0, 3) + uniform(generator, -0.08, 0.08)
+    if happens(generator, 0.5):
+        turn = uniform(generator, 0, 2 * math.pi)
+    start = torch.rand(2, generator=generator).tolist()
+    place, zoom = place.turned(turn, (0.0, 0.0)), uniform(generator, *ZOOM)
+    grid = torch.stack([place.columns * zoom + start[0], place.rows * zoom + start[1]], dim=-1)
+    grid = grid.remainder_(1).mul_(2).sub_(1)[None]
+    ring = F.pad(texture[None], (0, 1, 0, 1), mode="circular")
+    return F.grid_sample(ring, grid, align_corners=True)[0]
+
+
+def _join(one: Tensor, other: Tensor, place: Place, generator: Generator) -> Tensor:
+    """Two materials that meet along a line, with a kerb or a gap, or along a ragged curve."""
+    angle = uniform(generator, 0, 2 * math.pi)
+    if happens(generator, 0.4):
+        angle = math.pi / 2 * draw_integer(generator, 0, 3) + uniform(generator, -0.1, 0.1)
+    distance = place.turned(angle, (uniform(generator, -0.25, 0.25), 0.0)).rows
+    size = (one.shape[1], one.shape[2])
+    if happens(generator, 0.5):
+        bend = smooth_field(size, generator, modes=5) * uniform(generator, 0.0, 0.08)
+        ragged = smooth_field(size, generator, modes=60, decay=0.7)
+        relief = one[3] - one[3].mean()
+        distance = distance + bend + ragged * draw_octave(generator, 0.001, 0.02)
+        distance = distance + relief * (place.pixel * uniform(generator, 0, 6))
+        return torch.lerp(one, other, place.inside(distance, uniform(generator, 1, 4)))
+    joined = torch.lerp(one, other, place.inside(distance))
+    width = draw_octave(generator, 0.002, 0.06)
+    if happens(generator, 0.6):
+        dark = uniform(generator, 0.15, 0.6) if width < 0.01 else 1.0
+        grain = 1 + 0.5 * (one[:1] / one[:1].mean().clamp_min(1e-3) - 1)
+        kerb = torch.cat([draw_colour(generator, STONE)[:, None, None] * (dark * grain), one[3:]])
+        joined = torch.lerp(joined, kerb, place.inside(distance.abs() - width))
+    return joined
+
+
+def _illuminate(image: Tensor, generator: Generator) -> Tensor:
+    """Slowly uneven light and a lens that darkens the corners; both are no shadows."""
+    size = (image.shape[1], image.shape[2])
+    uneven = smooth_field(size, generator, modes=2, decay=1.0) * uniform(generator, 0.0, 0.1)
+    rows = torch.linspace(-1, 1, size[0])[:, None]
+    columns = torch.linspace(-1, 1, size[1])[None]
+    corner = (rows**2 + columns**2) * (uniform(generator, 0.0, 0.12) * happens(generator, 0.6))
+    return image * (1 + uneven - corner)
+
+
+def _photograph(image: Tensor, generator: Generator) -> Tensor:
+    """Exposure, white balance, contrast, a lens that is not quite sharp, and noise."""
+    gain = (GREY / float(image.mean().clamp_min(0.02))) ** uniform(generator, 0.1, 0.7)
+    gain *= math.exp(0.12 * float(torch.randn((), generator=generator)))
+    bright = image.mean(0)[::4, ::4].flatten().sort().values
+    gain = min(gain, WHITE / float(bright[int(0.9 * len(bright))].clamp_min(0.02)))
+    warm = WARM * (0.07 * float(torch.randn((), generator=generator)))
+    image = image * (gain * torch.exp(warm))[:, None, None]
+    grey = image.mean(0, keepdim=True)
+    image = torch.lerp(grey, image, uniform(generator, 0.65, 1.3))
+    image = torch.lerp(grey.mean(), image, uniform(generator, 0.9, 1.5))
+    image = _soften(image, uniform(generator, 0.02, 0.2))
+    noise = torch.randn(image.shape, generator=generator)
+    return image.add_(noise, alpha=draw_octave(generator, *NOISE)).clamp_(0, 1)
+
+
+def _soften(image: Tensor, part: float) -> Tensor:
+    """Each pixel gives `part` of its light to each neighbour, along rows and along columns."""
+    for dim in (-1, -2):
+        ends = image.narrow(dim, 0, 1), image.narrow(dim, image.shape[dim] - 1, 1)
+        wide = torch.cat([ends[0], image, ends[1]], dim)
+        sides = wide.narrow(dim, 0, image.shape[dim]) + wide.narrow(dim, 2, image.shape[dim])
+        image = image * (1 - 2 * part) + part * sides
+    return image

@@ -1,0 +1,138 @@
+"""Stage `diffbir`: the control branch that shows a Stable Diffusion a photo (stage 2 of DiffBIR).
+
+Lin et al., ECCV 2024. The Stable Diffusion and stage 1 are frozen; the branch learns what the
+output must be of a noisy latent of the ground truth, seeing the latent of stage 1's result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import mse_loss
+
+from refusion.checkpoint import find_weights
+from refusion.config import RunConfig
+from refusion.errors import ConfigError
+from refusion.restorers import load_restorer
+from refusion.restorers.diffbir import DiffBIR, DiffBIRSettings
+from refusion.stable_diffusion import encode_photo, load_stable_diffusion
+from refusion.stable_diffusion.control import (
+    build_control,
+    fill,
+    predict_controlled,
+    read_control,
+    save_control,
+)
+from refusion.stable_diffusion.folder import cast
+from refusion.training.stages.base import Pictures, Viewer
+from refusion.training.stages.diffusion import draw_noise
+
+
+class DiffBIRStage:
+    """Stage ``diffbir`` as the trainer sees it.
+
+    Raises:
+        CheckpointError: the Stable Diffusion, stage 1 or the weights to start from cannot be used.
+        ConfigError: stage 1 changes the size of photos or must be told more.
+    """
+
+    prefix = ""
+    kept = ""
+
+    def __init__(self, config: RunConfig, device: torch.device) -> None:
+        settings = self.settings = config.diffbir
+        self.fixed: dict[str, Tensor] = {}
+        precision = config.train.precision
+        self.sd = load_stable_diffusion(settings.sd, device=device, precision=precision)
+        control = build_control(self.sd)
+        if settings.control is not None:
+            tensors = read_control(settings.control, self.sd)
+            fill(control, tensors, Path(settings.control), f"of a control for {settings.sd}")
+        self.module: nn.Module = control
+        self.stage1 = None
+        if settings.stage1 is not None:
+            path = find_weights(settings.stage1)
+            self.stage1 = load_restorer(path, device=device, precision=precision)
+        DiffBIR(self.sd, control, self.stage1)  # refuses a stage 1 that cannot be used
+        with torch.no_grad():
+            self.prompts = self.sd.embed(["", settings.prompt])
+
+    def compile(self) -> None:
+        """Have the control branch compiled at its first call."""
+        self.module.compile()
+
+    def loss(
+        self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
+    ) -> dict[str, Tensor]:
+        """Mean square of the error of the output, at a random time per image.
+
+        Args:
+            batch: ``lq`` and ``gt`` of one size, whole latents.
+            generators: one per image.
+        """
+        schedule = self.sd.schedule
+        condition, x0 = self._latents(batch, generators)
+        t = torch.stack([torch.randint(schedule.T, (), generator=g) for g in generators])
+        noise = draw_noise(x0, generators)
+        is_told = torch.stack([torch.rand((), generator=g) for g in generators])
+        is_told = (is_told >= self.settings.prompt_dropout).long().to(self.prompts.device)
+        output = predict_controlled(
+            self.sd,
+            self.module,
+            schedule.noised(x0, noise, t),
+            condition,
+            t.to(x0.device),
+            self.prompts[is_told],
+        )
+        return {"total": mse_loss(output, schedule.target(x0, noise, t))}
+
+    @torch.no_grad()
+    def _latents(
+        self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
+    ) -> tuple[Tensor, Tensor]:
+        """Of stage 1's result the mean of its latent, of the ground truth a draw."""
+        lq, gt, multiple = batch["lq"], batch["gt"], self.sd.factor * self.sd.align
+        if lq.shape != gt.shape or any(side % multiple for side in gt.shape[-2:]):
+            raise ConfigError(
+                f"data.train: stage diffbir needs pairs of one size and patches in multiples of "
+                f"{multiple}, got lq {tuple(lq.shape[-2:])} and gt {tuple(gt.shape[-2:])}"
+            )
+        with torch.autocast(gt.device.type, enabled=False):
+            clean = lq if self.stage1 is None else self.stage1.restore(lq.float(), tile=None)
+            condition = encode_photo(self.sd, clean)
+            x0 = encode_photo(self.sd, gt, noise=lambda mean: draw_noise(mean, generators))
+        return condition, x0
+
+    def build(self, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+        """See `Stage.build`: the branch as `load_control` gives it."""
+        control = build_control(self.sd).eval().requires_grad_(False)
+        control.load_state_dict(tensors)
+        return cast(control, self.sd.device, self.sd.dtype)
+
+    def save(
+        self,
+        path: str | Path,
+        tensors: dict[str, Tensor],
+        info: Mapping[str, Any],
+        dtype: torch.dtype | None,
+    ) -> None:
+        """See `Stage.save`."""
+        save_control(path, tensors, info, dtype)
+
+    def viewer(self, model: nn.Module, device: torch.device) -> Viewer:
+        """Make what restores a validation picture with the averaged branch."""
+        settings = DiffBIRSettings(
+            steps=self.settings.sampling_steps,
+            sampler=self.settings.sampler,
+            prompt=self.settings.prompt,
+        )
+        restorer = DiffBIR(self.sd, model, self.stage1, settings)
+
+        def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
+            return {"restored": (restorer.restore(item["lq"]), item["gt"])}
+
+        return view

@@ -1,0 +1,158 @@
+"""The weights in the package: small, described, loadable, and of use on photos they never saw."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from refusion.checkpoint import ONE_STEP, find_weights, read_checkpoint
+from refusion.config.parser import Component
+from refusion.data import DATASETS
+from refusion.images.io import read_image
+from refusion.metrics import METRICS
+from refusion.restorers import DDRM, load_prior, load_restorer
+from refusion.restorers.base import Known
+from refusion.restorers.ddrm.priors import SHIPPED
+from refusion.restorers.ddrm.problems import denoise
+
+WEIGHTS = sorted((Path(__file__).parents[2] / "refusion" / "weights").glob("*.safetensors"))
+PHOTOS = Path(__file__).parents[1] / "photos"
+NAMES = {path.stem for path in WEIGHTS}
+MAX_BYTES = 25e6
+
+
+@pytest.fixture(scope="module")
+def hazy(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    data = DATASETS["SyntheticPairs"](
+        folders=[PHOTOS],
+        degradation=Component("Haze", {}),
+        seed=5,
+        whole=True,
+        max_side=512,
+        cache=cache,
+    )
+    return [data[number] for number in range(len(data))]
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
+def test_file_is_small_described_and_carded(path):
+    checkpoint = read_checkpoint(path)
+    assert path.stat().st_size <= MAX_BYTES
+    assert path.stem.removesuffix(ONE_STEP) == checkpoint.model.task
+    sampling = checkpoint.model.sampling  # None where one call restores without a diffusion
+    is_distilled = sampling is not None and sampling.distilled_at is not None
+    assert path.stem.endswith(ONE_STEP) == is_distilled  # what --steps 1 goes by
+    assert checkpoint.info["step"] > 0
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    for heading in ("Data", "Recipe", "Results", "Limits"):
+        assert f"## {heading}" in card
+
+
+def test_dehazing_helps_on_photos_kept_out_of_training(hazy):
+    restorer = load_restorer("dehaze", device="cpu")
+    psnr = METRICS["psnr"].function
+    gains = []
+    for pair in hazy:
+        lq, gt = pair["lq"][None], pair["gt"][None]
+        restored = restorer.restore(lq, seed=0)
+        gains.append(float(psnr(restored, gt) - psnr(lq, gt)))
+    assert min(gains) > 0
+    assert sum(gains) / len(gains) > 4
+
+
+def test_the_dehazing_student_is_as_good_and_knows_no_chance(hazy):
+    """As `--task dehaze --steps 1` takes it."""
+    weights = find_weights("dehaze", steps=1)
+    assert weights.stem == "dehaze" + ONE_STEP
+    student, psnr, gains = load_restorer(weights, device="cpu"), METRICS["psnr"].function, []
+    for pair in hazy:
+        lq, gt = pair["lq"][None], pair["gt"][None]
+        restored = student.restore(lq, seed=0)
+        assert torch.equal(restored, student.restore(lq, seed=1))
+        gains.append(float(psnr(restored, gt) - psnr(lq, gt)))
+    assert sum(gains) / len(gains) > 4
+
+
+def test_unknown_noise_and_blur_get_less_on_photos_kept_out_of_training(tmp_path):
+    restorer, gains = load_restorer("blind", device="cpu"), []
+    for seed in range(3):
+        data = DATASETS["SyntheticPairs"](
+            folders=[PHOTOS],
+            degradation=Component("SecondOrder", {"reduction": [1.0, 1.0]}),
+            seed=seed,
+            whole=True,
+            max_side=512,
+            cache=tmp_path,
+        )
+        for pair in (data[number] for number in range(len(data))):
+            lq, gt = pair["lq"][None], pair["gt"][None]
+            before, after = (METRICS["psnr"].function(x, gt) for x in (lq, restorer.restore(lq)))
+            gains.append(float(after - before))
+    assert sum(gains) / len(gains) > 0.3
+
+
+def test_shadows_get_lighter_on_photos_kept_out_of_training(tmp_path):
+    """Three draws each, and photos as they are, some of whose own darkness looks like shadow."""
+    restorer, gains = load_restorer("deshadow", device="cpu"), []
+    for seed in range(3):
+        data = DATASETS["SyntheticPairs"](
+            folders=[PHOTOS],
+            degradation=Component("Shadow", {}),
+            seed=seed,
+            whole=True,
+            max_side=768,
+            cache=tmp_path,
+        )
+        for pair in (data[number] for number in range(len(data))):
+            lq, gt = pair["lq"][None], pair["gt"][None]
+            before, after = (METRICS["psnr"].function(x, gt) for x in (lq, restorer.restore(lq)))
+            gains.append(float(after - before))
+            if seed == 0:
+                assert float((restorer.restore(gt) - gt).abs().mean()) < 6 / 255
+    assert min(gains) > -0.5
+    assert sum(gains) / len(gains) > 4
+
+
+def test_bokeh_follows_lens_and_depth(tmp_path):
+    """Nearly sharp to wide open, on photos kept out of training and scenes nobody trained on."""
+    fast_lenses = [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]
+    bokeh = {"identity_share": 0.0, "sharp_share": 1.0, "lens_weights": fast_lenses}
+    data = DATASETS["SyntheticPairs"](
+        folders=[PHOTOS],
+        degradation=Component("Bokeh", bokeh),
+        whole=True,
+        max_side=400,
+        cache=tmp_path,
+    )
+    restorer = load_restorer("bokeh", device="cpu")
+    for number in range(len(data)):
+        pair = data[number]
+        lq, gt = pair["lq"][None], pair["gt"][None]
+        restored = restorer.restore(lq, known=Known.of(pair), seed=0)
+        before, after = (METRICS["psnr"].function(image, gt) for image in (lq, restored))
+        assert float(after - before) > 4
+
+
+@pytest.mark.skipif(SHIPPED not in NAMES, reason="ships no prior")
+def test_the_prior_takes_noise_away():
+    clean = read_image(sorted(PHOTOS.glob("*.jpg"))[0]).image[None, :, :96, :128]
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    made = DDRM(load_prior(device="cpu", precision="fp32"), denoise(), 0.1).restore(noisy)
+    psnr = METRICS["psnr"].function
+    assert float(psnr(made, clean) - psnr(noisy.clamp(0, 1), clean)) > 3
+
+
+def test_number_format_hardly_matters(hazy):
+    lq = hazy[0]["lq"][None, :, :200, :300]
+    narrow, wide = (
+        load_restorer("dehaze", device="cpu", precision=p).restore(lq) for p in ("bf16", "fp32")
+    )
+    assert (narrow - wide).abs().mean() < 1 / 255
+
+
+def test_tiles_do_not_show(hazy):
+    lq = hazy[0]["lq"][None, :, :200, :300]
+    restorer = load_restorer("dehaze", device="cpu", precision="fp32")
+    whole, tiled = (restorer.restore(lq, tile=tile) for tile in (None, 64))
+    torch.testing.assert_close(tiled, whole, atol=1e-4, rtol=0)

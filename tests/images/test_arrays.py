@@ -1,0 +1,83 @@
+"""Images of every kind give what the batch would give, and come back as the kind they were."""
+
+import numpy as np
+import pytest
+import torch
+
+import refusion
+from refusion.errors import ImageError
+from refusion.images.arrays import from_batch, to_batch, unit_range
+
+RNG = np.random.default_rng(0)
+ARRAYS = {
+    "uint8": RNG.integers(0, 256, (12, 17, 3), dtype=np.uint8),
+    "uint16": RNG.integers(0, 65536, (12, 17, 3), dtype=np.uint16),
+    "float32": RNG.random((12, 17, 3), dtype=np.float32),
+    "float64": RNG.random((12, 17, 3)),
+    "bgr view": RNG.integers(0, 256, (12, 17, 3), dtype=np.uint8)[..., ::-1],
+}
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
+def test_arrays_come_back_as_they_were(array):
+    array.flags.writeable = False  # a copy is taken, without a warning
+    batch = to_batch("image", array)
+    assert batch.shape == (1, 3, 12, 17)
+    assert batch[0, 2, 3, 4].item() == array[3, 4, 2]
+    back = from_batch(batch, array)
+    assert back.dtype == array.dtype
+    assert np.array_equal(back, array)
+    full = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1
+    assert np.allclose(unit_range(batch)[0].permute(1, 2, 0).numpy(), array / full)
+
+
+@pytest.fixture(scope="module")
+def restorer(tiny_checkpoint):
+    return refusion.load_restorer(tiny_checkpoint(), device="cpu", precision="fp32")
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
+def test_restoring_an_array_is_restoring_its_batch(restorer, array):
+    result = restorer(array, seed=3)
+    assert (result.shape, result.dtype) == (array.shape, array.dtype)
+    full = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1
+    batch = torch.from_numpy((array / full).astype(np.float32)).permute(2, 0, 1)[None]
+    expected = restorer.restore(batch, seed=3)[0].permute(1, 2, 0).numpy()
+    assert np.allclose(result / full, expected, atol=0.51 / full if full > 1 else 1e-6)
+
+
+def test_tensors_keep_their_layout(restorer):
+    one = torch.from_numpy(ARRAYS["uint8"].copy()).permute(2, 0, 1)
+    result = restorer(one)
+    assert (result.shape, result.dtype) == (one.shape, torch.uint8)
+    assert torch.equal(restorer(torch.stack([one, one]))[1], result)
+    assert torch.equal(restorer(one, strength=0), one)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((4, 4)), np.zeros((3, 4, 4)), np.zeros((4, 4, 3), np.int32), torch.zeros(4, 4, 3),
+     torch.zeros(3, 4, 4, dtype=torch.int64), "photo.jpg"],
+    ids=range(6),
+)  # fmt: skip
+def test_what_is_no_image_is_named(restorer, wrong):
+    with pytest.raises(ImageError, match=r"image: expected an array \(H, W, 3\)"):
+        restorer(wrong)
+
+
+def test_measure_takes_any_kind():
+    image, target = ARRAYS["uint8"], np.clip(ARRAYS["uint8"].astype(int) + 9, 0, 255)
+    target = target.astype(np.uint8)
+    scores = refusion.metrics.measure(image, target)
+    mse = np.mean((image / 255 - target / 255) ** 2)
+    assert scores["psnr"] == pytest.approx(-10 * np.log10(mse), abs=1e-4)
+    mixed = refusion.metrics.measure(torch.from_numpy(image / 255).permute(2, 0, 1), target)
+    assert mixed == pytest.approx(scores)
+    with pytest.raises(ImageError, match="target: expected the image's shape"):
+        refusion.metrics.measure(image, target[:5])
+
+
+def test_evaluate_takes_arrays(restorer):
+    pair = {"lq": ARRAYS["uint8"], "gt": ARRAYS["float32"], "name": "x"}
+    row = refusion.evaluate(restorer, [pair], metrics=refusion.metrics.reported_metrics()).rows[0]
+    assert row.input == pytest.approx(refusion.metrics.measure(pair["lq"], pair["gt"]))

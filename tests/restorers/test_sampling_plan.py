@@ -1,0 +1,142 @@
+"""Which walk the arguments of `restore` ask for, and which are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from refusion.checkpoint import build_model, read_checkpoint
+from refusion.config.parser import Component
+from refusion.config.sections import SamplingConfig
+from refusion.errors import ConfigError
+from refusion.restorers import Known, Refusion
+
+
+@pytest.fixture
+def model_of(tiny_checkpoint):
+    def build(kind="pixel", sde=None, **sampling):
+        model = build_model(read_checkpoint(tiny_checkpoint(kind)))
+        config = replace(model.config, sampling=replace(model.config.sampling, **sampling))
+        return replace(model, config=config if sde is None else replace(config, sde=sde))
+
+    return build
+
+
+def photo(size=12):
+    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 0.6 + 0.2
+
+
+class Watcher(torch.nn.Module):
+    """Answers with a residual of 0.1; remembers the states and times it is asked about."""
+
+    factor = 1
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, xt, mu, t):
+        self.seen.append((xt - mu, t))
+        return torch.full_like(xt, 0.1)
+
+
+def watched(monkeypatch, model):
+    restorer, watcher = Refusion(model), Watcher()
+    networks = replace(restorer._networks, network=watcher)
+    monkeypatch.setattr(restorer, "_networks", networks)
+    return restorer, watcher
+
+
+def test_times_between_the_whole_ones_reach_the_network(monkeypatch, model_of):
+    restorer, watcher = watched(monkeypatch, model_of())
+    result = restorer.restore(photo(), sampler="sde-data-2@log_snr", steps=5, tile=None)
+    times = [t for _, t in watcher.seen]
+    assert len(times) == 5 and times[0] == 100
+    assert all(t != int(t) for t in times[1:]) and times == sorted(times, reverse=True)
+    torch.testing.assert_close(result, photo() + 0.1)
+    # The embedding of the real networks is continuous: neighbouring times, neighbouring results.
+    network = model_of().network
+    near, far = (network(photo(), photo(), t) for t in (37.0, 37.5))
+    whole = network(photo(), photo(), 37)
+    torch.testing.assert_close(near, whole)
+    assert 0 < float((far - whole).abs().max()) < 0.1 * float(whole.abs().max())
+
+
+BRIDGES = [
+    Component("GOUB", {"max_sigma": 30, "T": 100}),
+    Component("UniDB", {"max_sigma": 30, "T": 100, "gamma": 1e7}),
+]
+
+
+@pytest.mark.parametrize("sde", BRIDGES, ids=lambda sde: sde.type)
+def test_a_bridge_starts_at_the_photo(monkeypatch, model_of, sde):
+    restorer, watcher = watched(monkeypatch, model_of(sde=sde))
+    restorer.restore(photo(), steps=4, sampler="mean", tile=None)
+    first = float(watcher.seen[0][0].abs().max())
+    assert first == 0 if sde.type == "GOUB" else first < 5 * 1e7**-0.5
+    assert [t for _, t in watcher.seen] == [100, 75, 50, 25]
+
+
+@pytest.mark.parametrize("sampler", ["mean", "ode-data-2", "posterior", "euler"])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_what_the_seed_changes_of_a_bridge(model_of, sampler, steps):
+    restorer = Refusion(model_of(sde=BRIDGES[0], sampler=sampler, steps=steps))
+    one, other = (restorer.restore(photo(), seed=seed) for seed in (1, 2))
+    random = {"euler": True, "posterior": steps > 1}.get(sampler, False)
+    assert restorer.info.stochastic == random == (not torch.equal(one, other))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_distilled_model_is_asked_once_where_it_was_distilled(monkeypatch, model_of, share):
+    model = model_of(steps=1, distilled_at=55, start_noise=share)
+    restorer, watcher = watched(monkeypatch, model)
+    restorer.restore(photo(64), tile=None)
+    ((offset, t),) = watcher.seen
+    assert t == 55
+    expected = share * float(restorer._sde.std(55))
+    assert float(offset.std()) == pytest.approx(expected, rel=0.05, abs=1e-7)
+    assert restorer.info.stochastic == (share > 0)
+
+
+def test_a_distilled_model_refuses_more_steps(model_of):
+    restorer = Refusion(model_of(steps=1, distilled_at=55))
+    with pytest.raises(ConfigError, match="distilled to answer in 1 step at time 55"):
+        restorer.restore(photo(), steps=4)
+    with pytest.raises(ConfigError, match="answers in 1 step, got 2"):
+        SamplingConfig("posterior", 2, distilled_at=55)
+
+
+def test_a_latent_unet_alone_has_nothing_to_walk(tiny_checkpoint):
+    restorer = Refusion(build_model(read_checkpoint(tiny_checkpoint("unet"))))
+    for wrong in ({"steps": 2}, {"sampler": "posterior"}):
+        with pytest.raises(ConfigError, match="U-Net alone, which has no process to walk"):
+            restorer.restore(photo(), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"sampler": "sde-data-9"}, "unknown sampler 'sde-data-9'"),
+        ({"sampler": "mean@karas"}, "unknown grid 'karas'; did you mean 'karras'"),
+        ({"sampler": "eta2-data-1"}, r"eta: expected 0 \(ODE\) to 1 \(SDE\), got 2.0"),
+        ({"steps": 101}, r"steps: expected 1\.\.100"),
+        ({"sampler": "posterior@log_snr", "steps": 0}, "steps: expected 1 or more"),
+    ],
+)
+def test_what_cannot_be_walked_is_refused_with_the_reason(model_of, options, reason):
+    with pytest.raises(ConfigError, match=reason):
+        Refusion(model_of()).restore(photo(), **options)
+
+
+def test_on_a_fractional_grid_more_steps_than_times_are_possible(model_of):
+    restorer = Refusion(model_of())
+    assert restorer.restore(photo(), sampler="ode-data-2@log_snr", steps=130).isfinite().all()
+
+
+@pytest.mark.parametrize("sampler", ["posterior@log_snr", "ode-data-3", "sde-data-2@karras"])
+def test_a_denoiser_walks_any_of_it_from_its_photo(model_of, sampler):
+    restorer = Refusion(model_of("denoise"))
+    lq, known = photo(), Known(noise_std=25 / 255)
+    assert restorer.restore(lq, known=known, sampler=sampler, steps=6).isfinite().all()

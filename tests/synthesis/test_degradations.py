@@ -1,0 +1,148 @@
+"""The table of degradations: words, sections, nesting, and several in a row."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+import pytest
+import torch
+from degradation_cases import generator
+
+from refusion.config.parser import Component, FromTable, Parser, to_plain
+from refusion.data import DATASETS
+from refusion.errors import ConfigError
+from refusion.synthesis.degradations import DEGRADATIONS, build_degradation
+from refusion.synthesis.degradations.chain import Chain
+from refusion.synthesis.scenes.frame import PhotoFrame
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    train: typing.Annotated[Component, FromTable("datasets")]
+
+
+def parse(degradation: dict) -> Component:
+    """What a YAML file gives for a dataset with this degradation."""
+    tables = {"datasets": DATASETS, "degradations": DEGRADATIONS}
+    raw = {"type": "SyntheticPairs", "folders": ["x"], "degradation": degradation}
+    return Parser("a.yml", tables.__getitem__).parse(Section, {"train": raw}).train
+
+
+@dataclasses.dataclass(frozen=True)
+class Add:
+    """Adds a constant, and an extra if asked."""
+
+    amount: float
+    extra: str = ""
+    multiple: int = 1
+
+    def __call__(self, clean, generator, frame):
+        made = {"lq": clean + self.amount}
+        return {**made, self.extra: clean - 1} if self.extra else made
+
+
+def run(degradation, seed: int = 0) -> dict[str, torch.Tensor]:
+    clean = torch.rand(3, 48, 48, generator=generator(9))
+    return degradation(clean, generator(seed), PhotoFrame.whole(clean))
+
+
+def test_words_are_class_names_of_frozen_dataclasses() -> None:
+    for name, cls in DEGRADATIONS.items():
+        assert cls.__name__ == name
+        assert dataclasses.is_dataclass(cls)
+        assert cls.__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize("name", [name for name in DEGRADATIONS if name != "Chain"])
+def test_defaults_survive_yaml_and_build(name: str) -> None:
+    """Every setting written out, through YAML's plain values and back, is the default again."""
+    settings = {field.name: field.default for field in dataclasses.fields(DEGRADATIONS[name])}
+    component = parse({"type": name, **to_plain(settings)}).settings["degradation"]
+    assert build_degradation(component) == DEGRADATIONS[name]()
+
+
+@pytest.mark.parametrize("name", [name for name in DEGRADATIONS if name != "Chain"])
+def test_every_degradation_is_a_function_of_its_arguments(name: str) -> None:
+    degradation = DEGRADATIONS[name]()
+    torch.manual_seed(1)
+    one, state = run(degradation, 4), torch.get_rng_state()
+    torch.manual_seed(2)
+    again = run(degradation, 4)
+    assert one.keys() == again.keys()
+    assert {"lq"} <= one.keys() <= {"lq", "gt", "lens", "guide", "noise_std"}
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.get_rng_state())
+    assert one["lq"].dtype == torch.float32
+    assert 48 % one["lq"].shape[-1] == 0
+
+
+def test_nested_sections_round_trip_and_build() -> None:
+    raw = {
+        "type": "Chain",
+        "steps": [{"type": "Haze", "clean_share": 0.5, "airlight": [0.5, 1]}, {"type": "Haze"}],
+    }
+    component = parse(raw)
+    assert to_plain(component)["degradation"] == raw
+    assert parse(to_plain(component)["degradation"]) == component
+    chain = build_degradation(component.settings["degradation"])
+    assert chain == Chain(
+        (DEGRADATIONS["Haze"](clean_share=0.5, airlight=(0.5, 1)), DEGRADATIONS["Haze"]())
+    )
+    assert build_degradation(raw) == chain
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ({"type": "Haez"}, "degradation.type.*did you mean 'Haze'"),
+        ({"type": "Haze", "airlite": 1}, "degradation.airlite.*did you mean 'airlight'"),
+        ({"type": "Haze", "airlight": [0.1, 0.2, 0.3]}, "degradation.airlight.*list of 2"),
+        ({"type": "Chain", "steps": [{"type": "Haez"}]}, "degradation.steps.0.type"),
+        ({"type": "Chain"}, "degradation.steps: required"),
+    ],
+)
+def test_wrong_sections_are_refused_when_read_and_when_built(raw: dict, words: str) -> None:
+    for build in (parse, build_degradation):
+        with pytest.raises(ConfigError, match=words):
+            build(raw)
+
+
+def test_values_out_of_range_name_the_step() -> None:
+    steps = [{"type": "Haze"}, {"type": "Haze", "clean_share": 2.0}]
+    with pytest.raises(ConfigError, match=r"degradation.steps.1: .*clean_share"):
+        build_degradation({"type": "Chain", "steps": steps})
+    with pytest.raises(ConfigError, match="degradation: steps: expected at least one"):
+        build_degradation({"type": "Chain", "steps": []})
+
+
+def test_steps_follow_each_other_and_draw_from_one_generator() -> None:
+    clean = torch.rand(3, 48, 48, generator=generator(9))
+    noise, blur = DEGRADATIONS["GaussianNoise"](), DEGRADATIONS["Jpeg"]()
+    source, frame = generator(3), PhotoFrame.whole(clean)
+    expected = blur(noise(clean, source, frame)["lq"], source, frame)["lq"]
+    item = run(Chain((noise, blur)), 3)
+    assert torch.equal(item["lq"], expected)
+
+
+def test_extras_merge_and_truth_is_the_first_steps() -> None:
+    item = run(Chain((Add(1.0, "gt"), Add(2.0, "lens"), Add(4.0, "noise_std"))))
+    clean = torch.rand(3, 48, 48, generator=generator(9))
+    torch.testing.assert_close(item["lq"], clean + 7)
+    torch.testing.assert_close(item["gt"], clean - 1)
+    torch.testing.assert_close(item["lens"], clean)
+    torch.testing.assert_close(item["noise_std"], clean + 2)
+    assert "gt" not in run(Chain((Add(1.0), Add(2.0))))
+    with pytest.raises(ConfigError, match=r"steps.1: Add sets the truth itself"):
+        run(Chain((Add(1.0), Add(2.0, "gt"))))
+
+
+def test_multiples_of_all_steps_count() -> None:
+    assert Chain((Add(1.0, multiple=2), Add(1.0), Add(1.0, multiple=3))).multiple == 6
+
+
+def test_chain_wants_degradations() -> None:
+    for steps in ((), [Add(1.0)], (Add(1.0), "Haze")):
+        with pytest.raises(ConfigError, match="steps"):
+            Chain(steps)

@@ -1,0 +1,91 @@
+"""What is said to be enough memory is enough, and what is too little is refused."""
+
+import pytest
+import torch
+
+from refusion.devices import allocator
+from refusion.errors import ConfigError, ImageError
+from refusion.nets import ConditionalNAFNet, LatentUNet
+from refusion.tiling import memory
+
+CPU = torch.device("cpu")
+SIZES = {"4G": 2**32, "1.5g": 3 * 2**29, "800M": 800 * 2**20, "512 MiB": 2**29, "7": 7, "2KB": 2048}
+
+
+@pytest.mark.parametrize("text", SIZES)
+def test_sizes_are_read(text):
+    assert memory.parse_memory(text) == SIZES[text]
+
+
+@pytest.mark.parametrize("text", ["", "4X", "G", "-1G", "0", "1e9", "0.0001K", "4 G G"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ConfigError, match="4G"):
+        memory.parse_memory(text)
+
+
+def photo(side):
+    """A photo that takes no memory."""
+    return torch.zeros(1, 3, 1, 1, dtype=torch.uint8).expand(1, 3, side, side)
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    monkeypatch.setattr(memory, "_taken", lambda _: 400 * 2**20)
+    with torch.device("meta"):
+        return LatentUNet(), ConditionalNAFNet()
+
+
+def test_a_lower_limit_gives_smaller_tiles_up_to_what_is_of_use(networks):
+    for network in networks:
+        sides = [
+            memory.auto_tile(network, torch.bfloat16, photo(1000), CPU, limit * 2**30)
+            for limit in (1, 2, 4, 100)
+        ]
+        assert sides == sorted(sides)
+        assert sides[0] < sides[-1]
+        assert sides[-1] == memory.auto_tile(network, torch.bfloat16, photo(1000), CPU)
+
+
+def test_what_is_held_of_a_large_photo_counts(networks):
+    def side(of):
+        return memory.auto_tile(networks[0], torch.bfloat16, photo(of), CPU, 2 * 2**30)
+
+    assert side(11000) < side(1000)
+    with pytest.raises(ImageError, match=r"20000x20000 takes about \d+\.\d GB, more than the 2\.0"):
+        side(20000)
+
+
+def test_a_limit_does_not_cut_the_copy_that_a_network_sees(networks):
+    """And the photo itself, of which only the result is made, costs no more than its bytes."""
+
+    def tile(limit, copy, of=6000):
+        return memory.auto_tile(networks[1], torch.bfloat16, photo(of), CPU, limit, copy)
+
+    small, large = photo(384).float(), photo(3000).float()
+    assert tile(None, small) >= 384
+    assert tile(3 * 2**29, small) >= 384
+    assert tile(4 * 2**30, large) == tile(None, large) < 3000
+    with pytest.raises(ImageError, match=r"6000x6000 takes about 1\.2 GB, more than the 1\.0"):
+        tile(2**30, small)
+    assert tile(2 * 2**30, small, 12000) >= 384
+    with pytest.raises(ImageError, match=r"more than the 2\.0 allowed"):
+        tile(2 * 2**30, None, 12000)
+
+
+def test_kept_memory_is_handed_back():
+    """Of effect only with the GNU C library; harmless everywhere, also when nested or broken."""
+    device, megabyte = CPU, 2**20
+
+    def held():
+        return memory._taken(device)
+
+    if allocator._library() is None or held() == memory._BARE:
+        pytest.skip("this system's C library does not keep memory")
+    with allocator.kept_memory():
+        torch.ones(128 * megabyte // 4)
+        kept = held()
+        torch.ones(96 * megabyte // 4)  # an equal piece would not fit beside its own alignment
+        assert abs(held() - kept) < 32 * megabyte
+    with pytest.raises(ValueError, match="inside"), allocator.kept_memory():
+        raise ValueError("inside")
+    assert held() < kept - 96 * megabyte

@@ -46,7 +46,7 @@ from benchmarks.charts import Line, line_chart
 from refusion.config import RunConfig, config_to_dict, load_config
 from refusion.devices.precision import choose_device
 from refusion.errors import ConfigError, RefusionError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 from refusion.training import Trainer
 from refusion.training.paths import check_paths
 
@@ -193,7 +193,7 @@ class StudyRun(Trainer):
             point = {"loss": loss, "minutes": minutes} | self.scores
             self.points[self.step] = point
             plain = self.settings | {"points": list(self.points.items())}
-            with written_whole(self.curve_file) as aside:
+            with atomic_write(self.curve_file) as aside:
                 aside.write_text(json.dumps(plain), encoding="utf-8")
         self.recent.clear()
         super().save()

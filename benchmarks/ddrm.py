@@ -37,7 +37,7 @@ from refusion.restorers.ddrm.problems import (
     inpaint,
     super_resolution,
 )
-from refusion.restorers.ddrm.restorer import draw_photos
+from refusion.restorers.ddrm.restorer import sample_photos
 from refusion.restorers.ddrm.sampling import DDRMSettings
 from refusion.sde import SeededNoise
 
@@ -73,7 +73,7 @@ def restored(
     gray = torch.full_like(photo, 0.5)
     inverse = gray + operator.pinv(y - operator.forward(gray), FLOOR)
     settings = DDRMSettings(steps=options.steps)
-    drawn = draw_photos(prior, operator, y, options.sigma, settings, SeededNoise(0), prior.side)
+    drawn = sample_photos(prior, operator, y, options.sigma, settings, SeededNoise(0), prior.side)
     smooth = [total_variation(operator, y, inverse, weight, options.tv_steps) for weight in WEIGHTS]
     best = max(smooth, key=lambda image: float(psnr(image.clamp(0, 1), photo)))
     return dict(zip(COLUMNS, (plain(y, photo), inverse, best, drawn.cpu()), strict=True))

@@ -30,7 +30,7 @@ from refusion.config import load_config
 from refusion.data import DATASETS
 from refusion.errors import ConfigError, RefusionError
 from refusion.evaluation.scoring import Evaluation, Photos, evaluate
-from refusion.files import written_whole
+from refusion.files import atomic_write
 from refusion.metrics import METRICS
 from refusion.restorers import Restorer, load_restorer
 from refusion.sde import SAMPLERS, find_sampler
@@ -53,7 +53,7 @@ class Cell:
     """One sampler at one number of calls.
 
     Attributes:
-        sampler: word of `SAMPLERS`.
+        sampler: key of `SAMPLERS`.
         calls: network evaluations per photo.
         scores: means over the photos by metric, and "seconds"; None where the walk is impossible
             or gave no finite result.
@@ -147,7 +147,7 @@ class Measurements:
             scores = _scores(restorer, sets, steps=calls, sampler=sampler, **options)
             self._take([Cell(sampler, calls, scores)])
             plain = {"settings": self.settings, "cells": [asdict(c) for c in self.cells.values()]}
-            with written_whole(self.path) as aside:
+            with atomic_write(self.path) as aside:
                 aside.write_text(json.dumps(plain, indent=1), encoding="utf-8")
         return self.cells[sampler, calls]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class RefusionError(Exception):
-    """Something the user can mend: the message names the thing, what was expected and what came."""
+    """Something the user can fix: the message names the thing, what was expected and what came."""
 
 
 class ConfigError(RefusionError):

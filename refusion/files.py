@@ -14,7 +14,7 @@ _STALE_S = 600  # a part file nobody has written to for so long is of a process 
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a path to write to, which becomes ``path`` when the block ends without an error.
 
     The bytes are on the disk before the name is theirs, so a crash of the machine leaves the old

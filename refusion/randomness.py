@@ -29,23 +29,23 @@ def uniform(generator: Generator, low: float, high: float) -> float:
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
-def happens(generator: Generator, share: float) -> bool:
+def bernoulli(generator: Generator, share: float) -> bool:
     """True with probability `share`."""
     return uniform(generator, 0.0, 1.0) < share
 
 
-def draw_integer(generator: Generator, low: int, high: int) -> int:
+def randint(generator: Generator, low: int, high: int) -> int:
     """One draw from low..high, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
-def draw_weighted(generator: Generator, weights: Sequence[float]) -> int:
+def categorical(generator: Generator, weights: Sequence[float]) -> int:
     """One of the places 0, 1, ... with chances in proportion to `weights`."""
     chances = torch.tensor(weights, dtype=torch.float64)
     return int(torch.multinomial(chances, 1, generator=generator))
 
 
-def draw_octave(generator: Generator, low: float, high: float) -> float:
+def log_uniform(generator: Generator, low: float, high: float) -> float:
     """One draw from [low, high) with equal chance per octave; 0 counts as a millionth."""
     ends = (math.log(max(value, 1e-6)) for value in (low, high))
     return math.exp(uniform(generator, *ends))

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from refusion.files import written_whole
+from refusion.files import atomic_write
 
 
 def test_the_new_file_replaces_the_old_one(tmp_path):
     path = tmp_path / "new" / "a.txt"
     for text in ("one", "two"):
-        with written_whole(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(text)
             assert not path.exists() or path.read_text() == "one"
         assert path.read_text() == text
@@ -23,7 +23,7 @@ def test_the_new_file_replaces_the_old_one(tmp_path):
 def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path, error):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(error), written_whole(path) as aside:
+    with pytest.raises(error), atomic_write(path) as aside:
         aside.write_text("half")
         raise error
     assert path.read_text() == "old"
@@ -34,7 +34,7 @@ def test_everybody_may_read_what_the_umask_lets_them(tmp_path):
     path = tmp_path / "a.txt"
     before = os.umask(0o022)
     try:
-        with written_whole(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text("x")
             aside.chmod(0o600)  # as some writers do
     finally:
@@ -44,7 +44,7 @@ def test_everybody_may_read_what_the_umask_lets_them(tmp_path):
 
 def left_of(path):
     """What a process leaves that is killed while it writes the file."""
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         part = aside
     part.write_text("half")
     return part
@@ -52,7 +52,7 @@ def left_of(path):
 
 def test_a_name_may_be_as_long_as_the_system_lets_it(tmp_path):
     path = tmp_path / ("n" * 255)
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text("x")
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -62,6 +62,6 @@ def test_what_killed_processes_left_is_removed(tmp_path):
     assert len(set(parts)) == 3
     for part in (old, other):
         os.utime(part, (time.time() - 3600,) * 2)
-    with written_whole(tmp_path / "[a]*") as aside:
+    with atomic_write(tmp_path / "[a]*") as aside:
         aside.write_text("whole")
     assert not old.exists() and young.exists() and other.exists()

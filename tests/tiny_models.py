@@ -4,7 +4,7 @@ import torch
 
 from refusion.checkpoint import save_checkpoint
 from refusion.nets import NETS
-from refusion.restorers import Known
+from refusion.restorers import Conditions
 
 UNET = {"type": "LatentUNet", "ch": 4, "ch_mult": [1, 2, 2], "embed_dim": 4}
 NAFNET = {
@@ -63,16 +63,20 @@ CONFIGS = {
 
 
 LENS = torch.tensor([18.0, -14.0, 35.0])
-TOLD = {"lens": {"lens": LENS}, "denoise": {"noise_std": 25 / 255}, "guided": {"lens": LENS}}
+CONDITION_OPTIONS = {
+    "lens": {"lens": LENS},
+    "denoise": {"noise_std": 25 / 255},
+    "guided": {"lens": LENS},
+}
 
 
 def known_of(kind, lq):
     """What the model of a kind must know of photos (B, C, H, W)."""
-    told = dict(TOLD.get(kind, {}))
+    told = dict(CONDITION_OPTIONS.get(kind, {}))
     if kind == "guided":
         ramp = torch.linspace(0.1, 0.9, lq.shape[-1])
         told["guide"] = torch.stack([ramp, ramp.flip(0)])[:, None].expand(2, *lq.shape[-2:])
-    return Known(**told)
+    return Conditions(**told)
 
 
 def build(section):

@@ -52,7 +52,7 @@ SCHEDULER = {
 
 
 def vocabulary():
-    """Words of CLIP without merges: every byte, every byte at the end of a word, two marks."""
+    """Keys of CLIP without merges: every byte, every byte at the end of a word, two marks."""
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(b) for b in kept] + [chr(256 + n) for n in range(256 - len(kept))]
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]

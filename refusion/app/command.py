@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusion.cli.common import guarded
+from refusion.cli.common import errors_to_exit_codes
 from refusion.cli.options.model import count, warnings_on_stderr
 from refusion.errors import ConfigError
 
@@ -30,7 +30,7 @@ MAX_PIXELS = 120_000_000  # what phones make; takes 3 GB
 HOST, PORT = "127.0.0.1", 7860
 
 
-@guarded
+@errors_to_exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Serve the page until Ctrl-C.
 

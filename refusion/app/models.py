@@ -9,7 +9,7 @@ import torch
 
 from refusion.checkpoint import find_weights, shipped_weights
 from refusion.errors import CheckpointError
-from refusion.restorers import OnArrays, RestorerInfo, load_restorer
+from refusion.restorers import ArrayRestorer, RestorerInfo, load_restorer
 
 
 def load_models(
@@ -18,7 +18,7 @@ def load_models(
     device: str | torch.device = "auto",
     precision: str = "auto",
     memory: int | None = None,
-) -> dict[str, OnArrays]:
+) -> dict[str, ArrayRestorer]:
     """The models by the words to choose them with, those of files first.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.app.restoring import Restored, restore_photo
-from refusion.batch.jobs import RestoreOptions, doubt_of_draws
+from refusion.batch.jobs import RestoreOptions, sampling_warning
 from refusion.errors import ConfigError, RefusionError
 from refusion.images.io import IMAGE_SUFFIXES
 from refusion.restorers import Restorer
@@ -110,7 +110,7 @@ def _on_click(
                     samples=int(samples),
                     max_pixels=max_pixels,
                 )
-                if doubt := doubt_of_draws(restorer.info, options):
+                if doubt := sampling_warning(restorer.info, options):
                     gr.Warning(doubt)
                 done = restore_photo(photo, task, restorer, options, Path(folder), progress)
             except RefusionError as error:

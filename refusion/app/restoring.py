@@ -8,11 +8,11 @@ from pathlib import Path
 
 from refusion.batch.jobs import Outcome, RestoreOptions, run_jobs
 from refusion.batch.plan import Job, PhotoFiles, plan_jobs
-from refusion.batch.progress import share_done
+from refusion.batch.progress import fraction_done
 from refusion.errors import ImageError
 from refusion.images.io import read_image, write_image
 from refusion.images.photo import Photo
-from refusion.images.resize import beside, shrink
+from refusion.images.resize import resize_like, shrink
 from refusion.restorers import Restorer
 
 SIDE = 1600
@@ -70,7 +70,7 @@ def restore_photo(
     )
 
     def tell(_: int, __: Job, stage: str, done: int, total: int) -> None:
-        progress(share_done(stage, done, total), stage)
+        progress(fraction_done(stage, done, total), stage)
 
     (outcome,) = run_jobs([job], restorer, options, tell)
     if outcome.error is not None:
@@ -87,7 +87,7 @@ def _pictures(
     limit = max_pixels * scale**2
     after = _small(files.output, limit)
     given = _small(files.input, max_pixels)
-    before = replace(given, samples=beside(given.samples[None], after.samples[None])[0])
+    before = replace(given, samples=resize_like(given.samples[None], after.samples[None])[0])
     spread = None if files.uncertainty is None else _small(files.uncertainty, limit)
     pictures = {"before.jpg": before, "after.jpg": after, "map.png": spread}
     for name, picture in pictures.items():

@@ -24,8 +24,8 @@ from refusion.images.samples import store, to_float
 from refusion.optics.defocus import LARGEST, blur_radius, defocus_guide
 from refusion.optics.disparity import defocus_of, read_disparity
 from refusion.optics.lens import lens_between
-from refusion.restorers.base import Known
-from refusion.tiling.guided import carried_bands
+from refusion.restorers.base import Conditions
+from refusion.tiling.guided import guided_upsample_bands
 
 BLUR = 0.012
 """Radius of the largest discs at f/1.8 in parts of the photo's long side, unless told."""
@@ -39,12 +39,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ToldPhoto:
+class ConditionedPhoto:
     """A photo as the model is given it.
 
     Attributes:
         lq: the photo, or a smaller copy of it, (1, 3, h, w).
-        known: what the model is told of it.
+        conditions: what the model is told of it.
         photo: the photo itself, (3, H, W).
         kept: share of the photo's finer detail that stays, uint8 (1, H, W); None where `lq` is the
             photo.
@@ -52,7 +52,7 @@ class ToldPhoto:
     """
 
     lq: Tensor
-    known: Known
+    conditions: Conditions
     photo: Tensor
     kept: Tensor | None = None
     strength: float = 1.0
@@ -97,7 +97,7 @@ class DisparityMaps:
     focus: tuple[float, float] | None = None
     zero_is_unknown: bool = False
 
-    def told(self, photo: Tensor, path: Path, strength: float = 1.0) -> ToldPhoto:
+    def conditioned(self, photo: Tensor, path: Path, strength: float = 1.0) -> ConditionedPhoto:
         """The photo with what the model must know of it.
 
         Logs a warning where the model must work on a smaller copy.
@@ -114,7 +114,7 @@ class DisparityMaps:
         """
         if 0 < strength < 1:
             between = lens_between(self.source, self.target, strength)
-            return replace(self, target=between).told(photo, path)
+            return replace(self, target=between).conditioned(photo, path)
         file = self._map_of(path)
         disparity = read_disparity(file, zero_is_unknown=self.zero_is_unknown)
         _check_shape(file, disparity, photo)
@@ -124,8 +124,8 @@ class DisparityMaps:
         largest = max(blur_radius(lens, blur) for lens in (self.source, self.target))
         reduction = largest * float(defocus.abs().max()) / LARGEST
         if reduction <= 1:
-            known = self._known(defocus, photo[None], blur)
-            return ToldPhoto(photo[None], known, photo, strength=strength)
+            conditions = self._conditions(defocus, photo[None], blur)
+            return ConditionedPhoto(photo[None], conditions, photo, strength=strength)
         side = max(1, math.floor(long_side / reduction))
         logger.warning(
             "%s: discs of up to %.0f pixels, and the model knows %.0f: it works on a copy of %d "
@@ -133,9 +133,9 @@ class DisparityMaps:
             *(path, reduction * LARGEST, LARGEST, side),
         )
         small = shrink(photo[None], side)
-        known = self._known(defocus, small, blur * side / long_side)
+        conditions = self._conditions(defocus, small, blur * side / long_side)
         kept = self._kept(defocus, photo, blur, reduction)
-        return ToldPhoto(small, known, photo, kept, strength)
+        return ConditionedPhoto(small, conditions, photo, kept, strength)
 
     def _map_of(self, photo: Path) -> Path:
         if not self.place.is_dir():
@@ -149,12 +149,12 @@ class DisparityMaps:
             )
         return found[0]
 
-    def _known(self, defocus: Tensor, lq: Tensor, blur: float) -> Known:
+    def _conditions(self, defocus: Tensor, lq: Tensor, blur: float) -> Conditions:
         lens = (self.source, self.target, blur)
         guide = torch.empty((2, *lq.shape[-2:]), dtype=torch.uint16)
         for rows, band in fitted_bands(defocus, lq):
             store(defocus_guide(band, lens), guide[:, rows])
-        return Known(lens=torch.tensor(lens), guide=guide)
+        return Conditions(lens=torch.tensor(lens), guide=guide)
 
     def _kept(self, defocus: Tensor, photo: Tensor, blur: float, reduction: float) -> Tensor:
         """Detail finer than `reduction` pixels is gone where a lens blurs as much as that more."""
@@ -194,7 +194,7 @@ def fitted_bands(defocus: Tensor, photo: Tensor) -> Iterator[tuple[slice, Tensor
         return
     small = shrink(photo, min(_FIT, max(defocus.shape)))
     value = F.interpolate(defocus[None, None], small.shape[-2:], mode="bilinear", antialias=True)
-    for rows, band in carried_bands(value, small, photo):
+    for rows, band in guided_upsample_bands(value, small, photo):
         yield rows, band[0, 0].clamp_(-1, 1)
 
 

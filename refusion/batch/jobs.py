@@ -14,17 +14,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from refusion.batch.disparity_maps import DisparityMaps, ToldPhoto
+from refusion.batch.disparity_maps import ConditionedPhoto, DisparityMaps
 from refusion.batch.plan import Job
 from refusion.batch.prompts import PromptFiles
 from refusion.batch.uncertainty import write_map
 from refusion.errors import ConfigError, ImageError, RefusionError
 from refusion.images.io import MAX_PIXELS, check_place, read_image, write_image
 from refusion.images.photo import Photo
-from refusion.images.resize import beside, shrink
+from refusion.images.resize import resize_like, shrink
 from refusion.images.samples import to_float
-from refusion.restorers.base import NOTHING, Known, Progress, Restorer, RestorerInfo
-from refusion.restorers.statistics import mean_and_spread
+from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
+from refusion.restorers.statistics import mean_and_std
 from refusion.tiling.memory import is_out_of_memory
 
 _HALF = 800  # longer side in pixels of each half of a comparison, at most
@@ -36,12 +36,12 @@ class RestoreOptions:
 
     Attributes:
         steps: see there, as the next five.
-        sampler: word of `SAMPLERS`.
+        sampler: key of `SAMPLERS`.
         seed: of the noise; of several samples the first one's, the others count on from it.
         tile: side of the tiles in pixels.
-        known: what the model must be told of the photos.
-        maps: what tells a bokeh model where each photo is out of focus; then `known` is not used.
-        prompts: what says of each photo what it shows; `known` then says all else.
+        conditions: what the model must be told of the photos.
+        maps: disparity maps of a bokeh model; they replace `conditions`.
+        prompts: what says of each photo what it shows; `conditions` then says all else.
         strength: how far to go from the photo to its restoration, 0..1.
         samples: results drawn of each photo; their mean is written.
         max_pixels: the largest photo that is decoded.
@@ -52,7 +52,7 @@ class RestoreOptions:
     sampler: str | None = None
     seed: int = 0
     tile: int | Literal["auto"] | None = "auto"
-    known: Known = NOTHING
+    conditions: Conditions = NO_CONDITIONS
     maps: DisparityMaps | None = None
     prompts: PromptFiles | None = None
     strength: float = 1.0
@@ -122,7 +122,7 @@ def run_jobs(
     return outcomes
 
 
-def doubt_of_draws(info: RestorerInfo, settings: RestoreOptions) -> str | None:
+def sampling_warning(info: RestorerInfo, settings: RestoreOptions) -> str | None:
     """Why draws would differ less than the model's doubt, or not at all; None if they do not."""
     steps, sampler = settings.steps or info.steps, settings.sampler or info.sampler
     if settings.samples == 1:
@@ -198,7 +198,7 @@ def _restore(
         for small in file.written[1:]:
             check_place(small, None, 1, 1)
     with record.timed("restore"):
-        result, spread = _result(restorer, _told(job, photos, options), options, tell)
+        result, spread = _result(restorer, _conditioned(job, photos, options), options, tell)
     if restorer.info.colours:
         photos = [photo.in_colour() for photo in photos]
     tell("write", 0, 1)
@@ -207,37 +207,37 @@ def _restore(
     tell("write", 1, 1)
 
 
-def _told(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> ToldPhoto:
+def _conditioned(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> ConditionedPhoto:
     """The photo, or the views of a pair stacked, with what the model must know."""
     samples = _together(job, photos)
     if options.samples > 1:
         # For the results to be so: rounded ones would differ by their rounding.
         samples = to_float(samples)
     if options.maps is None:
-        known = options.known
+        conditions = options.conditions
         if options.prompts is not None:
-            known = replace(known, prompt=options.prompts.of(job.photos[0].input))
-        return ToldPhoto(samples[None], known, samples, strength=options.strength)
-    return options.maps.told(samples, job.photos[0].input, options.strength)
+            conditions = replace(conditions, prompt=options.prompts.of(job.photos[0].input))
+        return ConditionedPhoto(samples[None], conditions, samples, strength=options.strength)
+    return options.maps.conditioned(samples, job.photos[0].input, options.strength)
 
 
 def _result(
-    restorer: Restorer, told: ToldPhoto, options: RestoreOptions, tell: Progress
+    restorer: Restorer, conditioned: ConditionedPhoto, options: RestoreOptions, tell: Progress
 ) -> tuple[Tensor, Tensor | None]:
     """Restored photo (3 * views, H, W); of several samples their mean, and spread (views, H, W)."""
 
     def draw(seed: int, callback: Progress | None) -> Tensor:
         restored = restorer.restore(
-            told.lq,
+            conditioned.lq,
             steps=options.steps,
             sampler=options.sampler,
             seed=seed,
             tile=options.tile,
-            known=told.known,
-            strength=told.strength,
+            conditions=conditioned.conditions,
+            strength=conditioned.strength,
             callback=callback,
         )
-        return told.at_full_size(restored[0])
+        return conditioned.at_full_size(restored[0])
 
     if options.samples == 1:
         return draw(options.seed, tell), None
@@ -247,7 +247,7 @@ def _result(
             yield draw(options.seed + number, None)
             tell("draw", number + 1, options.samples)
 
-    return mean_and_spread(draws())
+    return mean_and_std(draws())
 
 
 def _write(job: Job, photos: Sequence[Photo], result: Tensor, spread: Tensor | None) -> None:
@@ -280,7 +280,7 @@ def _together(job: Job, photos: Sequence[Photo]) -> Tensor:
 def _side_by_side(before: Tensor, after: Tensor) -> Tensor:
     """Samples of input and result (3, H, W), as floats at one size, the former on the left."""
     before, after = (shrink(image[None], _HALF) for image in (before, after))
-    return torch.cat([beside(before, after), after], dim=-1)[0]
+    return torch.cat([resize_like(before, after), after], dim=-1)[0]
 
 
 def _reason(job: Job, error: BaseException) -> str:

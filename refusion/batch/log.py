@@ -11,7 +11,7 @@ from typing import Any
 
 from refusion.batch.jobs import Outcome
 from refusion.errors import ConfigError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 
 
 class BatchLog:
@@ -45,7 +45,7 @@ class BatchLog:
         document = self._head | {"summary": _summary(self._photos), "photos": self._photos}
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         try:
-            with written_whole(self.path) as aside:
+            with atomic_write(self.path) as aside:
                 # Bytes of a name that are no UTF-8 become \\udcXX, which is JSON's escape, too.
                 aside.write_text(text, "utf-8", "backslashreplace")
         except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from refusion.errors import ConfigError, ImageError
 from refusion.images.io import IMAGE_SUFFIXES, list_images, visible_files
-from refusion.images.unsupported import kind_by_name, remedy
+from refusion.images.unsupported import hint, kind_by_name
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +87,11 @@ def plan_jobs(
         raise ConfigError(f"uncertainty: '{maps}': a map is a 16-bit PNG, name a .png file")
 
     def files_of(source: Path, result: Path) -> PhotoFiles:
-        beside = result.with_name(f"{result.stem}_compare.png") if compare else None
+        resize_like = result.with_name(f"{result.stem}_compare.png") if compare else None
         if maps is None or is_one_map:
-            return PhotoFiles(source, result, beside, maps)
+            return PhotoFiles(source, result, resize_like, maps)
         place = maps / result.relative_to(root).parent
-        return PhotoFiles(source, result, beside, place / f"{result.stem}_uncertainty.png")
+        return PhotoFiles(source, result, resize_like, place / f"{result.stem}_uncertainty.png")
 
     files = [files_of(*pair) for pair in pairs]
     _check_outputs(files)
@@ -102,7 +102,7 @@ def plan_jobs(
     return [Job(tuple(files))] if both_given and len(jobs) == 2 else jobs
 
 
-def shared_out(weights: Sequence[int], shares: int) -> list[list[int]]:
+def split_jobs(weights: Sequence[int], shares: int) -> list[list[int]]:
     """Divide jobs among processes so that all have about the same to do.
 
     The heaviest first, each to whoever has least (Graham 1969): no share exceeds the mean by more
@@ -115,7 +115,7 @@ def shared_out(weights: Sequence[int], shares: int) -> list[list[int]]:
     Returns:
         Numbers of the jobs of each process, ascending; every job is in one share.
 
-    >>> shared_out([1, 5, 2, 3], 2)
+    >>> split_jobs([1, 5, 2, 3], 2)
     [[0, 1], [2, 3]]
     """
     loads, jobs = [0] * shares, [[] for _ in range(shares)]
@@ -162,7 +162,7 @@ def _say_left_out(folder: Path, recursive: bool) -> None:
     """Warn of photos in a folder that are of a kind that is not read."""
     kinds = Counter(filter(None, map(kind_by_name, visible_files(folder, recursive))))
     for kind, count in kinds.items():
-        logger.warning("%s: %d left out: %s", folder, count, remedy(kind))
+        logger.warning("%s: %d left out: %s", folder, count, hint(kind))
 
 
 def _paired(files: Iterable[PhotoFiles]) -> list[Job]:

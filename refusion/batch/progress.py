@@ -19,15 +19,15 @@ _STAGES = {"read": (0.0, 0.02), "encode": (0.02, 0.3), "sample": (0.3, 0.4), "de
 _STAGES |= {"draw": (0.02, 0.95), "write": (0.95, 1.0)}
 
 
-def weigh(job: Job) -> int:
+def job_cost(job: Job) -> int:
     """How long a job takes, in units of a pixel's time, by the sizes in the files' headers."""
     return sum(count_pixels(file.input) + _OVERHEAD for file in job.photos)
 
 
-def share_done(stage: str, done: int, total: int) -> float:
+def fraction_done(stage: str, done: int, total: int) -> float:
     """Which share of a job's time is over, 0..1, when ``done`` of a stage's ``total`` are.
 
-    >>> round(share_done("encode", 1, 2), 3)
+    >>> round(fraction_done("encode", 1, 2), 3)
     0.16
     """
     begin, end = _STAGES.get(stage, (0.0, 1.0))
@@ -63,5 +63,5 @@ class BatchBar:
         name = job.photos[0].input.name
         self._bar.set_description_str(f"{number + 1}/{len(self._weights)} {name}", refresh=False)
         self._bar.set_postfix_str(f"{stage} {done}/{total}", refresh=False)
-        share = share_done(stage, done, total)
+        share = fraction_done(stage, done, total)
         self._bar.update(self._before[number] + self._weights[number] * share - self._bar.n)

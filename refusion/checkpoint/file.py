@@ -19,7 +19,7 @@ from torch import Tensor
 
 from refusion.config import ModelConfig, config_to_dict, model_config_from_dict
 from refusion.errors import CheckpointError, ConfigError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 
 FORMAT = 1
 PARTS = ("network", "latent_unet")
@@ -73,7 +73,7 @@ def save_checkpoint(
     }
     metadata = {"refusion": json.dumps(head)}
     try:
-        with written_whole(path) as aside:
+        with atomic_write(path) as aside:
             save_file(stored, aside, metadata=metadata)
     except (OSError, SafetensorError) as error:
         fail(path, f"cannot be written ({error}); choose another place")

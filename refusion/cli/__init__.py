@@ -1,7 +1,7 @@
 """Command line: `refusion COMMAND`; the top folder's scripts call the same code.
 
 Every entry point has the signature `(argv: list[str] | None = None) -> int` and returns the exit
-code: 0 done, 2 something the user can mend, 130 interrupted. A sub-command lives in the module of
+code: 0 done, 2 something the user can fix, 130 interrupted. A sub-command lives in the module of
 its name, which offers `run(argv: list[str]) -> int`, and is imported only when asked for.
 """
 
@@ -12,7 +12,7 @@ import importlib
 import sys
 
 from refusion import __version__
-from refusion.cli.common import guarded
+from refusion.cli.common import errors_to_exit_codes
 
 __all__ = ["main", "restore_main", "test_main", "train_main"]
 
@@ -57,7 +57,7 @@ def test_main(argv: list[str] | None = None) -> int:
     return _run("test", argv)
 
 
-@guarded
+@errors_to_exit_codes
 def _run(command: str, argv: list[str] | None) -> int:
     module = importlib.import_module(f"refusion.cli.{MODULES.get(command, command)}")
     return module.run(sys.argv[1:] if argv is None else argv)

@@ -21,7 +21,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_UNREAD = 141  # 128 + SIGPIPE
 
 
-def guarded(run: Callable[Parameters, int]) -> Callable[Parameters, int]:
+def errors_to_exit_codes(run: Callable[Parameters, int]) -> Callable[Parameters, int]:
     """Wrap a command so that errors meant for the user end in one line on stderr, not a traceback.
 
     Args:
@@ -56,7 +56,7 @@ def guarded(run: Callable[Parameters, int]) -> Callable[Parameters, int]:
 
 
 @contextlib.contextmanager
-def ended_as_by_ctrl_c() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Have SIGTERM (a job scheduler, torchrun) and SIGHUP (a closed terminal) do what Ctrl-C does.
 
     Where somebody has seen to them before, as nohup does, they are left alone.

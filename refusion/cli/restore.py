@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusion.cli.common import ended_as_by_ctrl_c
+from refusion.cli.common import sigterm_as_interrupt
 from refusion.cli.options.bokeh import add_bokeh_options, disparity_maps
 from refusion.cli.options.ddrm import add_ddrm_options, chosen_ddrm
 from refusion.cli.options.diffbir import add_diffbir_options, chosen_diffbir
@@ -18,7 +18,7 @@ from refusion.cli.options.model import (
     check_sampler,
     chosen_checkpoint,
     count,
-    known_of_photos,
+    photo_conditions,
     share,
     warnings_on_stderr,
 )
@@ -50,12 +50,12 @@ def run(argv: list[str]) -> int:
         parser.error("--input: name the photos or folders of photos to restore")
     from refusion.batch.plan import plan_jobs
     from refusion.cli.restore_batch import Reporting, run_batch
-    from refusion.devices.processes import joined_world
+    from refusion.devices.processes import join_processes
 
     with (
-        ended_as_by_ctrl_c(),
+        sigterm_as_interrupt(),
         warnings_on_stderr(),
-        joined_world(options.device) as (world, device),
+        join_processes(options.device) as (world, device),
     ):
         source, restorer = _restorer(options, device)
         jobs = plan_jobs(
@@ -166,7 +166,7 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]
 def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> RestoreOptions:
     from refusion.batch.jobs import RestoreOptions
     from refusion.batch.prompts import PromptFiles
-    from refusion.restorers.base import NOTHING
+    from refusion.restorers.base import NO_CONDITIONS
 
     maps = disparity_maps(options, restorer.info, photos)
     return RestoreOptions(
@@ -174,7 +174,7 @@ def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> R
         sampler=options.sampler,
         seed=options.seed,
         tile=options.tile,
-        known=NOTHING if maps else known_of_photos(options, restorer.info),
+        conditions=NO_CONDITIONS if maps else photo_conditions(options, restorer.info),
         maps=maps,
         prompts=None if options.prompts is None else PromptFiles(options.prompts),
         strength=options.strength,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refusion.batch.jobs import Outcome, RestoreOptions, doubt_of_draws, run_jobs
+from refusion.batch.jobs import Outcome, RestoreOptions, run_jobs, sampling_warning
 from refusion.batch.log import BatchLog, part_of_log
-from refusion.batch.plan import Job, shared_out
-from refusion.batch.progress import BatchBar, weigh
+from refusion.batch.plan import Job, split_jobs
+from refusion.batch.progress import BatchBar, job_cost
 from refusion.cli.common import EXIT_INTERRUPTED
 from refusion.devices.processes import World
 from refusion.restorers import Restorer
@@ -54,11 +54,11 @@ def run_batch(
         ConfigError: an option is wrong, which would fail every photo.
     """
     start = time.monotonic()
-    doubt = doubt_of_draws(restorer.info, settings)
+    doubt = sampling_warning(restorer.info, settings)
     if world.is_main and doubt:
         logger.warning("--%s", doubt)
     jobs, weights = _one_plan(jobs, settings, world)
-    own = shared_out(weights, world.size)[world.rank]
+    own = split_jobs(weights, world.size)[world.rank]
     log, done = _own_log(reporting, world), []
 
     def finished(outcome: Outcome) -> None:
@@ -93,7 +93,7 @@ def _one_plan(
     plan = None
     if world.is_main:
         skip = settings.skip_existing
-        plan = jobs, [0 if skip and job.is_done else weigh(job) for job in jobs]
+        plan = jobs, [0 if skip and job.is_done else job_cost(job) for job in jobs]
     return world.gathered(plan)[0]
 
 

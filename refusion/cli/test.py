@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from refusion.cli.options.learned_metrics import add_learned_metrics, check_learned_metrics
 from refusion.cli.options.model import (
-    TOLD,
+    CONDITION_OPTIONS,
     add_model_options,
     check_sampler,
     chosen_checkpoint,
     count,
-    known_of_photos,
     option_name,
+    photo_conditions,
     warnings_on_stderr,
     whole,
 )
@@ -34,7 +34,11 @@ if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.official.evaluate import OfficialTest
     from refusion.restorers.base import Restorer
 
-_OF_FOLDERS = ("lq_suffix", "gt_suffix", *TOLD)  # what is said of photos that options name
+_OF_FOLDERS = (
+    "lq_suffix",
+    "gt_suffix",
+    *CONDITION_OPTIONS,
+)  # what is said of photos that options name
 BASELINES = ("latent_unet", "dark_channel")
 
 
@@ -183,7 +187,7 @@ def _chosen(options: argparse.Namespace) -> tuple[Checkpoint, Restorer, list[Eva
     checkpoint = model.official.read() if _is_official(model, options) else _read(options)
     restorer = _restorer(checkpoint, options)
     if not sets:
-        known = known_of_photos(options, restorer.info)
+        known = photo_conditions(options, restorer.info)
         named = options.data or [Folders(str(options.lq), options.lq, options.gt)]
         sets = [folder_set(one, options, restorer.info, known) for one in named]
         _prepare(options, sets)

@@ -50,14 +50,14 @@ def run(argv: list[str] | None = None) -> int:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from refusion.config import load_config
-    from refusion.training import Trainer, joined_world
+    from refusion.training import Trainer, join_processes
     from refusion.training.paths import check_paths
 
     config = load_config(options.opt, options.set)
     check_paths(config)
     if options.export and not Path(options.export).absolute().parent.is_dir():
         raise ConfigError(f"--export: no folder '{Path(options.export).parent}'; create it first")
-    with joined_world(options.device) as (world, device):
+    with join_processes(options.device) as (world, device):
         level = logging.INFO if world.is_main else logging.ERROR
         logging.basicConfig(level=level, format="%(asctime)s %(message)s", stream=sys.stderr)
         trainer = Trainer(config, device=device, runs=options.runs, world=world)

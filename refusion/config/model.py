@@ -38,7 +38,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""
-        check_word("task", self.task)
+        check_file_name("task", self.task)
         if self.latent_unet is None and self.network is None:
             raise ConfigError("network: a model needs a network, a latent_unet or both")
         if is_regressor(self.network):
@@ -57,7 +57,7 @@ class ModelConfig:
         return seen.get("in_ch", 3) - seen.get("out_ch", 3)
 
 
-def check_word(key: str, value: str) -> None:
+def check_file_name(key: str, value: str) -> None:
     """Refuse what cannot be part of a file name.
 
     Raises:

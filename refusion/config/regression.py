@@ -11,7 +11,7 @@ from refusion.config.parser import Component
 from refusion.errors import ConfigError
 
 REGRESSORS = frozenset({"SwinIR"})
-"""Words of `refusion.nets.NETS` that are called with the photo alone."""
+"""Keys of `refusion.nets.NETS` that are called with the photo alone."""
 
 _PROCESS = ("latent_unet", "sde", "prediction", "sampling")
 

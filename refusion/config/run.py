@@ -10,9 +10,9 @@ from refusion.config.model import (
     Net,
     Prediction,
     Sde,
+    check_file_name,
     check_present,
     check_process,
-    check_word,
 )
 from refusion.config.parser import Component, FromTable
 from refusion.config.regression import check_regression_stage
@@ -58,8 +58,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check what one section demands of another."""
-        check_word("name", self.name)
-        check_word("task", self.task)
+        check_file_name("name", self.name)
+        check_file_name("task", self.task)
         names = [dataset.name for dataset in self.data.validation]
         if len(set(names)) < len(names):
             raise ConfigError(f"data.validation: names must differ, got {', '.join(names)}")

@@ -35,7 +35,7 @@ class UpscaleConfig:
 class SamplingConfig:
     """How the reverse process is walked when none is asked for on the command line."""
 
-    sampler: Annotated[str, FromTable("samplers")]  # word of SAMPLERS, as sde-data-2@log_snr
+    sampler: Annotated[str, FromTable("samplers")]  # key of SAMPLERS, as sde-data-2@log_snr
     steps: _Count  # network evaluations, 1..sde.T
     # Pixels; on longer photos the process runs on a copy of this length, and what it changes is
     # carried over to them or their latent. null: on all of the photo or latent, as published.
@@ -57,7 +57,7 @@ class SamplingConfig:
 class DataConfig:
     """What is trained on and what is validated on."""
 
-    train: Annotated[Component, _DATASET]  # word of DATASETS and its settings
+    train: Annotated[Component, _DATASET]  # key of DATASETS and its settings
     batch_size: _Count  # patches (or cached latents) per step
     validation: tuple[Annotated[NamedComponent, _DATASET], ...] = ()  # each with a name of its own
     workers: _Whole = 1  # loader processes; 0 loads in the training process

@@ -13,4 +13,4 @@ DATASETS = {
     "StereoFolder": StereoFolder,
     "BokehFolder": BokehFolder,
 }
-"""YAML word -> dataset class."""
+"""YAML key -> dataset class."""

@@ -17,7 +17,7 @@ _QUARTERS = ((False, False, False), (False, True, True), (True, True, False), (T
 
 
 @dataclass(frozen=True)
-class Turn:
+class FlipRotate:
     """One of the eight ways to lay a square on itself: flips first, then perhaps a transposition.
 
     Attributes:
@@ -31,7 +31,7 @@ class Turn:
     transpose: bool = False
 
     @classmethod
-    def draw(cls, generator: Generator, *, flip: bool, rotate: bool) -> Turn:
+    def draw(cls, generator: Generator, *, flip: bool, rotate: bool) -> FlipRotate:
         """Draw a turn.
 
         Args:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refusion.data.augment import Turn, aligned_crops
+from refusion.data.augment import FlipRotate, aligned_crops
 from refusion.data.matching import check_sizes, check_truth, match, photos_by_name
 from refusion.data.stream import PhotoStream, check_crop, photo_at
 from refusion.errors import ConfigError
@@ -103,7 +103,7 @@ class BokehFolder(PhotoStream):
         generator = keyed_generator(self.seed, index)
         photos = [self.cache.load(path, FULL_SIDE) for path in paths]
         crops = aligned_crops(photos, (patch, patch), generator)
-        turn = Turn.draw(generator, flip=self.flip, rotate=self.rotate)
+        turn = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
         lq, gt = (turn.image(crop) for crop in crops)
         source, target, disparity = lenses
         is_swapped = uniform(generator, 0, 1) < self.swap

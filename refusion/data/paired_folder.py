@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from refusion.data.augment import Turn, aligned_crops
+from refusion.data.augment import FlipRotate, aligned_crops
 from refusion.data.matching import check_sizes, check_truth, match, photos_by_name
 from refusion.data.stream import PhotoStream, check_crop, photo_at
 from refusion.errors import ConfigError
@@ -98,7 +98,7 @@ class PairedFolder(PhotoStream):
         generator = keyed_generator(self.seed, index)
         photos = [self.cache.load(path, self.max_side) for path in paths]
         crops = aligned_crops(photos, (patch // self.scale, patch), generator)
-        turn = Turn.draw(generator, flip=self.flip, rotate=self.rotate)
+        turn = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
         lq, gt = (turn.image(crop) for crop in crops)
         is_swapped = uniform(generator, 0, 1) < self.swap
         return {"lq": gt, "gt": lq} if is_swapped else {"lq": lq, "gt": gt}

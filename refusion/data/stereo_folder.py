@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from refusion.data.augment import Turn, aligned_crops
+from refusion.data.augment import FlipRotate, aligned_crops
 from refusion.data.matching import check_sizes, check_truth, match, photos_by_name
 from refusion.data.stream import PhotoStream, check_crop, photo_at
 from refusion.errors import ConfigError
@@ -123,7 +123,7 @@ def _find_pairs(folders: dict[str, str | Path], suffixes: tuple[str, str]) -> li
 def _turned(views: list[Tensor], generator: Generator) -> list[Tensor]:
     """Flip all views; a mirror image shows the right eye what the left one saw."""
     mirror, flip = (uniform(generator, 0, 1) < 0.5 for _ in range(2))
-    turned = [Turn(mirror, flip).image(view) for view in views]
+    turned = [FlipRotate(mirror, flip).image(view) for view in views]
     order = (1, 0, 3, 2) if mirror else (0, 1, 2, 3)
     return [turned[number] for number in order if number < len(turned)]
 

@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from refusion.config.parser import Component, FromTable
-from refusion.data.augment import Turn
+from refusion.data.augment import FlipRotate
 from refusion.data.matching import check_sizes
 from refusion.data.stream import PhotoStream, photo_at
 from refusion.errors import ConfigError, suggest
 from refusion.images.cache import FULL_SIDE, PhotoCache, list_photos, through_pillow, to_tensor
-from refusion.randomness import happens, keyed_generator, uniform
+from refusion.randomness import bernoulli, keyed_generator, uniform
 from refusion.synthesis.degradations import build_degradation
 from refusion.synthesis.scenes.frame import GRID, PhotoFrame
 from refusion.synthesis.scenes.surfaces import draw_surface
@@ -108,7 +108,7 @@ class SyntheticPairs(PhotoStream):
         if self.whole:
             return self._whole_photo(self.photos[index])
         generator = keyed_generator(self.seed, index, SURFACE_KEY)
-        if happens(generator, self.surface_share):
+        if bernoulli(generator, self.surface_share):
             return self._surface(generator)
         return self._patch(index)
 
@@ -125,7 +125,7 @@ class SyntheticPairs(PhotoStream):
         thumbnail = to_tensor(self.cache.load(path, GRID))
         height, width, _ = pixels.shape
         box = (left / width, top / height, (left + side) / width, (top + side) / height)
-        turn = Turn.draw(generator, flip=self.flip, rotate=self.rotate)
+        turn = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
         if self.tones.strength:
             tone = self.tones.draw(generator)
             gt, thumbnail = tone(gt), tone(thumbnail)

@@ -18,7 +18,7 @@ _LARGE = 2**25  # bytes; where the C library's own adaptation of the two thresho
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
+def reuse_freed_memory() -> Iterator[None]:
     """While this lasts the process keeps what it frees, at the end it hands all of it back.
 
     Of effect with the GNU C library, where it holds for all threads; nothing happens elsewhere.

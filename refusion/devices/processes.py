@@ -16,7 +16,7 @@ from torch import Tensor
 from refusion.devices.precision import choose_device
 from refusion.errors import ConfigError
 
-PATIENCE = timedelta(hours=6)  # others wait while one encodes latents
+TIMEOUT = timedelta(hours=6)  # others wait while one encodes latents
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class World:
             dist.barrier()
 
 
-ALONE = World()
+SINGLE_PROCESS = World()
 
 
 @contextlib.contextmanager
-def joined_world(device: str) -> Iterator[tuple[World, torch.device]]:
+def join_processes(device: str) -> Iterator[tuple[World, torch.device]]:
     """Join the processes `torchrun` started; NCCL between GPUs, gloo between processors.
 
     Args:
@@ -77,7 +77,7 @@ def joined_world(device: str) -> Iterator[tuple[World, torch.device]]:
     """
     chosen = choose_device(device)
     if not os.environ.keys() >= {"RANK", "LOCAL_RANK", "WORLD_SIZE"}:
-        yield ALONE, chosen
+        yield SINGLE_PROCESS, chosen
         return
     world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     if chosen.type == "cuda":
@@ -89,7 +89,7 @@ def joined_world(device: str) -> Iterator[tuple[World, torch.device]]:
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield world, chosen
     finally:

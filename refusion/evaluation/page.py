@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refusion.errors import ConfigError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from torch import Tensor
@@ -70,7 +70,7 @@ def write_page(path: Path, title: str, sets: Iterable[PageSet]) -> None:
         ConfigError: the file cannot be written.
     """
     try:
-        with written_whole(path) as aside, aside.open("w", encoding="utf-8") as file:
+        with atomic_write(path) as aside, aside.open("w", encoding="utf-8") as file:
             file.writelines(_page(title, sets))  # picture by picture: all at once may not fit
     except OSError as error:
         raise ConfigError(f"--html: cannot write '{path}': {error.strerror}") from error
@@ -101,11 +101,11 @@ def _figure(one: PageSet, index: int) -> Iterator[str]:
     import torch
 
     from refusion.images.io import read_image
-    from refusion.images.resize import beside
+    from refusion.images.resize import resize_like
 
     row = one.evaluation.rows[index]
     result = torch.cat([read_image(file).image for file in one.files[index]])
-    given = beside(one.photos[index]["lq"][None], result[None])[0]
+    given = resize_like(one.photos[index]["lq"][None], result[None])[0]
     name = html.escape(row.name, quote=True)
     yield f"<figure><figcaption><h3>{name}</h3></figcaption>\n"
     yield f'<div class="pair"><img class="after" alt="{name}: result" src="{_picture(result)}">\n'

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.errors import ConfigError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from torch import Tensor
@@ -96,7 +96,7 @@ class ProgressFile:
         self.done = self._read(folder)
         make_folder("--output", folder)
         lines = [self._head, *map(_line, self.done.values())]
-        with written_whole(self._path) as aside:
+        with atomic_write(self._path) as aside:
             aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def add(self, score: Score) -> None:

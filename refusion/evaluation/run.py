@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from refusion import __version__
 from refusion.cli.options.learned_metrics import fid_network, fid_of_set, learned_metrics
-from refusion.cli.options.model import TOLD
+from refusion.cli.options.model import CONDITION_OPTIONS
 from refusion.cli.options.submit import submit
 from refusion.errors import ConfigError
 from refusion.evaluation.result_files import ProgressFile, ResultFiles, files_at, photos_state
@@ -117,7 +117,7 @@ class EvaluationRun:
                 tile=options.tile,
                 limit=options.limit,
                 baselines=self._baselines,
-                known_scores=known,
+                previous_scores=known,
                 write=write,
                 callback=done,
             )
@@ -166,7 +166,9 @@ class EvaluationRun:
             "device": info.device,
             "precision": info.precision,
         }
-        model |= {key: value for key in TOLD if (value := getattr(options, key)) is not None}
+        model |= {
+            key: value for key in CONDITION_OPTIONS if (value := getattr(options, key)) is not None
+        }
         size = {"limit": options.limit, "max_side": options.max_side}
         stated = {name: metric.stated for name, metric in self._metrics.items()}
         sets = {
@@ -197,7 +199,9 @@ def _baselines(
     chosen: dict[str, Baseline] = {}
     if "latent_unet" in options.baselines:
         unet = _latent_unet(checkpoint, info.device, info.precision)
-        chosen["latent_unet"] = lambda lq, known: unet.restore(lq, tile=options.tile, known=known)
+        chosen["latent_unet"] = lambda lq, conditions: unet.restore(
+            lq, tile=options.tile, conditions=conditions
+        )
     if "dark_channel" in options.baselines:
         chosen["dark_channel"] = lambda lq, _: dark_channel_prior(lq)
     return chosen

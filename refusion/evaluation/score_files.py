@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.errors import ConfigError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 
 if TYPE_CHECKING:  # imports torch, for which --help must not wait
     from refusion.evaluation.scoring import Evaluation
@@ -55,7 +55,7 @@ def _csv(lines: Iterable[Iterable[object]]) -> str:
 
 def _write(option: str, path: Path, text: str) -> None:
     try:
-        with written_whole(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{option}: cannot write '{path}': {error.strerror}") from error

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from refusion.errors import ConfigError, ImageError
 from refusion.images.arrays import Image, to_batch, unit_range
-from refusion.images.resize import beside
+from refusion.images.resize import resize_like
 from refusion.metrics import METRICS, Metric, score_pair
-from refusion.restorers.base import Known, Restorer
+from refusion.restorers.base import Conditions, Restorer
 from refusion.tiling.memory import is_out_of_memory
 
 RANK_BY = "psnr"
@@ -33,8 +33,8 @@ class Photos(Protocol):
     """A finite dataset of whole photos, indexed from 0.
 
     Items hold "lq" and, where there is one, the ground truth "gt", as large or larger by the
-    restorer's scale, a "name", and what `Known` tells the restorer. Images are tensors (3, H, W)
-    or NumPy arrays (H, W, 3), float in [0, 1], uint8 or uint16.
+    restorer's scale, a "name", and the fields of `Conditions`. Images are tensors (3, H, W) or
+    NumPy arrays (H, W, 3), float in [0, 1], uint8 or uint16.
     """
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class Score:
 
 Scored = Callable[[int, int, Score], None]
 """Called as `(done, total, score)`."""
-Baseline = Callable[[Tensor, Known], Tensor]
+Baseline = Callable[[Tensor, Conditions], Tensor]
 """Another method to compare with: `(photos (1, 3, H, W) in [0, 1], known) -> restored photos`."""
 
 
@@ -180,7 +180,7 @@ def evaluate(
     tile: int | Literal["auto"] | None = "auto",
     limit: int | None = None,
     baselines: Mapping[str, Baseline] = NO_BASELINES,
-    known_scores: Mapping[int, Score] = NO_SCORES,
+    previous_scores: Mapping[int, Score] = NO_SCORES,
     write: Callable[[str, Tensor], None] | None = None,
     callback: Scored | None = None,
 ) -> Evaluation:
@@ -194,12 +194,12 @@ def evaluate(
         dataset: whole photos.
         metrics: what to measure, by name.
         steps: see `Restorer.restore`, as the next three.
-        sampler: word of `SAMPLERS`.
+        sampler: key of `SAMPLERS`.
         seed: of the noise.
         tile: side of the tiles in pixels.
         limit: only so many photos, the first ones; None for all.
         baselines: other methods to measure beside the restorer, by name; not timed.
-        known_scores: of photos done before, by index; those are not restored again.
+        previous_scores: of photos done before, by index; those are not restored again.
         write: keeps a restored photo, `(name, float32 (3, H, W) in [0, 1])`; counts as I/O.
         callback: told of each photo.
 
@@ -221,7 +221,7 @@ def evaluate(
     options = {"steps": steps, "sampler": sampler, "seed": seed, "tile": tile}
     rows = []
     for index in range(total):
-        row = known_scores.get(index)
+        row = previous_scores.get(index)
         if row is None:
             row = _measured(restorer, dataset, index, options, metrics, baselines, write)
         rows.append(row)
@@ -242,22 +242,24 @@ def _measured(
     """Restore and measure one photo."""
     start = time.perf_counter()
     item = dataset[index]
-    name, known = str(item.get("name", index)), Known.of(item)
+    name, conditions = str(item.get("name", index)), Conditions.from_item(item)
     lq, gt = (_batch(item, key) for key in ("lq", "gt"))
     begin = time.perf_counter()
     try:
-        restored = restorer.restore(lq, **options, known=known)
+        restored = restorer.restore(lq, **options, conditions=conditions)
         end = time.perf_counter()
         if write is not None:
             write(name, restored[0])
         io_seconds = begin - start + time.perf_counter() - end
         is_measured = gt is not None or any(not one.needs_target for one in metrics.values())
-        others = {key: baseline(lq, known) for key, baseline in baselines.items() if is_measured}
+        others = {
+            key: baseline(lq, conditions) for key, baseline in baselines.items() if is_measured
+        }
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise ImageError(f"{name}: not enough memory to restore it; try --tile 256") from error
-    images = {"input": lq if gt is None else beside(lq, gt), **others, "result": restored}
+    images = {"input": lq if gt is None else resize_like(lq, gt), **others, "result": restored}
     try:
         scores = {key: score_pair(image, gt, metrics) for key, image in images.items()}
     except ImageError as error:

@@ -15,7 +15,7 @@ from refusion.errors import ConfigError
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.config.parser import NamedComponent
     from refusion.evaluation.scoring import Photos
-    from refusion.restorers.base import Known, RestorerInfo
+    from refusion.restorers.base import Conditions, RestorerInfo
 
 _SOURCES = ("lq", "gt", "folder")  # settings of datasets that name one folder; `folders` has many
 
@@ -70,7 +70,7 @@ def folders_of(text: str) -> Folders:
 
 
 def folder_set(
-    chosen: Folders, options: argparse.Namespace, info: RestorerInfo, known: Known
+    chosen: Folders, options: argparse.Namespace, info: RestorerInfo, conditions: Conditions
 ) -> EvaluationSet:
     """Photos of folders and, where there is one, their ground truth, as the restorer needs them.
 
@@ -78,14 +78,14 @@ def folder_set(
         chosen: the folders.
         options: of the command.
         info: of the restorer.
-        known: what it is told of every photo.
+        conditions: what it is told of every photo.
 
     Raises:
         ConfigError: a folder or a partner is missing, or an option does not go with the model.
     """
     sources = (chosen.lq,) if chosen.gt is None else (chosen.lq, chosen.gt)
     build = _stereo_pairs if info.views == 2 else _pairs
-    dataset = _AsTold(build(chosen, options, info), known)
+    dataset = _WithConditions(build(chosen, options, info), conditions)
     place = (options.output or Path()) / chosen.folder
     return EvaluationSet(chosen.name, dataset, place, sources)
 
@@ -106,12 +106,12 @@ def file_sets(
     return [_file_set(options, section, seed) for section in sections]
 
 
-class _AsTold:
+class _WithConditions:
     """A dataset whose items also say what is known of all photos."""
 
-    def __init__(self, photos: Photos, known: Known) -> None:
+    def __init__(self, photos: Photos, conditions: Conditions) -> None:
         self.photos = photos
-        told = {"lens": known.lens, "noise_std": known.noise_std}
+        told = {"lens": conditions.lens, "noise_std": conditions.noise_std}
         self.told = {key: value for key, value in told.items() if value is not None}
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from refusion.errors import ConfigError, ImageError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 from refusion.images.io import IMAGE_SUFFIXES, read_image
 from refusion.images.samples import to_float
 
@@ -141,7 +141,7 @@ class PhotoCache:
 
     def _store(self, pixels: np.ndarray, entry: Path) -> None:
         try:
-            with written_whole(entry) as aside, aside.open("wb") as file:
+            with atomic_write(entry) as aside, aside.open("wb") as file:
                 np.save(file, pixels)
         except OSError as error:
             raise ConfigError(

@@ -158,7 +158,9 @@ def finish(photo: Photo, pixels: np.ndarray, name: str, orientation: int | None 
     if orientation is None:
         orientation = _orientation(exif, name)
     # A view for the usual orientation: the decoder's samples are kept, not copied.
-    upright = torch.from_numpy(np.ascontiguousarray(turn(pixels, orientation))).permute(2, 0, 1)
+    upright = torch.from_numpy(
+        np.ascontiguousarray(apply_orientation(pixels, orientation))
+    ).permute(2, 0, 1)
     channels = pixels.shape[2]
     image = upright[: 3 if channels > 2 else 1].expand(3, -1, -1)
     if exif is not None:
@@ -176,7 +178,7 @@ def finish(photo: Photo, pixels: np.ndarray, name: str, orientation: int | None 
     )
 
 
-def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """View of (H, W, C) samples set upright, EXIF orientation 1..8."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)

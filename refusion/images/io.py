@@ -15,13 +15,13 @@ from typing import BinaryIO
 from torch import Tensor
 
 from refusion.errors import ImageError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 from refusion.images.decode import decode_pillow
 from refusion.images.encode import check_side, encode
 from refusion.images.photo import Photo
 from refusion.images.samples import is_integer
 from refusion.images.tiff_decode import decode_tiff
-from refusion.images.unsupported import kind_by_bytes, remedy
+from refusion.images.unsupported import hint, kind_by_bytes
 
 MAX_PIXELS = 400_000_000
 _FORMATS = {
@@ -105,7 +105,7 @@ def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> N
             raise ImageError(f"{path}: a folder, expected a file name to write")
         if not path.parent.is_dir():
             raise ImageError(f"{path}: its folder does not exist")
-        with written_whole(path) as aside, aside.open("wb") as file:
+        with atomic_write(path) as aside, aside.open("wb") as file:
             encode(file, kind, image.detach(), like or Photo(image), str(path))
     except (OSError, ValueError, MemoryError) as error:
         raise ImageError(f"{path}: cannot be written ({_one_line(error)})") from error
@@ -172,7 +172,7 @@ def _decode(file: BinaryIO, max_pixels: int) -> Photo:
         return decode_pillow(file, "WEBP", max_pixels)
     other = kind_by_bytes(head)
     if other is not None:
-        raise ImageError(f"{file.name}: {remedy(other)}")
+        raise ImageError(f"{file.name}: {hint(other)}")
     kinds = [kind for magic, kind in _MAGIC.items() if head.startswith(magic)]
     if not kinds:
         raise ImageError(f"{file.name}: not an image, expected JPEG, PNG, TIFF or WebP")

@@ -52,7 +52,7 @@ def enlarge(lq: Tensor, upscale: UpscaleConfig | None) -> Tensor:
     return F.interpolate(lq, scale_factor=upscale.factor, mode=upscale.mode)
 
 
-def beside(lq: Tensor, gt: Tensor) -> Tensor:
+def resize_like(lq: Tensor, gt: Tensor) -> Tensor:
     """The degraded image (B, C, h, w) as one would see it beside ``gt``: of its size, in [0, 1]."""
     if lq.shape != gt.shape:
         lq = F.interpolate(lq, size=gt.shape[-2:], mode="bicubic", antialias=False)

@@ -15,7 +15,7 @@ from refusion.errors import ImageError
 from refusion.images.decode import check_size, finish, samples, samples_16
 from refusion.images.metadata import exif_of_tiff
 from refusion.images.photo import Photo
-from refusion.images.unsupported import remedy
+from refusion.images.unsupported import hint
 
 logger = logging.getLogger(__name__)
 # What it finds odd goes to whoever listens; Python shows warnings that nobody listens to on stderr.
@@ -41,7 +41,7 @@ def decode_tiff(file: BinaryIO, max_pixels: int) -> Photo:
         page = tiff.pages[0]
         check_size(file.name, page.imagewidth, page.imagelength, max_pixels)
         if page.is_reduced or _DNG_VERSION in page.tags:
-            raise ImageError(f"{file.name}: {remedy('camera raw')}")
+            raise ImageError(f"{file.name}: {hint('camera raw')}")
         if len(tiff.pages) > 1:
             logger.warning("%s: %d pages, only the first is used", file.name, len(tiff.pages))
         is_plain = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)

@@ -38,7 +38,7 @@ def kind_by_bytes(head: bytes) -> str | None:
     return next(found, None)
 
 
-def remedy(kind: str) -> str:
+def hint(kind: str) -> str:
     """What to do with a file of a kind."""
     if kind == "camera raw":
         return "camera raw, develop it to a TIFF or JPEG first"

@@ -92,11 +92,11 @@ def _check_part(
         )
     for name, (yes, no) in _VARIANTS.items():
         default = name == "conditional"
-        told, is_so = described.get(name, default), found.settings.get(name, default)
-        if told != is_so:
+        stated, is_so = described.get(name, default), found.settings.get(name, default)
+        if stated != is_so:
             raise CheckpointError(
                 f"{source}: describes the task '{model['task']}', whose network "
-                f"{yes if told else no}; that of the weights {yes if is_so else no}; "
+                f"{yes if stated else no}; that of the weights {yes if is_so else no}; "
                 "give the option file of these weights"
             )
     section = "network_G" if "network" not in model else _SECTIONS[part]

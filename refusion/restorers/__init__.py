@@ -10,8 +10,8 @@ import torch
 from refusion.checkpoint import Checkpoint, build_model, find_weights, read_checkpoint
 from refusion.config.regression import is_regressor
 from refusion.devices.precision import choose_device, choose_precision
-from refusion.restorers.array_restorer import OnArrays
-from refusion.restorers.base import Known, Progress, Restorer, RestorerInfo
+from refusion.restorers.array_restorer import ArrayRestorer
+from refusion.restorers.base import Conditions, Progress, Restorer, RestorerInfo
 from refusion.restorers.ddrm.priors import find_prior, is_prior, load_prior, prior_of
 from refusion.restorers.ddrm.problems import denoise
 from refusion.restorers.ddrm.restorer import DDRM
@@ -23,10 +23,10 @@ from refusion.restorers.regression import Regression
 __all__ = [
     "DDRM",
     "RESTORERS",
+    "ArrayRestorer",
+    "Conditions",
     "DiffBIR",
-    "Known",
     "OSEDiff",
-    "OnArrays",
     "Progress",
     "Refusion",
     "Regression",
@@ -55,11 +55,11 @@ def load_restorer(
     device: str | torch.device = "auto",
     precision: str = "auto",
     memory: int | None = None,
-) -> OnArrays:
+) -> ArrayRestorer:
     """Make the restorer that a weights file describes; of a prior alone, one that denoises.
 
     The result is a `Restorer`, for batches of tensors, and can be called with one image, NumPy or
-    torch: see `OnArrays.__call__`. Logs a warning of a latent U-Net alone.
+    torch: see `ArrayRestorer.__call__`. Logs a warning of a latent U-Net alone.
 
     Args:
         source: 'dehaze' or another task with shipped weights, a .safetensors file, or the content
@@ -84,11 +84,11 @@ def load_restorer(
     if is_prior(model.config.sde):
         where = choose_device(device)
         prior = prior_of(model, where, choose_precision(precision, where))
-        return OnArrays(DDRM(prior, denoise(model.config.task)))
+        return ArrayRestorer(DDRM(prior, denoise(model.config.task)))
     if model.network is None:
         logger.warning(
             "%s: a latent U-Net alone, which reconstructs photos as they are", checkpoint.path
         )
     family = "Regression" if is_regressor(model.config.network) else "Refusion"
     restorer = RESTORERS[family](model, device=device, precision=precision, memory=memory)
-    return OnArrays(restorer)
+    return ArrayRestorer(restorer)

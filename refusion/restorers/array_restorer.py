@@ -10,7 +10,7 @@ from refusion.images.arrays import Image, from_batch, to_batch
 from refusion.restorers.base import Restorer, RestorerInfo
 
 
-class OnArrays:
+class ArrayRestorer:
     """A restorer that can also be called with an image, NumPy or torch.
 
     Args:

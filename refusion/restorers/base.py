@@ -16,7 +16,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Known:
+class Conditions:
     """What is known of a photo beside its pixels; each model asks for what it was trained with.
 
     Attributes:
@@ -34,14 +34,14 @@ class Known:
     prompt: str | None = None
 
     @classmethod
-    def of(cls, item: Mapping[str, Any]) -> Known:
+    def from_item(cls, item: Mapping[str, Any]) -> Conditions:
         """Take what a dataset's item, or a batch of one, says."""
         noise_std = item.get("noise_std")
         noise_std = None if noise_std is None else float(noise_std)
         return cls(item.get("lens"), noise_std, item.get("guide"))
 
 
-NOTHING = Known()
+NO_CONDITIONS = Conditions()
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RestorerInfo:
         task: what it was trained for, such as 'dehaze'.
         scale: output pixels per input pixel and axis.
         views: photos of a scene restored together: 2 for a stereo pair, else 1.
-        needs: fields of `Known` it must be told of every photo; it uses no others.
+        needs: fields of `Conditions` it must be told of every photo; it uses no others.
         stochastic: whether the result depends on the seed, with the default sampler.
         sampler: default sampler; None where there is no diffusion.
         steps: default number of network evaluations; 0 where there is no diffusion.
@@ -95,7 +95,7 @@ class Restorer(Protocol):
         sampler: str | None = None,
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
-        known: Known = NOTHING,
+        conditions: Conditions = NO_CONDITIONS,
         strength: float = 1.0,
         callback: Progress | None = None,
     ) -> Tensor:
@@ -105,11 +105,11 @@ class Restorer(Protocol):
             lq: degraded photos (B, 3 * views, H, W), any size from 1x1: float in [0, 1], or uint8
                 or uint16 over their full range, which large photos need less memory for.
             steps: network evaluations; None for the default.
-            sampler: word of `refusion.sde.SAMPLERS`; None for the default.
+            sampler: key of `refusion.sde.SAMPLERS`; None for the default.
             seed: of the noise; one int gives every photo what it would get alone, a sequence has
                 one per photo.
             tile: side of the tiles in pixels; 'auto' picks one by memory, None uses no tiles.
-            known: what the model must be told of the photos.
+            conditions: what the model must be told of the photos.
             strength: share of the way from the photo (0) to its restoration (1), in the space the
                 process runs in. 0 gives the photo itself, enlarged where `scale` is above 1.
             callback: told of progress.
@@ -121,7 +121,7 @@ class Restorer(Protocol):
         Raises:
             ImageError: `lq` is no such batch.
             ConfigError: unknown sampler, or one that this model cannot be walked with; steps,
-                tile or strength out of range; or `known` lacks something or is out of the model's
-                range.
+                tile or strength out of range; or `conditions` lacks a needed field, or
+                holds a value outside the model's range.
             RefusionError: the network gave no finite result.
         """

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from refusion.config import ModelConfig
 from refusion.errors import ConfigError
-from refusion.restorers.base import Known
+from refusion.restorers.base import Conditions
 from refusion.sde import DenoisingSDE
 
 
-def needs_of(config: ModelConfig) -> frozenset[str]:
-    """Fields of `Known` that a model uses."""
+def required_conditions(config: ModelConfig) -> frozenset[str]:
+    """Fields of `Conditions` that a model uses."""
     network = config.network.settings if config.network else {}
     uses = {
         "lens": network.get("lens"),
@@ -22,24 +22,24 @@ def needs_of(config: ModelConfig) -> frozenset[str]:
     return frozenset(name for name, is_used in uses.items() if is_used)
 
 
-def lens_of_each(known: Known, batch: int, task: str) -> Tensor:
+def batch_lens(conditions: Conditions, batch: int, task: str) -> Tensor:
     """Source lens, target lens and disparity of every photo, (B, 3) float32.
 
     Raises:
         ConfigError: they are not told, or not three numbers per photo.
     """
-    if known.lens is None:
+    if conditions.lens is None:
         raise ConfigError(
             f"lens: the '{task}' model must know source lens, target lens and "
             "disparity; give --from, --to and --disparity"
         )
-    lens = torch.as_tensor(known.lens, dtype=torch.float32)
+    lens = torch.as_tensor(conditions.lens, dtype=torch.float32)
     if lens.shape not in ((3,), (batch, 3)):
         raise ConfigError(f"lens: expected 3 numbers per photo, got {tuple(lens.shape)}")
     return lens.expand(batch, 3)
 
 
-def guide_of_each(known: Known, channels: int, lq: Tensor, task: str) -> Tensor | None:
+def batch_guide(conditions: Conditions, channels: int, lq: Tensor, task: str) -> Tensor | None:
     """The guide of every photo, (B, channels, H, W); None for a model that is told none.
 
     Raises:
@@ -47,12 +47,12 @@ def guide_of_each(known: Known, channels: int, lq: Tensor, task: str) -> Tensor 
     """
     if not channels:
         return None
-    if known.guide is None:
+    if conditions.guide is None:
         raise ConfigError(
             f"guide: the '{task}' model must know where the photo is out of focus and estimates "
             "nothing itself; give --disparity FILE, a map in which brighter is nearer"
         )
     shape = (channels, *lq.shape[-2:])
-    if known.guide.shape not in (shape, (len(lq), *shape)):
-        raise ConfigError(f"guide: expected {shape} per photo, got {tuple(known.guide.shape)}")
-    return known.guide.expand(len(lq), *shape)
+    if conditions.guide.shape not in (shape, (len(lq), *shape)):
+        raise ConfigError(f"guide: expected {shape} per photo, got {tuple(conditions.guide.shape)}")
+    return conditions.guide.expand(len(lq), *shape)

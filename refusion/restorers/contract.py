@@ -28,7 +28,7 @@ def check_options(
         raise ConfigError(f"strength: expected 0..1, got {strength!r}")
 
 
-def of_kind(result: Tensor, lq: Tensor) -> Tensor:
+def match_dtype(result: Tensor, lq: Tensor) -> Tensor:
     """Restored photos as float32 in [0, 1], or as the integers that the photos `lq` came in.
 
     Floats are clamped in place: `result` must not be `lq` itself.

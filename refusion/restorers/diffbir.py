@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from refusion.errors import ConfigError, suggest
 from refusion.images.check import check_image
 from refusion.images.samples import to_float
-from refusion.restorers.base import NOTHING, Known, Progress, Restorer, RestorerInfo
-from refusion.restorers.contract import check_options, of_kind
+from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
+from refusion.restorers.contract import check_options, match_dtype
 from refusion.sde import SeededNoise
 from refusion.stable_diffusion import (
     StableDiffusion,
@@ -30,11 +30,11 @@ from refusion.stable_diffusion import (
     encode_photo,
     enlarged,
     on_canvas,
-    until_finite,
+    retry_in_float32,
 )
 from refusion.stable_diffusion.color import COLOR_FIXES
 from refusion.stable_diffusion.control import predict_controlled
-from refusion.stable_diffusion.sampling import check_walk, sample
+from refusion.stable_diffusion.sampling import check_sampling, sample
 from refusion.tiling.blending import blend_tiles
 
 NEGATIVE = "low quality, blurry, low-resolution, noisy, unsharp, weird textures"
@@ -47,14 +47,14 @@ class DiffBIRSettings:
 
     Attributes:
         steps: network evaluations; with `cfg` other than 1, each is of two images.
-        sampler: word of `refusion.stable_diffusion.sampling.SAMPLERS`.
+        sampler: key of `refusion.stable_diffusion.sampling.SAMPLERS`.
         cfg: classifier-free guidance: 1 is none, more goes further from the negative prompt.
         prompt: what is to be seen.
         negative_prompt: what is not.
         fidelity: 0 leaves detail to the model, 1 gives the result of stage 1 through the VAE.
         control: factor of what the control branch adds.
         start: 'noise', or 'photo' for the latent of stage 1 with the noise of the last time.
-        color_fix: word of `COLOR_FIXES`; the reference is the result of stage 1.
+        color_fix: key of `COLOR_FIXES`; the reference is the result of stage 1.
 
     Raises:
         ConfigError: a value is out of range.
@@ -72,7 +72,7 @@ class DiffBIRSettings:
 
     def __post_init__(self) -> None:
         """Check ranges and words."""
-        check_walk(self.sampler, self.steps, 1000)
+        check_sampling(self.sampler, self.steps, 1000)
         if not 0 <= self.fidelity <= 1:
             raise ConfigError(f"fidelity: expected 0..1, got {self.fidelity!r}")
         for key in ("cfg", "control"):
@@ -144,7 +144,7 @@ class DiffBIR:
         sampler: str | None = None,
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
-        known: Known = NOTHING,
+        conditions: Conditions = NO_CONDITIONS,
         strength: float = 1.0,
         callback: Progress | None = None,
     ) -> Tensor:
@@ -154,10 +154,10 @@ class DiffBIR:
         """
         check_image("lq", lq, 3, integers=True)
         check_options(len(lq), seed, tile, strength)
-        settings = self._settings(steps, sampler, known)
+        settings = self._settings(steps, sampler, conditions)
         photo = enlarged(to_float(lq), self.upscale)
         if strength == 0:
-            return of_kind(photo, lq)
+            return match_dtype(photo, lq)
         with torch.no_grad():
             clean = photo
             if self.stage1 is not None:
@@ -169,18 +169,20 @@ class DiffBIR:
                 tile=self.sd.side if tile == "auto" else tile,
                 callback=callback,
             )
-            result = until_finite(
+            result = retry_in_float32(
                 lambda: on_canvas(self.sd, clean.to(self.sd.device), work),
                 "DiffBIR",
                 *self.sd.networks(),
                 self.control,
             )
-        return of_kind(torch.lerp(photo, result.to(photo), strength), lq)
+        return match_dtype(torch.lerp(photo, result.to(photo), strength), lq)
 
-    def _settings(self, steps: int | None, sampler: str | None, known: Known) -> DiffBIRSettings:
-        asked = {"steps": steps, "sampler": sampler, "prompt": known.prompt}
+    def _settings(
+        self, steps: int | None, sampler: str | None, conditions: Conditions
+    ) -> DiffBIRSettings:
+        asked = {"steps": steps, "sampler": sampler, "prompt": conditions.prompt}
         settings = replace(self.settings, **{k: v for k, v in asked.items() if v is not None})
-        check_walk(settings.sampler, settings.steps, self.sd.schedule.T)
+        check_sampling(settings.sampler, settings.steps, self.sd.schedule.T)
         return settings
 
     def _regenerated(

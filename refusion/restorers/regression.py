@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from refusion.checkpoint import Model
-from refusion.devices.allocator import kept_memory
+from refusion.devices.allocator import reuse_freed_memory
 from refusion.devices.precision import PRECISIONS, cast_network, choose_device, choose_precision
 from refusion.errors import ConfigError, RefusionError
 from refusion.images.check import check_image
 from refusion.images.resize import enlarge
 from refusion.images.samples import to_float
-from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
-from refusion.restorers.contract import check_options, of_kind
+from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
+from refusion.restorers.contract import check_options, match_dtype
 from refusion.tiling.blending import blend_tiles
 from refusion.tiling.memory import auto_tile, with_smaller_tiles
 
@@ -81,7 +81,7 @@ class Regression:
         sampler: str | None = None,
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
-        known: Known = NOTHING,
+        conditions: Conditions = NO_CONDITIONS,
         strength: float = 1.0,
         callback: Progress | None = None,
     ) -> Tensor:
@@ -100,7 +100,7 @@ class Regression:
             )
         photo = enlarge(to_float(lq), self._model.config.upscale)
         if strength == 0:
-            return of_kind(photo.clone(), lq)
+            return match_dtype(photo.clone(), lq)
         with torch.no_grad():
             result = self._run(self._network, photo, tile, callback)
             if self._dtype != torch.float32 and not torch.isfinite(result).all():
@@ -112,7 +112,7 @@ class Regression:
                     f"the '{task}' model gave values that are not finite, in float32 too: its "
                     "weights are damaged"
                 )
-            return of_kind(torch.lerp(photo, result, strength), lq)
+            return match_dtype(torch.lerp(photo, result, strength), lq)
 
     def _run(
         self,
@@ -131,7 +131,7 @@ class Regression:
         count = None if callback is None else partial(callback, "decode")
 
         def run(side: int) -> Tensor:
-            with kept_memory():
+            with reuse_freed_memory():
                 return blend_tiles(
                     lambda x, _: network(x.to(dtype)), seen, seen, side, network.factor, count
                 )

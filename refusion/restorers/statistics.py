@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 
-def mean_and_spread(draws: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+def mean_and_std(draws: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over draws, of which one is held at a time (Welford 1962).
 
     Args:

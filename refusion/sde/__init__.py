@@ -15,7 +15,7 @@ from refusion.sde.noise import NoiseSource, RecordedNoise, SeededNoise
 from refusion.sde.objectives import OBJECTIVES
 from refusion.sde.prediction import PREDICTIONS, Estimate, estimate
 from refusion.sde.sampler_table import SAMPLERS, find_sampler
-from refusion.sde.samplers import Sampler, Visit
+from refusion.sde.samplers import Sampler, SolverState
 from refusion.sde.schedules import THETA_SCHEDULES
 from refusion.sde.vp import VPSDE
 
@@ -37,8 +37,8 @@ __all__ = [
     "RecordedNoise",
     "Sampler",
     "SeededNoise",
+    "SolverState",
     "UniDB",
-    "Visit",
     "build_sde",
     "estimate",
     "find_sampler",

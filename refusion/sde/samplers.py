@@ -25,7 +25,7 @@ Callback = Callable[[int, int, Tensor], None]
 
 
 @dataclass(frozen=True)
-class Visit:
+class SolverState:
     """A time of the walk and what the network thought there."""
 
     t: float
@@ -38,20 +38,20 @@ class Step(Protocol):
     def __call__(
         self,
         sde: IRSDE,
-        visits: Sequence[Visit],
+        states: Sequence[SolverState],
         xt: Tensor,
         mu: Tensor,
         b: float,
         noise: NoiseSource,
     ) -> Tensor:
-        """State at time b, from the state xt at the time of the first visit.
+        """State at time b, from the state xt at the time of the first of `states`.
 
         Args:
             sde: the process.
-            visits: the newest first, as many as the sampler remembers.
-            xt: state at `visits[0].t`, (B, C, H, W).
+            states: the newest first, as many as the sampler remembers.
+            xt: state at `states[0].t`, (B, C, H, W).
             mu: degraded image.
-            b: time to reach, 0 <= b < visits[0].t.
+            b: time to reach, 0 <= b < states[0].t.
             noise: source of the random term.
         """
 
@@ -63,7 +63,7 @@ class Sampler:
     Attributes:
         step: what is repeated.
         is_random: whether steps draw noise.
-        memory: visits a step looks at.
+        memory: states a step looks at.
         ends_at_x0: whether the last step is the network's estimate of x0, whatever came before.
         grid: times of the walk.
     """
@@ -116,46 +116,46 @@ class Sampler:
         Raises:
             ConfigError: steps or start out of range.
         """
-        xt, visits = xT, []
+        xt, states = xT, []
         for number, (a, b) in enumerate(pairwise(self.times(sde, steps, start)), start=1):
-            visits = [Visit(a, denoise(xt, mu, a)), *visits][: self.memory]
-            xt = self.step(sde, visits, xt, mu, b, noise)
+            states = [SolverState(a, denoise(xt, mu, a)), *states][: self.memory]
+            xt = self.step(sde, states, xt, mu, b, noise)
             if callback is not None:
                 callback(number, steps, xt)
         return xt
 
 
 def euler_step(
-    sde: IRSDE, visits: Sequence[Visit], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
+    sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
     """Euler-Maruyama on the reverse SDE; order 1, for many steps (the official `sde`)."""
-    a = visits[0].t
-    score = sde.score_from_noise(visits[0].estimate.noise, a)
+    a = states[0].t
+    score = sde.score_from_noise(states[0].estimate.noise, a)
     mean = sde.reverse_sde_mean(xt, mu, score, a, b)
     # Minus, as the reverse SDE runs -dw; it matters only when a recorded trajectory is replayed.
     return mean - expand_like(sde.reverse_sde_std(a, b), xt) * noise.step(a, xt)
 
 
 def ode_step(
-    sde: IRSDE, visits: Sequence[Visit], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
+    sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
     """Euler on the probability-flow ODE; deterministic, order 1, for many steps."""
-    a = visits[0].t
-    return sde.reverse_ode_mean(xt, mu, sde.score_from_noise(visits[0].estimate.noise, a), a, b)
+    a = states[0].t
+    return sde.reverse_ode_mean(xt, mu, sde.score_from_noise(states[0].estimate.noise, a), a, b)
 
 
 def posterior_step(
-    sde: IRSDE, visits: Sequence[Visit], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
+    sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
     """Draw x_b from its posterior given x_a and the estimated x0; good in few steps."""
-    a = visits[0].t
-    mean, std = sde.posterior(xt, visits[0].estimate.x0, mu, a, b)
+    a = states[0].t
+    mean, std = sde.posterior(xt, states[0].estimate.x0, mu, a, b)
     # At b = 0 the spread is 0 and the mean is the estimate.
     return mean if b == 0 else mean + expand_like(std, xt) * noise.step(a, xt)
 
 
 def mean_step(
-    sde: IRSDE, visits: Sequence[Visit], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
+    sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
     """The mean of that posterior, without a draw: the Mean-ODE of GOUB (ICML 2024), section 3.3."""
-    return sde.posterior(xt, visits[0].estimate.x0, mu, visits[0].t, b)[0]
+    return sde.posterior(xt, states[0].estimate.x0, mu, states[0].t, b)[0]

@@ -24,7 +24,7 @@ from torch import Tensor
 from refusion.errors import ConfigError
 from refusion.sde.irsde import IRSDE
 from refusion.sde.noise import NoiseSource
-from refusion.sde.samplers import Visit
+from refusion.sde.samplers import SolverState
 
 ORDERS = (1, 2, 3)
 
@@ -71,24 +71,24 @@ class SolverStep:
     def __call__(
         self,
         sde: IRSDE,
-        visits: Sequence[Visit],
+        states: Sequence[SolverState],
         xt: Tensor,
         mu: Tensor,
         b: float,
         noise: NoiseSource,
     ) -> Tensor:
         """State at b; at b = 0 the estimate of x0, which is the exact step of order 1."""
-        now = visits[0]
+        now = states[0]
         if b == 0:
             return now.estimate.x0
         start, end = _Point.of(sde, now.t), _Point.of(sde, b)
-        form, visits = self.form, visits[: self.order]
+        form, states = self.form, states[: self.order]
         if math.isinf(start.log_snr):  # a bridge at T: no state, no noise, only what x0 is thought
-            form, visits = "data", visits[:1]
+            form, states = "data", states[:1]
         coefficients = _data if form == "data" else _noise
         onto_xt, onto_estimate, rate, spread = coefficients(start, end, self.eta)
-        known = [sde.log_snr(visit.t).item() for visit in visits]
-        values = [_value(form, visit, mu) for visit in visits]
+        known = [sde.log_snr(state.t).item() for state in states]
+        values = [_value(form, state, mu) for state in states]
         terms = _polynomial(known, values)
         weights = _integrals(rate, end.log_snr - start.log_snr, len(terms))
         x = mu + onto_xt * (xt - mu)
@@ -97,8 +97,8 @@ class SolverStep:
         return x if spread == 0 else x + spread * noise.step(now.t, xt)
 
 
-def _value(form: str, visit: Visit, mu: Tensor) -> Tensor:
-    return visit.estimate.x0 - mu if form == "data" else visit.estimate.noise
+def _value(form: str, state: SolverState, mu: Tensor) -> Tensor:
+    return state.estimate.x0 - mu if form == "data" else state.estimate.noise
 
 
 def _data(a: _Point, b: _Point, eta: float) -> tuple[float, float, float, float]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from refusion.stable_diffusion.autoencoder import decode_latent, encode_photo
 from refusion.stable_diffusion.folder import StableDiffusion, load_stable_diffusion
-from refusion.stable_diffusion.frame import check_upscale, enlarged, on_canvas, until_finite
+from refusion.stable_diffusion.frame import check_upscale, enlarged, on_canvas, retry_in_float32
 from refusion.stable_diffusion.schedule import Schedule
 
 __all__ = [
@@ -19,5 +19,5 @@ __all__ = [
     "enlarged",
     "load_stable_diffusion",
     "on_canvas",
-    "until_finite",
+    "retry_in_float32",
 ]

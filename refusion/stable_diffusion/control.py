@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from refusion.errors import CheckpointError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 from refusion.official.weights import read_published
 from refusion.stable_diffusion.folder import StableDiffusion, cast
 from refusion.stable_diffusion.ldm_names import control_from_ldm
@@ -104,7 +104,7 @@ def save_control(
         for name, tensor in tensors.items()
     }
     metadata = {"refusion_control": FORMAT, "info": json.dumps(dict(info))}
-    with written_whole(Path(path)) as aside:
+    with atomic_write(Path(path)) as aside:
         save_file(stored, aside, metadata=metadata)
 
 

@@ -64,7 +64,7 @@ def on_canvas(sd: StableDiffusion, photo: Tensor, work: Callable[[Tensor], Tenso
     return F.interpolate(result, (height, width), mode="bicubic", antialias=True)
 
 
-def until_finite(run: Callable[[], Tensor], what: str, *networks: nn.Module) -> Tensor:
+def retry_in_float32(run: Callable[[], Tensor], what: str, *networks: nn.Module) -> Tensor:
     """`run()`, a second time in float32 if networks of a narrow format gave no finite result.
 
     Args:

@@ -36,7 +36,7 @@ _NOISE = (
 )  # fmt: skip
 
 
-def check_walk(sampler: str, steps: int, T: int) -> None:
+def check_sampling(sampler: str, steps: int, T: int) -> None:
     """Refuse what cannot be walked.
 
     Raises:
@@ -69,13 +69,13 @@ def sample(
     seeds: Sequence[int],
     callback: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Walk from the state at the last time to a clean latent.
+    """SamplingPlan from the state at the last time to a clean latent.
 
     Args:
         sd: whose noise it is.
         predict: called once per step.
         start: state at t = T - 1, (B, 4, h, w) float32.
-        sampler: word of `SAMPLERS`.
+        sampler: key of `SAMPLERS`.
         steps: calls of `predict`, 1..T.
         seeds: of the noise of each image's steps.
         callback: told `(done, steps)`.
@@ -84,9 +84,9 @@ def sample(
         Latents (B, 4, h, w) float32.
 
     Raises:
-        ConfigError: see `check_walk`.
+        ConfigError: see `check_sampling`.
     """
-    check_walk(sampler, steps, sd.schedule.T)
+    check_sampling(sampler, steps, sd.schedule.T)
     name, settings = _SCHEDULERS[sampler]
     noise = {key: sd.scheduler[key] for key in _NOISE if key in sd.scheduler}
     noise["num_train_timesteps"] = sd.schedule.T

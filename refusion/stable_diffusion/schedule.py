@@ -29,7 +29,7 @@ class Schedule:
 
     Attributes:
         alpha_bar: at t = 0..T-1, float64 (T,), falling; 0 at the end with zero terminal SNR.
-        prediction: word of `PREDICTIONS`.
+        prediction: key of `PREDICTIONS`.
     """
 
     alpha_bar: Tensor

@@ -90,7 +90,7 @@ def check_submission(archive: str | Path, inputs: str | Path, track: Track) -> l
     except FileNotFoundError:
         return ["there is no such file"]
     except Exception as error:  # damaged directories end in exceptions of many types
-        return [f"not a readable zip: {_told(error)}"]
+        return [f"not a readable zip: {_message(error)}"]
 
 
 def _faults(file: zipfile.ZipFile, expected: Mapping[str, Expected], track: Track) -> Iterator[str]:
@@ -138,7 +138,7 @@ def _read(file: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> tuple[by
         with file.open(entry) as stream:
             data = stream.read(limit + 1)  # whatever size the entry claims
     except Exception as error:  # damaged streams end in exceptions of many types
-        return b"", f"cannot be unpacked: {_told(error)}"
+        return b"", f"cannot be unpacked: {_message(error)}"
     return data, f"unpacks to more than {limit} bytes" if len(data) > limit else None
 
 
@@ -162,7 +162,7 @@ def _image_faults(data: bytes, output: Expected, track: Track) -> Iterator[str]:
             image.load()
             Image.open(io.BytesIO(data), formats=_DECODERS).verify()  # checksums, and the end
     except Exception as error:  # decoders meet damaged bytes with any type of exception
-        yield f"cannot be decoded: {_told(error)}"
+        yield f"cannot be decoded: {_message(error)}"
         return
     may_be_rgba = track.may_have_alpha and output.has_alpha
     is_rgb = image.mode == "RGB" and "transparency" not in image.info
@@ -202,7 +202,7 @@ def _has_alpha(path: Path) -> bool:
         return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """An exception in one printable line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text[:120].encode("ascii", "backslashreplace").decode()

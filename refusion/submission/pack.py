@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from refusion.errors import ConfigError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 from refusion.submission.check import Expected, check_submission, expected_outputs
 from refusion.submission.tracks import README, Track
 
@@ -60,7 +60,7 @@ def write_submission(
     if missing:
         raise ConfigError(f"--submit: no result for {', '.join(missing[:_FAULTS])}")
     try:
-        with written_whole(archive) as aside:
+        with atomic_write(archive) as aside:
             with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as file:
                 for name in sorted(expected):
                     _add(file, name, _image(named[name], expected[name], track))

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from refusion.randomness import draw_integer, happens, uniform
+from refusion.randomness import bernoulli, randint, uniform
 
 
 def expose(image: Tensor, generator: Generator, *, exposure: float, colour: float) -> Tensor:
@@ -53,7 +53,9 @@ def quantise(image: Tensor, quality: int | None = None) -> Tensor:
         return torch.from_numpy(np.array(decoded)).permute(2, 0, 1).float() / 255
 
 
-def store(image: Tensor, generator: Generator, share: float, quality: tuple[int, int]) -> Tensor:
+def file_round_trip(
+    image: Tensor, generator: Generator, share: float, quality: tuple[int, int]
+) -> Tensor:
     """The image as a file keeps it: 8 bits, in a share of the cases through a JPEG.
 
     Args:
@@ -62,5 +64,5 @@ def store(image: Tensor, generator: Generator, share: float, quality: tuple[int,
         share: probability of the JPEG.
         quality: its lowest and highest quality, 1..100.
     """
-    drawn = draw_integer(generator, *quality)
-    return quantise(image, drawn if happens(generator, share) else None)
+    drawn = randint(generator, *quality)
+    return quantise(image, drawn if bernoulli(generator, share) else None)

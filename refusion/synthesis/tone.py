@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from refusion.errors import ConfigError
-from refusion.randomness import happens, uniform
+from refusion.randomness import bernoulli, uniform
 from refusion.synthesis.checks import check_settings
 
 Range = tuple[float, float]
@@ -55,7 +55,7 @@ class Tones:
             warmth=strength * self.warmth * uniform(generator, -1, 1),
             saturation=1 + strength * (uniform(generator, *self.saturation) - 1),
         )
-        return Tone() if happens(generator, self.kept) else tone
+        return Tone() if bernoulli(generator, self.kept) else tone
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refusion.devices.allocator import kept_memory
+from refusion.devices.allocator import reuse_freed_memory
 from refusion.images.samples import is_integer, store, to_float
 from refusion.nets import Latent, LatentUNet
 from refusion.nets.layers import pad_to_multiple
@@ -187,7 +187,7 @@ def _counted(regions: list[Region], count: Count | None) -> Iterator[Region]:
     """The tiles, told to `count` when done; memory is kept within a row, handed back after it."""
     numbered = enumerate(regions, start=1)
     for _, row in groupby(numbered, key=lambda pair: pair[1].top):
-        with kept_memory():
+        with reuse_freed_memory():
             for done, region in row:
                 yield region
                 if count is not None:

@@ -20,7 +20,9 @@ _BAND = 2**16  # pixels of the large map at a time
 SMOOTHNESS = 0.1  # of the guide's variance: what is flatter gets a constant change
 
 
-def carry(change: Tensor, guide: Tensor, target: Tensor, extent: tuple[float, float]) -> Tensor:
+def guided_upsample(
+    change: Tensor, guide: Tensor, target: Tensor, extent: tuple[float, float]
+) -> Tensor:
     """Change of ``target`` that does to it what ``change`` does to ``guide``.
 
     Args:
@@ -34,12 +36,12 @@ def carry(change: Tensor, guide: Tensor, target: Tensor, extent: tuple[float, fl
         (B, C, H, W).
     """
     out = torch.empty_like(target)
-    for rows, band in carried_bands(change, guide, target, extent):
+    for rows, band in guided_upsample_bands(change, guide, target, extent):
         out[..., rows, :] = band
     return out
 
 
-def carried_bands(
+def guided_upsample_bands(
     value: Tensor, guide: Tensor, target: Tensor, extent: tuple[float, float] | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
     """What belongs to the pixels of a small copy, for the pixels of the large map, band by band.
@@ -48,7 +50,7 @@ def carried_bands(
         value: (B, V, h, w).
         guide: (B, C, h, w), the small copy.
         target: (B, C, H, W), the large map, float or uint8 or uint16 over their full range.
-        extent: as in `carry`; None for all rows and columns of the small copy.
+        extent: as in `guided_upsample`; None for all rows and columns of the small copy.
 
     Yields:
         Rows of the large map, and what belongs to them, (B, V, rows, W) float32.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refusion.devices.processes import World, joined_world
+from refusion.devices.processes import World, join_processes
 from refusion.training.trainer import Trainer
 
-__all__ = ["Trainer", "World", "joined_world"]
+__all__ = ["Trainer", "World", "join_processes"]

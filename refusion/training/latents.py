@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from refusion.data.stream import photo_at
-from refusion.files import written_whole
+from refusion.files import atomic_write
 
 
 class LatentPairs(Dataset):
@@ -67,7 +67,7 @@ def store_latents(path: Path, key: str, batches: Iterable[Mapping[str, Tensor]])
     """Encode and keep all batches, the maps (B, C, h, w) as float16; whole or not at all."""
     kept = [{name: _compact(rows) for name, rows in batch.items()} for batch in batches]
     pairs = {name: torch.cat([batch[name] for batch in kept]) for name in kept[0]}
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         save_file(pairs, aside, metadata={"key": key})
 
 

@@ -23,7 +23,7 @@ OPTIMIZERS = {
 def build_optimizer(
     parameters: Iterable[nn.Parameter], config: OptimizerConfig
 ) -> torch.optim.Optimizer:
-    """Optimizer of the YAML word ``config.type`` over ``parameters``."""
+    """Optimizer of the YAML key ``config.type`` over ``parameters``."""
     return OPTIMIZERS[config.type](
         parameters, lr=config.lr, betas=tuple(config.betas), weight_decay=config.weight_decay
     )

@@ -11,7 +11,7 @@ import torch
 
 from refusion.config import RunConfig, config_to_dict
 from refusion.errors import CheckpointError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 from refusion.official.importing import open_tensors
 from refusion.training.stages.base import Stage
 
@@ -40,7 +40,7 @@ def save_state(
         encoder: fingerprint of the latent U-Net the run diffuses in.
     """
     kept = {name: part.state_dict() for name, part in parts.items()} | dict(plain)
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         torch.save(kept | {"config": config_to_dict(config), "encoder": encoder}, aside)
 
 
@@ -72,9 +72,9 @@ def load_state(
             f"{path}: belongs to another run than the config describes ({', '.join(other)}); "
             "choose another name, or remove the run folder to start anew"
         )
-    told = [f"{key} {before.get(key)} -> {now.get(key)}" for key in changed if _matters(key)]
-    if told:
-        logger.warning("%s: continued with other settings: %s", config.name, "; ".join(told))
+    changes = [f"{key} {before.get(key)} -> {now.get(key)}" for key in changed if _matters(key)]
+    if changes:
+        logger.warning("%s: continued with other settings: %s", config.name, "; ".join(changes))
     for name, part in parts.items():
         if state[name] or name != "scaler":  # empty: not saved in fp16
             part.load_state_dict(state[name])

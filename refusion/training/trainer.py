@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from refusion.config import RunConfig, config_to_dict
 from refusion.devices.precision import choose_precision
-from refusion.devices.processes import ALONE, World
+from refusion.devices.processes import SINGLE_PROCESS, World
 from refusion.errors import ConfigError, RefusionError
 from refusion.randomness import keyed_generator
 from refusion.training.batches import BatchShares
@@ -68,7 +68,7 @@ class Trainer:
         *,
         device: torch.device,
         runs: str | Path = "runs",
-        world: World = ALONE,
+        world: World = SINGLE_PROCESS,
     ) -> None:
         self.config, self.device, self.world = config, device, world
         self.shares(0)  # refuses a batch that cannot be cut before any work

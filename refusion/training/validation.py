@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from refusion.config import RunConfig, find_table
 from refusion.devices.processes import World
 from refusion.errors import ConfigError
-from refusion.images.resize import beside, shrink
+from refusion.images.resize import resize_like, shrink
 from refusion.metrics import score_pair
 from refusion.training.stages.base import Viewer
 
@@ -98,7 +98,7 @@ def _rows(
     for index in range(world.rank, len(dataset), world.size):
         item = _batch_of(dataset[index], device)
         lq, gt = item["lq"], item["gt"]
-        pictures = {"input": (beside(lq, gt), gt), **view(item)}
+        pictures = {"input": (resize_like(lq, gt), gt), **view(item)}
         row = {
             f"{name}/{metric}": float(value)
             for name, (picture, target) in pictures.items()

@@ -42,24 +42,24 @@ def maps(tmp_path):
     return DisparityMaps(write(tmp_path / "map.png", scene()[1]), 160.0, -14.0, blur=10.0)
 
 
-def radii(told):
-    return LARGEST * (2 * told.known.guide.float() / 65535 - 1).square()
+def radii(conditioned):
+    return LARGEST * (2 * conditioned.conditions.guide.float() / 65535 - 1).square()
 
 
 def test_a_map_of_the_photos_size_is_taken_as_it_is(maps):
     photo, near = scene()
-    told = maps.told(photo, Path("a.jpg"))
-    assert torch.equal(told.lq[0], photo)
-    assert told.known.lens.tolist() == [160.0, -14.0, 10.0]
-    assert told.known.guide.dtype == torch.uint16
-    for radius, number in zip(radii(told), (160.0, -14.0), strict=True):
+    conditioned = maps.conditioned(photo, Path("a.jpg"))
+    assert torch.equal(conditioned.lq[0], photo)
+    assert conditioned.conditions.lens.tolist() == [160.0, -14.0, 10.0]
+    assert conditioned.conditions.guide.dtype == torch.uint16
+    for radius, number in zip(radii(conditioned), (160.0, -14.0), strict=True):
         expected = (1 - near) * blur_radius(number, 10.0)
         torch.testing.assert_close(radius, expected, rtol=0, atol=0.01)
     result = torch.rand(3, *SHAPE)
-    assert told.at_full_size(result) is result
-    assert float(replace(maps, blur=None).told(photo, Path()).known.lens[2]) == pytest.approx(
-        BLUR * 80
-    )
+    assert conditioned.at_full_size(result) is result
+    assert float(
+        replace(maps, blur=None).conditioned(photo, Path()).conditions.lens[2]
+    ) == pytest.approx(BLUR * 80)
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -82,41 +82,43 @@ def test_a_large_map_is_averaged():
 def test_larger_discs_are_worked_out_on_a_copy_in_which_they_fit(maps, caplog):
     photo, near = scene()
     with caplog.at_level(logging.WARNING):
-        told = replace(maps, blur=62.0).told(photo, Path("a.jpg"))
+        conditioned = replace(maps, blur=62.0).conditioned(photo, Path("a.jpg"))
     assert "discs of up to 80 pixels, and the model knows 40" in caplog.text
-    assert told.lq.shape == (1, 3, 30, 40)
-    assert told.known.guide.shape == (2, 30, 40)
-    assert float(told.known.lens[2]) == pytest.approx(31)  # half of the photo's
-    assert float(radii(told).max()) == pytest.approx(LARGEST, rel=0.03)
+    assert conditioned.lq.shape == (1, 3, 30, 40)
+    assert conditioned.conditions.guide.shape == (2, 30, 40)
+    assert float(conditioned.conditions.lens[2]) == pytest.approx(31)  # half of the photo's
+    assert float(radii(conditioned).max()) == pytest.approx(LARGEST, rel=0.03)
     # The model that changes nothing: where it is sharp the photo comes back, all detail included.
-    result = told.at_full_size(told.lq[0])
+    result = conditioned.at_full_size(conditioned.lq[0])
     assert result.dtype == torch.uint8
     error = (result.int() - photo.int()).abs().float().mean(0)
     assert float(error[near == 1].max()) <= 1
-    enlarged = F.interpolate(told.lq, SHAPE, mode="bilinear")[0] * 255
+    enlarged = F.interpolate(conditioned.lq, SHAPE, mode="bilinear")[0] * 255
     is_far = F.max_pool2d(near[None, None], 5, 1, 2)[0, 0] == 0
     lost = (result.float() - enlarged).abs().mean(0)[is_far]
     assert float(lost.max()) <= 1  # nothing finer than the copy is left of what is blurred
     assert float(error[is_far].mean()) > 3
-    nothing = replace(maps, blur=62.0).told(photo, Path("a.jpg"), 0.0)
-    assert nothing.strength == 0 and torch.equal(nothing.at_full_size(told.lq[0]), photo)
+    nothing = replace(maps, blur=62.0).conditioned(photo, Path("a.jpg"), 0.0)
+    assert nothing.strength == 0 and torch.equal(nothing.at_full_size(conditioned.lq[0]), photo)
 
 
 def test_in_between_it_is_a_lens_between(maps):
     """Radii go evenly from the source's to the target's, and the model renders that whole."""
     photo, _ = scene()
-    source, target = radii(maps.told(photo, Path())).amax(dim=(1, 2)).tolist()
+    source, target = radii(maps.conditioned(photo, Path())).amax(dim=(1, 2)).tolist()
     for share in (0.25, 0.5):
-        told = maps.told(photo, Path(), share)
+        conditioned = maps.conditioned(photo, Path(), share)
         expected = source + share * (target - source)
-        assert float(radii(told)[1].max()) == pytest.approx(expected, rel=1e-3)
-        assert told.strength == 1 and float(told.known.lens[1]) < 0  # of the target's maker
+        assert float(radii(conditioned)[1].max()) == pytest.approx(expected, rel=1e-3)
+        assert (
+            conditioned.strength == 1 and float(conditioned.conditions.lens[1]) < 0
+        )  # of the target's maker
 
 
 def test_equal_lenses_lose_no_detail(maps):
     photo, _ = scene()
-    told = replace(maps, source=-14.0, blur=62.0).told(photo, Path())
-    assert float((told.at_full_size(told.lq[0]).int() - photo.int()).abs().max()) <= 1
+    conditioned = replace(maps, source=-14.0, blur=62.0).conditioned(photo, Path())
+    assert float((conditioned.at_full_size(conditioned.lq[0]).int() - photo.int()).abs().max()) <= 1
 
 
 def test_maps_of_a_folder_have_the_photos_stem(maps, tmp_path):
@@ -125,16 +127,18 @@ def test_maps_of_a_folder_have_the_photos_stem(maps, tmp_path):
     place.mkdir()
     folder = replace(maps, place=place)
     write(place / "a.png", near)
-    told = folder.told(photo, Path("in/a.jpg"))
-    assert torch.equal(told.known.guide, maps.told(photo, Path()).known.guide)
+    conditioned = folder.conditioned(photo, Path("in/a.jpg"))
+    assert torch.equal(
+        conditioned.conditions.guide, maps.conditioned(photo, Path()).conditions.guide
+    )
     with pytest.raises(ImageError, match=r"in/b\.jpg: expected one disparity map 'b'.*found none"):
-        folder.told(photo, Path("in/b.jpg"))
+        folder.conditioned(photo, Path("in/b.jpg"))
     write(place / "a.tif", near)
     with pytest.raises(ImageError, match=r"found a\.png, a\.tif"):
-        folder.told(photo, Path("in/a.jpg"))
+        folder.conditioned(photo, Path("in/a.jpg"))
 
 
 def test_a_map_of_another_photo_is_refused(maps):
     photo = torch.zeros(3, 80, 60, dtype=torch.uint8)
     with pytest.raises(ImageError, match="80x60 has not the proportions of the photo, 60x80"):
-        maps.told(photo, Path("a.jpg"))
+        maps.conditioned(photo, Path("a.jpg"))

@@ -13,7 +13,7 @@ from refusion.errors import ConfigError, ImageError, RefusionError
 from refusion.images.io import read_image, write_image
 from refusion.images.photo import Photo
 from refusion.images.samples import to_float
-from refusion.restorers import Known
+from refusion.restorers import Conditions
 
 
 @dataclass
@@ -30,8 +30,8 @@ class Darken:
     def info(self):
         return self
 
-    def restore(self, lq, *, steps, sampler, seed, tile, known, strength, callback):
-        self.seen.append((steps, sampler, seed, tile, known, strength))
+    def restore(self, lq, *, steps, sampler, seed, tile, conditions, strength, callback):
+        self.seen.append((steps, sampler, seed, tile, conditions, strength))
         callback("sample", 1, 1)
         if lq.shape[-2] in self.faults:
             raise self.faults[lq.shape[-2]]
@@ -167,11 +167,13 @@ def test_a_failed_write_leaves_the_earlier_output(photos, monkeypatch):
 
 def test_options_reach_the_restorer_and_progress_is_told(photos):
     restorer, told = Darken(), []
-    known = Known(noise_std=0.1)
-    options = RestoreOptions(steps=2, sampler="ode", seed=5, tile=64, known=known, strength=0.5)
+    conditions = Conditions(noise_std=0.1)
+    options = RestoreOptions(
+        steps=2, sampler="ode", seed=5, tile=64, conditions=conditions, strength=0.5
+    )
     jobs = plan_jobs(["in"])
     run_jobs(jobs, restorer, options, lambda *state: told.append(state))
-    assert restorer.seen == [(2, "ode", 5, 64, known, 0.5)] * 3
+    assert restorer.seen == [(2, "ode", 5, 64, conditions, 0.5)] * 3
     assert told[1] == (0, jobs[0], "sample", 1, 1)
     assert [state[0] for state in told if state[2:] == ("write", 1, 1)] == [0, 1, 2]
 

@@ -9,7 +9,7 @@ import pytest
 
 from refusion.batch.jobs import Outcome
 from refusion.batch.log import BatchLog, sha256_of
-from refusion.batch.plan import Job, PhotoFiles, shared_out
+from refusion.batch.plan import Job, PhotoFiles, split_jobs
 from refusion.errors import ConfigError
 
 
@@ -90,11 +90,11 @@ def test_hash_is_that_of_the_file(tmp_path):
 @pytest.mark.parametrize("shares", [1, 2, 3, 8])
 @pytest.mark.parametrize("weights", [[], [5], [0] * 12, [24, 1, 1, 6, 100, 3, 24, 24, 2, 7]])
 def test_shares_are_even_and_hold_every_job_once(weights, shares):
-    parts = shared_out(weights, shares)
+    parts = split_jobs(weights, shares)
     assert len(parts) == shares
     assert sorted(number for part in parts for number in part) == list(range(len(weights)))
     loads = [sum(weights[number] for number in part) for part in parts]
     assert max(loads) <= sum(weights) / shares + max(weights, default=0)
     if not any(weights):  # what weighs nothing is divided too
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert parts == shared_out(weights, shares)
+    assert parts == split_jobs(weights, shares)

@@ -9,14 +9,14 @@ from PIL import Image
 
 from refusion.batch.uncertainty import WHITE, write_map
 from refusion.images.io import read_image
-from refusion.restorers.statistics import mean_and_spread
+from refusion.restorers.statistics import mean_and_std
 
 
 @pytest.mark.parametrize(("views", "count"), [(1, 2), (1, 7), (2, 5)])
 def test_mean_and_spread_are_those_of_all_draws_at_once(views, count):
     generator = torch.Generator().manual_seed(0)
     draws = torch.rand(count, 3 * views, 5, 6, generator=generator) * 0.01 + 0.9
-    mean, spread = mean_and_spread(draw.clone() for draw in draws)
+    mean, spread = mean_and_std(draw.clone() for draw in draws)
     torch.testing.assert_close(mean, draws.mean(dim=0))
     variance = draws.double().var(dim=0).unflatten(0, (views, 3)).mean(dim=1)
     assert spread.shape == (views, 5, 6)
@@ -35,12 +35,12 @@ def test_one_draw_is_held_at_a_time():
             yield draw
             del draw
 
-    mean_and_spread(draws())
+    mean_and_std(draws())
     assert len(alive) == 4
 
 
 def test_equal_draws_have_no_spread():
-    mean, spread = mean_and_spread(torch.full((3, 4, 4), 0.3) for _ in range(5))
+    mean, spread = mean_and_std(torch.full((3, 4, 4), 0.3) for _ in range(5))
     assert torch.equal(mean, torch.full((3, 4, 4), 0.3))
     assert not spread.any()
 

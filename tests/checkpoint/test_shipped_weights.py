@@ -11,7 +11,7 @@ from refusion.data import DATASETS
 from refusion.images.io import read_image
 from refusion.metrics import METRICS
 from refusion.restorers import DDRM, load_prior, load_restorer
-from refusion.restorers.base import Known
+from refusion.restorers.base import Conditions
 from refusion.restorers.ddrm.priors import SHIPPED
 from refusion.restorers.ddrm.problems import denoise
 
@@ -129,7 +129,7 @@ def test_bokeh_follows_lens_and_depth(tmp_path):
     for number in range(len(data)):
         pair = data[number]
         lq, gt = pair["lq"][None], pair["gt"][None]
-        restored = restorer.restore(lq, known=Known.of(pair), seed=0)
+        restored = restorer.restore(lq, conditions=Conditions.from_item(pair), seed=0)
         before, after = (METRICS["psnr"].function(image, gt) for image in (lq, restored))
         assert float(after - before) > 4
 

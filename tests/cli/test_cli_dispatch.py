@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from refusion import __version__, cli
-from refusion.cli.common import guarded
+from refusion.cli.common import errors_to_exit_codes
 from refusion.errors import ConfigError, ImageError
 
 ENTRIES = {"restore": cli.restore_main, "train": cli.train_main, "test": cli.test_main}
@@ -66,7 +66,7 @@ def test_help_names_every_command_and_version_is_the_package_version(capsys):
 
 @pytest.mark.parametrize("error", [ConfigError("a.yml: bad\n  key"), ImageError("a.yml: bad key")])
 def test_user_error_is_one_line_and_exit_2(capsys, error):
-    @guarded
+    @errors_to_exit_codes
     def run(argv):
         raise error
 
@@ -75,7 +75,7 @@ def test_user_error_is_one_line_and_exit_2(capsys, error):
 
 
 def test_interrupt_is_130_and_a_fault_keeps_its_traceback(capsys):
-    @guarded
+    @errors_to_exit_codes
     def run(error):
         raise error
 
@@ -86,7 +86,7 @@ def test_interrupt_is_130_and_a_fault_keeps_its_traceback(capsys):
 
 
 def test_guarded_keeps_result_and_name():
-    @guarded
+    @errors_to_exit_codes
     def run(argv):
         """Docstring."""
         return len(argv)

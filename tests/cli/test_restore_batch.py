@@ -14,7 +14,7 @@ from cli_cases import make
 
 from refusion import cli
 from refusion.batch.plan import plan_jobs
-from refusion.batch.progress import BatchBar, weigh
+from refusion.batch.progress import BatchBar, job_cost
 from refusion.images.io import read_image
 
 ROOT = Path(__file__).parents[2]
@@ -222,7 +222,7 @@ def test_the_bar_moves_by_pixels(tmp_path, monkeypatch):
     make(tmp_path / "in/b.png", 1000, 1000)
     (tmp_path / "in/c.png").write_bytes(b"")
     jobs = plan_jobs([tmp_path / "in"], tmp_path / "out")
-    weights = [weigh(job) for job in jobs]
+    weights = [job_cost(job) for job in jobs]
     assert weights[1] - weights[0] == 1_000_000 - 10_000
     assert weights[0] - weights[2] == 10_000
     monkeypatch.setattr("refusion.batch.progress.tqdm", Shown)

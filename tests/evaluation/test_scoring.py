@@ -9,9 +9,9 @@ import torch
 
 from refusion.errors import ConfigError, ImageError
 from refusion.evaluation.scoring import Evaluation, Score, evaluate
-from refusion.images.resize import beside
+from refusion.images.resize import resize_like
 from refusion.metrics import METRICS, reported_metrics, score_pair
-from refusion.restorers import Known
+from refusion.restorers import Conditions
 
 
 class Brighten:
@@ -76,7 +76,7 @@ def test_score_pair_leaves_its_input_alone():
 def test_options_reach_the_restorer_and_photos_come_whole():
     restorer = Brighten(0.0)
     evaluate(restorer, photos(2), steps=7, sampler="ode", seed=5, tile=64)
-    options = {"steps": 7, "sampler": "ode", "seed": 5, "tile": 64, "known": Known()}
+    options = {"steps": 7, "sampler": "ode", "seed": 5, "tile": 64, "conditions": Conditions()}
     assert restorer.calls == [((1, 3, 12, 17), options), ((1, 3, 13, 17), options)]
 
 
@@ -100,7 +100,7 @@ def test_photos_done_before_are_not_restored_again():
     items, restorer = photos(3), Brighten(0.1)
     first = evaluate(restorer, items).rows
     restorer.calls.clear()
-    again = evaluate(restorer, items, known_scores={0: first[0], 2: first[2]}).rows
+    again = evaluate(restorer, items, previous_scores={0: first[0], 2: first[2]}).rows
     assert [shape for shape, _ in restorer.calls] == [(1, 3, 13, 17)]
     assert (again[0], again[2]) == (first[0], first[2])
     assert again[1].result == first[1].result
@@ -108,7 +108,7 @@ def test_photos_done_before_are_not_restored_again():
 
 def test_baselines_are_measured_beside_the_result():
     items = photos(2)
-    both = {"same": lambda lq, _: lq, "up": lambda lq, known: lq + 20 / 255}
+    both = {"same": lambda lq, _: lq, "up": lambda lq, conditions: lq + 20 / 255}
     result = evaluate(Brighten(0.1), items, baselines=both, metrics=reported_metrics())
     for row in result.rows:
         assert row.baselines["same"] == row.input
@@ -143,10 +143,10 @@ def test_what_an_item_knows_reaches_the_restorer():
     restorer = Brighten(0.0)
     lens = torch.tensor([18.0, -14.0, 35.0])
     evaluate(restorer, photos(1, lens=lens, noise_std=torch.tensor(0.25)))
-    known = restorer.calls[0][1]["known"]
-    assert torch.equal(known.lens, lens)
-    assert known.noise_std == 0.25
-    assert isinstance(known.noise_std, float)
+    conditions = restorer.calls[0][1]["conditions"]
+    assert torch.equal(conditions.lens, lens)
+    assert conditions.noise_std == 0.25
+    assert isinstance(conditions.noise_std, float)
 
 
 def test_a_smaller_input_is_measured_enlarged():
@@ -159,7 +159,7 @@ def test_a_smaller_input_is_measured_enlarged():
 
     (row,) = evaluate(Enlarge(0.0), [item]).rows
     assert row.result["psnr"] == math.inf
-    enlarged = beside(item["lq"][None], item["gt"][None])[0]
+    enlarged = resize_like(item["lq"][None], item["gt"][None])[0]
     assert row.input["psnr"] == pytest.approx(numpy_psnr(enlarged, item["gt"]), abs=1e-4)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from refusion.config.sections import UpscaleConfig
-from refusion.images.resize import beside, enlarge, shrink
+from refusion.images.resize import enlarge, resize_like, shrink
 
 
 def photo(*size):
@@ -57,9 +57,9 @@ def test_enlarge_keeps_overshoots_and_without_upscale_the_image():
 
 def test_beside_has_the_size_of_the_other_and_the_range_of_photos():
     lq = (photo(6, 9) > 0.5).float()
-    result = beside(lq, photo(24, 36))
+    result = resize_like(lq, photo(24, 36))
     assert result.shape == (1, 3, 24, 36)
     assert 0 <= float(result.min()) <= float(result.max()) <= 1
     torch.testing.assert_close(result, enlarge(lq, UpscaleConfig(4)).clamp(0, 1))
-    assert torch.equal(beside(lq, lq), lq)
-    assert torch.equal(beside(2 * lq - 0.5, lq), lq)
+    assert torch.equal(resize_like(lq, lq), lq)
+    assert torch.equal(resize_like(2 * lq - 0.5, lq), lq)

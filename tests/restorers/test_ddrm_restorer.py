@@ -12,7 +12,7 @@ from refusion.checkpoint import save_checkpoint
 from refusion.errors import CheckpointError, ConfigError, ImageError
 from refusion.nets import UnconditionalUNet
 from refusion.operators import BlockMean
-from refusion.restorers import DDRM, Known, load_prior, load_restorer
+from refusion.restorers import DDRM, Conditions, load_prior, load_restorer
 from refusion.restorers.ddrm.priors import Prior, alpha_bar_of_scheduler
 from refusion.restorers.ddrm.problems import (
     colorize,
@@ -23,7 +23,7 @@ from refusion.restorers.ddrm.problems import (
     inpaint,
     super_resolution,
 )
-from refusion.restorers.ddrm.restorer import draw_photos
+from refusion.restorers.ddrm.restorer import sample_photos
 from refusion.restorers.ddrm.sampling import DDRMSettings
 from refusion.sde import VPSDE, SeededNoise
 
@@ -107,7 +107,7 @@ def test_drawn_photos_explain_their_data(name):
     operator = PROBLEMS[name].operator(shape)
     y = operator.forward(photo(*shape[1:]).double())
     settings = DDRMSettings(steps=5)
-    made = draw_photos(gray_prior(), operator, y, 0.0, settings, SeededNoise(0), None)
+    made = sample_photos(gray_prior(), operator, y, 0.0, settings, SeededNoise(0), None)
     assert made.dtype == torch.float64
     assert float((operator.forward(made) - y).abs().max()) < 1e-6
 
@@ -120,7 +120,7 @@ def test_a_prior_that_errs_early_still_gives_pictures(official):
     estimate = good.predict_noise
     prior = replace(good, predict_noise=lambda xt, t: estimate(xt, t) + (t > 500) * tint)
     y, settings = operator.forward(photo()), DDRMSettings(steps=2, official=official)
-    made = draw_photos(prior, operator, y, 0.0, settings, SeededNoise(0), None)
+    made = sample_photos(prior, operator, y, 0.0, settings, SeededNoise(0), None)
     assert (float((made - 0.5).abs().max()) < 1) == (not official)
 
 
@@ -179,7 +179,7 @@ def test_seeds_batches_integers_and_strength(prior_file):
 def test_a_prior_alone_denoises(prior_file):
     restorer = load_restorer(prior_file, device="cpu", precision="fp32")
     assert restorer.info.needs == {"noise_std"} and restorer.info.task == "ddrm_prior"
-    assert restorer.restore(photo(), known=Known(noise_std=0.1)).shape == (1, 3, 12, 16)
+    assert restorer.restore(photo(), conditions=Conditions(noise_std=0.1)).shape == (1, 3, 12, 16)
     with pytest.raises(ConfigError, match="must know how noisy"):
         restorer.restore(photo())
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from refusion.errors import ConfigError, ImageError
-from refusion.restorers import DiffBIR, Known
+from refusion.restorers import Conditions, DiffBIR
 from refusion.restorers.diffbir import DiffBIRSettings, guidance_weight
 from refusion.sde import SeededNoise
 from refusion.stable_diffusion import Schedule, decode_latent, encode_photo
@@ -119,11 +119,11 @@ def test_samplers_reach_a_known_image(restorer, sampler, zero_snr):
     for prediction in kinds:
         schedule = Schedule(zero_terminal_snr(alpha_bar) if zero_snr else alpha_bar, prediction)
         said = {"prediction_type": prediction, "rescale_betas_zero_snr": zero_snr}
-        known = replace(sd, schedule=schedule, scheduler={**sd.scheduler, **said})
+        conditions = replace(sd, schedule=schedule, scheduler={**sd.scheduler, **said})
         start = SeededNoise([1, 2]).initial(x0)
         for steps in (1, 7, 50):
             found = sample(
-                known,
+                conditions,
                 lambda zt, t, schedule=schedule: schedule.output(zt, x0, t),
                 start,
                 sampler=sampler,
@@ -207,7 +207,7 @@ def test_classifier_free_guidance(restorer):
     own = bare.restore(lq)
     assert torch.equal(own, with_settings(bare, negative_prompt="other").restore(lq))
     assert not torch.equal(own, with_settings(bare, prompt="a house").restore(lq))
-    asked = bare.restore(lq, known=Known(prompt="a house"))
+    asked = bare.restore(lq, conditions=Conditions(prompt="a house"))
     assert torch.equal(asked, with_settings(bare, prompt="a house").restore(lq))
     guided = with_settings(bare, cfg=4.0)
     assert not torch.equal(

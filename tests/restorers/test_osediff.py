@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from refusion.errors import CheckpointError, ConfigError
 from refusion.images.samples import to_float
-from refusion.restorers import Known, load_osediff
+from refusion.restorers import Conditions, load_osediff
 from refusion.restorers.osediff.restorer import DECODER_TILE, ENCODER_TILE, TILE, OSEDiff, one_step
 from refusion.restorers.osediff.weights import (
     apply_osediff,
@@ -145,7 +145,7 @@ def test_texts_come_from_three_places(restorer):
         seen.append(one.shape)
         return "a red brick wall"
 
-    told = restorer.restore(image, known=Known(prompt="a red brick wall"))
+    told = restorer.restore(image, conditions=Conditions(prompt="a red brick wall"))
     assert not torch.equal(told, restorer.restore(image))
     for prompt in ("a red brick wall", caption):
         other = OSEDiff(restorer.sd, prompt=prompt, upscale=1)

@@ -24,8 +24,8 @@ class Told:
         self.info = self.restorer.info
 
     def restore(self, lq, **options):
-        known = tiny_models.known_of(self.kind, lq)
-        return self.restorer.restore(lq, **{"known": known} | options)
+        conditions = tiny_models.known_of(self.kind, lq)
+        return self.restorer.restore(lq, **{"conditions": conditions} | options)
 
     def photo(self, *size, batch=1):
         return photo(*size, batch=batch, channels=3 * self.info.views)
@@ -122,8 +122,8 @@ def test_bfloat16_is_close_to_float32(tiny_checkpoint, restorers, kind):
     narrow = load_restorer(tiny_checkpoint(kind), device="cpu", precision="bf16")
     assert narrow.info.precision == "bf16"
     lq = restorers[kind].photo(40, 40)
-    known = tiny_models.known_of(kind, lq)
-    difference = (narrow.restore(lq, known=known) - restorers[kind].restore(lq)).abs()
+    conditions = tiny_models.known_of(kind, lq)
+    difference = (narrow.restore(lq, conditions=conditions) - restorers[kind].restore(lq)).abs()
     assert 0 < float(difference.mean()) < 2 / 255
 
 

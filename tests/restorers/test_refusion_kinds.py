@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from refusion.checkpoint import build_model, read_checkpoint
 from refusion.errors import ConfigError, ImageError
 from refusion.nets.stereo import StereoCrossAttention
-from refusion.restorers import Known, Refusion
+from refusion.restorers import Conditions, Refusion
 from refusion.sde import SAMPLERS
 
 LENS = torch.tensor([18.0, -14.0, 35.0])
@@ -30,27 +30,27 @@ def photo(*size, batch=1, channels=3, seed=0):
 def test_every_lens_number_matters_and_each_photo_has_its_own(model_of):
     restorer, lq = Refusion(model_of("lens")), photo(12, 15, batch=2)
     rows = torch.stack([LENS, torch.tensor([160.0, 20.0, 70.0])])
-    both = restorer.restore(lq, known=Known(lens=rows))
+    both = restorer.restore(lq, conditions=Conditions(lens=rows))
     for number, row in enumerate(rows):
-        alone = restorer.restore(lq[number : number + 1], known=Known(lens=row))
+        alone = restorer.restore(lq[number : number + 1], conditions=Conditions(lens=row))
         torch.testing.assert_close(both[number : number + 1], alone, rtol=0, atol=1e-5)
-    first = restorer.restore(lq, known=Known(lens=LENS))
+    first = restorer.restore(lq, conditions=Conditions(lens=LENS))
     for changed in LENS + 7 * torch.eye(3):
-        other = restorer.restore(lq, known=Known(lens=changed))
+        other = restorer.restore(lq, conditions=Conditions(lens=changed))
         assert float((first - other).abs().max()) > 1e-4
 
 
 @pytest.mark.parametrize(
-    ("known", "words"),
+    ("conditions", "words"),
     [
-        (Known(), "give --from, --to and --disparity"),
-        (Known(lens=LENS[:2]), "expected 3 numbers per photo"),
-        (Known(lens=LENS.expand(3, 3)), "expected 3 numbers per photo"),
+        (Conditions(), "give --from, --to and --disparity"),
+        (Conditions(lens=LENS[:2]), "expected 3 numbers per photo"),
+        (Conditions(lens=LENS.expand(3, 3)), "expected 3 numbers per photo"),
     ],
 )
-def test_lens_is_asked_for(model_of, known, words):
+def test_lens_is_asked_for(model_of, conditions, words):
     with pytest.raises(ConfigError, match=words):
-        Refusion(model_of("lens")).restore(photo(8, 8, batch=2), known=known)
+        Refusion(model_of("lens")).restore(photo(8, 8, batch=2), conditions=conditions)
 
 
 def guide_of(*size, seed=5):
@@ -62,11 +62,11 @@ def guide_of(*size, seed=5):
 @pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
 def test_tiles_change_nothing_where_there_is_a_guide(model_of, tile, kind):
     restorer, lq, guide = Refusion(model_of("guided")), photo(41, 30), guide_of(41, 30)
-    known = Known(lens=LENS, guide=guide)
+    conditions = Conditions(lens=LENS, guide=guide)
     if kind is torch.uint8:
         lq = (lq * 255).to(kind)
-    whole = restorer.restore(lq, known=known, tile=None).float()
-    tiled = restorer.restore(lq, known=known, tile=tile).float()
+    whole = restorer.restore(lq, conditions=conditions, tile=None).float()
+    tiled = restorer.restore(lq, conditions=conditions, tile=tile).float()
     torch.testing.assert_close(tiled, whole, rtol=0, atol=1 if kind is torch.uint8 else 1e-5)
 
 
@@ -74,19 +74,19 @@ def test_a_guide_matters_and_each_photo_has_its_own(model_of):
     model = model_of("guided")
     restorer, lq = Refusion(model), photo(12, 15, batch=2)
     guides = torch.stack([guide_of(12, 15), guide_of(12, 15, seed=6)])
-    both = restorer.restore(lq, known=Known(lens=LENS, guide=guides))
+    both = restorer.restore(lq, conditions=Conditions(lens=LENS, guide=guides))
     for number, guide in enumerate(guides):
-        own = Known(lens=LENS, guide=guide)
-        alone = restorer.restore(lq[number : number + 1], known=own)
+        own = Conditions(lens=LENS, guide=guide)
+        alone = restorer.restore(lq[number : number + 1], conditions=own)
         torch.testing.assert_close(both[number : number + 1], alone, rtol=0, atol=1e-5)
         floats = replace(own, guide=guide.float() / 65535)
-        again = restorer.restore(lq[number : number + 1], known=floats)
+        again = restorer.restore(lq[number : number + 1], conditions=floats)
         torch.testing.assert_close(again, alone, rtol=0, atol=1e-5)
     with torch.no_grad():
         model.network.intro.weight[:, 8:] = 0  # blind the noise network to it: both parts are told
-    blind = Refusion(model).restore(lq, known=Known(lens=LENS, guide=guides))
+    blind = Refusion(model).restore(lq, conditions=Conditions(lens=LENS, guide=guides))
     assert float((blind - both).abs().max()) > 1e-4
-    other = Refusion(model).restore(lq, known=Known(lens=LENS, guide=guides.flip(0)))
+    other = Refusion(model).restore(lq, conditions=Conditions(lens=LENS, guide=guides.flip(0)))
     assert float((blind - other).abs().max()) > 1e-4
 
 
@@ -100,9 +100,9 @@ def test_a_guide_matters_and_each_photo_has_its_own(model_of):
     ],
 )
 def test_a_guide_is_asked_for(model_of, guide, words):
-    known = Known(lens=LENS, guide=guide)
+    conditions = Conditions(lens=LENS, guide=guide)
     with pytest.raises(ConfigError, match=words):
-        Refusion(model_of("guided")).restore(photo(8, 8, batch=2), known=known)
+        Refusion(model_of("guided")).restore(photo(8, 8, batch=2), conditions=conditions)
 
 
 def test_views_restore_each_other_and_keep_their_places(model_of):
@@ -155,8 +155,8 @@ def test_denoising_starts_from_the_photo_at_the_time_of_its_noise(
     restorer = Refusion(model_of("denoise"))
     oracle = Oracle(clean, restorer._sde)
     monkeypatch.setattr(restorer, "_networks", replace(restorer._networks, network=oracle))
-    known = Known(noise_std=level / 255)
-    result = restorer.restore(noisy, known=known, steps=steps, tile=None)
+    conditions = Conditions(noise_std=level / 255)
+    result = restorer.restore(noisy, conditions=conditions, steps=steps, tile=None)
     torch.testing.assert_close(result, clean, rtol=0, atol=1e-5)
     state, start = oracle.seen[0]
     assert torch.equal(state, noisy)
@@ -168,10 +168,10 @@ def test_denoising_starts_from_the_photo_at_the_time_of_its_noise(
 
 def test_the_highest_noise_level_may_come_rounded_to_float32(model_of):
     restorer, lq = Refusion(model_of("denoise")), photo(8, 8)
-    known = Known.of({"noise_std": torch.tensor(70 / 255)})
-    assert known.noise_std > 70 / 255
-    expected = restorer.restore(lq, known=Known(noise_std=70 / 255))
-    assert torch.equal(restorer.restore(lq, known=known), expected)
+    conditions = Conditions.from_item({"noise_std": torch.tensor(70 / 255)})
+    assert conditions.noise_std > 70 / 255
+    expected = restorer.restore(lq, conditions=Conditions(noise_std=70 / 255))
+    assert torch.equal(restorer.restore(lq, conditions=conditions), expected)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -180,15 +180,17 @@ def test_stochastic_is_what_the_seed_changes(model_of, kind, sampler):
     model, lq = model_of(kind), photo(8, 8)
     sampling = replace(model.config.sampling, sampler=sampler)
     restorer = Refusion(replace(model, config=replace(model.config, sampling=sampling)))
-    known = Known(noise_std=25 / 255)
-    one, other = (restorer.restore(lq, known=known, seed=seed) for seed in (1, 2))
+    conditions = Conditions(noise_std=25 / 255)
+    one, other = (restorer.restore(lq, conditions=conditions, seed=seed) for seed in (1, 2))
     assert restorer.info.stochastic == (not torch.equal(one, other))
 
 
 def test_less_noise_changes_less_and_no_noise_next_to_nothing(model_of):
     restorer, lq = Refusion(model_of("denoise")), photo(16, 16)
     changes = [
-        float((restorer.restore(lq, known=Known(noise_std=level / 255)) - lq).abs().mean())
+        float(
+            (restorer.restore(lq, conditions=Conditions(noise_std=level / 255)) - lq).abs().mean()
+        )
         for level in (0, 10, 30, 60)
     ]
     assert changes == sorted(changes)
@@ -202,11 +204,11 @@ def test_noise_level_is_asked_for_and_checked(model_of):
     words = r"noise level: expected 0\.\.70 8-bit levels, the range of the model, got"
     for level in (80, 70.01, -1):
         with pytest.raises(ConfigError, match=f"{words} {level}"):
-            restorer.restore(lq, known=Known(noise_std=level / 255))
+            restorer.restore(lq, conditions=Conditions(noise_std=level / 255))
     with pytest.raises(ConfigError, match=f"{words} nan"):
-        restorer.restore(lq, known=Known(noise_std=math.nan))
+        restorer.restore(lq, conditions=Conditions(noise_std=math.nan))
     with pytest.raises(ConfigError, match="steps: expected"):
-        restorer.restore(lq, known=Known(noise_std=1 / 255), steps=100)
+        restorer.restore(lq, conditions=Conditions(noise_std=1 / 255), steps=100)
 
 
 @pytest.mark.parametrize("kind", ["sr", "stereo_sr"])

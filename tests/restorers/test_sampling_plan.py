@@ -11,7 +11,7 @@ from refusion.checkpoint import build_model, read_checkpoint
 from refusion.config.parser import Component
 from refusion.config.sections import SamplingConfig
 from refusion.errors import ConfigError
-from refusion.restorers import Known, Refusion
+from refusion.restorers import Conditions, Refusion
 
 
 @pytest.fixture
@@ -138,5 +138,5 @@ def test_on_a_fractional_grid_more_steps_than_times_are_possible(model_of):
 @pytest.mark.parametrize("sampler", ["posterior@log_snr", "ode-data-3", "sde-data-2@karras"])
 def test_a_denoiser_walks_any_of_it_from_its_photo(model_of, sampler):
     restorer = Refusion(model_of("denoise"))
-    lq, known = photo(), Known(noise_std=25 / 255)
-    assert restorer.restore(lq, known=known, sampler=sampler, steps=6).isfinite().all()
+    lq, conditions = photo(), Conditions(noise_std=25 / 255)
+    assert restorer.restore(lq, conditions=conditions, sampler=sampler, steps=6).isfinite().all()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from refusion.checkpoint import build_model, read_checkpoint
 from refusion.errors import ConfigError
-from refusion.restorers import Known, Refusion
+from refusion.restorers import Conditions, Refusion
 from refusion.sde import SAMPLERS
 
 
@@ -33,12 +33,13 @@ def test_the_ends_are_the_restoration_and_the_photo_bit_for_bit(model_of, kind):
     model = model_of(kind)
     restorer = Refusion(model)
     lq = photo(restorer, 17, 22)
-    known = tiny_models.known_of(kind, lq)
+    conditions = tiny_models.known_of(kind, lq)
     before = lq.clone()
     assert torch.equal(
-        restorer.restore(lq, known=known, strength=1), restorer.restore(lq, known=known)
+        restorer.restore(lq, conditions=conditions, strength=1),
+        restorer.restore(lq, conditions=conditions),
     )
-    nothing = restorer.restore(lq, known=known, strength=0)
+    nothing = restorer.restore(lq, conditions=conditions, strength=0)
     assert torch.equal(nothing, enlarged(model, lq))
     assert torch.equal(lq, before)
     assert nothing.data_ptr() != lq.data_ptr()
@@ -49,10 +50,10 @@ def test_the_change_grows_evenly(model_of, kind):
     model = model_of(kind)
     restorer = Refusion(model)
     lq = photo(restorer, 17, 22)
-    known = tiny_models.known_of(kind, lq)
+    conditions = tiny_models.known_of(kind, lq)
     # Of a latent model the U-Net's reconstruction is where the way begins.
-    start = restorer.restore(lq, known=known, strength=1e-7)
-    results = [restorer.restore(lq, known=known, strength=k / 4) for k in (1, 2, 3, 4)]
+    start = restorer.restore(lq, conditions=conditions, strength=1e-7)
+    results = [restorer.restore(lq, conditions=conditions, strength=k / 4) for k in (1, 2, 3, 4)]
     way = [float((result - start).norm()) for result in results]
     assert way == sorted(way) and way[0] > 0
     for k, length in enumerate(way, start=1):
@@ -104,8 +105,8 @@ def test_of_noise_the_rest_is_left(model_of, monkeypatch, strength):
     noise = 0.05 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
     networks = replace(restorer._networks, network=Cleaner(clean, restorer._sde))
     monkeypatch.setattr(restorer, "_networks", networks)
-    known = Known(noise_std=0.05)
-    result = restorer.restore(clean + noise, known=known, strength=strength, tile=None)
+    conditions = Conditions(noise_std=0.05)
+    result = restorer.restore(clean + noise, conditions=conditions, strength=strength, tile=None)
     torch.testing.assert_close(result, clean + (1 - strength) * noise, rtol=0, atol=1e-5)
 
 

@@ -14,7 +14,16 @@ import torch
 from gaussian_law import errors
 
 from refusion.errors import ConfigError
-from refusion.sde import GOUB, IRSDE, SAMPLERS, DenoisingSDE, Estimate, SeededNoise, UniDB, Visit
+from refusion.sde import (
+    GOUB,
+    IRSDE,
+    SAMPLERS,
+    DenoisingSDE,
+    Estimate,
+    SeededNoise,
+    SolverState,
+    UniDB,
+)
 from refusion.sde.solvers import SolverStep
 
 SDES_UNDER_TEST = {
@@ -134,8 +143,8 @@ def case(t=60, before=80, first=95):
     generator = torch.Generator().manual_seed(3)
     x, mu, z, *estimates = torch.rand(9, 1, 1, 2, 2, generator=generator, dtype=torch.float64)
     pairs = [Estimate(estimates[2 * i], estimates[2 * i + 1]) for i in range(3)]
-    visits = [Visit(time, pair) for time, pair in zip((t, before, first), pairs, strict=True)]
-    return SDES_UNDER_TEST["IRSDE"], visits, x, mu, z
+    states = [SolverState(time, pair) for time, pair in zip((t, before, first), pairs, strict=True)]
+    return SDES_UNDER_TEST["IRSDE"], states, x, mu, z
 
 
 class Field:
@@ -151,13 +160,13 @@ class Field:
 @pytest.mark.parametrize("order", [1, 2])
 def test_published_updates(form, eta, order):
     """MaRS / MR-Sampler, PF-ODE and SDE, as printed, with h = l_b - l_a and r = h_prev / h."""
-    sde, visits, x, mu, z = case()
+    sde, states, x, mu, z = case()
     b = 30
-    found = SolverStep(form, order, eta)(sde, visits, x, mu, b, Field(z))
+    found = SolverStep(form, order, eta)(sde, states, x, mu, b, Field(z))
     (aa, sa), (ab, sb) = ((sde.alpha(t).item(), sde.std(t).item()) for t in (60, b))
     la, lb, lp = (sde.log_snr(t).item() for t in (60, b, 80))
     h, r = lb - la, (la - lp) / (lb - la)
-    q0, q1 = (v.estimate.x0 if form == "data" else v.estimate.noise for v in visits[:2])
+    q0, q1 = (v.estimate.x0 if form == "data" else v.estimate.noise for v in states[:2])
     d1 = (q0 - q1) / r if order == 2 else 0.0 * q0
     if form == "data" and eta == 0:
         expected = sb / sa * x + mu * (1 - sb / sa + sb / sa * aa - ab)
@@ -180,15 +189,17 @@ def test_published_updates(form, eta, order):
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_polynomials_are_integrated_exactly(form, eta, order):
     """An estimate that is a polynomial of degree order - 1 in l: against 4000 tiny steps."""
-    sde, visits, x, mu, _ = case()
+    sde, states, x, mu, _ = case()
     level = sde.log_snr(60).item()
 
     def at(log_snr):
         return sum((k + 1) * 0.3**k * (log_snr - level) ** k for k in range(order)) * (1 + mu)
 
-    polynomial = [at(sde.log_snr(v.t).item()) for v in visits]
-    visits = [Visit(v.t, Estimate(q + mu, q)) for v, q in zip(visits, polynomial, strict=True)]
-    found = SolverStep(form, order, eta)(sde, visits, x, mu, 30, Field(0 * x))
+    polynomial = [at(sde.log_snr(v.t).item()) for v in states]
+    states = [
+        SolverState(v.t, Estimate(q + mu, q)) for v, q in zip(states, polynomial, strict=True)
+    ]
+    found = SolverStep(form, order, eta)(sde, states, x, mu, 30, Field(0 * x))
     count, rate = 4000, 1 + eta**2
     end = sde.log_snr(30).item()
     h = (end - level) / count

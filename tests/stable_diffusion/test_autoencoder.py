@@ -16,7 +16,7 @@ from refusion.stable_diffusion import (
     enlarged,
     load_stable_diffusion,
     on_canvas,
-    until_finite,
+    retry_in_float32,
 )
 from refusion.stable_diffusion.autoencoder import _small_copy
 from refusion.stable_diffusion.frame import in_float32
@@ -168,11 +168,11 @@ def test_narrow_formats_fall_back(tiny_sd, caplog):
         return torch.tensor(float("nan") if sd.dtype == torch.bfloat16 else 1.0)
 
     with caplog.at_level(logging.WARNING):
-        assert until_finite(run, "DiffBIR", *sd.networks()) == 1
+        assert retry_in_float32(run, "DiffBIR", *sd.networks()) == 1
     assert formats == [torch.bfloat16, torch.float32] and "again in fp32" in caplog.text
     assert sd.dtype == torch.bfloat16 and torch.equal(sd.vae.decoder.conv_in.weight, kept)
     with pytest.raises(RefusionError, match="DiffBIR gave values that are not finite"):
-        until_finite(lambda: torch.tensor(float("inf")), "DiffBIR", *sd.networks())
+        retry_in_float32(lambda: torch.tensor(float("inf")), "DiffBIR", *sd.networks())
 
 
 def test_bf16_is_near(sd, tiny_sd):

@@ -10,7 +10,7 @@ import torch
 from degradation_cases import assert_8_bit, colours, generator
 
 from refusion.errors import ConfigError
-from refusion.randomness import draw_weighted
+from refusion.randomness import categorical
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.degradations import blind, mixed_blur
 from refusion.synthesis.degradations.blind import FirstOrder, SecondOrder
@@ -84,7 +84,7 @@ def test_a_sinc_passes_what_lies_below_its_cutoff_and_rings(cutoff):
 
 def test_draws_come_as_often_as_they_should():
     source = generator(1)
-    drawn = np.bincount([draw_weighted(source, (0.2, 0.7, 0.1)) for _ in range(3000)]) / 3000
+    drawn = np.bincount([categorical(source, (0.2, 0.7, 0.1)) for _ in range(3000)]) / 3000
     assert drawn == pytest.approx([0.2, 0.7, 0.1], abs=0.03)
     sides = [draw_odd(source, 7, 21) for _ in range(2000)]
     assert set(sides) == set(range(7, 22, 2))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from dataset_cases import address_photo
 
-from refusion.data.augment import Turn, aligned_crops
+from refusion.data.augment import FlipRotate, aligned_crops
 from refusion.synthesis.scenes.frame import GRID, PhotoFrame
 
-TURNS = [Turn(*flags) for flags in itertools.product((False, True), repeat=3)]
+TURNS = [FlipRotate(*flags) for flags in itertools.product((False, True), repeat=3)]
 
 
 def photo(height: int = 60, width: int = 90) -> torch.Tensor:
@@ -31,7 +31,7 @@ def test_whole_frame_gives_pixel_centres_in_long_sides() -> None:
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_crop_of_fields_is_the_turned_part_of_them(turn: Turn) -> None:
+def test_crop_of_fields_is_the_turned_part_of_them(turn: FlipRotate) -> None:
     """Fields at the photo's own size, cut on whole pixels: nothing is interpolated."""
     fields = photo()
     box = (20 / 90, 10 / 60, 65 / 90, 40 / 60)
@@ -42,7 +42,7 @@ def test_crop_of_fields_is_the_turned_part_of_them(turn: Turn) -> None:
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_coordinates_turn_with_the_crop(turn: Turn) -> None:
+def test_coordinates_turn_with_the_crop(turn: FlipRotate) -> None:
     frame = PhotoFrame(photo(), (20 / 90, 10 / 60, 65 / 90, 40 / 60))
     upright = frame.coordinates((30, 45))
     expected = [turn.image(plane) for plane in upright]
@@ -55,7 +55,7 @@ def test_turns_are_drawn_evenly() -> None:
     square = torch.arange(4.0).reshape(1, 2, 2)
     generator = torch.Generator().manual_seed(0)
     for flip, rotate, count in ((True, True, 8), (False, True, 4), (True, False, 2)):
-        draws = [Turn.draw(generator, flip=flip, rotate=rotate) for _ in range(400)]
+        draws = [FlipRotate.draw(generator, flip=flip, rotate=rotate) for _ in range(400)]
         seen = [tuple(turn.image(square).flatten().tolist()) for turn in draws]
         shares = [seen.count(kind) / 400 for kind in set(seen)]
         assert len(shares) == count
@@ -63,7 +63,7 @@ def test_turns_are_drawn_evenly() -> None:
         turned = {tuple(square.rot90(k, (1, 2)).flatten().tolist()) for k in range(4)}
         if not flip:
             assert set(seen) == turned
-    assert Turn.draw(generator, flip=False, rotate=False) == Turn()
+    assert FlipRotate.draw(generator, flip=False, rotate=False) == FlipRotate()
 
 
 def test_crops_of_different_scales_show_the_same_place() -> None:

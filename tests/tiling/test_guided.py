@@ -5,7 +5,7 @@ import torch
 
 from refusion.images.resize import shrink
 from refusion.tiling import guided
-from refusion.tiling.guided import carried_bands, carry
+from refusion.tiling.guided import guided_upsample, guided_upsample_bands
 
 
 def maps(small, large, channels=4):
@@ -23,7 +23,7 @@ def test_affine_change_is_done_to_the_large_map_exactly(monkeypatch, large):
         return torch.einsum("ij,bjhw->bihw", matrix, x) + 0.5
 
     torch.testing.assert_close(
-        carry(change(guide), guide, target, (24, 31)), change(target), atol=2e-3, rtol=0
+        guided_upsample(change(guide), guide, target, (24, 31)), change(target), atol=2e-3, rtol=0
     )
 
 
@@ -31,7 +31,10 @@ def test_constant_change_stays_constant():
     guide, target = maps((6, 5), (50, 40))
     change = torch.full_like(guide, 0.25)
     torch.testing.assert_close(
-        carry(change, guide, target, (6, 5)), torch.full_like(target, 0.25), atol=1e-5, rtol=0
+        guided_upsample(change, guide, target, (6, 5)),
+        torch.full_like(target, 0.25),
+        atol=1e-5,
+        rtol=0,
     )
 
 
@@ -41,7 +44,7 @@ def test_a_single_map_is_carried_band_by_band_to_a_photo_of_integers(monkeypatch
     guide, large = maps((24, 31), (37, 53), channels=3)
     photo = (large.sigmoid() * 255).to(torch.uint8)
     value = (guide * torch.tensor([1.0, -2.0, 0.5]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    bands = list(carried_bands(value, guide, photo))
+    bands = list(guided_upsample_bands(value, guide, photo))
     assert [rows.start for rows, _ in bands] == list(range(0, 37, 2))
     found = torch.cat([band for _, band in bands], dim=-2)
     scaled = photo.float() / 255
@@ -53,7 +56,7 @@ def test_edge_of_the_change_follows_the_large_map():
     """A step in the guide, changed on one side only, gives a step just as sharp."""
     guide, target = torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 128, 128)
     guide[..., 8:], target[..., 64:] = 1.0, 1.0
-    result = carry(guide.clone(), guide, target, (16, 16))[0, 0, 64]
+    result = guided_upsample(guide.clone(), guide, target, (16, 16))[0, 0, 64]
     assert result[:64].max() < 0.15 and result[64:].min() > 0.7
     plain = torch.nn.functional.interpolate(guide, size=(128, 128), mode="bilinear")[0, 0, 64]
     assert plain[:64].max() > 0.4
@@ -63,7 +66,7 @@ def test_place_is_that_of_the_photo_not_of_the_padding():
     """A ramp on both maps, of which the small one has eight padded rows more."""
     guide, target = torch.zeros(1, 1, 56, 10), torch.zeros(1, 1, 192, 40)
     change = (torch.arange(56) + 0.5).view(1, 1, 56, 1).expand_as(guide)
-    result = carry(change, guide, target, (48, 10))[0, 0, :, 20]
+    result = guided_upsample(change, guide, target, (48, 10))[0, 0, :, 20]
     expected = (torch.arange(192) + 0.5) / 4
     torch.testing.assert_close(result[80:112], expected[80:112], atol=1e-3, rtol=0)
 
@@ -72,9 +75,9 @@ def test_each_photo_of_a_batch_for_itself():
     guide, target = maps((9, 8), (20, 30))
     guide[1] *= 10
     change = guide.abs()
-    together = carry(change, guide, target, (9, 8))
+    together = guided_upsample(change, guide, target, (9, 8))
     for i in range(2):
-        alone = carry(change[i : i + 1], guide[i : i + 1], target[i : i + 1], (9, 8))
+        alone = guided_upsample(change[i : i + 1], guide[i : i + 1], target[i : i + 1], (9, 8))
         torch.testing.assert_close(together[i : i + 1], alone)
 
 

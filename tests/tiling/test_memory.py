@@ -81,11 +81,11 @@ def test_kept_memory_is_handed_back():
 
     if allocator._library() is None or held() == memory._BARE:
         pytest.skip("this system's C library does not keep memory")
-    with allocator.kept_memory():
+    with allocator.reuse_freed_memory():
         torch.ones(128 * megabyte // 4)
         kept = held()
         torch.ones(96 * megabyte // 4)  # an equal piece would not fit beside its own alignment
         assert abs(held() - kept) < 32 * megabyte
-    with pytest.raises(ValueError, match="inside"), allocator.kept_memory():
+    with pytest.raises(ValueError, match="inside"), allocator.reuse_freed_memory():
         raise ValueError("inside")
     assert held() < kept - 96 * megabyte

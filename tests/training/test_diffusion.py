@@ -10,7 +10,7 @@ from refusion.config import config_from_dict, config_to_dict
 from refusion.errors import ConfigError
 from refusion.nets import LatentUNet
 from refusion.sde import PREDICTIONS
-from refusion.training.stages.diffusion import DiffusionStage, draw_times
+from refusion.training.stages.diffusion import DiffusionStage, sample_times
 
 
 class Oracle(nn.Module):
@@ -126,7 +126,7 @@ def test_super_resolution_starts_from_the_enlarged_photo(stage_of, pair, mode):
 @pytest.mark.parametrize("bias", [0.0, 2.0])
 def test_times_follow_their_density(bias):
     generator = torch.Generator().manual_seed(0)
-    t = draw_times(10, bias, [generator] * 40000)
+    t = sample_times(10, bias, [generator] * 40000)
     counts = torch.bincount(t, minlength=11).double() / len(t)
     edges = (torch.arange(11, dtype=torch.float64) / 10) ** (1 + bias)
     assert counts[0] == 0

@@ -7,7 +7,7 @@ from training_cases import TRAIN, make_photos, run_config
 
 from refusion.checkpoint import read_checkpoint
 from refusion.config import config_from_dict, config_to_dict
-from refusion.restorers import Known, load_restorer
+from refusion.restorers import Conditions, load_restorer
 from refusion.sde import SeededNoise
 from refusion.training import Trainer
 from refusion.training.stages import joint
@@ -71,8 +71,10 @@ def test_both_networks_are_told_the_guide(tmp_path):
     item = trainer.validation["whole"][0]
     restorer = load_restorer(trainer.model_file, precision="fp32")
     assert restorer.info.needs == {"lens", "guide"}
-    known = [Known(item["lens"], guide=guide) for guide in (item["guide"], 1 - item["guide"])]
-    first, second = (restorer.restore(item["lq"][None], known=each) for each in known)
+    conditions = [
+        Conditions(item["lens"], guide=guide) for guide in (item["guide"], 1 - item["guide"])
+    ]
+    first, second = (restorer.restore(item["lq"][None], conditions=each) for each in conditions)
     assert not torch.equal(first, second)
 
 

@@ -13,7 +13,7 @@ from training_cases import make_photos, run_config
 
 from refusion.checkpoint import read_checkpoint
 from refusion.config import config_to_dict
-from refusion.devices.processes import joined_world
+from refusion.devices.processes import join_processes
 
 ROOT = Path(__file__).parents[2]
 ONE = [sys.executable]
@@ -122,7 +122,7 @@ def test_a_run_of_two_processes_is_continued_by_one(options_of, tmp_path):
 
 def test_alone_without_torchrun(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined_world("cpu") as (world, device):
+    with join_processes("cpu") as (world, device):
         assert world.is_main and world.size == 1 and device.type == "cpu"
         assert world.gathered("x") == ["x"]
         values = torch.tensor([1.0, 2.0])

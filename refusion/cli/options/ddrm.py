@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusion.cli.options.model import TOLD, option_name, share
+from refusion.cli.options.model import CONDITION_OPTIONS, option_name, share
 from refusion.errors import ConfigError, suggest
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
@@ -49,7 +49,7 @@ def chosen_ddrm(options: argparse.Namespace, device: Any) -> DDRM:
     from refusion.restorers import DDRM, load_prior
     from refusion.restorers.ddrm.sampling import DDRMSettings
 
-    for key in (*TOLD, "sampler", "max_memory"):
+    for key in (*CONDITION_OPTIONS, "sampler", "max_memory"):
         if vars(options)[key] is not None:
             raise ConfigError(f"{option_name(key)}: --method ddrm does not use it")
     problem = _problem(options)

@@ -100,7 +100,7 @@ def fid_of_set(fid: Fid, photos: Photos, files: Sequence[Sequence[Path]]) -> Map
         The distances by 'input' and 'result'; empty without ground truth, and of a single image.
     """
     from refusion.images.io import read_image
-    from refusion.images.resize import beside
+    from refusion.images.resize import resize_like
     from refusion.metrics.fid import frechet_distance
 
     features: dict[str, list[Tensor]] = {"input": [], "result": [], "gt": []}
@@ -111,7 +111,7 @@ def fid_of_set(fid: Fid, photos: Photos, files: Sequence[Sequence[Path]]) -> Map
         gt = item["gt"][None]
         images = {
             "gt": gt.split(3, dim=1),
-            "input": beside(item["lq"][None], gt).split(3, dim=1),
+            "input": resize_like(item["lq"][None], gt).split(3, dim=1),
             "result": [read_image(file).image[None] for file in results],
         }
         for key, views in images.items():

@@ -15,11 +15,14 @@ from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.checkpoint import Checkpoint
-    from refusion.restorers.base import Known, RestorerInfo
+    from refusion.restorers.base import Conditions, RestorerInfo
 
 DEFAULT_TASK = "dehaze"
-_SAID = {"noise_std": ("noise_level",), "lens": ("from", "to", "disparity")}  # by field of `Known`
-TOLD = tuple(option for options in _SAID.values() for option in options)
+_SAID = {
+    "noise_std": ("noise_level",),
+    "lens": ("from", "to", "disparity"),
+}  # by field of `Conditions`
+CONDITION_OPTIONS = tuple(option for options in _SAID.values() for option in options)
 """Options that say something of the photos, by their keys."""
 
 
@@ -51,10 +54,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="auto|fp32|bf16|fp16",
         help="number format of the networks (default: bf16 where the hardware is fast at it)",
     )
-    _add_told_options(parser)
+    _add_condition_options(parser)
 
 
-def _add_told_options(parser: argparse.ArgumentParser) -> None:
+def _add_condition_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--noise-level",
@@ -168,7 +171,7 @@ def chosen_checkpoint(options: argparse.Namespace) -> Checkpoint:
     return checkpoint
 
 
-def known_of_photos(options: argparse.Namespace, info: RestorerInfo) -> Known:
+def photo_conditions(options: argparse.Namespace, info: RestorerInfo) -> Conditions:
     """What the options say of every photo: all that the restorer needs, and nothing else.
 
     Raises:
@@ -177,7 +180,7 @@ def known_of_photos(options: argparse.Namespace, info: RestorerInfo) -> Known:
     import torch
 
     from refusion.optics.lens import lens_number
-    from refusion.restorers.base import Known
+    from refusion.restorers.base import Conditions
 
     said = vars(options)
     if "guide" in info.needs:
@@ -198,7 +201,7 @@ def known_of_photos(options: argparse.Namespace, info: RestorerInfo) -> Known:
     if "lens" in info.needs:
         lenses = (lens_number(said[option]) for option in ("from", "to"))
         lens = torch.tensor([*lenses, options.disparity])
-    return Known(lens, noise_std)
+    return Conditions(lens, noise_std)
 
 
 def _check_said(

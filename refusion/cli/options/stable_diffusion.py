@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from refusion.cli.options.model import TOLD, count, option_name
+from refusion.cli.options.model import CONDITION_OPTIONS, count, option_name
 from refusion.errors import ConfigError
 
 TASK = "blind"
 SHARED = ("sd", "prompt", "prompts", "color_fix", "upscale")
 """Their keys."""
-_UNUSED = (*TOLD, "max_memory", "weights")
+_UNUSED = (*CONDITION_OPTIONS, "max_memory", "weights")
 
 
 def add_sd_options(add: Callable[..., argparse.Action]) -> None:

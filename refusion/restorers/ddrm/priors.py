@@ -147,8 +147,8 @@ def _unet_of(folder: Path) -> Any:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder}: cannot be loaded ({reason})") from None
     config = network.config
-    is_told = config.num_class_embeds is not None or config.class_embed_type is not None
-    if config.in_channels != 3 or config.out_channels < 3 or is_told:
+    has_classes = config.num_class_embeds is not None or config.class_embed_type is not None
+    if config.in_channels != 3 or config.out_channels < 3 or has_classes:
         raise CheckpointError(f"{folder}: expected an unconditional model of 3 channels")
     return network
 

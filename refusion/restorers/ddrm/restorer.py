@@ -16,12 +16,12 @@ from refusion.errors import ConfigError, RefusionError
 from refusion.images.check import check_image
 from refusion.images.samples import to_float
 from refusion.operators import LinearOperator
-from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
-from refusion.restorers.contract import check_options, of_kind
+from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
+from refusion.restorers.contract import check_options, match_dtype
 from refusion.restorers.ddrm.priors import Prior
 from refusion.restorers.ddrm.problems import Problem
 from refusion.restorers.ddrm.sampling import DDRMSettings, sample_ddrm
-from refusion.restorers.statistics import mean_and_spread
+from refusion.restorers.statistics import mean_and_std
 from refusion.sde import NoiseSource, SeededNoise
 from refusion.tiling.blending import blend_tiles
 
@@ -36,7 +36,7 @@ class DDRM:
         prior: from `load_prior`.
         problem: what happened to the photos, see `refusion.restorers.ddrm.problems`.
         sigma: standard deviation of the noise in the photos, in [0, 1] units; None if each call
-            says it (`Known.noise_std`).
+            says it (`Conditions.noise_std`).
         settings: of the sampler; None takes the defaults, with the prior's steps.
 
     Raises:
@@ -82,7 +82,7 @@ class DDRM:
         sampler: str | None = None,
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
-        known: Known = NOTHING,
+        conditions: Conditions = NO_CONDITIONS,
         strength: float = 1.0,
         callback: Progress | None = None,
         noises: NoiseSource | None = None,
@@ -92,7 +92,7 @@ class DDRM:
         Photos of another shape than the data of the operator are measured by it first: of a colour
         photo the gray one, of compressive sensing the sums. `noises` replaces what `seed` draws.
         """
-        sigma = self._noise_level(known)
+        sigma = self._noise_level(conditions)
         settings = self.settings if steps is None else replace(self.settings, steps=steps)
         # Six standard deviations, all that ever comes, of noise that no file has cut.
         check_image("lq", lq, 3, 6 * sigma, integers=True)
@@ -117,7 +117,7 @@ class DDRM:
                 f"DDRM ({self.problem.task}) gave values that are not finite: the prior's weights "
                 "are damaged"
             )
-        return of_kind(result, lq)
+        return match_dtype(result, lq)
 
     def mean_and_deviation(
         self, lq: Tensor, samples: int, *, seed: int = 0, **options: Any
@@ -139,10 +139,10 @@ class DDRM:
         if samples < 2:
             raise ConfigError(f"samples: a deviation needs 2 or more, got {samples}")
         draws = (self.restore(lq, seed=seed + k, **options)[0] for k in range(samples))
-        return mean_and_spread(draws)
+        return mean_and_std(draws)
 
-    def _noise_level(self, known: Known) -> float:
-        sigma = self.sigma if self.sigma is not None else known.noise_std
+    def _noise_level(self, conditions: Conditions) -> float:
+        sigma = self.sigma if self.sigma is not None else conditions.noise_std
         if sigma is None:
             raise ConfigError(
                 "noise level: DDRM must know how noisy the photo is; give --noise-level (8-bit "
@@ -164,10 +164,10 @@ class DDRM:
         operator = self.problem.operator((3, height, width))
         is_measured = tuple(photo.shape[1:]) == operator.data_shape
         y = photo if is_measured else operator.forward(photo)
-        return draw_photos(self.prior, operator, y, sigma, settings, noises, tile, callback)
+        return sample_photos(self.prior, operator, y, sigma, settings, noises, tile, callback)
 
 
-def draw_photos(
+def sample_photos(
     prior: Prior,
     operator: LinearOperator,
     y: Tensor,

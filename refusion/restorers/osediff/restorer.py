@@ -18,8 +18,8 @@ from refusion.devices.precision import PRECISIONS, choose_precision
 from refusion.errors import CheckpointError, ConfigError, suggest
 from refusion.images.check import check_image
 from refusion.images.samples import to_float
-from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
-from refusion.restorers.contract import check_options, of_kind
+from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
+from refusion.restorers.contract import check_options, match_dtype
 from refusion.restorers.osediff.weights import apply_osediff, read_osediff
 from refusion.sde import SeededNoise
 from refusion.stable_diffusion import (
@@ -31,7 +31,7 @@ from refusion.stable_diffusion import (
     load_stable_diffusion,
     lora,
     on_canvas,
-    until_finite,
+    retry_in_float32,
 )
 from refusion.stable_diffusion.color import COLOR_FIXES
 from refusion.stable_diffusion.folder import cast
@@ -50,8 +50,8 @@ class OSEDiff:
     Args:
         sd: a Stable Diffusion with the adapters in place, as `load_osediff` and training make it.
         upscale: output pixels per input pixel and axis.
-        prompt: what is to be seen, where the photo's `Known.prompt` says nothing; see `Prompt`.
-        color_fix: word of `COLOR_FIXES`: the result's colour follows the photo's.
+        prompt: what is to be seen, unless `Conditions.prompt` says it; see `Prompt`.
+        color_fix: key of `COLOR_FIXES`: the result's colour follows the photo's.
 
     Raises:
         ConfigError: upscale or color_fix is out of range.
@@ -100,7 +100,7 @@ class OSEDiff:
         sampler: str | None = None,
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
-        known: Known = NOTHING,
+        conditions: Conditions = NO_CONDITIONS,
         strength: float = 1.0,
         callback: Progress | None = None,
     ) -> Tensor:
@@ -112,38 +112,38 @@ class OSEDiff:
         with torch.no_grad():
             result = enlarged(to_float(lq), self.upscale)
             if strength > 0:
-                made = self._restored(result.to(self.sd.device), seed, tile, known, callback)
+                made = self._restored(result.to(self.sd.device), seed, tile, conditions, callback)
                 result = torch.lerp(result, made.to(result), strength)
-        return of_kind(result, lq)
+        return match_dtype(result, lq)
 
     def _restored(
         self,
         photo: Tensor,
         seed: int | Sequence[int],
         tile: int | Literal["auto"] | None,
-        known: Known,
+        conditions: Conditions,
         callback: Progress | None,
     ) -> Tensor:
         """Photos of the same size."""
         sd, tell = self.sd, callback or (lambda stage, done, total: None)
         tiles = [tile] * 3 if tile != "auto" else [ENCODER_TILE, TILE * sd.factor, DECODER_TILE]
-        told = [self._prompt(one, known) for one in photo]
+        prompts = [self._prompt(one, conditions) for one in photo]
 
         def work(canvas: Tensor) -> Tensor:
             z = encode_photo(sd, canvas, tiles[0], SeededNoise(seed).initial)
             tell("encode", 1, 1)
-            z0 = one_step(sd, z, sd.embed(told), tiles[1] and max(1, tiles[1] // sd.factor))
+            z0 = one_step(sd, z, sd.embed(prompts), tiles[1] and max(1, tiles[1] // sd.factor))
             tell("sample", 1, 1)
             made = decode_latent(sd, z0, tiles[2])
             tell("decode", 1, 1)
             return made
 
-        made = until_finite(lambda: on_canvas(sd, photo, work), "OSEDiff", *sd.networks())
+        made = retry_in_float32(lambda: on_canvas(sd, photo, work), "OSEDiff", *sd.networks())
         return COLOR_FIXES[self.color_fix](made.clamp(0, 1), photo).clamp(0, 1)
 
-    def _prompt(self, photo: Tensor, known: Known) -> str:
-        if known.prompt is not None:
-            return known.prompt
+    def _prompt(self, photo: Tensor, conditions: Conditions) -> str:
+        if conditions.prompt is not None:
+            return conditions.prompt
         return self.prompt if isinstance(self.prompt, str) else self.prompt(photo)
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from refusion.errors import CheckpointError
-from refusion.files import written_whole
+from refusion.files import atomic_write
 from refusion.official.weights import check_tensor, is_safetensors, load_plain, read_safetensors
 from refusion.stable_diffusion import StableDiffusion, lora
 
@@ -133,7 +133,7 @@ def save_osediff(
     }
     head = {"format": FORMAT, "family": _FAMILY, "alpha": lora.ALPHA, "info": dict(info)}
     try:
-        with written_whole(path) as aside:
+        with atomic_write(path) as aside:
             save_file(tensors, aside, metadata={"refusion": json.dumps(head)})
     except (OSError, SafetensorError) as error:
         _fail(path, f"cannot be written ({error}); choose another place")

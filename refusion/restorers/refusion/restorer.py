@@ -15,20 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from refusion.checkpoint import Model
-from refusion.devices.allocator import kept_memory
+from refusion.devices.allocator import reuse_freed_memory
 from refusion.devices.precision import PRECISIONS, cast_network, choose_device, choose_precision
 from refusion.errors import ConfigError, RefusionError
 from refusion.images.check import check_image
 from refusion.images.resize import enlarge, shrink
 from refusion.images.samples import is_integer, store, to_float
-from refusion.restorers.base import NOTHING, Known, Progress, RestorerInfo
-from refusion.restorers.conditions import guide_of_each, lens_of_each, needs_of
-from refusion.restorers.contract import check_options, of_kind
-from refusion.restorers.refusion.sampling_plan import Walk, is_stochastic, plan_walk
+from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
+from refusion.restorers.contract import check_options, match_dtype
+from refusion.restorers.conditions import batch_guide, batch_lens, required_conditions
+from refusion.restorers.refusion.sampling_plan import SamplingPlan, is_stochastic, plan_sampling
 from refusion.sde import DenoisingSDE, Estimate, SeededNoise, build_sde, estimate
 from refusion.tiling.blending import blend_tiles
 from refusion.tiling.exact import Count, decode_tiled, encode_tiled, latent_guide
-from refusion.tiling.guided import carried_bands, carry
+from refusion.tiling.guided import guided_upsample, guided_upsample_bands
 from refusion.tiling.memory import auto_tile, with_smaller_tiles
 
 logger = logging.getLogger(__name__)
@@ -48,9 +48,9 @@ class _Networks:
 class _Options:
     """Checked arguments of `restore`."""
 
-    walk: Walk | None  # None where there is no diffusion
+    walk: SamplingPlan | None  # None where there is no diffusion
     tile: int | Literal["auto"] | None
-    conditions: Mapping[str, Tensor]  # what the network takes beside the time
+    network_inputs: Mapping[str, Tensor]  # what the network takes beside the time
     guide: Tensor | None  # what the latent U-Net takes beside the photo
     strength: float
     callback: Progress | None
@@ -104,7 +104,7 @@ class Refusion:
             task=config.task,
             scale=config.upscale.factor if config.upscale else 1,
             views=2 if self._setting("stereo") else 1,
-            needs=needs_of(config),
+            needs=required_conditions(config),
             stochastic=self._sde is not None and is_stochastic(self._sde, config.sampling),
             sampler=config.sampling.sampler if config.sampling else None,
             steps=config.sampling.steps if config.sampling else 0,
@@ -122,7 +122,7 @@ class Refusion:
         sampler: str | None = None,
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
-        known: Known = NOTHING,
+        conditions: Conditions = NO_CONDITIONS,
         strength: float = 1.0,
         callback: Progress | None = None,
     ) -> Tensor:
@@ -134,7 +134,7 @@ class Refusion:
         # Six standard deviations, all that ever comes, where noise is the process's own.
         margin = 6 * self._sde.lam if isinstance(self._sde, DenoisingSDE) else 0.0
         check_image("lq", lq, 3 * self.info.views, margin, integers=True)
-        options = self._check(lq, steps, sampler, seed, tile, known, strength, callback)
+        options = self._check(lq, steps, sampler, seed, tile, conditions, strength, callback)
         networks, given = self._networks, lq
         with torch.no_grad():
             # Exact tiles and bands of what a copy changes become floats one at a time, all else
@@ -143,7 +143,7 @@ class Refusion:
             if is_whole or self._model.config.upscale or not is_integer(lq):
                 lq = enlarge(to_float(lq), self._model.config.upscale)
             if strength == 0:  # not even the U-Net's reconstruction
-                return of_kind(lq.clone(), given)
+                return match_dtype(lq.clone(), given)
             result = self._attempt(networks, lq, options)
             if networks.dtype != torch.float32 and result is None:
                 logger.warning("no finite result in %s; again in fp32", self.info.precision)
@@ -155,7 +155,7 @@ class Refusion:
                 "its weights are damaged or the sampler diverged; try more steps or "
                 "--sampler posterior"
             )
-        return of_kind(result, given)
+        return match_dtype(result, given)
 
     def _setting(self, name: str) -> object:
         """A setting of the noise network, None if it has none of that name."""
@@ -169,7 +169,7 @@ class Refusion:
         sampler: str | None,
         seed: int | Sequence[int],
         tile: int | str | None,
-        known: Known,
+        conditions: Conditions,
         strength: float,
         callback: Progress | None,
     ) -> _Options:
@@ -177,21 +177,23 @@ class Refusion:
         walk, config = None, self._model.config
         if self._sde is not None:
             noise = SeededNoise(seed)
-            walk = plan_walk(config, self._sde, known, noise, steps=steps, sampler=sampler)
+            walk = plan_sampling(config, self._sde, conditions, noise, steps=steps, sampler=sampler)
         elif (steps, sampler) != (None, None):
             raise ConfigError(
                 f"steps, sampler: the '{config.task}' model is a latent U-Net alone, which has no "
                 "process to walk; leave them out"
             )
-        guide = guide_of_each(known, config.guide, lq, config.task)
-        conditions = self._conditions(known, guide, len(lq))
-        return _Options(walk, tile, conditions, guide, strength, callback)
+        guide = batch_guide(conditions, config.guide, lq, config.task)
+        network_inputs = self._conditions(conditions, guide, len(lq))
+        return _Options(walk, tile, network_inputs, guide, strength, callback)
 
-    def _conditions(self, known: Known, guide: Tensor | None, batch: int) -> dict[str, Tensor]:
+    def _conditions(
+        self, conditions: Conditions, guide: Tensor | None, batch: int
+    ) -> dict[str, Tensor]:
         """What the noise network takes beside state, mean and time."""
         told = {}
         if self._setting("lens"):
-            lens = lens_of_each(known, batch, self.info.task)
+            lens = batch_lens(conditions, batch, self.info.task)
             told["lens"] = lens.to(self._networks.device)
         if self._setting("guide"):
             told["guide"] = latent_guide(self._networks.latent_unet, guide)
@@ -248,7 +250,7 @@ class Refusion:
         if not _is_finite(change):  # integers could not say so
             raise FloatingPointError("values that are not finite")
         out = torch.empty(lq.shape, dtype=lq.dtype, device=lq.device)
-        for rows, band in carried_bands(change, small, lq):
+        for rows, band in guided_upsample_bands(change, small, lq):
             store(band.add_(to_float(lq[..., rows, :])), out[..., rows, :])
         return out
 
@@ -276,7 +278,7 @@ class Refusion:
                 z.shape[-2:], small.shape[-2:], lq.shape[-2:], strict=True
             )
         )
-        return z.add_(carry(change, guide, z, extent))
+        return z.add_(guided_upsample(change, guide, z, extent))
 
     def _sample(
         self, networks: _Networks, mu: Tensor, options: _Options, tile: int | None
@@ -288,8 +290,8 @@ class Refusion:
         def denoise(xt: Tensor, mu: Tensor, t: float) -> Estimate:
             def at_t(xt: Tensor, mu: Tensor) -> Tensor:
                 given = (xt.to(networks.dtype), mu.to(networks.dtype), t)
-                with kept_memory():
-                    return network(*given, **options.conditions).to(xt.dtype)
+                with reuse_freed_memory():
+                    return network(*given, **options.network_inputs).to(xt.dtype)
 
             tiled = tile is not None
             output = blend_tiles(at_t, xt, mu, tile, network.factor) if tiled else at_t(xt, mu)

@@ -9,13 +9,13 @@ from torch import Tensor
 from refusion.config import ModelConfig
 from refusion.config.sections import SamplingConfig
 from refusion.errors import ConfigError
-from refusion.restorers.base import Known
+from refusion.restorers.base import Conditions
 from refusion.sde import IRSDE, DenoisingSDE, NoiseSource, Sampler, find_sampler
 from refusion.sde.samplers import Callback, Denoise
 
 
 @dataclass(frozen=True)
-class Walk:
+class SamplingPlan:
     """One way from the degraded photo to the restored one.
 
     Attributes:
@@ -50,24 +50,24 @@ class Walk:
         )
 
 
-def plan_walk(
+def plan_sampling(
     model: ModelConfig,
     sde: IRSDE,
-    known: Known,
+    conditions: Conditions,
     noise: NoiseSource,
     *,
     steps: int | None,
     sampler: str | None,
-) -> Walk:
+) -> SamplingPlan:
     """The walk that `restore` was asked for.
 
     Args:
         model: the model, whose defaults fill in what is None.
         sde: its process.
-        known: of the photos.
+        conditions: of the photos.
         noise: source of all that is random.
         steps: number of network evaluations.
-        sampler: word of `SAMPLERS`.
+        sampler: key of `SAMPLERS`.
 
     Raises:
         ConfigError: there is no such sampler, it cannot take so many steps, the model answers in
@@ -75,7 +75,7 @@ def plan_walk(
     """
     sampling = model.sampling
     chosen = find_sampler(sampling.sampler if sampler is None else sampler)
-    start = _start(model.task, sde, known) or sampling.distilled_at
+    start = _start(model.task, sde, conditions) or sampling.distilled_at
     limit = sde.T if start is None else start
     # Less noise than the SDE spans is walked back from a smaller time, which has fewer steps.
     steps = min(sampling.steps, limit) if steps is None else steps
@@ -87,7 +87,7 @@ def plan_walk(
     if sampling.distilled_at is not None:
         check_answer(sampling.sampler if sampler is None else sampler)
     chosen.times(sde, steps, start)  # refuses what is out of range
-    return Walk(sde, chosen, steps, start, sampling.start_noise, noise)
+    return SamplingPlan(sde, chosen, steps, start, sampling.start_noise, noise)
 
 
 def check_answer(word: str) -> None:
@@ -110,19 +110,19 @@ def is_stochastic(sde: IRSDE, sampling: SamplingConfig) -> bool:
     return draws or sampling.start_noise * sde.initial_std(sampling.distilled_at) > 0
 
 
-def _start(task: str, sde: IRSDE, known: Known) -> int | None:
+def _start(task: str, sde: IRSDE, conditions: Conditions) -> int | None:
     """Time whose marginal the degraded photo is drawn from; None for the end of the process."""
     if not isinstance(sde, DenoisingSDE):
         return None
-    if known.noise_std is None:
+    if conditions.noise_std is None:
         raise ConfigError(
             f"noise level: the '{task}' model must know how noisy the photo is; "
             "give --noise-level, the standard deviation in 8-bit levels"
         )
     # A dataset's float32 may lie a rounding above the limit.
-    if not 0 <= known.noise_std <= sde.lam * (1 + 1e-6):
+    if not 0 <= conditions.noise_std <= sde.lam * (1 + 1e-6):
         raise ConfigError(
             f"noise level: expected 0..{255 * sde.lam:g} 8-bit levels, the range of the model, "
-            f"got {255 * known.noise_std:g}"
+            f"got {255 * conditions.noise_std:g}"
         )
-    return sde.optimal_timestep(min(known.noise_std, sde.lam))
+    return sde.optimal_timestep(min(conditions.noise_std, sde.lam))

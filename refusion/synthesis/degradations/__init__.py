@@ -42,7 +42,7 @@ DEGRADATIONS: dict[str, type] = {
     "SecondOrder": SecondOrder,
     "Chain": Chain,
 }
-"""YAML word -> class."""
+"""YAML key -> class."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from refusion.randomness import draw_integer, draw_weighted, happens, uniform
+from refusion.randomness import bernoulli, categorical, randint, uniform
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.degradations.jpeg import Jpeg
@@ -151,7 +151,7 @@ class SecondOrder:
 
     def _end(self, lq: Tensor, size: _Size, generator: Generator, frame: PhotoFrame) -> Tensor:
         """JPEG, and ringing at the final size, in either order."""
-        is_last = happens(generator, 0.5)
+        is_last = bernoulli(generator, 0.5)
         lq = lq if is_last else self._ringing(lq, size, generator, frame)
         lq = Jpeg(self.quality)(lq, generator, frame)["lq"]
         return self._ringing(lq, size, generator, frame) if is_last else lq
@@ -183,13 +183,13 @@ def draw_scale(
     generator: Generator, weights: tuple[float, float, float], ends: tuple[float, float]
 ) -> float:
     """How many times larger: from 1 to the high end, from the low end to 1, or 1, by `weights`."""
-    low, high = ((1.0, ends[1]), (ends[0], 1.0), (1.0, 1.0))[draw_weighted(generator, weights)]
+    low, high = ((1.0, ends[1]), (ends[0], 1.0), (1.0, 1.0))[categorical(generator, weights)]
     return uniform(generator, low, high)
 
 
 def draw_mode(generator: Generator) -> str:
     """One of `MODES`."""
-    return MODES[draw_integer(generator, 0, len(MODES) - 1)]
+    return MODES[randint(generator, 0, len(MODES) - 1)]
 
 
 def scaled(size: _Size, scale: float) -> _Size:

@@ -18,7 +18,7 @@ from kornia.filters import guided_blur
 from torch import Generator, Tensor
 
 from refusion.optics.defocus import blur_radius, defocus_guide
-from refusion.randomness import happens, uniform
+from refusion.randomness import bernoulli, uniform
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.lens_blur import LensShape, render_bokeh
@@ -103,7 +103,7 @@ class Bokeh:
     def _draw_lenses(self, generator: Generator) -> tuple[float, float]:
         pair = [LENSES[_pick(self.lens_weights, generator)] for _ in range(2)]
         is_sharp, is_swapped, is_equal = (
-            happens(generator, share)
+            bernoulli(generator, share)
             for share in (self.sharp_share, self.swap_share, self.identity_share)
         )
         source, target = sorted(pair, key=abs, reverse=True)
@@ -116,7 +116,7 @@ class Bokeh:
         """Defocus of the whole photo (h, w): 0 in focus, 1 the farthest, negative before it."""
         kind = SCENES[_pick(self.scene_weights, generator)]
         tolerance = uniform(generator, *self.in_focus)
-        has_foreground = happens(generator, self.foreground_share)
+        has_foreground = bernoulli(generator, self.foreground_share)
         nearest = -uniform(generator, 0.3, 1.0) if has_foreground else 0.0
         if kind == "subject":
             return _subject_before_background(photo, generator)

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from refusion.randomness import happens, uniform
-from refusion.synthesis.camera import add_noise, expose, quantise, store
+from refusion.randomness import bernoulli, uniform
+from refusion.synthesis.camera import add_noise, expose, file_round_trip, quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.scenes.depth import DEPTHS
 from refusion.synthesis.scenes.fields import photo_coordinates, smooth_field
@@ -144,15 +144,15 @@ def sample_haze(thumbnail: Tensor, generator: Generator, settings: Haze) -> Haze
     kind = list(DEPTHS)[int(torch.multinomial(weights, 1, generator=generator))]
     depth = DEPTHS[kind](thumbnail, generator)
     density = torch.ones(size)
-    if kind != "veil" and happens(generator, settings.uneven_share):
+    if kind != "veil" and bernoulli(generator, settings.uneven_share):
         density = _uneven_density(size, generator, settings)
-    is_clean = happens(generator, settings.clean_share)
+    is_clean = bernoulli(generator, settings.clean_share)
     mean = uniform(generator, *((0.97, 1.0) if is_clean else settings.mean_transmission))
     transmission = _transmission(depth * density, mean).clamp_min(settings.min_transmission)
     airlight = _airlight(thumbnail, generator, settings)
     soften = uniform(generator, *settings.soften)
-    soften = soften if happens(generator, settings.soften_share) else 0.0
-    linear = happens(generator, settings.linear_share)
+    soften = soften if bernoulli(generator, settings.soften_share) else 0.0
+    linear = bernoulli(generator, settings.linear_share)
     return HazeFields(transmission[None], airlight, depth[None], soften, linear, is_clean)
 
 
@@ -163,7 +163,7 @@ def _uneven_density(size: tuple[int, int], generator: Generator, settings: Haze)
     low, high = settings.density_spread
     spread = low + (high - low) * uniform(generator, 0.0, 1.0) ** 2
     density = spread * field.clamp(-2, 2)
-    if happens(generator, 0.4):
+    if bernoulli(generator, 0.4):
         rows, _ = photo_coordinates(*size)
         density = density + uniform(generator, -1.5, 1.5) * (rows - 0.5)
     return torch.exp(density)
@@ -189,7 +189,7 @@ def _airlight(thumbnail: Tensor, generator: Generator, settings: Haze) -> Tensor
     warm = uniform(generator, -tint, tint)
     green = uniform(generator, -tint / 4, tint / 4)
     blurred = _blur(thumbnail)
-    if happens(generator, settings.scene_light_share):
+    if bernoulli(generator, settings.scene_light_share):
         # Lamps and skies differ from blue to orange only: a lawn does not turn fog green.
         light = blurred.flatten(1).quantile(0.8, dim=1)
         lean = float((light[0] - light[2]) / (light[0] + light[2]).clamp_min(0.05))
@@ -221,7 +221,7 @@ def _soften(clean: Tensor, transmission: Tensor, strength: float) -> Tensor:
 
 def _photograph(hazy: Tensor, generator: Generator, settings: Haze) -> Tensor:
     hazy = expose(hazy, generator, exposure=settings.exposure, colour=settings.colour)
-    if happens(generator, settings.noise_share):
+    if bernoulli(generator, settings.noise_share):
         noise = uniform(generator, *settings.noise)
         hazy = add_noise(hazy, generator, read=noise / 3, shot=noise)
-    return store(hazy, generator, settings.jpeg_share, settings.jpeg_quality)
+    return file_round_trip(hazy, generator, settings.jpeg_share, settings.jpeg_quality)

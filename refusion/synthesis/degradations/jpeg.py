@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from refusion.randomness import draw_integer
+from refusion.randomness import randint
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.scenes.frame import PhotoFrame
@@ -31,4 +31,4 @@ class Jpeg:
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq" (3, H, W)}: the crop as the file holds it, 8-bit levels."""
-        return {"lq": quantise(clean, draw_integer(generator, *self.quality))}
+        return {"lq": quantise(clean, randint(generator, *self.quality))}

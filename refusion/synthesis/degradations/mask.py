@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from refusion.errors import ConfigError, suggest
 from refusion.images.cache import list_photos
-from refusion.randomness import draw_integer, uniform
+from refusion.randomness import randint, uniform
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_range
 from refusion.synthesis.scenes.frame import PhotoFrame
@@ -29,7 +29,7 @@ class Mask:
     """Parts of the photo painted over.
 
     Attributes:
-        kinds: words of `MASKS`, one drawn with equal chance for every sample; name a word twice to
+        kinds: keys of `MASKS`, one drawn with equal chance for every sample; name a word twice to
             have it twice as often.
         coverage: (low, high) of the hidden share of the pixels, for strokes, boxes and expand.
         fill: value of hidden pixels in [0, 1]; white is what the published models know.
@@ -75,7 +75,7 @@ class Mask:
         """
         if self.folder is not None:
             return _from_folder(self.folder, size, generator)
-        kind = self.kinds[draw_integer(generator, 0, len(self.kinds) - 1)]
+        kind = self.kinds[randint(generator, 0, len(self.kinds) - 1)]
         return ~MASKS[kind](size, uniform(generator, *self.coverage), generator)[None]
 
 
@@ -90,7 +90,7 @@ def _strokes(size: tuple[int, int], coverage: float, generator: Generator) -> Te
         brush = uniform(generator, 0.015, 0.08) * long_side
         x, y = uniform(generator, 0, width), uniform(generator, 0, height)
         angle = uniform(generator, 0, 2 * math.pi)
-        for _ in range(draw_integer(generator, 1, 5)):
+        for _ in range(randint(generator, 1, 5)):
             angle += uniform(generator, -0.9, 0.9)
             length = uniform(generator, 0.02, 0.2) * long_side
             end = (x + length * math.cos(angle), y + length * math.sin(angle))
@@ -119,8 +119,8 @@ def _boxes(size: tuple[int, int], coverage: float, generator: Generator) -> Tens
         ratio = math.exp(uniform(generator, -1.0, 1.0))
         rows = min(height, max(1, math.floor(math.sqrt(area * ratio))))
         columns = min(width, max(1, math.floor(area / rows)))
-        top = draw_integer(generator, 0, height - rows)
-        start = draw_integer(generator, 0, width - columns)
+        top = randint(generator, 0, height - rows)
+        start = randint(generator, 0, width - columns)
         hidden[top : top + rows, start : start + columns] = True
     return hidden
 
@@ -128,9 +128,9 @@ def _boxes(size: tuple[int, int], coverage: float, generator: Generator) -> Tens
 def _half(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
     """The left, right, upper or lower half, whatever the coverage."""
     hidden = torch.zeros(size, dtype=torch.bool)
-    axis = draw_integer(generator, 0, 1)
+    axis = randint(generator, 0, 1)
     hidden.narrow(axis, 0, size[axis] // 2)[:] = True
-    return hidden.flip(axis) if draw_integer(generator, 0, 1) else hidden
+    return hidden.flip(axis) if randint(generator, 0, 1) else hidden
 
 
 def _expand(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
@@ -146,7 +146,7 @@ def _expand(size: tuple[int, int], coverage: float, generator: Generator) -> Ten
 def _lines(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
     """Every second row or column, whatever the coverage."""
     hidden = torch.zeros(size, dtype=torch.bool)
-    if draw_integer(generator, 0, 1):
+    if randint(generator, 0, 1):
         hidden[1::2] = True
     else:
         hidden[:, 1::2] = True
@@ -179,10 +179,10 @@ def _masks_in(folder: str) -> list[Path]:
 def _from_folder(folder: str, size: tuple[int, int], generator: Generator) -> Tensor:
     """One of the folder's masks, stretched, mirrored along either axis at random."""
     files = _masks_in(folder)
-    path = files[draw_integer(generator, 0, len(files) - 1)]
+    path = files[randint(generator, 0, len(files) - 1)]
     with Image.open(path) as image:
         gray = image.convert("L").resize((size[1], size[0]), Image.Resampling.NEAREST)
     kept = torch.from_numpy(np.array(gray) >= 128)
     for axis in (0, 1):
-        kept = kept.flip(axis) if draw_integer(generator, 0, 1) else kept
+        kept = kept.flip(axis) if randint(generator, 0, 1) else kept
     return kept[None]

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from refusion.errors import ConfigError
-from refusion.randomness import draw_integer, draw_weighted, happens, uniform
+from refusion.randomness import bernoulli, categorical, randint, uniform
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.degradations.blur import convolve
 from refusion.synthesis.degradations.kernels import Ellipse, gaussian, plateau, sinc
@@ -59,17 +59,17 @@ class MixedBlur:
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq"}: the blurred image (3, H, W) in [0, 1], not rounded."""
-        if not happens(generator, self.share):
+        if not bernoulli(generator, self.share):
             return {"lq": clean}
         return {"lq": convolve(clean, self.draw_kernel(generator)).clamp(0, 1)}
 
     def draw_kernel(self, generator: Generator) -> Tensor:
         """Kernel (k, k), k odd, that sums to 1."""
         side = draw_odd(generator, *self.side)
-        if happens(generator, self.sinc_share):
+        if bernoulli(generator, self.sinc_share):
             low = LOW_WIDE if side >= WIDE else LOW
             return sinc(side, math.pi * uniform(generator, low, 1.0))
-        form = FORMS[draw_weighted(generator, self.form_weights)]
+        form = FORMS[categorical(generator, self.form_weights)]
         sigma = uniform(generator, *self.sigma)
         ellipse = Ellipse(side, (sigma, sigma))
         if form.endswith("aniso"):
@@ -106,7 +106,7 @@ class SincFilter:
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq"}: the filtered image (3, H, W) in [0, 1], not rounded."""
-        if not happens(generator, self.share):
+        if not bernoulli(generator, self.share):
             return {"lq": clean}
         side = draw_odd(generator, *self.side)
         kernel = sinc(side, math.pi * uniform(generator, *self.cutoff))
@@ -125,7 +125,7 @@ def check_odd(name: str, sides: tuple[int, int]) -> None:
 
 def draw_odd(generator: Generator, low: int, high: int) -> int:
     """One of the odd numbers from low to high, both odd."""
-    return 2 * draw_integer(generator, low // 2, high // 2) + 1
+    return 2 * randint(generator, low // 2, high // 2) + 1
 
 
 def draw_exponent(generator: Generator, low: float, high: float) -> float:

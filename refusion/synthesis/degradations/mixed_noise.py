@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from refusion.randomness import happens, uniform
+from refusion.randomness import bernoulli, uniform
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.degradations.noise import LEVELS, GaussianNoise
@@ -45,12 +45,12 @@ class MixedNoise:
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq"}: the noisy image (3, H, W) in [0, 1], not rounded."""
-        if happens(generator, self.gaussian_share):
+        if bernoulli(generator, self.gaussian_share):
             gaussian = GaussianNoise(self.sigma, gray_share=self.gray_share)
             noisy = gaussian(clean, generator, frame)["lq"]
         else:
             strength = uniform(generator, *self.poisson)
-            is_gray = happens(generator, self.gray_share)
+            is_gray = bernoulli(generator, self.gray_share)
             noisy = clean + strength * poisson_noise(clean, generator, is_gray=is_gray)
         return {"lq": noisy.clamp(0, 1)}
 

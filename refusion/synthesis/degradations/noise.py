@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from refusion.errors import ConfigError
-from refusion.randomness import draw_octave, happens, uniform
+from refusion.randomness import bernoulli, log_uniform, uniform
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_range
 from refusion.synthesis.scenes.frame import PhotoFrame
@@ -45,7 +45,7 @@ class GaussianNoise:
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq" (3, H, W), "noise_std" ()}: the noisy crop, and sigma / 255 before any clipping."""
         deviation = uniform(generator, *self.sigma) / LEVELS
-        is_gray = self.gray_share > 0 and happens(generator, self.gray_share)
+        is_gray = self.gray_share > 0 and bernoulli(generator, self.gray_share)
         shape = (1 if is_gray else len(clean), *clean.shape[1:])
         noisy = clean + deviation * torch.randn(shape, generator=generator)
         lq = quantise(noisy) if self.clip else noisy
@@ -72,5 +72,5 @@ class PoissonNoise:
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq" (3, H, W)}: Poisson(clean * peak) / peak in display values, 8-bit levels."""
-        peak = draw_octave(generator, *self.peak)
+        peak = log_uniform(generator, *self.peak)
         return {"lq": quantise(torch.poisson(clean.clamp_min(0) * peak, generator) / peak)}

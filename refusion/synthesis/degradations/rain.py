@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from refusion.randomness import draw_integer, draw_octave, happens, uniform
-from refusion.synthesis.camera import add_noise, store
+from refusion.randomness import bernoulli, log_uniform, randint, uniform
+from refusion.synthesis.camera import add_noise, file_round_trip
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.scenes.fields import smooth_field
 from refusion.synthesis.scenes.frame import PhotoFrame
@@ -85,14 +85,14 @@ class Rain:
         size = (clean.shape[-2], clean.shape[-1])
         streaks = self._draw_streaks(size, generator).clamp_(0, 1)
         rainy = 1 - (1 - self._mist(clean, generator)) * (1 - streaks)
-        if happens(generator, self.noise_share):
+        if bernoulli(generator, self.noise_share):
             noise = uniform(generator, *self.noise)
             rainy = add_noise(rainy, generator, read=noise / 3, shot=noise)
-        return {"lq": store(rainy, generator, self.jpeg_share, self.jpeg_quality)}
+        return {"lq": file_round_trip(rainy, generator, self.jpeg_share, self.jpeg_quality)}
 
     def _mist(self, clean: Tensor, generator: Generator) -> Tensor:
         veil, air = uniform(generator, *self.veil), uniform(generator, *self.airlight)
-        if not happens(generator, self.veil_share):
+        if not bernoulli(generator, self.veil_share):
             return clean
         size = (clean.shape[-2], clean.shape[-1])
         opacity = veil * (1 + 0.25 * smooth_field(size, generator, modes=4).clamp(-2, 2))
@@ -100,8 +100,8 @@ class Rain:
 
     def _draw_streaks(self, size: tuple[int, int], generator: Generator) -> Tensor:
         """Sum of the layers, (H, W) >= 0."""
-        density = draw_octave(generator, *self.density) / 1000
-        count = draw_integer(generator, *self.layers)
+        density = log_uniform(generator, *self.density) / 1000
+        count = randint(generator, *self.layers)
         length, width = uniform(generator, *self.length), uniform(generator, *self.width)
         bright, shrink = uniform(generator, *self.brightness), uniform(generator, *self.shrink)
         angle, spread = uniform(generator, *self.angle), uniform(generator, *self.angle_spread)

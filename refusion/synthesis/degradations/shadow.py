@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from refusion.randomness import draw_integer, draw_octave, happens, uniform
-from refusion.synthesis.camera import add_noise, expose, quantise, store
+from refusion.randomness import bernoulli, log_uniform, randint, uniform
+from refusion.synthesis.camera import add_noise, expose, file_round_trip, quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.degradations.shadow_shapes import SHAPES, Outline, Points, Stage, draw_waves
 from refusion.synthesis.scenes.depth import layered_depth
@@ -184,7 +184,7 @@ class Shadow:
         Returns:
             The crop's part of the shadow, or None where the photo is to stay without one.
         """
-        if happens(generator, self.clean_share):
+        if bernoulli(generator, self.clean_share):
             return None
         height, width = frame.thumbnail.shape[-2:]
         sides = (height / max(height, width), width / max(height, width))
@@ -200,7 +200,7 @@ class Shadow:
     def _draw_ambient(self, generator: Generator, stage: Stage) -> Callable[[Points], Tensor]:
         level, spread = uniform(generator, *self.ambient), uniform(generator, *self.ambient_spread)
         tint = self.tint * (2 * torch.rand(3, generator=generator) - 1)
-        sky, is_outdoors = uniform(generator, *self.sky_tint), happens(generator, self.sky_share)
+        sky, is_outdoors = uniform(generator, *self.sky_tint), bernoulli(generator, self.sky_share)
         if is_outdoors:
             tint = tint + sky * torch.tensor([-1.0, 0.0, 1.0])
         uneven = draw_waves(generator, stage, 3, 1.0)
@@ -218,8 +218,8 @@ class Shadow:
         grain, rough = draw_waves(generator, stage, 70, 0.5), uniform(generator, *self.roughness)
         angle = stage.azimuth + uniform(generator, -0.8, 0.8)
         direction = torch.tensor([math.sin(angle), math.cos(angle)])[:, None, None]
-        relief, is_rough = uniform(generator, *self.relief), happens(generator, self.relief_share)
-        spare, is_spared = uniform(generator, *self.spare), happens(generator, self.spare_share)
+        relief, is_rough = uniform(generator, *self.relief), bernoulli(generator, self.relief_share)
+        spare, is_spared = uniform(generator, *self.spare), bernoulli(generator, self.spare_share)
         layers = _unit_range(layered_depth(frame.thumbnail, generator))[None]
         is_spared = is_spared and bool(layers.median() < spare)  # else little would be left
 
@@ -249,11 +249,11 @@ class Shadow:
 
     def _draw_group(self, generator: Generator, stage: Stage) -> list[Caster]:
         weights = torch.tensor(self.shape_weights, dtype=torch.float32)
-        has_lamps = happens(generator, self.lights_share)
+        has_lamps = bernoulli(generator, self.lights_share)
         casters = []
-        for _ in range(draw_integer(generator, *self.casters)):
+        for _ in range(randint(generator, *self.casters)):
             kind = list(SHAPES)[int(torch.multinomial(weights, 1, generator=generator))]
-            penumbra = draw_octave(generator, *self.penumbra)
+            penumbra = log_uniform(generator, *self.penumbra)
             part = uniform(generator, 0, 1) ** 2
             growth = self.growth[0] + (self.growth[1] - self.growth[0]) * part
             strength = uniform(generator, *self.lamp) if has_lamps else 1.0
@@ -263,11 +263,11 @@ class Shadow:
     def _photograph(self, dark: Tensor, generator: Generator) -> Tensor:
         """What a camera makes of it: the sensor counts linear light, the file is for displays."""
         dark = expose(dark, generator, exposure=self.exposure, colour=self.colour)
-        if happens(generator, self.noise_share):
+        if bernoulli(generator, self.noise_share):
             noise = uniform(generator, *self.noise)
             noisy = add_noise(dark.pow(GAMMA), generator, read=noise / 8, shot=noise)
             dark = noisy.pow(1 / GAMMA)
-        return store(dark, generator, self.jpeg_share, self.jpeg_quality)
+        return file_round_trip(dark, generator, self.jpeg_share, self.jpeg_quality)
 
 
 def _occlusion(casters: list[Caster], ground: _Ground) -> Tensor:

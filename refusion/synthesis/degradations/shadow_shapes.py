@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from refusion.randomness import draw_integer, uniform
+from refusion.randomness import randint, uniform
 from refusion.synthesis.scenes.fields import wave_field
 
 MAX_SEED = 2**62
@@ -116,7 +116,7 @@ def _wall(generator: Generator, stage: Stage) -> Outline:
 
 def _polygon(generator: Generator, stage: Stage) -> Outline:
     """Convex polygon of three to six sides: signs, boxes, parasols, cars."""
-    centre, count = stage.place(generator, 0.1), draw_integer(generator, 3, 6)
+    centre, count = stage.place(generator, 0.1), randint(generator, 3, 6)
     turn, radius = uniform(generator, 0, 2 * math.pi), uniform(generator, 0.1, 0.4)
     sides = [
         (
@@ -141,9 +141,9 @@ def _window(generator: Generator, stage: Stage) -> Outline:
     first = uniform(generator, 0, math.pi)
     angles = (first, first + math.radians(uniform(generator, 60, 120)))
     halves = [uniform(generator, 0.2, 0.5) for _ in angles]
-    counts = [draw_integer(generator, 1, 4) for _ in angles]
+    counts = [randint(generator, 1, 4) for _ in angles]
     if is_fence:
-        counts = [draw_integer(generator, 4, 12), draw_integer(generator, 0, 2)]
+        counts = [randint(generator, 4, 12), randint(generator, 0, 2)]
         halves = [uniform(generator, 0.4, 1.0), uniform(generator, 0.2, 1.0)]
     bar = uniform(generator, 0.005, 0.02)
     height = uniform(generator, 0.0, 0.5)
@@ -167,8 +167,8 @@ def _branches(generator: Generator, stage: Stage) -> Outline:
     base, angle = stage.place(generator, 0.15), stage.azimuth + uniform(generator, -0.2, 0.2)
     length, radius = uniform(generator, 0.5, 1.6), uniform(generator, 0.006, 0.04)
     limbs = [(base, _beyond(base, angle, length), radius, radius * uniform(generator, 0.4, 1.0))]
-    for _ in range(draw_integer(generator, 0, 9)):
-        start, end, thick, thin = limbs[draw_integer(generator, 0, min(len(limbs), 3) - 1)]
+    for _ in range(randint(generator, 0, 9)):
+        start, end, thick, thin = limbs[randint(generator, 0, min(len(limbs), 3) - 1)]
         part, size = uniform(generator, 0.15, 0.95), uniform(generator, 0.1, 0.5)
         joint = tuple(a + part * (b - a) for a, b in zip(start, end, strict=True))
         side = 1 if uniform(generator, 0, 1) < 0.5 else -1
@@ -207,7 +207,7 @@ def _figure(generator: Generator, stage: Stage) -> Outline:
 
 def _blob(generator: Generator, stage: Stage) -> Outline:
     """Large soft clouds of shadow from something far off or out of sight."""
-    waves = draw_waves(generator, stage, draw_integer(generator, 2, 5), 1.0)
+    waves = draw_waves(generator, stage, randint(generator, 2, 5), 1.0)
     level, height = uniform(generator, -0.8, 1.0), uniform(generator, 0.3, 2.0)
     slope = _slope(waves(stage.grid()))
 
@@ -222,7 +222,7 @@ def _foliage(generator: Generator, stage: Stage) -> Outline:
     """Dappled light under a crown: two heights of leaves, inside the same clumps."""
     clumps, clumping = draw_waves(generator, stage, 5, 1.0), uniform(generator, 0.3, 1.5)
     height, layers = uniform(generator, 0.15, 0.6), []
-    for modes in (draw_integer(generator, 10, 30), draw_integer(generator, 30, 80)):
+    for modes in (randint(generator, 10, 30), randint(generator, 30, 80)):
         leaves = draw_waves(generator, stage, modes, uniform(generator, 0.2, 1.0))
         layers.append((leaves, uniform(generator, -0.5, 1.5), _slope(leaves(stage.grid()))))
 
@@ -266,7 +266,7 @@ Limb = tuple[tuple[float, float], tuple[float, float], float, float]
 def _lumps(generator: Generator) -> list[Limb]:
     """Stacked fat limbs: bottles, bushes, animals, bags."""
     lumps, up = [], 0.0
-    for _ in range(draw_integer(generator, 2, 5)):
+    for _ in range(randint(generator, 2, 5)):
         radius, wide = uniform(generator, 0.06, 0.3), uniform(generator, 0.0, 0.25)
         aside, size = uniform(generator, -0.15, 0.15), uniform(generator, 0.05, 0.3)
         lumps.append(((aside - wide, up), (aside + wide, up + size), radius, 0.9 * radius))

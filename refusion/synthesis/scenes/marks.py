@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from refusion.randomness import draw_integer, draw_octave, happens, uniform
+from refusion.randomness import bernoulli, log_uniform, randint, uniform
 from refusion.synthesis.scenes.fields import smooth_field
 from refusion.synthesis.scenes.materials import GRAVEL, LEAF, PAINT, PAPER, Colour, draw_colour
 from refusion.synthesis.scenes.textures import draw_strokes
@@ -71,15 +71,13 @@ def _box(place: Place, height: float, width: float) -> Tensor:
 
 def _lines(image: Tensor, place: Place, generator: Generator) -> Tensor:
     """One line or several in parallel, at times dashed, worn where the ground stands out."""
-    width = draw_octave(generator, 0.004, 0.05)
+    width = log_uniform(generator, 0.004, 0.05)
     distance = place.rows.abs() - width
-    if happens(generator, 0.3):
+    if bernoulli(generator, 0.3):
         period = width * uniform(generator, 2.5, 8)
         distance = ((place.rows + width) % period - width).abs() - width
-        distance = torch.maximum(
-            distance, place.rows.abs() - period * draw_integer(generator, 1, 5)
-        )
-    if happens(generator, 0.35):
+        distance = torch.maximum(distance, place.rows.abs() - period * randint(generator, 1, 5))
+    if bernoulli(generator, 0.35):
         dash = width * uniform(generator, 4, 15)
         distance = torch.maximum(distance, (place.columns % dash - dash / 2).abs() - dash / 3.2)
     cover = place.inside(distance, uniform(generator, 1, 2))
@@ -88,7 +86,7 @@ def _lines(image: Tensor, place: Place, generator: Generator) -> Tensor:
 
 def _wear(image: Tensor, generator: Generator) -> Tensor:
     """How much of a paint is left, (H, W) in [0, 1]: less on what is lighter than around it."""
-    if happens(generator, 0.4):
+    if bernoulli(generator, 0.4):
         return torch.ones(())
     grain = image[1] / image[1].mean().clamp_min(1e-3) - 1
     patches = smooth_field((image.shape[1], image.shape[2]), generator, modes=24, decay=0.8)
@@ -98,20 +96,20 @@ def _wear(image: Tensor, generator: Generator) -> Tensor:
 
 def _disc(image: Tensor, place: Place, generator: Generator) -> Tensor:
     """Manhole covers, lids, plates, rings of cups."""
-    radius, flat = draw_octave(generator, 0.02, 0.2), uniform(generator, 0.5, 1)
+    radius, flat = log_uniform(generator, 0.02, 0.2), uniform(generator, 0.5, 1)
     distance = torch.hypot(place.rows / flat, place.columns) - radius
-    if happens(generator, 0.3):
+    if bernoulli(generator, 0.3):
         distance = distance.abs() - radius * uniform(generator, 0.03, 0.3)
     return _blend(image, draw_colour(generator, INK + PAINT), place.inside(distance))
 
 
 def _sign(image: Tensor, place: Place, generator: Generator) -> Tensor:
     """A board, label or leaflet, with a frame and print."""
-    height, width = draw_octave(generator, 0.06, 0.3), draw_octave(generator, 0.06, 0.3)
+    height, width = log_uniform(generator, 0.06, 0.3), log_uniform(generator, 0.06, 0.3)
     outer = _box(place, height, width)
     image = _blend(image, draw_colour(generator, PAPER + PAINT), place.inside(outer))
     ink = draw_colour(generator, INK)
-    if happens(generator, 0.4):
+    if bernoulli(generator, 0.4):
         rim = (outer + 0.15 * min(height, width)).abs() - 0.02 * min(height, width)
         image = _blend(image, ink, place.inside(rim))
     return _blend(image, ink, _letters(place, 0.75 * height, 0.75 * width, generator))
@@ -119,14 +117,14 @@ def _sign(image: Tensor, place: Place, generator: Generator) -> Tensor:
 
 def _print(image: Tensor, place: Place, generator: Generator) -> Tensor:
     """Letters straight on the surface."""
-    height = draw_octave(generator, 0.04, 0.25)
+    height = log_uniform(generator, 0.04, 0.25)
     cover = _letters(place, height, height * uniform(generator, 1, 3), generator)
     return _blend(image, draw_colour(generator, INK), cover * _wear(image, generator))
 
 
 def _letters(place: Place, height: float, width: float, generator: Generator) -> Tensor:
     """Coverage by lines of what looks like letters: random bars of a seven-segment display."""
-    lines = draw_integer(generator, 1, 4)
+    lines = randint(generator, 1, 4)
     columns = max(2, round(lines * width / height * uniform(generator, 0.9, 1.8)))
     bars = (torch.rand(7, lines, columns, generator=generator) < 0.6).float()
     bars = bars * (torch.rand(lines, columns, generator=generator) < 0.88)
@@ -146,7 +144,7 @@ def _letters(place: Place, height: float, width: float, generator: Generator) ->
 
 def _thing(image: Tensor, place: Place, generator: Generator) -> Tensor:
     """A box or a board that lies about: faces of one colour, each in its own light."""
-    height, width = draw_octave(generator, 0.03, 0.2), draw_octave(generator, 0.05, 0.3)
+    height, width = log_uniform(generator, 0.03, 0.2), log_uniform(generator, 0.05, 0.3)
     colour = draw_colour(generator, INK + PAINT, 0.2)
     edge = place.rows - uniform(generator, -0.6, 0.6) * height
     edge = edge - uniform(generator, -0.4, 0.4) * place.columns
@@ -161,12 +159,12 @@ def _thing(image: Tensor, place: Place, generator: Generator) -> Tensor:
 def _stain(image: Tensor, place: Place, generator: Generator) -> Tensor:
     """Damp, oil, tar, bleach: ragged patches that let the ground be seen or hide it."""
     size = (image.shape[1], image.shape[2])
-    modes = draw_integer(generator, 25, 90)
+    modes = randint(generator, 25, 90)
     field = smooth_field(size, generator, modes=modes, decay=uniform(generator, 0.7, 1.1))
-    radius = draw_octave(generator, 0.05, 0.5)
+    radius = log_uniform(generator, 0.05, 0.5)
     near = 1 - torch.hypot(place.rows, place.columns) / radius
     cover = place.inside(-(field * 0.35 + near) * radius, uniform(generator, 2, 8))
-    if happens(generator, 0.7):
+    if bernoulli(generator, 0.7):
         # Raggeder and paler than shadows, which no one could tell from them otherwise.
         factor = draw_colour(generator, GRAVEL, 0.25).mul_(0.5) + uniform(generator, 0.3, 0.8)
         return torch.lerp(image, image * factor.view(3, 1, 1), cover)
@@ -176,23 +174,23 @@ def _stain(image: Tensor, place: Place, generator: Generator) -> Tensor:
 def _cracks(image: Tensor, place: Place, generator: Generator) -> Tensor:
     """Where a random field changes its sign; scribble in ink comes about in the same way."""
     size = (image.shape[1], image.shape[2])
-    field = smooth_field(size, generator, modes=draw_integer(generator, 3, 30), decay=1.3)
+    field = smooth_field(size, generator, modes=randint(generator, 3, 30), decay=1.3)
     steep = F.pad(torch.hypot(field.diff(dim=0)[:, 1:], field.diff(dim=1)[1:]), (1, 0, 1, 0))
     distance = field.abs() / steep.clamp_min(1e-4) - uniform(generator, 0.2, 1.6)
     limit = torch.hypot(place.rows, place.columns) - uniform(generator, 0.15, 0.7)
     cover = (0.5 - distance).clamp_(0, 1) * place.inside(limit)
-    ink = (0.15, 0.14, 0.12) if happens(generator, 0.7) else INK[draw_integer(generator, 0, 8)]
+    ink = (0.15, 0.14, 0.12) if bernoulli(generator, 0.7) else INK[randint(generator, 0, 8)]
     return _blend(image, torch.tensor(ink), cover * uniform(generator, 0.4, 0.95))
 
 
 def _litter(image: Tensor, place: Place, generator: Generator) -> Tensor:
     """Leaves, needles, twigs and chips, strewn."""
     height, width = image.shape[1:]
-    length = max(height, width) * draw_octave(generator, 0.008, 0.06)
+    length = max(height, width) * log_uniform(generator, 0.008, 0.06)
     strokes = draw_strokes(
         max(height, width),
         generator,
-        count=round(draw_octave(generator, 10, 300)),
+        count=round(log_uniform(generator, 10, 300)),
         length=length,
         width=max(1.0, length * uniform(generator, 0.05, 0.4)),
         angle=(0.0, 3.0),
@@ -231,6 +229,6 @@ def add_mark(image: Tensor, place: Place, generator: Generator) -> Tensor:
     kind = int(torch.multinomial(weights, 1, generator=generator))
     row, column = torch.rand(2, generator=generator).sub(0.5).tolist()
     angle = uniform(generator, -math.pi, math.pi)
-    if happens(generator, 0.6):
+    if bernoulli(generator, 0.6):
         angle = uniform(generator, -0.2, 0.2)
     return MARKS[kind][0](image, place.turned(angle, (0.9 * row, 0.9 * column)), generator)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from refusion.randomness import draw_integer, draw_octave, happens, uniform
+from refusion.randomness import bernoulli, log_uniform, randint, uniform
 from refusion.synthesis.scenes.textures import (
     Cells,
     Tiles,
@@ -128,7 +128,7 @@ Material = Callable[[int, Generator], Texture]
 
 def draw_colour(generator: Generator, palette: Sequence[Colour], spread: float = 0.12) -> Tensor:
     """A colour near one of the palette, (3,) in [0.02, 0.97]."""
-    colour = torch.tensor(palette[draw_integer(generator, 0, len(palette) - 1)])
+    colour = torch.tensor(palette[randint(generator, 0, len(palette) - 1)])
     return (colour * _shades(1, generator, spread)[:, 0]).clamp(0.02, 0.97)
 
 
@@ -149,13 +149,13 @@ def _plain(
     side: int, generator: Generator, palette: Sequence[Colour], rough: tuple[float, float]
 ) -> Texture:
     """One colour with clouds, grain and pits."""
-    colour, amount = draw_colour(generator, palette), draw_octave(generator, *rough)
+    colour, amount = draw_colour(generator, palette), log_uniform(generator, *rough)
     clouds = spectral_noise(side, generator, slope=uniform(generator, 1.0, 1.5), coarse=3.0)
-    fineness = draw_octave(generator, 15, 120)
+    fineness = log_uniform(generator, 15, 120)
     grain = spectral_noise(side, generator, slope=1.1, coarse=fineness)
     cloudy = uniform(generator, 0.002, 0.012) + amount * uniform(generator, 0.1, 0.7)
     value = 1 + clouds.mul_(cloudy) + grain * (0.6 * amount)
-    depth = uniform(generator, 0.2, 0.7) * happens(generator, 0.5)
+    depth = uniform(generator, 0.2, 0.7) * bernoulli(generator, 0.5)
     pits = (grain - uniform(generator, 2.0, 3.2)).clamp_(0, 0.6).mul_(depth / 0.6)
     value *= 1 - pits
     return Texture(colour[:, None, None] * value, grain.mul_(6 * amount).sub_(pits))
@@ -176,10 +176,10 @@ def _paper(side: int, generator: Generator) -> Texture:
 def _sand(side: int, generator: Generator) -> Texture:
     """Fine grains on dunes and footprints, at times ripples."""
     colour = draw_colour(generator, SAND)
-    dunes = spectral_noise(side, generator, slope=2.3, coarse=draw_octave(generator, 5, 30))
+    dunes = spectral_noise(side, generator, slope=2.3, coarse=log_uniform(generator, 5, 30))
     grain = spectral_noise(side, generator, slope=0.5, coarse=40)
-    along = torch.arange(side)[:, None] * (2 * math.pi * draw_integer(generator, 8, 30) / side)
-    ripples = torch.sin(along + 1.2 * dunes).mul_(happens(generator, 0.3))
+    along = torch.arange(side)[:, None] * (2 * math.pi * randint(generator, 8, 30) / side)
+    ripples = torch.sin(along + 1.2 * dunes).mul_(bernoulli(generator, 0.3))
     relief = dunes * uniform(generator, 0.3, 2) + ripples + grain * uniform(generator, 0.1, 0.5)
     value = 1 + 0.03 * dunes + grain.mul_(uniform(generator, 0.03, 0.12))
     return Texture(colour[:, None, None] * value, relief)
@@ -194,7 +194,7 @@ def _stones(
     gap: tuple[float, float],
 ) -> Texture:
     """Stones side by side, darker in between; `size` in pixels, `gap` the darkness there."""
-    across = max(3, round(side / draw_octave(generator, *size)))
+    across = max(3, round(side / log_uniform(generator, *size)))
     cells: Cells = draw_cells(side, generator, (across, across))
     colour, dark = draw_colour(generator, palette), uniform(generator, *gap)
     albedo = _vary(colour, cells.index, cells.count, generator, uniform(generator, *spread))
@@ -233,7 +233,7 @@ def _pave(
 ) -> Texture:
     """Tiles of a base material with joints."""
     factor = _vary(torch.ones(3), tiles.index, tiles.count, generator, spread)
-    width = draw_octave(generator, 0.7, 5.0)
+    width = log_uniform(generator, 0.7, 5.0)
     joint = ((tiles.border * side - width).clamp_(-1, 1)).mul_(-0.5).add_(0.5)
     filler = draw_colour(generator, joints)
     albedo = torch.lerp(base.albedo * factor, filler[:, None, None].expand(3, 1, 1), joint)
@@ -242,24 +242,24 @@ def _pave(
 
 def _slabs(side: int, generator: Generator) -> Texture:
     """Paving slabs and floor tiles in a grid or a bond."""
-    base = (_concrete, _speckled, _wall)[draw_integer(generator, 0, 2)](side, generator)
-    down = round(draw_octave(generator, 2, 10))
+    base = (_concrete, _speckled, _wall)[randint(generator, 0, 2)](side, generator)
+    down = round(log_uniform(generator, 2, 10))
     across = (down, max(1, round(down * uniform(generator, 0.5, 1.2))))
-    shifts = torch.arange(down) % 2 * (0.5 * happens(generator, 0.4))
+    shifts = torch.arange(down) % 2 * (0.5 * bernoulli(generator, 0.4))
     tiles = lay_tiles(side, across, shifts)
     return _pave(side, base, tiles, generator, uniform(generator, 0.0, 0.18))
 
 
 def _bricks(side: int, generator: Generator) -> Texture:
     base = _plain(side, generator, BRICK, (0.02, 0.1))
-    down = 2 * round(draw_octave(generator, 3, 12))
+    down = 2 * round(log_uniform(generator, 3, 12))
     tiles = lay_tiles(side, (down, max(2, down // 3)), torch.arange(down) % 2 * 0.5)
     return _pave(side, base, tiles, generator, uniform(generator, 0.08, 0.25))
 
 
 def _planks(side: int, generator: Generator) -> Texture:
     """Boards with grain along them, each from another place of the trunk."""
-    down = round(draw_octave(generator, 3, 18))
+    down = round(log_uniform(generator, 3, 18))
     tiles = lay_tiles(side, (down, 1), torch.rand(down, generator=generator))
     grain = spectral_noise(side, generator, slope=1.0, coarse=30, stretch=(1.0, 22.0))
     rings = spectral_noise(side, generator, slope=2.0, coarse=3, stretch=(1.0, 5.0))
@@ -274,9 +274,9 @@ def _planks(side: int, generator: Generator) -> Texture:
 
 def _grass(side: int, generator: Generator) -> Texture:
     """Blades over soil, dark where one looks deep between them; carpets and straw as well."""
-    is_carpet = happens(generator, 0.15)
+    is_carpet = bernoulli(generator, 0.15)
     colour = draw_colour(generator, PAINT if is_carpet else LEAF, 0.15)
-    length = draw_octave(generator, 7, 26) * max(1.0, side / 384)
+    length = log_uniform(generator, 7, 26) * max(1.0, side / 384)
     width = uniform(generator, 1, 1 + length / 14)
     cover = uniform(generator, 3, 5.5) / (length * width)  # blades per pixel
     count = round(min(cover, 1 / 8) * side**2)
@@ -296,7 +296,7 @@ def _grass(side: int, generator: Generator) -> Texture:
 
 def _cloth(side: int, generator: Generator) -> Texture:
     """Threads over and under each other, with fibres and slow folds."""
-    across = 2 * round(side / draw_octave(generator, 5, 24) / 2)
+    across = 2 * round(side / log_uniform(generator, 5, 24) / 2)
     phase = torch.arange(side) * (2 * math.pi * across / side)
     wobble = spectral_noise(side, generator, slope=1.0, coarse=8.0)
     rows, columns = torch.sin(phase[:, None] + 0.4 * wobble), torch.sin(phase[None] - 0.4 * wobble)

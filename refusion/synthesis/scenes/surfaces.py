@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from refusion.randomness import draw_integer, draw_octave, happens, uniform
+from refusion.randomness import bernoulli, log_uniform, randint, uniform
 from refusion.synthesis.scenes.fields import smooth_field
 from refusion.synthesis.scenes.marks import Place, add_mark
 from refusion.synthesis.scenes.materials import STONE, WARM, draw_colour, draw_material
@@ -37,10 +37,10 @@ def draw_surface(generator: Generator, size: tuple[int, int]) -> Tensor:
         (3, H, W) float32 in [0, 1], display values.
     """
     side = 2 * math.ceil(max(size) / 2)
-    sun = uniform(generator, 0, 2 * math.pi), draw_octave(generator, 0.5, 2.5)
+    sun = uniform(generator, 0, 2 * math.pi), log_uniform(generator, 0.5, 2.5)
     place = _stand(size, generator)
     scene = _look(draw_material(side, generator).lit(*sun), place, generator)
-    if happens(generator, BORDER_SHARE):
+    if bernoulli(generator, BORDER_SHARE):
         other = _look(draw_material(side, generator).lit(*sun), place, generator)
         scene = _join(scene, other, place, generator)
     image = scene[:3]
@@ -57,15 +57,15 @@ def _stand(size: tuple[int, int], generator: Generator) -> Place:
         (torch.arange(side, dtype=torch.float32) - (side - 1) / 2) / long for side in size
     )
     angle = math.pi / 2 + uniform(generator, 0, 1) ** 3 * uniform(generator, -math.pi, math.pi)
-    tilt = TILT * uniform(generator, 0, 1) * happens(generator, 0.7)
+    tilt = TILT * uniform(generator, 0, 1) * bernoulli(generator, 0.7)
     depth = (rows[:, None] * math.sin(angle) + columns[None] * math.cos(angle)).mul_(tilt).add_(1)
     return Place(rows[:, None] / depth, columns[None] / depth, 1 / long)
 
 
 def _look(texture: Tensor, place: Place, generator: Generator) -> Tensor:
     """The texture (C, side, side) as it lies on the plane, (C, H, W); half of them upright."""
-    turn = math.pi / 2 * draw_integer(generator, 0, 3) + uniform(generator, -0.08, 0.08)
-    if happens(generator, 0.5):
+    turn = math.pi / 2 * randint(generator, 0, 3) + uniform(generator, -0.08, 0.08)
+    if bernoulli(generator, 0.5):
         turn = uniform(generator, 0, 2 * math.pi)
     start = torch.rand(2, generator=generator).tolist()
     place, zoom = place.turned(turn, (0.0, 0.0)), uniform(generator, *ZOOM)
@@ -78,20 +78,20 @@ def _look(texture: Tensor, place: Place, generator: Generator) -> Tensor:
 def _join(one: Tensor, other: Tensor, place: Place, generator: Generator) -> Tensor:
     """Two materials that meet along a line, with a kerb or a gap, or along a ragged curve."""
     angle = uniform(generator, 0, 2 * math.pi)
-    if happens(generator, 0.4):
-        angle = math.pi / 2 * draw_integer(generator, 0, 3) + uniform(generator, -0.1, 0.1)
+    if bernoulli(generator, 0.4):
+        angle = math.pi / 2 * randint(generator, 0, 3) + uniform(generator, -0.1, 0.1)
     distance = place.turned(angle, (uniform(generator, -0.25, 0.25), 0.0)).rows
     size = (one.shape[1], one.shape[2])
-    if happens(generator, 0.5):
+    if bernoulli(generator, 0.5):
         bend = smooth_field(size, generator, modes=5) * uniform(generator, 0.0, 0.08)
         ragged = smooth_field(size, generator, modes=60, decay=0.7)
         relief = one[3] - one[3].mean()
-        distance = distance + bend + ragged * draw_octave(generator, 0.001, 0.02)
+        distance = distance + bend + ragged * log_uniform(generator, 0.001, 0.02)
         distance = distance + relief * (place.pixel * uniform(generator, 0, 6))
         return torch.lerp(one, other, place.inside(distance, uniform(generator, 1, 4)))
     joined = torch.lerp(one, other, place.inside(distance))
-    width = draw_octave(generator, 0.002, 0.06)
-    if happens(generator, 0.6):
+    width = log_uniform(generator, 0.002, 0.06)
+    if bernoulli(generator, 0.6):
         dark = uniform(generator, 0.15, 0.6) if width < 0.01 else 1.0
         grain = 1 + 0.5 * (one[:1] / one[:1].mean().clamp_min(1e-3) - 1)
         kerb = torch.cat([draw_colour(generator, STONE)[:, None, None] * (dark * grain), one[3:]])
@@ -105,7 +105,7 @@ def _illuminate(image: Tensor, generator: Generator) -> Tensor:
     uneven = smooth_field(size, generator, modes=2, decay=1.0) * uniform(generator, 0.0, 0.1)
     rows = torch.linspace(-1, 1, size[0])[:, None]
     columns = torch.linspace(-1, 1, size[1])[None]
-    corner = (rows**2 + columns**2) * (uniform(generator, 0.0, 0.12) * happens(generator, 0.6))
+    corner = (rows**2 + columns**2) * (uniform(generator, 0.0, 0.12) * bernoulli(generator, 0.6))
     return image * (1 + uneven - corner)
 
 
@@ -122,7 +122,7 @@ def _photograph(image: Tensor, generator: Generator) -> Tensor:
     image = torch.lerp(grey.mean(), image, uniform(generator, 0.9, 1.5))
     image = _soften(image, uniform(generator, 0.02, 0.2))
     noise = torch.randn(image.shape, generator=generator)
-    return image.add_(noise, alpha=draw_octave(generator, *NOISE)).clamp_(0, 1)
+    return image.add_(noise, alpha=log_uniform(generator, *NOISE)).clamp_(0, 1)
 
 
 def _soften(image: Tensor, part: float) -> Tensor:

@@ -29,7 +29,7 @@ from refusion.stable_diffusion.control import (
 )
 from refusion.stable_diffusion.folder import cast
 from refusion.training.stages.base import Pictures, Viewer
-from refusion.training.stages.diffusion import draw_noise
+from refusion.training.stages.diffusion import sample_noise
 
 
 class DiffBIRStage:
@@ -77,16 +77,16 @@ class DiffBIRStage:
         schedule = self.sd.schedule
         condition, x0 = self._latents(batch, generators)
         t = torch.stack([torch.randint(schedule.T, (), generator=g) for g in generators])
-        noise = draw_noise(x0, generators)
-        is_told = torch.stack([torch.rand((), generator=g) for g in generators])
-        is_told = (is_told >= self.settings.prompt_dropout).long().to(self.prompts.device)
+        noise = sample_noise(x0, generators)
+        has_prompt = torch.stack([torch.rand((), generator=g) for g in generators])
+        has_prompt = (has_prompt >= self.settings.prompt_dropout).long().to(self.prompts.device)
         output = predict_controlled(
             self.sd,
             self.module,
             schedule.noised(x0, noise, t),
             condition,
             t.to(x0.device),
-            self.prompts[is_told],
+            self.prompts[has_prompt],
         )
         return {"total": mse_loss(output, schedule.target(x0, noise, t))}
 
@@ -104,7 +104,7 @@ class DiffBIRStage:
         with torch.autocast(gt.device.type, enabled=False):
             clean = lq if self.stage1 is None else self.stage1.restore(lq.float(), tile=None)
             condition = encode_photo(self.sd, clean)
-            x0 = encode_photo(self.sd, gt, noise=lambda mean: draw_noise(mean, generators))
+            x0 = encode_photo(self.sd, gt, noise=lambda mean: sample_noise(mean, generators))
         return condition, x0
 
     def build(self, tensors: dict[str, Tensor], path: Path) -> nn.Module:

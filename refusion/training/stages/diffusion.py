@@ -14,25 +14,25 @@ from refusion.errors import ConfigError
 from refusion.images.resize import enlarge
 from refusion.nets.latent_unet import with_guide
 from refusion.official.importing import open_latent
-from refusion.restorers.base import Known
+from refusion.restorers.base import Conditions
 from refusion.restorers.refusion.restorer import Refusion
 from refusion.sde import OBJECTIVES, build_sde, estimate
 from refusion.tiling.exact import latent_guide
 from refusion.training.stages.base import CheckpointStage, Pictures, Viewer, guide_of
 
-_TOLD = {  # what a network may be told beside the time, and where it comes from
+_CONDITIONS = {  # what a network may be told beside the time, and where it comes from
     "lens": "tells no lenses; use the dataset BokehFolder or the degradation Bokeh",
     "guide": "has no guide; use the degradation Bokeh",
 }
 
 
-def draw_times(T: int, bias: float, generators: Sequence[Generator]) -> Tensor:
+def sample_times(T: int, bias: float, generators: Sequence[Generator]) -> Tensor:
     """Times 1..T, one per generator, LongTensor (B,), with density proportional to t^bias."""
     uniform = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
     return (T * (1 - uniform) ** (1 / (1 + bias))).ceil().long().clamp(1, T)
 
 
-def draw_noise(like: Tensor, generators: Sequence[Generator]) -> Tensor:
+def sample_noise(like: Tensor, generators: Sequence[Generator]) -> Tensor:
     """Standard normal noise of the shape and device of ``like``, each image its own generator's."""
     shape = like.shape[1:]
     return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(like)
@@ -78,7 +78,7 @@ class DiffusionStage(CheckpointStage):
         self.objective = config.objective and OBJECTIVES[config.objective.type]
         self.objective_settings = config.objective and config.objective.settings
         network = config.network
-        self.needs = [name for name in _TOLD if network.settings.get(name)]
+        self.needs = [name for name in _CONDITIONS if network.settings.get(name)]
         self.network = find_table("nets")[network.type](**network.settings).to(device)
         self.module: nn.Module = self.network
 
@@ -98,14 +98,14 @@ class DiffusionStage(CheckpointStage):
         if self.latent_unet is not None:
             images = with_guide(torch.cat([mu, x0]), guide_of(self.latent_unet, batch))
             mu, x0 = self.latent_unet.encode(images).z.float().chunk(2)
-        return {"mu": mu, "x0": x0} | self.told(batch)
+        return {"mu": mu, "x0": x0} | self.conditions(batch)
 
-    def told(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def conditions(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a batch of images holds that the network is told, the guide at the latent's size."""
-        told = {name: batch[name] for name in self.needs if name in batch}
-        if "guide" in told and self.latent_unet is not None:
-            told["guide"] = latent_guide(self.latent_unet, told["guide"])
-        return told
+        conditions = {name: batch[name] for name in self.needs if name in batch}
+        if "guide" in conditions and self.latent_unet is not None:
+            conditions["guide"] = latent_guide(self.latent_unet, conditions["guide"])
+        return conditions
 
     def loss(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
@@ -129,8 +129,8 @@ class DiffusionStage(CheckpointStage):
     def draw(self, pair: Mapping[str, Tensor], generators: Sequence[Generator]) -> Draw:
         """A state at a random time per image, and what the network makes of it."""
         mu = pair["mu"]
-        t = draw_times(self.sde.T, self.time_bias, generators)
-        noise = draw_noise(mu, generators)
+        t = sample_times(self.sde.T, self.time_bias, generators)
+        noise = sample_noise(mu, generators)
         xt = self.sde.sample_marginal(pair["x0"], mu, t, noise)
         output = self.network(xt, mu, t.to(mu.device), **self._conditions(pair)).float()
         return Draw(xt, noise, t, output)
@@ -140,7 +140,12 @@ class DiffusionStage(CheckpointStage):
         restorer = Refusion(model, device=device)
 
         def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
-            return {"restored": (restorer.restore(item["lq"], known=Known.of(item)), item["gt"])}
+            return {
+                "restored": (
+                    restorer.restore(item["lq"], conditions=Conditions.from_item(item)),
+                    item["gt"],
+                )
+            }
 
         return view
 
@@ -148,6 +153,6 @@ class DiffusionStage(CheckpointStage):
         for name in self.needs:
             if name not in pair:
                 raise ConfigError(
-                    f"network.{name}: the training data {_TOLD[name]}, or leave it out"
+                    f"network.{name}: the training data {_CONDITIONS[name]}, or leave it out"
                 )
         return {name: pair[name] for name in self.needs}

@@ -47,7 +47,7 @@ class JointStage(DiffusionStage):
         mu = latent.z.float()
         with torch.no_grad():  # the truth's latent is a place in the space, not to be moved
             x0 = unet.encode(with_guide(batch["gt"], guide)).z.float()
-        pair = {"mu": mu, "x0": x0} | self.told(batch)
+        pair = {"mu": mu, "x0": x0} | self.conditions(batch)
         draw = self.draw(pair, generators)
         with torch.autocast(mu.device.type, enabled=False):
             guess = estimate(self.sde, self.prediction, draw.output, draw.xt, mu, draw.t)

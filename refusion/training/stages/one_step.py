@@ -27,7 +27,7 @@ from refusion.restorers.refusion.sampling_plan import check_answer
 from refusion.sde import Estimate, estimate, find_sampler
 from refusion.sde.distillation import score_distillation_loss
 from refusion.sde.objectives import LOSSES
-from refusion.training.stages.diffusion import DiffusionStage, draw_noise
+from refusion.training.stages.diffusion import DiffusionStage, sample_noise
 
 TIMES = (0.02, 0.98)  # share of T between which outputs are noised again; OSEDiff's
 
@@ -88,7 +88,7 @@ class OneStepStage(DiffusionStage):
         """Terms of the loss of a batch; see `DistillationConfig` for their weights."""
         pair = self.encode(batch)
         mu, given, weights = pair["mu"], self._conditions(pair), self.settings
-        drawn = self.sampling.start_noise * draw_noise(mu, generators)
+        drawn = self.sampling.start_noise * sample_noise(mu, generators)
         start = self.sampling.distilled_at
         xt = self.sde.initial_state(mu, drawn, start)
         at = torch.full((len(mu),), self.sde.T if start is None else start)
@@ -135,7 +135,7 @@ class OneStepStage(DiffusionStage):
         low, high = math.ceil(TIMES[0] * self.sde.T), max(1, math.floor(TIMES[1] * self.sde.T))
         drawn = [torch.randint(max(1, low), high + 1, (), generator=g) for g in generators]
         t = torch.stack(drawn)
-        return t, self.sde.sample_marginal(x0, mu, t, draw_noise(x0, generators))
+        return t, self.sde.sample_marginal(x0, mu, t, sample_noise(x0, generators))
 
     def _ask(
         self, network: nn.Module, xt: Tensor, mu: Tensor, t: Tensor, given: Mapping[str, Tensor]
@@ -190,10 +190,10 @@ class _DrawnNoise:
     generators: Sequence[Generator]
 
     def initial(self, like: Tensor) -> Tensor:
-        return draw_noise(like, self.generators)
+        return sample_noise(like, self.generators)
 
     def step(self, t: float, like: Tensor) -> Tensor:
-        return draw_noise(like, self.generators)
+        return sample_noise(like, self.generators)
 
 
 def _as_diffusion(config: RunConfig, teacher: Checkpoint) -> RunConfig:

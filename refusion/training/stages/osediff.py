@@ -44,7 +44,7 @@ from refusion.stable_diffusion import (
     lora,
 )
 from refusion.training.stages.base import Pictures, Viewer
-from refusion.training.stages.diffusion import draw_noise
+from refusion.training.stages.diffusion import sample_noise
 
 CRITIC = "critic"  # name of its adapters
 TIMES = (0.02, 0.98)  # share of T between which latents are noised to be compared
@@ -179,7 +179,7 @@ class OSEDiffStage:
         if lq.shape[-2:] != size:
             lq = F.interpolate(lq, size=size, mode="bicubic", antialias=True).clamp(0, 1)
         with self._generator() as sd:
-            z = encode_photo(sd, lq, noise=lambda mean: draw_noise(mean, generators))
+            z = encode_photo(sd, lq, noise=lambda mean: sample_noise(mean, generators))
             return one_step(sd, z, self.prompt.expand(len(z), -1, -1))
 
     def _score_terms(self, z0: Tensor, generators: Sequence[Generator]) -> dict[str, Tensor]:
@@ -215,7 +215,7 @@ class OSEDiffStage:
         T = self.sd.schedule.T
         low, high = (int(part * T) for part in share)
         drawn = [torch.randint(low, high, (), generator=g) for g in generators]
-        t, noise = torch.stack(drawn).to(x0.device), draw_noise(x0, generators)
+        t, noise = torch.stack(drawn).to(x0.device), sample_noise(x0, generators)
         return self.sd.schedule.noised(x0, noise, t), noise, t
 
     @contextlib.contextmanager

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from refusion.checkpoint import Model
-from refusion.restorers.base import Known
+from refusion.restorers.base import Conditions
 from refusion.restorers.ddrm.priors import prior_of
 from refusion.restorers.ddrm.problems import denoise
 from refusion.restorers.ddrm.restorer import DDRM
@@ -28,6 +28,11 @@ class PriorStage(DiffusionStage):
         restorer = DDRM(prior_of(model, device, torch.float32), denoise())
 
         def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
-            return {"restored": (restorer.restore(item["lq"], known=Known.of(item)), item["gt"])}
+            return {
+                "restored": (
+                    restorer.restore(item["lq"], conditions=Conditions.from_item(item)),
+                    item["gt"],
+                )
+            }
 
         return view

@@ -1,6 +1,11 @@
-"""A pre-trained Stable Diffusion from disk, which DiffBIR and OSEDiff build on.
+"""Stable Diffusion 2.1 read from a local folder, for the methods DiffBIR and OSEDiff.
 
-Needs the extra `sd` (diffusers, transformers, peft); importing this package does not.
+The package loads the networks, encodes photos to latents and decodes them, and holds the noise
+schedule, the samplers, LoRA adapters and the control branch. It imports `official`, `tiling`,
+`devices` and packages below; `restorers`, `training` and `cli` may import it. A method itself
+belongs in `restorers`; add here what several methods on Stable Diffusion share, one file per
+topic. The extra `sd` (diffusers, transformers, peft) is needed to load a model, not to import
+this package.
 """
 
 from __future__ import annotations

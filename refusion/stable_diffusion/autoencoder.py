@@ -1,8 +1,8 @@
-"""Photos to the latents of a Stable Diffusion and back, tile by tile where they are large.
+"""Encoding of photos to the latents of a Stable Diffusion and decoding, in tiles for large photos.
 
-All tiles of a photo normalise with the statistics of a small copy of it (`norms`), so their mean
-colours agree; what is left of tiles is that attention and the reach of convolutions end at their
-borders, where they are blended.
+The group norms of all tiles use the statistics of a small copy of the photo (`norms`), so the mean
+colours of the tiles agree. The result still differs from the untiled one, because attention and
+convolutions see only the pixels of one tile. Overlapping tiles are blended.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ def encode_photo(
     tile: int | None = None,
     noise: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Latent of photos: the mean of the VAE's posterior, or a draw from it, scaled as the U-Net's.
+    """Encode photos with the VAE: the mean of its posterior, or a sample from the posterior.
 
     Args:
-        sd: whose VAE.
-        photo: (B, 3, H, W) float in [0, 1], sides multiples of `sd.factor`.
-        tile: side of the tiles in pixels; None for the whole photo.
-        noise: `mean -> standard noise` of its shape, such as `SeededNoise.initial`; None for the
-            mean.
+        sd: model whose VAE is used.
+        photo: (B, 3, H, W) float in [0, 1]; H and W are multiples of `sd.factor`.
+        tile: side of the tiles in pixels; None encodes the whole photo at once.
+        noise: function that returns standard normal noise of the shape of its argument, for
+            example `SeededNoise.initial`; None returns the mean of the posterior.
 
     Returns:
-        (B, 4, H / factor, W / factor) float32.
+        Latent (B, 4, H / factor, W / factor) float32, multiplied by the VAE's scaling factor, as
+        the U-Net expects it.
     """
 
     def moments(image: Tensor) -> Tensor:
-        found = sd.vae.encode(image.to(sd.vae.dtype)).latent_dist
-        return torch.cat([found.mean, found.logvar], dim=1)
+        posterior = sd.vae.encode(image.to(sd.vae.dtype)).latent_dist
+        return torch.cat([posterior.mean, posterior.logvar], dim=1)
 
     def run(image: Tensor) -> Tensor:
         return moments(image).float()
 
     image = 2 * photo.float() - 1
-    mean, logvar = _tiled(sd.vae.encoder, run, image, _whole(tile, sd), sd, down=sd.factor).chunk(
-        2, dim=1
-    )
+    side = _whole_latents(tile, sd)
+    mean, logvar = _tiled(sd.vae.encoder, run, image, side, sd, down=sd.factor).chunk(2, dim=1)
     if noise is not None:
         mean = mean + (logvar / 2).exp() * noise(mean)
     return mean * sd.vae.config.scaling_factor
 
 
 def decode_latent(sd: StableDiffusion, z: Tensor, tile: int | None = None) -> Tensor:
-    """Photos of latents.
+    """Decode latents with the VAE.
 
     Args:
-        sd: whose VAE.
-        z: (B, 4, h, w), scaled as the U-Net's.
-        tile: side of the tiles in pixels of the photo; None for the whole.
+        sd: model whose VAE is used.
+        z: latent (B, 4, h, w), scaled as `encode_photo` returns it.
+        tile: side of the tiles in pixels of the photo; None decodes the whole latent at once.
 
     Returns:
         (B, 3, factor * h, factor * w) float32 in [0, 1] units, not clamped.
@@ -69,7 +69,7 @@ def decode_latent(sd: StableDiffusion, z: Tensor, tile: int | None = None) -> Te
         return sd.vae.decode(z.to(sd.vae.dtype)).sample.float()
 
     z = z.float() / sd.vae.config.scaling_factor
-    latent_tile = tile and _whole(tile, sd) // sd.factor
+    latent_tile = tile and _whole_latents(tile, sd) // sd.factor
     return (_tiled(sd.vae.decoder, run, z, latent_tile, sd, up=sd.factor) + 1) / 2
 
 
@@ -82,7 +82,7 @@ def _tiled(
     up: int = 1,
     down: int = 1,
 ) -> Tensor:
-    """`run(x)`, of which `network` is the part with norms; `tile` in pixels of x."""
+    """`run(x)`, in tiles of `tile` pixels of x; `network` contains the group norms that run."""
     if tile is None or max(x.shape[-2:]) <= tile:
         return run(x)
     small = _small_copy(x, tile, down)
@@ -91,19 +91,20 @@ def _tiled(
 
 
 def _small_copy(x: Tensor, side: int, multiple: int) -> Tensor:
-    """A copy of maps no longer than `side`, with the mean and spread of each channel kept.
+    """Reduced copy, sides at most `side`, with the mean and standard deviation of each channel.
 
-    Pixels are picked, not averaged: averages of noise-like latents would have less spread.
+    Single pixels are taken, because averages of noise-like latents have a smaller deviation.
     """
     scale = side / max(x.shape[-2:])
     size = [max(1, int(length * scale) // multiple) * multiple for length in x.shape[-2:]]
     small = F.interpolate(x, size=size, mode="nearest-exact")
-    (variance, mean), (own_variance, own_mean) = (
+    (variance, mean), (small_variance, small_mean) = (
         torch.var_mean(each, dim=(-2, -1), keepdim=True, correction=0) for each in (x, small)
     )
-    return (small - own_mean) * ((variance + 1e-10) / (own_variance + 1e-10)).sqrt() + mean
+    std_ratio = ((variance + 1e-10) / (small_variance + 1e-10)).sqrt()
+    return (small - small_mean) * std_ratio + mean
 
 
-def _whole(tile: int | None, sd: StableDiffusion) -> int | None:
-    """Side of a tile in whole latent pixels."""
+def _whole_latents(tile: int | None, sd: StableDiffusion) -> int | None:
+    """Side of a tile in photo pixels, rounded down to a multiple of the VAE's factor."""
     return tile and max(1, tile // sd.factor) * sd.factor

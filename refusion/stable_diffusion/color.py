@@ -1,8 +1,9 @@
-"""Colour of a restored photo after that of a reference: generated detail, but no colour cast.
+"""Correction of colour shifts in restored photos with a reference photo.
 
-Diffusion models shift the colour of what they restore. Wavelet fix (DiffBIR): the fine detail of
-the result on the coarse content of the reference. AdaIN fix (Huang and Belongie, 2017; OSEDiff):
-each channel's mean and standard deviation over the photo become the reference's.
+Diffusion models shift the colours of the photos that they restore. The wavelet fix (DiffBIR)
+combines the fine detail of the result with the low frequencies of the reference. The AdaIN fix
+(Huang and Belongie, 2017; OSEDiff) gives each channel the mean and standard deviation of the
+reference.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ _EPS = 1e-5
 
 
 def wavelet_fix(image: Tensor, reference: Tensor, levels: int = LEVELS) -> Tensor:
-    """image - low(image) + low(reference), low being what `levels` a-trous wavelets leave.
+    """Replace the low frequencies: image - low(image) + low(reference), see `low_frequencies`.
 
     Args:
         image: restored photos (B, C, H, W), float of any range.
-        reference: of the same shape.
-        levels: from 1; the low part has a spread of about 2^levels / sqrt(2) pixels.
+        reference: photos of the same shape.
+        levels: number of blurs, from 1; their joint kernel has a standard deviation of about
+            2^levels / sqrt(2) pixels.
 
     Returns:
         (B, C, H, W), not clamped.
@@ -30,9 +32,18 @@ def wavelet_fix(image: Tensor, reference: Tensor, levels: int = LEVELS) -> Tenso
 
 
 def low_frequencies(image: Tensor, levels: int = LEVELS) -> Tensor:
-    """The image after `levels` blurs by (1 2 1) / 4 in both axes, dilated 1, 2, 4, ...
+    """Low frequencies of an image: the residual of `levels` a-trous wavelet transforms.
 
-    Borders are replicated, so any size from 1x1 works and a constant stays as it is.
+    The image is blurred `levels` times with the kernel (1 2 1) / 4 along both axes, with dilations
+    1, 2, 4, ... Borders are replicated, so any size from 1x1 works and a constant image does not
+    change.
+
+    Args:
+        image: (B, C, H, W), float of any range.
+        levels: number of blurs.
+
+    Returns:
+        (B, C, H, W).
     """
     channels = image.shape[1]
     taps = torch.tensor([0.25, 0.5, 0.25], dtype=image.dtype, device=image.device)
@@ -47,7 +58,7 @@ def low_frequencies(image: Tensor, levels: int = LEVELS) -> Tensor:
 
 
 def adain_fix(image: Tensor, reference: Tensor) -> Tensor:
-    """Give each channel of the image the mean and standard deviation of the reference's.
+    """Give each channel of the image the mean and standard deviation of the reference's channel.
 
     Args:
         image: restored photos (B, C, H, W), float of any range.
@@ -56,8 +67,8 @@ def adain_fix(image: Tensor, reference: Tensor) -> Tensor:
     Returns:
         (B, C, H, W), not clamped.
     """
-    (mean, std), (wanted_mean, wanted_std) = _moments(image), _moments(reference)
-    return (image - mean) / std * wanted_std + wanted_mean
+    (mean, std), (target_mean, target_std) = _moments(image), _moments(reference)
+    return (image - mean) / std * target_std + target_mean
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,4 +81,4 @@ COLOR_FIXES = {
     "adain": adain_fix,
     "none": lambda image, reference: image,
 }
-"""What to do about the colour, by its word: `(image, reference) -> image`."""
+"""Colour corrections by the value of `--color-fix`: `(image, reference) -> image`."""

@@ -1,4 +1,7 @@
-"""A Stable Diffusion 2.1 in the layout of diffusers, read from disk: no download, no pickle."""
+"""Reads a Stable Diffusion 2.1 from a folder in the layout of diffusers.
+
+Nothing is downloaded, and pickles are refused.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ from refusion.stable_diffusion.schedule import Schedule, schedule_of
 
 SOURCE = (
     "the folder of Stable Diffusion 2.1 (base) in the layout of diffusers, with unet, vae, "
-    "text_encoder, tokenizer and scheduler, as huggingface.co has it under "
-    "stabilityai/stable-diffusion-2-1-base and its mirrors; nothing is downloaded here"
+    "text_encoder, tokenizer and scheduler, from huggingface.co, "
+    "stabilityai/stable-diffusion-2-1-base or a mirror; this program downloads nothing"
 )
 _NETWORKS = {  # folder: library, class
     "unet": ("diffusers", "UNet2DConditionModel"),
@@ -29,16 +32,16 @@ _NETWORKS = {  # folder: library, class
 
 @dataclass(frozen=True)
 class StableDiffusion:
-    """The parts of a Stable Diffusion: frozen, in evaluation mode, on one device, in one format.
+    """The parts of a Stable Diffusion: frozen, in evaluation mode, with one device and dtype.
 
     Attributes:
-        folder: where they came from.
+        folder: folder that the parts were read from.
         unet: diffusers' UNet2DConditionModel.
         vae: diffusers' AutoencoderKL.
         text_encoder: transformers' CLIPTextModel.
         tokenizer: transformers' CLIPTokenizer.
-        scheduler: content of scheduler_config.json, for schedulers of diffusers.
-        schedule: what it says of noise and of the output of the U-Net.
+        scheduler: content of scheduler_config.json, to build schedulers of diffusers.
+        schedule: noise schedule and prediction type, from the same file.
     """
 
     folder: Path
@@ -51,36 +54,36 @@ class StableDiffusion:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks run."""
+        """Device of the networks."""
         return self.unet.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the networks."""
+        """Floating-point type of the networks."""
         return self.unet.dtype
 
     @property
     def precision(self) -> str:
-        """The same as a word: 'fp32', 'bf16' or 'fp16'."""
-        return next(word for word, known in PRECISIONS.items() if known == self.dtype)
+        """Name of `dtype`: 'fp32', 'bf16' or 'fp16'."""
+        return next(name for name, dtype in PRECISIONS.items() if dtype == self.dtype)
 
     @property
     def factor(self) -> int:
-        """Pixels per latent pixel and axis."""
+        """Side of a latent pixel in pixels of the photo."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def align(self) -> int:
-        """The U-Net's stride: latents have sides that are multiples of this."""
+        """Stride of the U-Net; the sides of latents are multiples of it."""
         return 2 ** (len(self.unet.config.block_out_channels) - 1)
 
     @property
     def side(self) -> int:
-        """Side in pixels of the pictures it was trained on."""
+        """Side in pixels of the training images."""
         return self.unet.config.sample_size * self.factor
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
-        """What the U-Net is told of texts, (B, tokens, D); longer texts are cut."""
+        """Text embeddings (B, tokens, D) of B prompts; long prompts are cut at `tokens` tokens."""
         ids = self.tokenizer(
             list(prompts),
             padding="max_length",
@@ -90,47 +93,52 @@ class StableDiffusion:
         ).input_ids
         return self.text_encoder(ids.to(self.device))[0]
 
-    def predict(self, zt: Tensor, t: int | Tensor, prompts: Tensor, **steering: Any) -> Tensor:
-        """Output of the U-Net, float32 (B, 4, h, w); `schedule` says what it means.
+    def predict(self, zt: Tensor, t: int | Tensor, prompts: Tensor, **residuals: Any) -> Tensor:
+        """Run the U-Net.
 
         Args:
-            zt: latent state, of any float format.
-            t: time 0..T-1, one or (B,).
-            prompts: of `embed`, (B, tokens, D).
-            steering: residuals of a ControlNet, as the U-Net takes them.
+            zt: latent state (B, 4, h, w), any float dtype.
+            t: time 0..T-1, a number or (B,).
+            prompts: text embeddings from `embed`, (B, tokens, D).
+            residuals: keyword arguments of the U-Net with the residuals of a ControlNet.
+
+        Returns:
+            Output of the U-Net, float32 (B, 4, h, w); `schedule` converts it.
         """
         with torch.autocast(zt.device.type, enabled=False):
             output = self.unet(
-                zt.to(self.dtype), t, encoder_hidden_states=prompts.to(self.dtype), **steering
+                zt.to(self.dtype), t, encoder_hidden_states=prompts.to(self.dtype), **residuals
             )
         return output.sample.to(torch.float32)
 
     def networks(self) -> tuple[nn.Module, ...]:
-        """All its networks."""
+        """U-Net, VAE and text encoder."""
         return self.unet, self.vae, self.text_encoder
 
 
 def cast(
     network: nn.Module, device: torch.device | None = None, dtype: torch.dtype | None = None
 ) -> nn.Module:
-    """Move a network of diffusers, whose own `to` logs advice on every change of format."""
+    """Move a network of diffusers to a device and dtype, without the advice that its `to` logs."""
     return nn.Module.to(network, device, dtype)
 
 
 def load_stable_diffusion(
     folder: str | Path, *, device: str | torch.device = "auto", precision: str = "auto"
 ) -> StableDiffusion:
-    """Read a Stable Diffusion from a local folder; nothing is downloaded and no code of it is run.
+    """Read a Stable Diffusion from a local folder.
+
+    Nothing is downloaded, and no code from the folder is run.
 
     Args:
-        folder: in the layout of diffusers, with safetensors.
+        folder: folder in the layout of diffusers, with .safetensors files.
         device: 'auto', 'cpu' or 'cuda'.
         precision: 'auto', 'fp32', 'bf16' or 'fp16'.
 
     Raises:
-        CheckpointError: a file is missing, damaged, a pickle or of another model, a tensor is
-            missing or left over, or the libraries are not installed.
-        ConfigError: device or precision unknown or not to be had.
+        CheckpointError: a file is missing, damaged, a pickle or from another model; a tensor is
+            missing or unexpected; or the libraries are not installed.
+        ConfigError: device or precision is unknown or not available.
     """
     folder, where = Path(folder), choose_device(device)
     dtype = choose_precision(precision, where)
@@ -150,11 +158,15 @@ def load_stable_diffusion(
 
 
 def load_network(folder: Path, network_class: Any) -> nn.Module:
-    """Read one network of diffusers or transformers: float32, frozen, every tensor in its place.
+    """Read one network of diffusers or transformers.
 
     Args:
-        folder: with config.json and .safetensors files; a `variant` such as fp16 if it is the only.
-        network_class: the class that its config describes.
+        folder: folder with config.json and .safetensors files; a variant such as fp16 is read if
+            the folder has no other.
+        network_class: class that config.json describes.
+
+    Returns:
+        The network, float32, frozen, in evaluation mode, with all its tensors from the files.
 
     Raises:
         CheckpointError: see `load_stable_diffusion`.
@@ -171,7 +183,7 @@ def load_network(folder: Path, network_class: Any) -> nn.Module:
     plain = [name for name in files if name.count(".") == 1]
     variant = None if plain else files[0].split(".")[1].split("-")[0]
     try:
-        network, said = network_class.from_pretrained(
+        network, loading_info = network_class.from_pretrained(
             str(folder),
             local_files_only=True,
             use_safetensors=True,
@@ -179,12 +191,12 @@ def load_network(folder: Path, network_class: Any) -> nn.Module:
             torch_dtype=torch.float32,
             output_loading_info=True,
         )
-    except Exception as error:  # what a damaged file makes these libraries raise is not documented
+    except Exception as error:  # the errors of these libraries are not documented
         _fail(folder, f"cannot be read ({' '.join(str(error).split())[:200]})")
     wrong = [
-        f"{kind.split('_')[0]}: {', '.join(map(str, sorted(said[kind])[:3]))}"
+        f"{kind.split('_')[0]}: {', '.join(map(str, sorted(loading_info[kind])[:3]))}"
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
-        if said.get(kind)
+        if loading_info.get(kind)
     ]
     if wrong:
         _fail(folder, f"its tensors do not fit its config ({'; '.join(wrong)})")
@@ -195,12 +207,12 @@ def _tokenizer(folder: Path) -> Any:
     tokenizer_class = import_library("transformers", folder).CLIPTokenizer
     try:
         return tokenizer_class.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # as above
+    except Exception as error:  # the errors of this library are not documented
         _fail(folder, f"cannot be read ({' '.join(str(error).split())[:200]})")
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse what has another layout or is another model, before any library is imported."""
+    """Check the layout and the model classes of a folder before any library is imported."""
     files = [f"{part}/config.json" for part in _NETWORKS]
     files += ["tokenizer", "scheduler/scheduler_config.json"]
     missing = [name for name in files if not (folder / name).exists()]
@@ -208,26 +220,26 @@ def _check_folder(folder: Path) -> None:
         _fail(folder, f"without {', '.join(missing)}; expected {SOURCE}")
     for part, (_, name) in _NETWORKS.items():
         config = read_json(folder / part / "config.json")
-        said = config.get("_class_name") or config.get("architectures") or "nothing"
-        if said not in (name, [name]):
-            _fail(folder / part, f"describes {said}, expected {name}; {SOURCE}")
+        described = config.get("_class_name") or config.get("architectures") or "nothing"
+        if described not in (name, [name]):
+            _fail(folder / part, f"describes {described}, expected {name}; {SOURCE}")
 
 
 def _check_match(found: StableDiffusion) -> None:
-    """Refuse a Stable Diffusion of another kind, which these methods were not made for."""
+    """Check that the networks fit each other and are those of a Stable Diffusion 2.1."""
     unet, vae, text = (network.config for network in found.networks())
     problems = {
         f"a U-Net of {unet.in_channels} latent channels and a VAE of {vae.latent_channels}": (
             unet.in_channels != vae.latent_channels
         ),
-        f"a U-Net told {unet.cross_attention_dim} values per word by a text encoder of "
+        f"a U-Net with {unet.cross_attention_dim} values per token and a text encoder with "
         f"{text.hidden_size}": unet.cross_attention_dim != text.hidden_size,
-        f"a tokenizer of {len(found.tokenizer)} words and a text encoder of {text.vocab_size}": (
+        f"a tokenizer of {len(found.tokenizer)} tokens and a text encoder of {text.vocab_size}": (
             len(found.tokenizer) > text.vocab_size
         ),
         f"a U-Net for latents of side {unet.sample_size!r}": not _is_above_0(unet.sample_size, int),
         f"a VAE with the scale {vae.scaling_factor!r}": not _is_above_0(vae.scaling_factor, float),
-        "a U-Net that must be told more than a text (SDXL)": unet.addition_embed_type is not None
+        "a U-Net with more conditions than a text (SDXL)": unet.addition_embed_type is not None
         or unet.class_embed_type is not None,
     }
     for problem, is_there in problems.items():

@@ -1,4 +1,4 @@
-"""What every method on a Stable Diffusion does around its own work: sizes, values not finite."""
+"""Steps that all methods on a Stable Diffusion share: photo sizes, and retries in float32."""
 
 from __future__ import annotations
 
@@ -16,23 +16,31 @@ from refusion.nets.layers import pad_to_multiple
 from refusion.stable_diffusion.folder import StableDiffusion, cast
 
 LARGEST_UPSCALE = 16
-_LONGEST = 4  # sides of the pictures it was trained on that a photo is enlarged to, at most
+_LONGEST = 4  # limit of the enlarged long side, in multiples of the training images' side
 
 logger = logging.getLogger(__name__)
 
 
 def check_upscale(upscale: int) -> None:
-    """Refuse what no photo is enlarged by.
+    """Check the factor by which photos are enlarged.
 
     Raises:
-        ConfigError: not 1..16.
+        ConfigError: `upscale` is not in 1..16.
     """
     if not 1 <= upscale <= LARGEST_UPSCALE:
         raise ConfigError(f"upscale: expected 1 to {LARGEST_UPSCALE}, got {upscale!r}")
 
 
 def enlarged(photo: Tensor, scale: float) -> Tensor:
-    """Photos (B, 3, H, W), `scale` times as long; bicubic as Pillow's, in [0, 1]; a copy."""
+    """Enlarge photos by bicubic interpolation with antialiasing, as Pillow does.
+
+    Args:
+        photo: (B, 3, H, W) float in [0, 1].
+        scale: factor for both sides.
+
+    Returns:
+        A new tensor (B, 3, round(scale * H), round(scale * W)), clamped to [0, 1].
+    """
     if scale == 1:
         return photo.clone()
     size = [round(side * scale) for side in photo.shape[-2:]]
@@ -40,16 +48,17 @@ def enlarged(photo: Tensor, scale: float) -> Tensor:
 
 
 def on_canvas(sd: StableDiffusion, photo: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
-    """`work(photo)` for photos of any size, given to it in a size that the networks take.
+    """Apply `work` to photos of any size, at a size that the networks accept.
 
-    Photos with a side shorter than the pictures that the Stable Diffusion was trained on are
-    enlarged, and the result is reduced again; sides are padded to whole latents. A strip is not
-    enlarged past four such sides, for memory.
+    A photo whose short side is below the side of the training images is enlarged first, and the
+    result is reduced to the photo's size. To limit the memory for narrow photos, the long side is
+    enlarged to at most four times the side of the training images. Sides are padded by reflection
+    to multiples of the networks' strides, and the padding is cut off the result.
 
     Args:
-        sd: what `work` uses.
+        sd: model that `work` uses.
         photo: (B, 3, H, W) float in [0, 1], any size from 1x1.
-        work: photos -> photos, both (B, 3, H', W') float.
+        work: function from photos to photos, both (B, 3, H', W') float.
 
     Returns:
         (B, 3, H, W), not clamped.
@@ -65,35 +74,41 @@ def on_canvas(sd: StableDiffusion, photo: Tensor, work: Callable[[Tensor], Tenso
 
 
 def retry_in_float32(run: Callable[[], Tensor], what: str, *networks: nn.Module) -> Tensor:
-    """`run()`, a second time in float32 if networks of a narrow format gave no finite result.
+    """Call `run()`; if networks in 16-bit formats give values that are not finite, use float32.
+
+    The second call casts the networks to float32 and back, and logs a warning.
 
     Args:
-        run: uses the networks.
-        what: the method, as errors name it.
-        networks: cast for the second time, with a logged warning, and cast back.
+        run: computes a result with the networks.
+        what: name of the method, for messages.
+        networks: networks to cast.
+
+    Returns:
+        The result of `run`, all values finite.
 
     Raises:
-        RefusionError: not finite in float32 either.
+        RefusionError: the result in float32 is not finite either.
     """
     result = run()
     narrow = {next(network.parameters()).dtype for network in networks} - {torch.float32}
     if narrow and not torch.isfinite(result).all():
-        word = next(word for word, dtype in PRECISIONS.items() if dtype in narrow)
-        logger.warning("%s: no finite result in %s; again in fp32", what, word)
+        name = next(name for name, dtype in PRECISIONS.items() if dtype in narrow)
+        logger.warning("%s: no finite result in %s; again in fp32", what, name)
         with in_float32(*networks):
             result = run()
     if not torch.isfinite(result).all():
         raise RefusionError(
-            f"{what} gave values that are not finite, in float32 too: its weights are damaged"
+            f"{what} gave values that are not finite, also in float32: its weights are damaged"
         )
     return result
 
 
 @contextlib.contextmanager
 def in_float32(*networks: nn.Module) -> Iterator[None]:
-    """Run networks of a narrow format in float32 within the block; their weights stay the same.
+    """Cast the parameters of networks to float32 within the block, and back afterwards.
 
-    Each comes back in its own format, in which adapters in training are wider than the rest.
+    Each parameter returns to its own dtype, because adapters in training are float32 in a network
+    whose other parameters are in a 16-bit format. The values of the parameters do not change.
     """
     formats = [(p, p.dtype) for network in networks for p in network.parameters()]
     try:
@@ -101,5 +116,5 @@ def in_float32(*networks: nn.Module) -> Iterator[None]:
             cast(network, dtype=torch.float32)
         yield
     finally:
-        for parameter, dtype in formats:  # the networks of diffusers have no buffers of floats
+        for parameter, dtype in formats:  # the networks of diffusers have no float buffers
             parameter.data = parameter.data.to(dtype)

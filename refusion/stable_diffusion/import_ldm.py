@@ -1,7 +1,7 @@
-"""A Stable Diffusion in the published layout (one .ckpt) made a folder in that of diffusers.
+"""Conversion of a Stable Diffusion in one file (.ckpt, LDM layout) to a folder for diffusers.
 
-The folder of another Stable Diffusion 2.1 serves as the pattern: sizes, tokenizer and settings are
-its, the weights are the file's. DiffBIR v2.1 ships such a file with its own noise.
+Sizes, tokenizer and settings come from the folder of another Stable Diffusion 2.1, the pattern.
+The weights come from the file. DiffBIR v2.1 publishes such a file, with its own noise schedule.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from refusion.errors import CheckpointError
 from refusion.official.weights import read_published
-from refusion.stable_diffusion.control import fill
+from refusion.stable_diffusion.control import load_matching_tensors
 from refusion.stable_diffusion.folder import StableDiffusion, load_stable_diffusion
 from refusion.stable_diffusion.ldm_names import (
     autoencoder_from_ldm,
@@ -33,8 +33,8 @@ _PARTS = {
     "vae": "first_stage_model.",
     "text_encoder": "cond_stage_model.model.",
 }
-# The noise schedule, the averaged copy, the VAE's training loss, and of OpenCLIP what makes no
-# word: all known, none of use.
+# Known tensors that are not used: the noise schedule, the averaged copy, the VAE's training loss,
+# and the parts of OpenCLIP that do not encode text.
 _UNUSED = re.compile(
     r"(model_ema|first_stage_model\.loss)\."
     r"|(betas|alphas_cumprod|alphas_cumprod_prev|sqrt_\w+|log_one_\w+|posterior_\w+|logvar"
@@ -51,29 +51,31 @@ def import_ldm(
     prediction: str | None = None,
     zero_snr: bool = False,
 ) -> list[str]:
-    """Write the folder.
+    """Convert a Stable Diffusion 2.1 from one file to a folder in the layout of diffusers.
 
     Args:
-        checkpoint: such as v2-1_512-ema-pruned, .ckpt or .safetensors; nothing in it is run.
-        pattern: folder in the layout of diffusers.
-        target: folder to write, which must not exist.
-        prediction: 'epsilon' or 'v_prediction'; None leaves the pattern's.
-        zero_snr: the weights were trained with zero terminal SNR.
+        checkpoint: .ckpt or .safetensors file, for example v2-1_512-ema-pruned; no code from the
+            file is run.
+        pattern: folder of a Stable Diffusion 2.1 in the layout of diffusers.
+        target: folder to write; it must not exist.
+        prediction: 'epsilon' or 'v_prediction'; None keeps the pattern's.
+        zero_snr: whether the weights were trained with zero terminal SNR.
 
     Returns:
-        Names of the file's tensors that no part uses, such as the noise schedule.
+        Names of the tensors in the file that were not used, for example the noise schedule.
 
     Raises:
-        CheckpointError: a file cannot be read; a tensor is missing, unknown or of another shape;
-            prediction and zero_snr contradict each other; the target exists or cannot be written.
+        CheckpointError: a file cannot be read; a tensor is missing, unknown or has another shape;
+            `prediction` and `zero_snr` contradict each other; the target exists or cannot be
+            written.
     """
     path, pattern, target = Path(checkpoint), Path(pattern), Path(target)
     if target.exists():
-        raise CheckpointError(f"{target}: exists; name a folder that does not")
+        raise CheckpointError(f"{target}: the folder exists; choose the name of a new folder")
     sd = load_stable_diffusion(pattern, device="cpu", precision="fp32")
     scheduler = dict(sd.scheduler) | ({"rescale_betas_zero_snr": True} if zero_snr else {})
     scheduler |= {} if prediction is None else {"prediction_type": prediction}
-    schedule_of(scheduler, path)  # refuses a contradiction
+    schedule_of(scheduler, path)  # raises if prediction and zero_snr contradict each other
     parts, unused = _split(path, sd.text_encoder.config.num_hidden_layers)
     prefix = "text_model." if _is_prefixed(sd.text_encoder.state_dict()) else ""
     renamed = {
@@ -85,40 +87,42 @@ def import_ldm(
         },
     }
     for part, tensors in renamed.items():
-        fill(getattr(sd, part), tensors, path, f"of {part} in {pattern}")
+        load_matching_tensors(getattr(sd, part), tensors, path, f"of {part} in {pattern}")
     _write(sd, scheduler, target)
     return unused
 
 
 def _write(sd: StableDiffusion, scheduler: Mapping[str, Any], target: Path) -> None:
-    """Write the folder whole or not at all; the tokenizer is copied."""
-    aside = target.with_name(f".{target.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    """Write the folder under a temporary name and rename it; the tokenizer is copied."""
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        (aside / "scheduler").mkdir(parents=True)
+        (temporary / "scheduler").mkdir(parents=True)
         for part in _PARTS:
-            getattr(sd, part).save_pretrained(aside / part)
-        shutil.copytree(sd.folder / "tokenizer", aside / "tokenizer")
-        (aside / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=2))
-        aside.rename(target)
+            getattr(sd, part).save_pretrained(temporary / part)
+        shutil.copytree(sd.folder / "tokenizer", temporary / "tokenizer")
+        (temporary / "scheduler" / "scheduler_config.json").write_text(
+            json.dumps(scheduler, indent=2)
+        )
+        temporary.rename(target)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{target}: cannot be written ({error})") from None
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _split(path: Path, layers: int) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """Tensors of each part without their prefix, and the names of those that are of no use."""
+    """Tensors of each part without their prefix, and the names of the unused tensors."""
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
     unused = []
     for name, tensor in read_published(path, _SOURCE).items():
         part = next((p for p, prefix in _PARTS.items() if name.startswith(prefix)), None)
         block = re.match(r"cond_stage_model\.model\.transformer\.resblocks\.(\d{1,3})\.", name)
-        # The text is taken from before the last block, which the layout of diffusers leaves out.
+        # The U-Net uses the output before the last block, which diffusers' layout leaves out.
         if _UNUSED.match(name) or (block and int(block[1]) == layers):
             unused.append(name)
         elif part is None:
-            raise CheckpointError(f"{path}: tensor '{name}' is of no Stable Diffusion 2.1")
+            raise CheckpointError(f"{path}: tensor '{name}' belongs to no Stable Diffusion 2.1")
         else:
             parts[part][name.removeprefix(_PARTS[part])] = tensor
     return parts, unused

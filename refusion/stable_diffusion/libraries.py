@@ -1,4 +1,4 @@
-"""The optional libraries of the extra `sd`, imported only when something needs them, offline."""
+"""Imports the optional libraries of the extra `sd` when they are needed, with downloads off."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ def import_library(name: str, needed_by: str | Path, install: str = INSTALL) -> 
     """Import `diffusers`, `transformers` or `peft` with downloads and progress bars off.
 
     Args:
-        name: of the library.
-        needed_by: what the error names, such as the folder to read.
-        install: the command that installs it.
+        name: name of the library.
+        needed_by: folder or file that needs the library; the error message names it.
+        install: command that installs the library; the error message shows it.
+
+    Returns:
+        The imported module.
 
     Raises:
-        CheckpointError: it is missing.
+        CheckpointError: the library is not installed.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
@@ -37,10 +40,17 @@ def import_library(name: str, needed_by: str | Path, install: str = INSTALL) -> 
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
-    """Content of a JSON file, empty where there is none or it is no dictionary.
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The top-level object; an empty dictionary if the file does not exist or its top level is
+        not an object.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: the file exists but is not readable JSON.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

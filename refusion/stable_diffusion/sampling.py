@@ -1,4 +1,4 @@
-"""Walking a latent from noise to an image with the schedulers of diffusers."""
+"""Sampling of latents with the schedulers of diffusers: from noise to a clean latent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from refusion.stable_diffusion.folder import StableDiffusion
 from refusion.stable_diffusion.libraries import import_library
 
 Predict = Callable[[Tensor, int], Tensor]
-"""`(zt, t) -> output` of the network, float32 (B, 4, h, w)."""
+"""`(zt, t) -> output`: state (B, 4, h, w) and time to the network's output, float32, same shape."""
 
 _SOLVER = {
     "algorithm_type": "dpmsolver++",
@@ -21,15 +21,15 @@ _SOLVER = {
     "final_sigmas_type": "zero",
 }
 _SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    # diffusers would clip latents to [-1, 1] by default.
+    # By default diffusers clips the samples to [-1, 1]; latents exceed that range.
     "ddpm": ("DDPMScheduler", {"clip_sample": False, "variance_type": "fixed_small"}),
-    # DPM-Solver++ of order 1 is DDIM (Lu et al., 2022), here at any number of steps.
+    # DPM-Solver++ of order 1 equals DDIM (Lu et al., 2022) and takes any number of steps.
     "ddim": ("DPMSolverMultistepScheduler", _SOLVER | {"solver_order": 1}),
     "dpm++": ("DPMSolverMultistepScheduler", _SOLVER | {"solver_order": 2}),
 }
 SAMPLERS = tuple(_SCHEDULERS)
-"""Spaced DDPM (Nichol and Dhariwal, 2021), DDIM, DPM-Solver++ of order 2."""
-STEPS_KEY = 3  # keeps the noise of the steps apart from other random streams
+"""Names: spaced DDPM (Nichol and Dhariwal, 2021), DDIM, DPM-Solver++ of order 2."""
+STEPS_KEY = 3  # key of the random stream for the noise of the steps
 _NOISE = (
     "beta_start", "beta_end", "beta_schedule", "trained_betas",
     "prediction_type", "rescale_betas_zero_snr",
@@ -37,10 +37,15 @@ _NOISE = (
 
 
 def check_sampling(sampler: str, steps: int, T: int) -> None:
-    """Refuse what cannot be walked.
+    """Check the name of the sampler and the number of steps.
+
+    Args:
+        sampler: key of `SAMPLERS`.
+        steps: network evaluations.
+        T: number of times of the noise schedule.
 
     Raises:
-        ConfigError: an unknown sampler, or steps out of 1..T.
+        ConfigError: the sampler is unknown, or `steps` is not in 1..T.
     """
     if sampler not in SAMPLERS:
         raise ConfigError(f"sampler: unknown sampler '{sampler}'{suggest(sampler, SAMPLERS)}")
@@ -49,7 +54,11 @@ def check_sampling(sampler: str, steps: int, T: int) -> None:
 
 
 def spaced_times(steps: int, T: int) -> list[int]:
-    """Times of spaced DDPM, falling: the first and the last of all, and others evenly between.
+    """Times of spaced DDPM in descending order, evenly spaced from T - 1 to 0.
+
+    Args:
+        steps: number of times, 1..T; for 1 the only time is T - 1.
+        T: number of times of the noise schedule.
 
     >>> spaced_times(50, 1000)[:3], spaced_times(50, 1000)[-3:], spaced_times(1, 1000)
     ([999, 979, 958], [41, 20, 0], [999])
@@ -69,19 +78,19 @@ def sample(
     seeds: Sequence[int],
     callback: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """SamplingPlan from the state at the last time to a clean latent.
+    """Run the reverse process from the state at the last time to a clean latent.
 
     Args:
-        sd: whose noise it is.
-        predict: called once per step.
+        sd: model whose noise schedule is used.
+        predict: the network; called once per step.
         start: state at t = T - 1, (B, 4, h, w) float32.
         sampler: key of `SAMPLERS`.
         steps: calls of `predict`, 1..T.
-        seeds: of the noise of each image's steps.
-        callback: told `(done, steps)`.
+        seeds: one seed per image, for the noise that the steps add.
+        callback: called after each step with `(done, steps)`.
 
     Returns:
-        Latents (B, 4, h, w) float32.
+        Clean latents (B, 4, h, w) float32.
 
     Raises:
         ConfigError: see `check_sampling`.

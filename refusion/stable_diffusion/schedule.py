@@ -1,9 +1,10 @@
-"""The noise that a diffusers scheduler adds, and what its network's output means.
+"""Noise schedule of a diffusers scheduler, and conversions of the network's output.
 
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise
 
-Times are counted as diffusers and the published code count them, t = 0..T-1: the clean image has no
-number. Salimans and Ho (2022): v = sqrt(abar_t) noise - sqrt(1 - abar_t) x_0.
+Times are t = 0..T-1, as in diffusers and the published code. The clean image has no time.
+The network predicts the noise ("epsilon"), or v = sqrt(abar_t) noise - sqrt(1 - abar_t) x_0
+("v_prediction", Salimans and Ho, 2022).
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ from refusion.errors import CheckpointError
 from refusion.sde.irsde import expand_like
 
 PREDICTIONS = ("epsilon", "v_prediction")
-MAX_STEPS = 100_000  # far above any real one
+MAX_STEPS = 100_000  # upper bound for damaged files; published models have 1000
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Share of signal at each time, and the meaning of the output.
+    """Noise schedule, and the quantity that the network predicts.
+
+    `t` is a time 0..T-1, as a number or a LongTensor (B,).
 
     Attributes:
-        alpha_bar: at t = 0..T-1, float64 (T,), falling; 0 at the end with zero terminal SNR.
-        prediction: key of `PREDICTIONS`.
+        alpha_bar: abar_t at t = 0..T-1, float64 (T,), descending; the last value is 0 with zero
+            terminal SNR.
+        prediction: one of `PREDICTIONS`.
     """
 
     alpha_bar: Tensor
@@ -41,55 +45,56 @@ class Schedule:
         return len(self.alpha_bar)
 
     def noised(self, x0: Tensor, noise: Tensor, t: int | Tensor) -> Tensor:
-        """State x_t of x0 (B, C, H, W) with standard noise in it."""
-        signal, spread = self._coefficients(t, x0)
-        return signal * x0 + spread * noise
+        """State x_t of clean latents `x0` and standard normal `noise`, both (B, C, h, w)."""
+        signal, std = self._coefficients(t, x0)
+        return signal * x0 + std * noise
 
     def target(self, x0: Tensor, noise: Tensor, t: int | Tensor) -> Tensor:
-        """What the network should say of the state `noised(x0, noise, t)`."""
+        """Output that the network is trained to predict for the state `noised(x0, noise, t)`."""
         if self.prediction == "epsilon":
             return noise
-        signal, spread = self._coefficients(t, x0)
-        return signal * noise - spread * x0
+        signal, std = self._coefficients(t, x0)
+        return signal * noise - std * x0
 
     def x0(self, xt: Tensor, output: Tensor, t: int | Tensor) -> Tensor:
-        """Clean image that the network's output for x_t says; epsilon needs abar_t > 0."""
-        signal, spread = self._coefficients(t, xt)
+        """Estimate of x_0 from the network's `output` for `xt`; "epsilon" needs abar_t > 0."""
+        signal, std = self._coefficients(t, xt)
         if self.prediction == "epsilon":
-            return (xt - spread * output) / signal
-        return signal * xt - spread * output
+            return (xt - std * output) / signal
+        return signal * xt - std * output
 
     def noise(self, xt: Tensor, output: Tensor, t: int | Tensor) -> Tensor:
-        """Noise in x_t that the network's output says."""
+        """Estimate of the noise in `xt` from the network's `output`."""
         if self.prediction == "epsilon":
             return output
-        signal, spread = self._coefficients(t, xt)
-        return spread * xt + signal * output
+        signal, std = self._coefficients(t, xt)
+        return std * xt + signal * output
 
     def output(self, xt: Tensor, x0: Tensor, t: int | Tensor) -> Tensor:
-        """The output that says x0 of x_t; inverse of `x0`. Needs abar_t < 1, v also at abar_t = 0.
+        """Network output whose estimate of x_0 at `xt` is `x0`; the inverse of the method `x0`.
 
-        From the output of another x0 only the part along x0 changes, x_t stays.
+        Needs abar_t < 1. "v_prediction" also works at abar_t = 0.
         """
-        signal, spread = self._coefficients(t, xt)
-        noise = (xt - signal * x0) / spread
-        return noise if self.prediction == "epsilon" else signal * noise - spread * x0
+        signal, std = self._coefficients(t, xt)
+        noise = (xt - signal * x0) / std
+        return noise if self.prediction == "epsilon" else signal * noise - std * x0
 
     def _coefficients(self, t: int | Tensor, like: Tensor) -> tuple[Any, Any]:
+        """sqrt(abar_t) and sqrt(1 - abar_t), broadcastable to `like`."""
         alpha_bar = self.alpha_bar[t.cpu() if isinstance(t, Tensor) else t]
         return expand_like(alpha_bar.sqrt(), like), expand_like((1 - alpha_bar).sqrt(), like)
 
 
 def schedule_of(config: Mapping[str, Any], path: Path) -> Schedule:
-    """Make the schedule of a diffusers `scheduler_config.json`.
+    """Make the schedule that a diffusers `scheduler_config.json` describes.
 
     Args:
-        config: its content; empty takes the defaults of DDPM.
-        path: that errors name.
+        config: content of the file; missing keys take the defaults of DDPM in diffusers.
+        path: the file, for error messages.
 
     Raises:
-        CheckpointError: it names what is not known here, or noise is to be predicted of states
-            that hold nothing else.
+        CheckpointError: an unknown prediction type or beta schedule, betas out of (0, 1), or
+            zero terminal SNR together with the prediction type "epsilon".
     """
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS:
@@ -100,15 +105,19 @@ def schedule_of(config: Mapping[str, Any], path: Path) -> Schedule:
     if config.get("rescale_betas_zero_snr"):
         if prediction == "epsilon":
             raise CheckpointError(
-                f"{path}: rescale_betas_zero_snr needs prediction_type 'v_prediction': of pure "
-                "noise, the noise says nothing about the image"
+                f"{path}: rescale_betas_zero_snr needs prediction_type 'v_prediction': the last "
+                "state is pure noise, from which a noise prediction gives no image"
             )
         alpha_bar = zero_terminal_snr(alpha_bar)
     return Schedule(alpha_bar, prediction)
 
 
 def zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
-    """Shift and scale sqrt(abar) so that the last is 0 and the first stays (Lin et al., 2024)."""
+    """Shift and scale sqrt(abar) so that its last value is 0 (Lin et al., 2024, Algorithm 1).
+
+    Args:
+        alpha_bar: (T,), descending. The first value does not change.
+    """
     root = alpha_bar.sqrt()
     return ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
 
@@ -120,8 +129,8 @@ def _checked_betas(config: Mapping[str, Any], path: Path) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: the betas cannot be computed ({reason})") from None
-    is_share = (betas > 0) & (betas < 1)
-    if betas.ndim != 1 or not 1 <= len(betas) <= MAX_STEPS or not bool(is_share.all()):
+    is_valid = (betas > 0) & (betas < 1)
+    if betas.ndim != 1 or not 1 <= len(betas) <= MAX_STEPS or not bool(is_valid.all()):
         raise CheckpointError(
             f"{path}: expected betas between 0 and 1, one for each of up to {MAX_STEPS} steps"
         )
@@ -129,7 +138,7 @@ def _checked_betas(config: Mapping[str, Any], path: Path) -> Tensor:
 
 
 def _betas(config: Mapping[str, Any], path: Path) -> Tensor:
-    """Variances as a scheduler of diffusers computes them."""
+    """Betas of a schedule, float64 (T,), with the formulas of diffusers."""
     if config.get("trained_betas") is not None:
         return torch.tensor(config["trained_betas"], dtype=torch.float64)
     steps = config.get("num_train_timesteps", 1000)

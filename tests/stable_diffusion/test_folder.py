@@ -122,7 +122,7 @@ HOSTILE = [
     ("unet/config.json", {"sample_size": 0}, "latents of side 0"),
     ("vae/config.json", {"scaling_factor": "x"}, "scale 'x'"),
     ("vae/config.json", {"scaling_factor": 0.0}, r"scale 0\.0"),
-    ("tokenizer/vocab.json", {f"w{n}": 600 + n for n in range(50)}, "a tokenizer of .* words"),
+    ("tokenizer/vocab.json", {f"w{n}": 600 + n for n in range(50)}, "a tokenizer of .* tokens"),
     (SCHEDULER, {"trained_betas": "abc"}, "the betas cannot be computed"),
 ]
 
@@ -150,7 +150,7 @@ def test_texts_are_as_long_as_the_text_encoder_takes(folder, length):
 def test_parts_of_different_models_are_refused(tmp_path, monkeypatch, tiny_sd):
     monkeypatch.setitem(make_stable_diffusion.__globals__["TEXT"], "hidden_size", 16)
     other = make_stable_diffusion(tmp_path / "other")
-    assert f"told {HIDDEN} values per word by a text encoder of 16" in refusal(other)
+    assert f"{HIDDEN} values per token and a text encoder with 16" in refusal(other)
 
 
 @pytest.mark.parametrize("library", ["diffusers", "transformers"])

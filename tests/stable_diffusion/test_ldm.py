@@ -132,7 +132,7 @@ def test_nothing_is_left_out_silently(published, pattern, tmp_path):
     ):
         import_ldm(tmp_path / "b.ckpt", pattern, tmp_path / "other")
     write_ldm(tmp_path / "c.ckpt", unet, vae, text, **{"strange": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="'strange' is of no Stable Diffusion"):
+    with pytest.raises(CheckpointError, match="'strange' belongs to no Stable Diffusion"):
         import_ldm(tmp_path / "c.ckpt", pattern, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

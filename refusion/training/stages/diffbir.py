@@ -22,7 +22,7 @@ from refusion.restorers.diffbir import DiffBIR, DiffBIRSettings
 from refusion.stable_diffusion import encode_photo, load_stable_diffusion
 from refusion.stable_diffusion.control import (
     build_control,
-    fill,
+    load_matching_tensors,
     predict_controlled,
     read_control,
     save_control,
@@ -51,7 +51,8 @@ class DiffBIRStage:
         control = build_control(self.sd)
         if settings.control is not None:
             tensors = read_control(settings.control, self.sd)
-            fill(control, tensors, Path(settings.control), f"of a control for {settings.sd}")
+            expected = f"of a control branch for {settings.sd}"
+            load_matching_tensors(control, tensors, Path(settings.control), expected)
         self.module: nn.Module = control
         self.stage1 = None
         if settings.stage1 is not None:

@@ -18,7 +18,7 @@ from refusion.data.augment import FlipRotate
 from refusion.data.matching import check_sizes
 from refusion.data.stream import PhotoStream, photo_at
 from refusion.errors import ConfigError, suggest
-from refusion.images.cache import FULL_SIDE, PhotoCache, list_photos, through_pillow, to_tensor
+from refusion.images.cache import FULL_SIDE, PhotoCache, apply_pillow, list_photos, to_tensor
 from refusion.randomness import bernoulli, keyed_generator, uniform
 from refusion.synthesis.degradations import build_degradation
 from refusion.synthesis.scenes.frame import GRID, PhotoFrame
@@ -193,5 +193,5 @@ def _resize(pixels: np.ndarray, side: int) -> Tensor:
     if pixels.shape[0] == side:
         return to_tensor(pixels)
     return to_tensor(
-        through_pillow(pixels, lambda image: image.resize((side, side), Image.Resampling.BICUBIC))
+        apply_pillow(pixels, lambda image: image.resize((side, side), Image.Resampling.BICUBIC))
     )

@@ -1,6 +1,8 @@
-"""Photo files in and out, and images as arrays: the only place that knows bytes and file formats.
+"""Reading and writing of photo files, and conversion between photos, arrays and tensors.
 
-`io.read_image` and `io.write_image` are the public entries. Imports nothing above `errors` and
-`files`, so everything else may import it. A new file format goes into a decoder and an encoder here
-and into the list of suffixes in `io`.
+Only this package parses file formats. Import `read_image` and `write_image` from `images.io`,
+`Photo` from `images.photo`, array conversion from `images.arrays`, and tensor checks from
+`images.check`. The package imports `errors`, `files` and `config` only; all packages above may
+import it. To add a file format, add a decoder and an encoder module here, and the suffix and the
+first bytes of the format to `io`.
 """

@@ -1,4 +1,4 @@
-"""Images as people have them, NumPy arrays or tensors, and the batches they become here."""
+"""Conversion of NumPy arrays and tensors to image batches, and back."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ _FULL = {torch.uint8: 255, torch.uint16: 65535}
 
 
 def to_batch(name: str, image: Image, channels: int = 3) -> Tensor:
-    """An image as a batch (B, channels, H, W) of the same values; a NumPy array is copied.
+    """Convert an image to a batch (B, channels, H, W) with the same dtype and values.
+
+    A NumPy array is copied; a tensor is returned as a view.
 
     Args:
-        name: the argument's name, for the message.
+        name: the name of the argument, for the error message.
         image: see `Image`.
         channels: 3 for RGB, 6 for the two views of a stereo pair.
 
+    Returns:
+        (B, channels, H, W), with B = 1 for a single image.
+
     Raises:
-        ImageError: it is no such image.
+        ImageError: `image` has another type, shape or dtype than `Image` allows.
 
     >>> to_batch("image", np.zeros((4, 5, 3), np.uint8)).shape
     torch.Size([1, 3, 4, 5])
@@ -30,7 +35,7 @@ def to_batch(name: str, image: Image, channels: int = 3) -> Tensor:
     if isinstance(image, np.ndarray):
         is_known = image.dtype in (np.uint8, np.uint16) or image.dtype.kind == "f"
         if image.ndim == 3 and image.shape[2] == channels and is_known:
-            # Copied: a view may be read-only or run backwards, which tensors cannot.
+            # A copy, because tensors support neither read-only arrays nor negative strides.
             return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))[None]
         got = f"{image.dtype} {image.shape}"
     elif isinstance(image, Tensor):
@@ -47,12 +52,21 @@ def to_batch(name: str, image: Image, channels: int = 3) -> Tensor:
 
 
 def from_batch(batch: Tensor, like: Image) -> Image:
-    """A batch that came of `like`, by `to_batch`, in the kind, layout and dtype of `like`."""
+    """Convert a batch back to the type, layout and dtype of an image; the inverse of `to_batch`.
+
+    Args:
+        batch: (B, C, H, W); B must be 1 unless `like` is a batch.
+        like: the image that was given to `to_batch`.
+    """
     if isinstance(like, np.ndarray):
         return np.ascontiguousarray(batch[0].movedim(0, 2).cpu().numpy().astype(like.dtype))
     return (batch if like.ndim == 4 else batch[0]).to(like.dtype)
 
 
 def unit_range(batch: Tensor) -> Tensor:
-    """Values as float32 in [0, 1], integers by their full range."""
+    """Convert values to float32 in [0, 1].
+
+    Args:
+        batch: uint8 (divided by 255), uint16 (divided by 65535) or float in [0, 1].
+    """
     return batch.float() / _FULL.get(batch.dtype, 1)

@@ -1,4 +1,7 @@
-"""Decoded photos on disk, memory-mapped: a patch costs no decoding and workers share pages."""
+"""Cache of decoded photos on disk, read through memory maps.
+
+A training patch is read without decoding its photo, and all loader processes share the memory.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,18 @@ from refusion.files import atomic_write
 from refusion.images.io import IMAGE_SUFFIXES, read_image
 from refusion.images.samples import to_float
 
-FULL_SIDE = 1 << 16  # as `max_side`: larger than any photo, keeps it at its own size
+FULL_SIDE = 1 << 16  # a `max_side` larger than any photo: the photo keeps its size
 
 
 def list_photos(folders: Sequence[str | Path], role: str = "folders") -> list[Path]:
-    """All photos below the folders, sorted by path, hidden files left out.
+    """List all photos in folders, sorted by path; hidden files are left out.
 
     Args:
         folders: folders, searched recursively.
-        role: what the error calls the argument.
+        role: name of the argument, for the error message.
 
     Raises:
-        ConfigError: no folder given, one missing, or one without photos.
+        ConfigError: no folder is given, or a folder does not exist or contains no photo.
     """
     if isinstance(folders, (str, Path)) or not folders:
         raise ConfigError(f"{role}: expected a list of folders with photos, got {folders!r}")
@@ -40,7 +43,7 @@ def list_photos(folders: Sequence[str | Path], role: str = "folders") -> list[Pa
 
 def _photos_below(folder: Path, role: str) -> list[Path]:
     if not folder.is_dir():
-        raise ConfigError(f"{role}: folder '{folder}' does not exist; create it or mend the path")
+        raise ConfigError(f"{role}: folder '{folder}' does not exist; create it or fix the path")
     photos = sorted(
         path
         for path in folder.rglob("*")
@@ -48,25 +51,27 @@ def _photos_below(folder: Path, role: str) -> list[Path]:
     )
     if not photos:
         kinds = ", ".join(IMAGE_SUFFIXES)
-        raise ConfigError(f"{role}: folder '{folder}' holds no photos (looked for {kinds})")
+        raise ConfigError(f"{role}: folder '{folder}' contains no photos (looked for {kinds})")
     return photos
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 or uint16 to (3, H, W) float32 in [0, 1], k/255 or k/65535, a copy."""
+    """Copy (H, W, 3) uint8 or uint16 to (3, H, W) float32 in [0, 1], as k / 255 or k / 65535."""
     full = np.iinfo(pixels.dtype).max
     return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1).contiguous() / full
 
 
-def through_pillow(pixels: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    """Scale pixels with Pillow, which has no 16-bit colour: those go plane by plane as floats.
+def apply_pillow(pixels: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """Apply a Pillow operation to 8-bit or 16-bit pixels.
+
+    Pillow has no 16-bit colour mode, so each 16-bit plane is processed separately as float.
 
     Args:
         pixels: (H, W, 3) uint8 or uint16.
-        change: applied to the image, RGB or one plane of float.
+        change: the operation; its argument has mode "RGB", or "F" for one 16-bit plane.
 
     Returns:
-        (h, w, 3) of the same type.
+        (h, w, 3) of the same dtype.
     """
     if pixels.dtype == np.uint8:
         return np.asarray(change(Image.fromarray(np.ascontiguousarray(pixels))))
@@ -75,58 +80,61 @@ def through_pillow(pixels: np.ndarray, change: Callable[[Image.Image], Image.Ima
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a photo as seen upright, read from its header alone.
+    """Read (width, height) of a photo from its file header, after EXIF orientation.
 
     Raises:
         ImageError: the file cannot be read.
     """
     try:
         (width, height), orientation = _header(path)
-    except Exception as error:  # decoders meet damaged bytes with any type of exception
+    except Exception as error:  # decoders raise any type for damaged bytes
         raise ImageError(f"cannot read photo '{path}': {error}; replace or remove it") from error
     return (height, width) if orientation >= 5 else (width, height)
 
 
 def _header(path: Path) -> tuple[tuple[int, int], int]:
-    """Size as stored and EXIF orientation."""
-    if path.suffix.lower() in (".tif", ".tiff"):  # Pillow does not open all of 16 bits and float
+    """Stored (width, height) and EXIF orientation."""
+    if path.suffix.lower() in (".tif", ".tiff"):  # Pillow cannot open all 16-bit and float TIFFs
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages[0]
-            turned = page.tags.valueof(ExifTags.Base.Orientation, default=1)
-            return (page.imagewidth, page.imagelength), turned
+            orientation = page.tags.valueof(ExifTags.Base.Orientation, default=1)
+            return (page.imagewidth, page.imagelength), orientation
     with Image.open(path) as image:
         return image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 class PhotoCache:
-    """Folder of decoded RGB photos, one .npy each: 16-bit and float files with 16 bits, others 8.
+    """Folder of decoded RGB photos, one .npy file per photo.
 
-    A photo is decoded once, turned upright by its EXIF orientation, shrunk to `max_side` if larger,
-    and stored under a name made of its path, time, size and `max_side`: a changed photo gets
-    a new entry. Entries are written aside and renamed, so several processes may share a folder.
+    16-bit and float photos are stored with 16 bits per channel, all others with 8. Each photo is
+    decoded once, its EXIF orientation is applied, and it is shrunk to `max_side` if it is larger.
+    The file name is a hash of the path, modification time, file size and `max_side`, so a changed
+    photo gets a new file. Files are written under a temporary name and then renamed, so several
+    processes may share a folder.
 
     Args:
-        folder: where the entries go; None means `refusion/photos` in the user's cache folder.
+        folder: the cache folder; None for `refusion/photos` in the user's cache folder.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = Path(folder) if folder is not None else _user_cache() / "refusion" / "photos"
 
     def load(self, path: str | Path, max_side: int) -> np.ndarray:
-        """The photo as a read-only memory map.
+        """Return the photo as a read-only memory map; decode it first if it is not in the cache.
 
         Args:
-            path: image file, of any kind that `read_image` reads; alpha is dropped.
-            max_side: longest side wanted; larger photos are shrunk, smaller ones kept.
+            path: an image file that `read_image` supports; alpha is dropped.
+            max_side: longest side in pixels; larger photos are shrunk to it.
 
         Returns:
-            (H, W, 3) uint8 or uint16; slicing it reads the slice alone from the disk.
+            (H, W, 3) uint8 or uint16; only the slices that are used are read from disk.
 
         Raises:
             ImageError: the file is missing or cannot be decoded.
+            ConfigError: the cache folder cannot be written.
         """
         entry = self._entry(Path(path), max_side)
-        with contextlib.suppress(OSError, ValueError, EOFError):  # missing, or damaged
+        with contextlib.suppress(OSError, ValueError, EOFError):  # no such entry, or a damaged one
             return np.load(entry, mmap_mode="r")
         self._store(_decode(Path(path), max_side), entry)
         return np.load(entry, mmap_mode="r")
@@ -145,8 +153,8 @@ class PhotoCache:
                 np.save(file, pixels)
         except OSError as error:
             raise ConfigError(
-                f"cache: cannot write to '{self.folder}': {error.strerror}; make room, or name "
-                "another folder"
+                f"cache: cannot write to '{self.folder}': {error.strerror}; free disk space, or "
+                "set another folder"
             ) from error
 
 
@@ -159,9 +167,9 @@ def _decode(path: Path, max_side: int) -> np.ndarray:
     photo = read_image(path)
     full, kind = (255, np.uint8) if photo.bit_depth == 8 else (65535, np.uint16)
     pixels = np.empty((*photo.samples.shape[1:], 3), kind)
-    for channel, plane in enumerate(photo.samples):  # one at a time: photos may be large
+    for channel, plane in enumerate(photo.samples):  # one channel at a time, to save memory
         pixels[..., channel] = (to_float(plane) * full).round().numpy()
-    return through_pillow(pixels, functools.partial(_shrink, max_side=max_side))
+    return apply_pillow(pixels, functools.partial(_shrink, max_side=max_side))
 
 
 def _shrink(image: Image.Image, max_side: int) -> Image.Image:

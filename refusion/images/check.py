@@ -1,4 +1,4 @@
-"""The one check of image tensors at public boundaries."""
+"""Check of image tensors that come from callers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def check_image(
     *,
     integers: bool = False,
 ) -> None:
-    """Refuse what is not a batch of images.
+    """Raise `ImageError` unless a tensor is a valid batch of images.
 
     Args:
-        name: the argument's name, for the message.
+        name: the name of the argument, for the error message.
         tensor: must be floating point, (B, channels, H, W) with no empty dimension, finite, in
             [0, 1].
         channels: 3, or 6 for the two views of a stereo pair.
-        margin: how far values may leave [0, 1], as those of noisy images do that no file has cut.
-        integers: let uint8 and uint16 pass, whose values cannot be wrong.
+        margin: allowed distance outside [0, 1], for noisy images that were not clipped.
+        integers: also accept uint8 and uint16, whose values are always valid.
 
     Raises:
-        ImageError: it is not; names the argument, what was expected and what came.
+        ImageError: wrong type, shape, dtype or range; the message names the argument.
     """
     if not isinstance(tensor, Tensor):
         raise ImageError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
@@ -39,7 +39,7 @@ def check_image(
     if not tensor.is_floating_point():
         raise ImageError(f"{name}: expected floating point values in [0, 1], got {tensor.dtype}")
     low, high = (value.item() for value in tensor.detach().aminmax())
-    # A comparison with NaN is false, and aminmax hands a NaN on: this refuses it too.
+    # aminmax returns NaN if a value is NaN, and the comparison is then false.
     if not (low >= -margin and high <= 1 + margin):
         raise ImageError(
             f"{name}: expected finite values in [0, 1], got values from {low:.4g} to {high:.4g}"

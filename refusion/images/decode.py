@@ -1,4 +1,4 @@
-"""From an open image file to a `Photo`: JPEG, PNG and WebP here, TIFF in `tiff_decode`."""
+"""Decoding of JPEG, PNG and WebP files to a `Photo`; `tiff_decode` decodes TIFF files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from refusion.images.samples import to_float
 logger = logging.getLogger(__name__)
 
 _PNG_COLOUR = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
-# Pillow modes whose samples are not used as they come.
+# Pillow modes that are converted, and the mode that they are converted to.
 _CONVERT = {
     "1": "L",
     "CMYK": "RGB",
@@ -29,21 +29,26 @@ _CONVERT = {
     "RGBa": "RGBA",
     "YCbCr": "RGB",
 }
-# Pillow stretches the gray of 2 and 4 bits to 0..255, but not the transparent one.
+# Pillow scales 2-bit and 4-bit gray to 0..255, but not the value of the transparent gray.
 _GRAY_STEP = {"L;2": 85, "L;4": 17}
 _MODES = ("L", "LA", "RGB", "RGBA")
 _ROWS = 256  # per band
-_IPTC_RESOURCE = 0x0404  # of the blocks that Photoshop puts into a JPEG
+_IPTC_RESOURCE = 0x0404  # number of the IPTC block among the Photoshop blocks of a JPEG
 
 
 def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
     """Decode a "JPEG", "PNG" or "WEBP" file.
 
-    The plugins are called by name: `Image.open` would check against a limit global to the process.
+    The Pillow plugins are called directly, because `Image.open` applies a process-wide size limit.
+
+    Args:
+        file: opened for reading, at its start.
+        kind: "JPEG", "PNG" or "WEBP".
+        max_pixels: largest allowed width times height.
 
     Raises:
         ImageError: more than ``max_pixels`` pixels, or a colour space that is not handled.
-        Exception: whatever Pillow raises on a damaged file.
+        Exception: any exception that Pillow raises for a damaged file.
     """
     photo, image = _OPEN[kind](file)
     check_size(file.name, *image.size, max_pixels)
@@ -56,7 +61,7 @@ def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
         pixels = samples(image, file.name)
     if coding in _GRAY_STEP and "transparency" in image.info:
         image.info["transparency"] *= _GRAY_STEP[coding]
-    info = image.info  # complete only now: PNG may hold metadata behind its pixels
+    info = image.info  # complete only after decoding: PNG metadata may follow the pixels
     photo = replace(
         photo,
         icc=None if image.mode == "CMYK" else info.get("icc_profile"),
@@ -69,7 +74,7 @@ def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
 
 
 def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
-    """Refuse before decoding what would not fit."""
+    """Raise `ImageError` if an image has more than `max_pixels` pixels; called before decoding."""
     if width * height > max_pixels:
         raise ImageError(
             f"{name}: {width}x{height} is {width * height / 1e6:g} megapixels, more than the"
@@ -78,9 +83,13 @@ def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
 
 
 def samples(image: Image.Image, name: str) -> np.ndarray:
-    """Samples of an opened image: (H, W, C) uint8 or uint16, C gray, gray+alpha, RGB or RGBA.
+    """Load the samples of an opened image: (H, W, C) uint8 or uint16.
 
-    Palettes become RGB, or RGBA when they hold transparency; CMYK becomes RGB by Pillow's formula.
+    C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA). A palette is converted to RGB, or to RGBA
+    if it has transparency; CMYK is converted to RGB by Pillow's formula.
+
+    Raises:
+        ImageError: the pixel format is not supported.
     """
     image.load()
     mode = image.mode
@@ -92,20 +101,20 @@ def samples(image: Image.Image, name: str) -> np.ndarray:
         logger.warning("%s: CMYK is converted to RGB, its colour profile is dropped", name)
     mode = _CONVERT.get(mode, mode)
     if mode not in _MODES:
-        raise ImageError(f"{name}: pixels of kind {mode}, expected gray, RGB, palette or CMYK")
+        raise ImageError(f"{name}: pixel format {mode}, expected gray, RGB, palette or CMYK")
     return _unpacked(image if mode == image.mode else image.convert(mode))
 
 
 def _unpacked(image: Image.Image) -> np.ndarray:
-    """Samples (H, W, C) uint8 of a decoded image.
+    """Copy the samples (H, W, C) uint8 of a decoded image.
 
-    Band by band: Pillow makes two copies of what it is asked for on the way.
+    They are copied in bands of rows, because Pillow makes two more copies of each requested region.
     """
     width, height = image.size
     pixels = np.empty((height, width, len(image.mode)), np.uint8)
     for top in range(0, height, _ROWS):
         bottom = min(height, top + _ROWS)
-        # As `crop`, which checks against a limit global to the process.
+        # Same result as `crop`, which would apply a process-wide size limit.
         rows = image.resize((width, bottom - top), Image.NEAREST, (0, top, width, bottom))
         band = np.asarray(rows)
         pixels[top : top + _ROWS] = band.reshape(len(band), width, -1)
@@ -113,14 +122,14 @@ def _unpacked(image: Image.Image) -> np.ndarray:
 
 
 def samples_16(high: ImageFile.ImageFile, low: ImageFile.ImageFile, order: str) -> np.ndarray:
-    """Samples (H, W, C) uint16 of a file opened twice.
+    """Decode the samples (H, W, C) uint16 of a file that was opened twice.
 
-    Pillow keeps one byte of each 16-bit colour sample. Which one depends on the byte order that it
-    believes in, so a second pass with the other order yields the other byte.
+    Pillow returns only the high byte of each 16-bit colour sample. A second decoding with the
+    opposite byte order returns the low byte.
 
     Args:
-        high: the file, will deliver the high bytes.
-        low: the same file again.
+        high: the opened file, decoded for the high bytes.
+        low: the same file opened again, decoded for the low bytes.
         order: "B" or "L", the true byte order of the decoded samples.
     """
     planes = []
@@ -136,7 +145,7 @@ def samples_16(high: ImageFile.ImageFile, low: ImageFile.ImageFile, order: str) 
 
 
 def with_colour_key(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
-    """Add the alpha plane that PNG writes as one transparent colour (chunk tRNS)."""
+    """Add an alpha plane if the PNG declares one colour as transparent (chunk tRNS)."""
     key = image.info.get("transparency")
     if key is None or image.mode == "P" or pixels.shape[2] not in (1, 3):
         return pixels
@@ -146,18 +155,20 @@ def with_colour_key(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
 
 
 def finish(photo: Photo, pixels: np.ndarray, name: str, orientation: int | None = None) -> Photo:
-    """Fill in what follows from the samples, upright, and set the metadata upright too.
+    """Apply the EXIF orientation and fill in the fields of a photo that depend on its samples.
+
+    EXIF and XMP of the result state orientation 1.
 
     Args:
         photo: format and metadata as found in the file; its samples are replaced.
         pixels: (H, W, C) samples, unsigned over their whole range or float in [0, 1].
-        name: of the file, for warnings.
-        orientation: EXIF orientation of ``pixels``; None takes it from ``photo.exif``.
+        name: name of the file, for warnings.
+        orientation: EXIF orientation of ``pixels``, 1..8; None reads it from ``photo.exif``.
     """
     exif, xmp = photo.exif, photo.xmp
     if orientation is None:
         orientation = _orientation(exif, name)
-    # A view for the usual orientation: the decoder's samples are kept, not copied.
+    # Orientation 1 gives a view, so the samples are not copied.
     upright = torch.from_numpy(
         np.ascontiguousarray(apply_orientation(pixels, orientation))
     ).permute(2, 0, 1)
@@ -179,10 +190,10 @@ def finish(photo: Photo, pixels: np.ndarray, name: str, orientation: int | None 
 
 
 def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """View of (H, W, C) samples set upright, EXIF orientation 1..8."""
+    """Return a view of (H, W, C) samples with EXIF orientation 1..8 applied."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
-    # What is left to mirror, after the transposition of 5..8.
+    # Flips that remain after the transposition of orientations 5..8.
     upside_down = orientation in (3, 4, 7, 8)
     mirrored = orientation in (2, 3, 6, 7)
     return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
@@ -192,7 +203,7 @@ def _orientation(exif: bytes | None, name: str) -> int:
     try:
         return 1 if exif is None else exif_orientation(exif)
     except struct.error:
-        return 1  # the caller drops the block and says so
+        return 1  # damaged EXIF: `_upright` drops the block and logs a warning
 
 
 def _upright(exif: bytes, width: int, height: int, name: str) -> bytes | None:
@@ -206,7 +217,7 @@ def _upright(exif: bytes, width: int, height: int, name: str) -> bytes | None:
 def _open_jpeg(file: BinaryIO) -> tuple[Photo, ImageFile.ImageFile]:
     image = JpegImagePlugin.JpegImageFile(file)
     photo = Photo(torch.empty(0), format="JPEG", lossless=False)
-    # Tables of a CMYK or RGB coded JPEG are not those of luma and chroma.
+    # The tables of a CMYK or RGB JPEG are not for luma and chroma, so they cannot be reused.
     if image.mode == "L" or (image.mode == "RGB" and image.info.get("adobe_transform") != 0):
         tables = tuple(tuple(image.quantization[key]) for key in sorted(image.quantization))
         sampling = JpegImagePlugin.get_sampling(image)
@@ -230,7 +241,7 @@ def _open_webp(file: BinaryIO) -> tuple[Photo, ImageFile.ImageFile]:
 def _png_16(file: BinaryIO, image: ImageFile.ImageFile) -> np.ndarray:
     """Samples (H, W, C) uint16 of an opened 16-bit PNG with two to four channels."""
     if image.tile[0].args == "LA;16B":
-        # Gray and alpha, two bytes each, come through whole as four 8-bit channels.
+        # Gray and alpha have two bytes each: decode the four bytes as four 8-bit channels.
         image.tile = [tile._replace(args="RGBA") for tile in image.tile]
         image.load()
         return np.asarray(image).view(">u2").astype(np.uint16)
@@ -239,7 +250,7 @@ def _png_16(file: BinaryIO, image: ImageFile.ImageFile) -> np.ndarray:
 
 
 def _png_colour(file: BinaryIO) -> bytes:
-    """The chunks in front of the pixels that say which colours the numbers mean."""
+    """The chunks before the pixels that define the colour space."""
     chunks = []
     file.seek(8)
     while len(head := file.read(8)) == 8:
@@ -254,13 +265,13 @@ def _png_colour(file: BinaryIO) -> bytes:
 
 
 def _is_lossless_webp(file: BinaryIO) -> bool:
-    """Whether the first picture of a RIFF container is coded as VP8L."""
+    """Whether the first image of a WebP file is lossless (chunk VP8L)."""
     file.seek(12)
     while len(head := file.read(8)) == 8:
         kind, length = struct.unpack("<4sI", head)
         if kind in (b"VP8L", b"VP8 "):
             return kind == b"VP8L"
-        # An animation frame holds its picture after 16 bytes of its own.
+        # The image of an animation frame follows a header of 16 bytes.
         file.seek(16 if kind == b"ANMF" else length + length % 2, 1)
     return False
 

@@ -1,4 +1,4 @@
-"""From a float image to the bytes of a file, alike the photo it was made of."""
+"""Encoding of an image as JPEG, PNG, TIFF or WebP with the properties of its source photo."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from refusion.images.tiff_encode import encode_tiff
 logger = logging.getLogger(__name__)
 
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
-_JPEG_SEGMENT = 65000  # bytes one segment holds, less its headers
+_JPEG_SEGMENT = 65000  # largest content of a segment in bytes, without headers
 _JPEG_QUALITY = 95
 _WEBP_QUALITY = 92
-_WEBP_LOSSLESS_EFFORT = 30  # a third of the time of Pillow's 80, files of the same size
-_PNG_LEVEL = 3  # half the time of 6, files 2 % longer
-_ROWS = 256  # rows per band: no second float copy of a large photo is made
-_LUMA = (0.299, 0.587, 0.114)  # BT.601, as JPEG's
+_WEBP_LOSSLESS_EFFORT = 30  # three times faster than Pillow's default 80, files of the same size
+_PNG_LEVEL = 3  # twice as fast as level 6, files 2 % larger
+_ROWS = 256  # rows per band; bands avoid a second float copy of a large photo
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG
 
 
 def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> None:
@@ -39,11 +39,11 @@ def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> 
         file: opened for writing, at its start.
         kind: "JPEG", "PNG", "TIFF" or "WEBP".
         image: float, clamped to [0, 1] here, or uint8 or uint16 over their full range.
-        like: the photo to be alike.
-        name: of the file that the user asked for, for messages.
+        like: photo whose bit depth, mode, alpha, metadata and compression are used.
+        name: path of the output file, for messages.
 
     Raises:
-        ImageError: too large for the format, or a value is not finite.
+        ImageError: the image is too large for the format, or a value is not finite.
     """
     height, width = image.shape[1:]
     check_side(name, kind, width, height)
@@ -60,17 +60,33 @@ def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> 
 
 
 def check_side(name: str, kind: str, width: int, height: int) -> None:
-    """Refuse what is too large for a format."""
+    """Raise `ImageError` if a side is longer than the format allows.
+
+    Args:
+        name: path of the output file, for the message.
+        kind: "JPEG", "PNG", "TIFF" or "WEBP".
+        width: in pixels.
+        height: in pixels.
+    """
     limit = _LONGEST_SIDE.get(kind)
     if limit is not None and max(height, width) > limit:
         raise ImageError(
-            f"{name}: {width}x{height}, a {kind} holds at most {limit} a side; "
-            "name a .png or .tif file with --output"
+            f"{name}: {width}x{height} is too large, a {kind} side has at most {limit} pixels; "
+            "choose a .png or .tif file with --output"
         )
 
 
 def quantize(planes: Iterator[Tensor], height: int, depth: int, name: str) -> np.ndarray:
-    """Samples (H, W, C) of bands of float planes: round(x (2^depth - 1)), float32 for depth 32.
+    """Convert bands of float planes to samples round(x (2^depth - 1)), or float32 for depth 32.
+
+    Args:
+        planes: float bands (C, rows, W), clamped to [0, 1] here; top band first.
+        height: sum of the rows of all bands.
+        depth: bits per sample, 8, 16 or 32.
+        name: path of the output file, for messages.
+
+    Returns:
+        (H, W, C) uint8, uint16 or float32.
 
     Raises:
         ImageError: a value is not finite.
@@ -79,9 +95,9 @@ def quantize(planes: Iterator[Tensor], height: int, depth: int, name: str) -> np
     pixels, top = None, 0
     for band in planes:
         if not bool(torch.isfinite(band).all()):
-            raise ImageError(f"{name}: not written, the image holds values that are not finite")
+            raise ImageError(f"{name}: not written, the image contains values that are not finite")
         band = band.permute(1, 2, 0)
-        if pixels is None:  # the first band tells the other sizes
+        if pixels is None:  # the first band gives the width and the number of channels
             pixels = torch.empty(height, *band.shape[1:], dtype=dtype)
         store(band.clamp(0, 1), pixels[top : top + len(band)])
         top += len(band)
@@ -89,11 +105,11 @@ def quantize(planes: Iterator[Tensor], height: int, depth: int, name: str) -> np
 
 
 def _planes(image: Tensor, like: Photo, kind: str, name: str) -> Iterator[Tensor]:
-    """Bands of float32 planes on the CPU, C = gray or RGB, and alpha where there is one."""
+    """Yield float32 bands (C, rows, W) on the CPU: gray or RGB, then alpha if the photo has it."""
     alpha = like.alpha
     if alpha is not None and kind == "JPEG":
         if bool((alpha < 1).any()):
-            logger.warning("%s: JPEG holds no alpha, it is dropped", name)
+            logger.warning("%s: JPEG does not support alpha, it is dropped", name)
         alpha = None
     if alpha is not None and alpha.shape[1:] != image.shape[1:]:
         size = tuple(image.shape[1:])
@@ -109,7 +125,9 @@ def _planes(image: Tensor, like: Photo, kind: str, name: str) -> Iterator[Tensor
 def _depth(kind: str, like: Photo, name: str) -> int:
     deepest = {"PNG": 16, "TIFF": 32}.get(kind, 8)
     if like.bit_depth > deepest:
-        logger.warning("%s: %d bits become %d, all %s holds", name, like.bit_depth, deepest, kind)
+        logger.warning(
+            "%s: %d bits become %d, the most for %s", name, like.bit_depth, deepest, kind
+        )
     return min(like.bit_depth, deepest)
 
 
@@ -133,7 +151,7 @@ def _encode_jpeg(
 
 
 def _photoshop_segment(iptc: bytes) -> bytes:
-    """The APP13 segment that holds IPTC records, as resource 0x0404 of Photoshop 3.0."""
+    """APP13 segment with IPTC records, stored as resource 0x0404 of Photoshop 3.0."""
     resource = b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
     content = b"Photoshop 3.0\0" + resource
     return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
@@ -144,7 +162,7 @@ def _encode_webp(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | 
         file,
         "WEBP",
         lossless=like.lossless,
-        exact=True,  # colours under full transparency too
+        exact=True,  # also keeps the colours of fully transparent pixels
         quality=_WEBP_LOSSLESS_EFFORT if like.lossless else _WEBP_QUALITY,
         icc_profile=like.icc,
         exif=exif or b"",
@@ -157,7 +175,7 @@ def _pillow(pixels: np.ndarray) -> Image.Image:
 
 
 def _encode_png(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | None) -> None:
-    """Write a PNG (W3C, third edition), 8 or 16 bits; Pillow writes no 16-bit colour."""
+    """Write an 8-bit or 16-bit PNG (W3C, third edition); Pillow cannot write 16-bit colour."""
     height, width, channels = pixels.shape
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     depth = pixels.dtype.itemsize * 8
@@ -181,7 +199,7 @@ def _encode_png(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | N
 
 
 def _filtered(pixels: np.ndarray) -> Iterator[bytes]:
-    """Bands of scan lines, each as its difference to the line above (filter type 2, "Up")."""
+    """Yield bands of scan lines, filtered as differences to the line above (PNG filter 2, "Up")."""
     lines = pixels.astype(pixels.dtype.newbyteorder(">"), copy=False).reshape(len(pixels), -1)
     lines = lines.view(np.uint8)
     for top in range(0, len(lines), _ROWS):

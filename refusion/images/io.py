@@ -1,7 +1,7 @@
-"""Photos from and to files. The package's only place that knows bytes; inside it is all float RGB.
+"""Reading and writing of photo files.
 
-An 8-bit or 16-bit file that is read and written losslessly keeps every sample; bit depth, gray,
-alpha, ICC profile, EXIF, XMP, resolution and the JPEG's own quality are carried to the output.
+If an 8-bit or 16-bit file is read and written in a lossless format, every sample is preserved. Bit
+depth, gray mode, alpha, ICC profile, EXIF, XMP, resolution and JPEG quality are kept in the output.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ _MAGIC = {
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Read a JPEG, PNG, TIFF or WebP file, whatever its suffix says.
+    """Read a JPEG, PNG, TIFF or WebP file; the format is detected from the content.
 
-    Of an animation or a file of several pages the first is used, with a logged warning. CMYK is
-    converted to RGB (warning), a palette to RGB or RGBA, one bit to gray. Wide gamuts are kept as
-    they are: values are not converted, the profile is carried.
+    For an animation or a file with several pages, the first is used and a warning is logged. CMYK
+    is converted to RGB (with a warning), a palette to RGB or RGBA, one bit to gray. Colours are not
+    converted between colour spaces; the ICC profile is kept.
 
     Args:
         path: the file.
-        max_pixels: larger images are refused before they are decoded. (Pillow refuses a WebP above
-            179 megapixels by itself.)
+        max_pixels: largest width times height, checked before decoding. (Pillow has its own limit
+            of 179 megapixels for WebP.)
 
     Raises:
-        ImageError: one line: the file and why it cannot be read.
+        ImageError: the file cannot be read; the message is one line with the path and the cause.
     """
     path = Path(path)
     try:
-        # Decoders warn about damage that they live with; stderr is for the user.
+        # Decoders print warnings about tolerable damage to stderr; they are not shown to the user.
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _decode(file, max_pixels)
@@ -69,30 +69,30 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file") from error
     except IsADirectoryError as error:
-        raise ImageError(f"{path}: a folder, expected an image file") from error
+        raise ImageError(f"{path}: is a folder, expected an image file") from error
     except PermissionError as error:
         raise ImageError(f"{path}: no permission to read it") from error
     except MemoryError as error:
         raise ImageError(f"{path}: not enough memory to decode it") from error
-    except Exception as error:  # decoders meet damaged bytes with any type of exception
+    except Exception as error:  # decoders raise any type for damaged bytes
         raise ImageError(f"{path}: damaged or not supported ({_one_line(error)})") from error
 
 
 def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> None:
-    """Write an image as the same kind of file as ``like``.
+    """Write an image to a file with the properties of the photo ``like``.
 
-    The file is written aside and then put in place: there is the old file or the whole new one.
+    The file is written under a temporary name and then renamed, so an interrupted call leaves the
+    old file unchanged.
 
     Args:
-        path: its suffix names the format; without suffix that of ``like`` is used.
+        path: its suffix selects the format; without a suffix, the format of ``like`` is used.
         image: float (3, H, W), any device; values are clamped to [0, 1] and rounded to nearest.
-            Or uint8 or uint16, as `Photo.samples`.
-        like: the photo to be alike, in bit depth as far as the format holds it, gray, alpha,
-            metadata, compression. None writes 8-bit RGB: JPEG of quality 95, else lossless.
+            Or uint8 or uint16 over their full range, as `Photo.samples`.
+        like: photo whose bit depth (if the format supports it), gray mode, alpha, metadata and
+            compression are used. None writes 8-bit RGB: JPEG with quality 95, else lossless.
 
     Raises:
-        ImageError: one line: the shape is wrong, a value is not finite, or the file cannot be
-            written.
+        ImageError: the shape is wrong, a value is not finite, or the file cannot be written.
     """
     path = Path(path)
     kind = _format_to_write(path, like)
@@ -102,7 +102,7 @@ def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> N
         raise ImageError(f"{path}: expected a float image of shape (3, H, W) to write, got {got}")
     try:
         if path.is_dir():
-            raise ImageError(f"{path}: a folder, expected a file name to write")
+            raise ImageError(f"{path}: is a folder, expected the name of a file to write")
         if not path.parent.is_dir():
             raise ImageError(f"{path}: its folder does not exist")
         with atomic_write(path) as aside, aside.open("wb") as file:
@@ -112,31 +112,38 @@ def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> N
 
 
 def check_place(path: Path, like: Photo | None, width: int, height: int) -> None:
-    """Make the folder of an image to be written, and refuse what `write_image` would refuse.
+    """Create the folder of an output image, and raise the errors that `write_image` would raise.
+
+    A caller runs this check before a long computation.
 
     Args:
-        path: of the image; without suffix it will be of the format of ``like``.
-        like: the photo to be alike; None leaves the size unchecked.
-        width: of the image in pixels.
-        height: see `width`.
+        path: path of the output image; without a suffix, the format of ``like`` is used.
+        like: the photo that will be given to `write_image`; needed if `path` has no suffix.
+        width: width of the output image in pixels.
+        height: height of the output image in pixels.
 
     Raises:
-        ImageError: the name, the size or the folder does not do.
+        ImageError: the suffix is unknown, the image is too large for the format, or the folder
+            cannot be created or written.
     """
     check_side(str(path), _format_to_write(path, like), width, height)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImageError(f"{path}: its folder cannot be made ({_one_line(error)})") from error
+        raise ImageError(f"{path}: its folder cannot be created ({_one_line(error)})") from error
     if not os.access(path.parent, os.W_OK):
-        raise ImageError(f"{path}: its folder is not to be written to")
+        raise ImageError(f"{path}: no permission to write to its folder")
 
 
 def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
-    """Image files of a folder by suffix, sorted; a file is itself. Hidden files are left out.
+    """List the image files of a folder, sorted; hidden files are left out.
+
+    Args:
+        path: a folder, whose files are selected by their suffix; a file is returned as it is.
+        recursive: also search the sub-folders.
 
     Raises:
-        ImageError: there is no such file or folder, or no image in it.
+        ImageError: the path does not exist, or the folder contains no image.
     """
     path = Path(path)
     try:
@@ -153,7 +160,7 @@ def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
 
 
 def visible_files(folder: Path, recursive: bool) -> Iterator[Path]:
-    """What is in a folder, files and folders, but for what is hidden or in hidden folders."""
+    """Yield the files and folders in a folder, except hidden ones and those in hidden folders."""
     for path in folder.glob("**/*" if recursive else "*"):
         if not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path

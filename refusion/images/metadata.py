@@ -1,7 +1,7 @@
-"""EXIF and XMP: read the orientation, and reset it once it is applied to the pixels.
+"""Orientation in EXIF and XMP metadata: reading it, and resetting it to 1.
 
-EXIF 2.32 stores a small TIFF file. It is patched where it stands instead of written anew: the
-maker's private notes point into it by absolute offsets and would break.
+An EXIF block (EXIF 2.32) is a small TIFF file. Values are changed in place, because the private
+notes of camera makers refer to other parts of the block by absolute offsets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WIDTH_TAGS = (0x0100, 0xA002)
 _HEIGHT_TAGS = (0x0101, 0xA003)
 _BIG_TIFF = 43
 _FORMATS = {3: "H", 4: "I"}  # SHORT and LONG
-# What the first directory of a TIFF says about the photo; the rest describes how it is stored.
+# Tags of the first TIFF directory that describe the photo; all others describe the file layout.
 _PHOTO_TAGS = frozenset(
     (
         ExifTags.Base.ImageDescription,
@@ -40,7 +40,7 @@ _PHOTO_TAGS = frozenset(
 
 
 def exif_orientation(exif: bytes) -> int:
-    """EXIF orientation 1..8; 1 where none or a wrong one is given.
+    """Return the EXIF orientation 1..8; 1 if it is missing or invalid.
 
     Raises:
         struct.error: ``exif`` is not an EXIF block.
@@ -54,7 +54,12 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def upright_exif(exif: bytes, width: int, height: int) -> bytes:
-    """The same block for an upright image of that size: orientation 1, no thumbnail.
+    """Return the EXIF block with orientation 1, the given image size, and no thumbnail.
+
+    Args:
+        exif: EXIF block, from its TIFF header on.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
 
     Raises:
         struct.error: ``exif`` is not an EXIF block.
@@ -72,24 +77,24 @@ def upright_exif(exif: bytes, width: int, height: int) -> bytes:
                 largest = 0xFFFF if kind == 3 else 0xFFFFFFFF
                 number = min(values[tag], largest)
                 struct.pack_into(order + _FORMATS[kind], patched, at, number)
-    # A thumbnail would show the photo before restoration: cut the link to its directory.
+    # The thumbnail shows the photo before restoration: remove the offset of its directory.
     entries = struct.unpack_from(order + "H", exif, start)[0]
     struct.pack_into(order + "I", patched, start + 2 + 12 * entries, 0)
     return bytes(patched)
 
 
 def upright_xmp(xmp: bytes) -> bytes:
-    """The XMP packet with ``tiff:Orientation`` 1, written as attribute or as element."""
+    """Return the XMP packet with ``tiff:Orientation`` 1, as attribute or as element."""
     return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
 def exif_of_tiff(file: BinaryIO) -> bytes | None:
-    """EXIF block made of the photographic tags of an open TIFF file; None when it has none."""
+    """Build an EXIF block from the tags of an open TIFF file; None if it has no such tags."""
     file.seek(0)
     head, exif = file.read(16), Image.Exif()
     order = "<" if head.startswith(b"II") else ">"
     if struct.unpack_from(order + "H", head, 2)[0] == _BIG_TIFF:
-        # Read with the long offsets of the file, written with the short ones of a block.
+        # A BigTIFF is read with 64-bit offsets; the block is written with 32-bit offsets.
         exif.endian, exif.bigtiff = order, True
         exif.load_from_fp(file, struct.unpack_from(order + "Q", head, 8)[0])
         exif.bigtiff = False
@@ -102,7 +107,7 @@ def exif_of_tiff(file: BinaryIO) -> bytes | None:
 
 
 def _header(exif: bytes) -> tuple[str, int]:
-    """Byte order for struct, and offset of the first directory."""
+    """Byte order as a `struct` prefix, and offset of the first directory."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         raise struct.error("no TIFF header")
@@ -110,7 +115,7 @@ def _header(exif: bytes) -> tuple[str, int]:
 
 
 def _entries(exif: bytes, order: str, directory: int) -> Iterator[tuple[int, int, int]]:
-    """Tag, type and position of the value of each entry of a directory."""
+    """Yield tag, type and byte offset of the value for each entry of a directory."""
     for index in range(struct.unpack_from(order + "H", exif, directory)[0]):
         at = directory + 2 + 12 * index
         yield *struct.unpack_from(order + "HH", exif, at), at + 8

@@ -1,4 +1,4 @@
-"""What one photo file holds: its pixels, and what writing the same kind of file back needs."""
+"""`Photo`: the pixels of a photo file, and the file properties that its output must keep."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from refusion.images.samples import to_float
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo, upright, with the properties of the file it came from.
+    """One upright photo with the properties of its file.
 
     Attributes:
-        samples: (3, H, W), uint8 or uint16 over their full range or float32 in [0, 1]: the file's
-            own values (no colour management), EXIF orientation applied. A gray photo has three
-            equal channels. In memory the channels may lie in any order; not to be written to.
+        samples: (3, H, W), uint8 or uint16 over their full range or float32 in [0, 1]: the values
+            of the file (no colour management), with the EXIF orientation applied. A gray photo has
+            three equal channels. The memory layout is not defined. Read-only.
         alpha: float32 (1, H, W) in [0, 1], or None.
         format: "JPEG", "PNG", "TIFF" or "WEBP".
         bit_depth: 8, 16, or 32 for a float TIFF.
@@ -24,14 +24,14 @@ class Photo:
         icc: ICC profile of the pixel values.
         exif: EXIF block (from its TIFF header on), orientation 1, without thumbnail.
         xmp: XMP packet.
-        iptc: IPTC records (captions, copyright), which JPEG and TIFF hold.
+        iptc: IPTC records (captions, copyright) of a JPEG or TIFF.
         dpi: horizontal and vertical pixels per inch.
-        jpeg_tables: quantisation tables of a JPEG, 64 numbers each, for output of equal quality.
-        jpeg_subsampling: chroma subsampling as Pillow numbers it (0 4:4:4, 1 4:2:2, 2 4:2:0, -1
+        jpeg_tables: quantisation tables of a JPEG, 64 numbers each, reused for the output.
+        jpeg_subsampling: chroma subsampling in Pillow's numbers (0: 4:4:4, 1: 4:2:2, 2: 4:2:0, -1:
             other).
-        png_colour: the PNG chunks gAMA, cHRM, sRGB and cICP, as they stood.
-        lossless: False for a lossy WebP (and for JPEG, where nothing asks).
-        tiff_compression: "none", or "deflate" for all that was compressed.
+        png_colour: the PNG chunks gAMA, cHRM, sRGB and cICP, unchanged.
+        lossless: False for a lossy WebP; also False for JPEG, where it is not used.
+        tiff_compression: "none", or "deflate" for a TIFF with any compression.
     """
 
     samples: Tensor
@@ -51,10 +51,10 @@ class Photo:
     tiff_compression: str = "deflate"
 
     def in_colour(self) -> Photo:
-        """The photo as one to write colours like: of a gray one the ICC profile does not fit."""
+        """Return the photo with mode "rgb"; the ICC profile of a gray photo is dropped."""
         return self if self.mode == "rgb" else replace(self, mode="rgb", icc=None)
 
     @property
     def image(self) -> Tensor:
-        """The samples as float32 (3, H, W) in [0, 1], contiguous; made anew at every call."""
+        """The samples as contiguous float32 (3, H, W) in [0, 1]; each access makes a new copy."""
         return to_float(self.samples).contiguous()

@@ -1,4 +1,4 @@
-"""Copies of photos at another size: smaller to look at or to work on, larger before a process."""
+"""Resizing of image batches: shrinking, enlarging for super-resolution, matching another size."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from torch import Tensor
 from refusion.config.sections import UpscaleConfig
 from refusion.images.samples import to_float
 
-_ROWS = 256  # of a photo that are floats at a time
+_ROWS = 256  # rows per band that are converted to float at a time
 
 
 def shrink(image: Tensor, side: int) -> Tensor:
-    """Copy of a photo with its longer side reduced to ``side``; smaller ones keep their size.
+    """Shrink a photo so that its longer side is ``side``; a smaller photo keeps its size.
+
+    The filter is bicubic with antialiasing.
 
     Args:
         image: (B, C, H, W), float in [0, 1], or uint8 or uint16 over their full range.
-        side: pixels.
+        side: longer side of the result in pixels.
 
     Returns:
         (B, C, h, w) float32 in [0, 1].
@@ -27,7 +29,7 @@ def shrink(image: Tensor, side: int) -> Tensor:
     if scale >= 1:
         return to_float(image)
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-    # The filter is separable: rows are shortened band by band, what is left is small.
+    # The filter is separable: each band is shrunk along its rows first, which saves memory.
     bands = image.split(_ROWS, dim=-2)
     narrow = torch.cat([_resized(to_float(b), b.shape[-2], columns) for b in bands], dim=-2)
     return _resized(narrow, rows, columns).clamp_(0, 1)
@@ -38,14 +40,15 @@ def _resized(image: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def enlarge(lq: Tensor, upscale: UpscaleConfig | None) -> Tensor:
-    """What the process of a super-resolution model starts from.
+    """Enlarge low-resolution images to the input size of a super-resolution model.
 
     Args:
         lq: low-resolution images (B, C, h, w).
-        upscale: factor and interpolation; None leaves ``lq`` as it is.
+        upscale: factor and interpolation; None returns ``lq`` unchanged.
 
     Returns:
-        (B, C, factor * h, factor * w); bicubic overshoots are kept, as in the published code.
+        (B, C, factor * h, factor * w). Bicubic values may leave [0, 1]; they are not clamped, as in
+        the published code.
     """
     if upscale is None:
         return lq
@@ -53,7 +56,15 @@ def enlarge(lq: Tensor, upscale: UpscaleConfig | None) -> Tensor:
 
 
 def resize_like(lq: Tensor, gt: Tensor) -> Tensor:
-    """The degraded image (B, C, h, w) as one would see it beside ``gt``: of its size, in [0, 1]."""
+    """Resize a degraded image to the size of its ground truth, for display.
+
+    Args:
+        lq: degraded images (B, C, h, w).
+        gt: ground truth (B, C, H, W).
+
+    Returns:
+        (B, C, H, W) clamped to [0, 1]; bicubic without antialiasing if the sizes differ.
+    """
     if lq.shape != gt.shape:
         lq = F.interpolate(lq, size=gt.shape[-2:], mode="bicubic", antialias=False)
     return lq.clamp(0, 1)

@@ -1,7 +1,7 @@
-"""Samples of photos: whole numbers as files hold them, floats as networks want them.
+"""Conversion between integer samples, as in photo files, and float samples, as in networks.
 
-A photo in 8 bits takes a quarter of the memory of its floats, so it stays as it is and becomes
-floats where and when a part of it is worked on.
+An 8-bit photo needs a quarter of the memory of its float32 copy, so photos are kept as integers and
+only the part that is processed is converted.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ _FULL = {torch.uint8: 255, torch.uint16: 65535}
 
 
 def is_integer(samples: Tensor) -> bool:
-    """Tell uint8 and uint16, whole numbers over their full range, from floats in [0, 1]."""
+    """Whether samples are uint8 or uint16 over their full range, and not floats in [0, 1]."""
     return samples.dtype in _FULL
 
 
 def to_float(samples: Tensor) -> Tensor:
-    """Samples, uint8, uint16 or float -> float32 in [0, 1]; float32 comes back as it is."""
+    """Convert uint8, uint16 or float samples to float32 in [0, 1].
+
+    Float32 samples are returned without a copy.
+    """
     if samples.dtype not in _FULL:
         return samples.float()
     return samples.float().div_(_FULL[samples.dtype])
 
 
 def store(values: Tensor, target: Tensor) -> None:
-    """Write float values into samples of the same shape.
+    """Write float values into a sample tensor of the same shape, in place.
 
-    Integer targets get values clamped to [0, 1] and rounded to nearest, float targets as they are.
+    Args:
+        values: float, any shape; clamped to [0, 1] and rounded to nearest for integer targets.
+        target: uint8, uint16 or float; a float target gets the values unchanged.
     """
     if target.dtype in _FULL:
-        # Below 2^16 a float32 plus 0.5 is exact enough to be cut to the nearest integer.
+        # Values are below 2^16, where float32 is precise enough to round by + 0.5 and truncation.
         values = values.float().clamp(0, 1).mul_(_FULL[target.dtype]).add_(0.5)
     target.copy_(values)

@@ -1,4 +1,4 @@
-"""How large a photo file is, from its first bytes: cheap enough for whole folders."""
+"""Number of pixels of a photo file, read from its header; fast enough for whole folders."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ _PLUGINS = {
 
 
 def count_pixels(path: str | Path) -> int:
-    """Pixels of a JPEG, PNG, TIFF or WebP file, which are not decoded.
+    """Count the pixels of a JPEG, PNG, TIFF or WebP file without decoding it.
 
     Returns:
-        Width times height; 0 if there is no such file or it cannot be read, which is for
-        `read_image` to say.
+        Width times height; 0 if the file is missing or cannot be read (`read_image` reports why).
     """
     try:
-        # The plugins are called by name, as `Image.open` has a limit global to the process.
+        # The plugins are called directly, because `Image.open` applies a process-wide size limit.
         with Path(path).open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             head = file.read(2)
@@ -33,5 +32,5 @@ def count_pixels(path: str | Path) -> int:
                     return tiff.pages[0].imagewidth * tiff.pages[0].imagelength
             width, height = _PLUGINS[head](file).size
             return width * height
-    except Exception:  # damaged bytes raise anything; here only the size is asked
+    except Exception:  # damaged bytes raise any type of exception
         return 0

@@ -1,4 +1,7 @@
-"""From an open TIFF file to a `Photo`: 8 and 16 bit, and float, by tifffile; the rest by Pillow."""
+"""Decoding of TIFF files to a `Photo`.
+
+tifffile decodes 8-bit, 16-bit and float samples; Pillow decodes all other files.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +21,28 @@ from refusion.images.photo import Photo
 from refusion.images.unsupported import hint
 
 logger = logging.getLogger(__name__)
-# What it finds odd goes to whoever listens; Python shows warnings that nobody listens to on stderr.
+# Without a handler, Python would print the warnings of tifffile on stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-# TIFF 6.0 codes. tifffile decodes these by itself, all others want a package of codecs.
+# TIFF 6.0 codes. tifffile decodes these without the additional package imagecodecs.
 _UNCOMPRESSED, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 8, 32946, 32773
 _COMPRESSIONS = (_UNCOMPRESSED, _DEFLATE, _OLD_DEFLATE, _PACKBITS)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of alpha
 _XMP, _ORIENTATION, _IPTC, _ICC, _DNG_VERSION = 700, 274, 33723, 34675, 50706
-_DEPTHS = (1, 2, 4, 8, 16, 32)  # bits that Pillow knows
+_DEPTHS = (1, 2, 4, 8, 16, 32)  # bits per sample that Pillow supports
 
 
 def decode_tiff(file: BinaryIO, max_pixels: int) -> Photo:
     """Decode the first page of a TIFF or BigTIFF file.
 
+    Args:
+        file: opened for reading, at its start.
+        max_pixels: largest allowed width times height.
+
     Raises:
         ImageError: more than ``max_pixels`` pixels, camera raw, or samples that are not handled.
-        Exception: whatever tifffile and Pillow raise on a damaged file.
+        Exception: any exception that tifffile or Pillow raises for a damaged file.
     """
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages[0]
@@ -48,20 +55,20 @@ def decode_tiff(file: BinaryIO, max_pixels: int) -> Photo:
         is_plain &= page.dtype is not None and page.bitspersample == page.dtype.itemsize * 8
         if is_plain and page.compression in _COMPRESSIONS:
             _check_complete(page, file)
-            pixels, turned = _samples(page, file.name), False
+            pixels, is_upright = _samples(page, file.name), False
         else:
-            pixels, turned = _samples_pillow(page, file), True
-        orientation = 1 if turned else page.tags.valueof(_ORIENTATION, default=1)
+            pixels, is_upright = _samples_pillow(page, file), True
+        orientation = 1 if is_upright else page.tags.valueof(_ORIENTATION, default=1)
         photo = _describe(page, file)
     is_known = orientation in range(1, 9)
     return finish(photo, pixels, file.name, orientation if is_known else 1)
 
 
 def _describe(page: tifffile.TiffPage, file: BinaryIO) -> Photo:
-    """The photo of a page without its pixels."""
+    """The `Photo` of a page, still without samples."""
     try:
         exif = exif_of_tiff(file)
-    except Exception as error:  # Pillow's reader meets damaged tags in many ways, none may be fatal
+    except Exception as error:  # Pillow raises many types for damaged tags; only the EXIF is lost
         logger.warning("%s: EXIF dropped (%s)", file.name, error)
         exif = None
     is_cmyk = page.photometric == tifffile.PHOTOMETRIC.SEPARATED
@@ -87,16 +94,16 @@ def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
 
 
 def _check_complete(page: tifffile.TiffPage, file: BinaryIO) -> None:
-    """A cut file must not pass as a photo with a black end."""
+    """Raise `ImageError` for a truncated file, which tifffile would decode with black rows."""
     size = file.seek(0, 2)
     ends = [sum(pair) for pair in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > size:
         wanted = max(ends, default=0)
-        raise ImageError(f"{file.name}: truncated, {wanted} bytes expected, {size} there")
+        raise ImageError(f"{file.name}: truncated, expected {wanted} bytes, got {size}")
 
 
 def _samples(page: tifffile.TiffPage, name: str) -> np.ndarray:
-    """Samples (H, W, C), C gray, gray+alpha, RGB or RGBA, uint8, uint16 or float32 in [0, 1]."""
+    """Samples (H, W, C), uint8, uint16 or float32 in [0, 1]; C gray, gray+alpha, RGB or RGBA."""
     if page.dtype.kind not in "uf" or page.dtype.name in ("uint32", "uint64"):
         raise ImageError(f"{name}: samples are {page.dtype}, expected uint8, uint16 or float")
     pixels = page.asarray()
@@ -105,7 +112,7 @@ def _samples(page: tifffile.TiffPage, name: str) -> np.ndarray:
     elif page.axes == "YX":
         pixels = pixels[..., None]
     elif page.axes != "YXS":
-        raise ImageError(f"{name}: axes {page.axes}, expected one flat image")
+        raise ImageError(f"{name}: axes {page.axes}, expected one two-dimensional image")
     if pixels.dtype.kind == "f":
         pixels = _checked_float(pixels, name)
     if page.photometric == _WHITE_IS_ZERO:
@@ -123,7 +130,7 @@ def _checked_float(pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _keep_alpha(pixels: np.ndarray, page: tifffile.TiffPage, name: str) -> np.ndarray:
-    """Colour, and alpha where an extra sample says that it is alpha; other extras are dropped."""
+    """Keep the colour channels and a declared alpha channel; drop all other extra channels."""
     colours = 3 if page.photometric == _RGB else 1
     if pixels.shape[2] < colours:
         raise ImageError(f"{name}: RGB with {pixels.shape[2]} samples per pixel, expected 3 or 4")
@@ -140,7 +147,7 @@ def _keep_alpha(pixels: np.ndarray, page: tifffile.TiffPage, name: str) -> np.nd
 
 
 def _unmultiplied(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colour that was stored times alpha; black where nothing is left of it."""
+    """Divide colour that is stored multiplied by alpha; black where alpha is 0."""
     full = 1.0 if colour.dtype.kind == "f" else float(np.iinfo(colour.dtype).max)
     straight = colour / np.maximum(alpha, 1e-6).astype(np.float32) * full
     straight = np.minimum(straight, full)
@@ -148,13 +155,13 @@ def _unmultiplied(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def _samples_pillow(page: tifffile.TiffPage, file: BinaryIO) -> np.ndarray:
-    """Samples (H, W, C), already upright: Pillow turns a TIFF when it loads it."""
+    """Samples (H, W, C), already upright: Pillow applies the orientation when it loads a TIFF."""
     try:
-        if page.bitspersample not in _DEPTHS:  # of 12 Pillow makes the lower ones of 16
+        if page.bitspersample not in _DEPTHS:  # Pillow decodes 12 bits as 16 without scaling
             raise SyntaxError
         image = _open(file)
     except SyntaxError as error:
-        # A number without a name is none of these enumerations.
+        # Unknown codes are plain numbers without a name.
         colours, coding = (getattr(c, "name", c) for c in (page.photometric, page.compression))
         raise ImageError(
             f"{file.name}: {colours} TIFF with {page.bitspersample} bits per sample and {coding} "
@@ -163,7 +170,11 @@ def _samples_pillow(page: tifffile.TiffPage, file: BinaryIO) -> np.ndarray:
     if page.bitspersample != 16 or image.mode not in ("RGB", "RGBA"):
         return samples(image, file.name)
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-        raise ImageError(f"{file.name}: 16-bit planes with {page.compression.name} compression")
+        coding = page.compression.name
+        raise ImageError(
+            f"{file.name}: 16-bit planes with {coding} compression are not supported; "
+            "save it uncompressed"
+        )
     return samples_16(_open(file), image, "L" if sys.byteorder == "little" else "B")
 
 

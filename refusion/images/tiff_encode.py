@@ -1,7 +1,7 @@
-"""TIFF 6.0 and BigTIFF of 8, 16 and 32 (float) bits with the tags of a photo.
+"""Encoding of TIFF 6.0 and BigTIFF files with 8, 16 or 32 (float) bits and the tags of a photo.
 
-Laid out here with Pillow's writer of directories: Pillow encodes no 16-bit colour, its compressed
-8-bit files cannot hold an EXIF directory, and tifffile writes none.
+This module writes the file layout and uses Pillow only for the directory. Pillow cannot encode
+16-bit colour nor add an EXIF directory to compressed 8-bit files; tifffile cannot write EXIF.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ _HEADERS = {False: b"II*\0\x08\0\0\0", True: b"II+\0\x08\0\0\0" + (16).to_bytes(
 
 
 def encode_tiff(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | None) -> None:
-    """Write samples (H, W, C) uint8, uint16 or float32: directory, then strips of rows."""
+    """Write a TIFF: first the directory, then the strips of rows.
+
+    Args:
+        file: opened for writing, at its start.
+        pixels: samples (H, W, C) uint8, uint16 or float32; C gray, gray+alpha, RGB or RGBA.
+        like: photo whose compression, ICC profile, XMP, IPTC and resolution are used.
+        exif: EXIF block from its TIFF header on, or None.
+    """
     height, width, channels = pixels.shape
     deflate, is_float = like.tiff_compression != "none", pixels.dtype.kind == "f"
     is_big = pixels.nbytes > _BIG_TIFF_BYTES
@@ -41,14 +48,14 @@ def encode_tiff(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | N
     if channels in (2, 4):
         tags[338] = 2  # ExtraSamples: unassociated alpha
     tags.tagtype[273] = tags.tagtype[279] = TiffTags.LONG8 if is_big else TiffTags.LONG
-    tags[273] = tuple(accumulate([0, *sizes[:-1]]))  # StripOffsets, moved by the writer
+    tags[273] = tuple(accumulate([0, *sizes[:-1]]))  # StripOffsets; Pillow adds the first
     tags[279] = tuple(sizes)
     tags.save(file)
     file.writelines(strips)
 
 
 def _tags(like: Photo, exif: bytes | None, is_big: bool) -> ImageFileDirectory_v2:
-    """The directory's entries that do not depend on how the samples are stored."""
+    """The directory entries that do not depend on the sample layout."""
     tags = ImageFileDirectory_v2(_HEADERS[is_big])
     if exif:
         source = Image.Exif()
@@ -69,7 +76,7 @@ def _tags(like: Photo, exif: bytes | None, is_big: bool) -> ImageFileDirectory_v
 
 
 def _directory(exif: Image.Exif, tag: int) -> dict[int, object]:
-    """A directory that a tag points to, with the one inside it: where they lie is written anew."""
+    """Entries of a directory that a tag refers to, with its Interop directory; offsets are new."""
     inner = ExifTags.IFD.Interop
     entries = dict(exif.get_ifd(tag))
     return entries | {inner: exif.get_ifd(inner)} if inner in entries else entries

@@ -1,12 +1,12 @@
-"""Kinds of photo files that are not read: known by name, so that nobody wonders where they went."""
+"""Detection of image formats that are not supported, for clear messages about such files."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-# Endings, and how the first 16 bytes look. Raw files that look like any TIFF are not told apart
-# by their bytes; `tiff_decode` knows them by what is in them.
+# Suffixes, and a pattern of the first 16 bytes. Some raw files start like any TIFF; `tiff_decode`
+# detects them by their tags.
 _KINDS = {
     "HEIC": (".heic .heif .hif", rb"....ftyp(he[iv]|mif|msf)"),
     "AVIF": (".avif", rb"....ftypavi"),
@@ -20,26 +20,30 @@ _KINDS = {
         rb"....ftypcrx|II\*\0....CR|II\x1a\0..HEAPCCDR|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0",
     ),
 }
-_OF_SUFFIX = {suffix: kind for kind, (all_, _) in _KINDS.items() for suffix in all_.split()}
+_KIND_BY_SUFFIX = {suffix: kind for kind, (all_, _) in _KINDS.items() for suffix in all_.split()}
 
 
 def kind_by_name(path: Path) -> str | None:
-    """Kind that a file's ending says, None if it is none of these.
+    """Unsupported format that the suffix of a file names; None for any other suffix.
 
     >>> kind_by_name(Path("IMG_0001.HEIC"))
     'HEIC'
     """
-    return _OF_SUFFIX.get(path.suffix.lower())
+    return _KIND_BY_SUFFIX.get(path.suffix.lower())
 
 
 def kind_by_bytes(head: bytes) -> str | None:
-    """Kind that a file's first 16 bytes say, None if it is none of these."""
-    found = (kind for kind, (_, look) in _KINDS.items() if re.match(look, head, re.DOTALL))
+    """Unsupported format that the first 16 bytes of a file match; None if there is no match."""
+    found = (kind for kind, (_, pattern) in _KINDS.items() if re.match(pattern, head, re.DOTALL))
     return next(found, None)
 
 
 def hint(kind: str) -> str:
-    """What to do with a file of a kind."""
+    """Message that tells the user how to convert a file of an unsupported format.
+
+    Args:
+        kind: as returned by `kind_by_name` or `kind_by_bytes`.
+    """
     if kind == "camera raw":
         return "camera raw, develop it to a TIFF or JPEG first"
-    return f"{kind} is not read, convert it to JPEG, PNG, TIFF or WebP first"
+    return f"{kind} is not supported, convert it to JPEG, PNG, TIFF or WebP first"

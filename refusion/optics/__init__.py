@@ -1,5 +1,7 @@
-"""Lenses and depth: lens names as numbers, discs out of focus, disparity maps from files.
+"""Lens and depth models for bokeh: lens numbers, blur radii, and disparity maps.
 
-Imports `images` only; used by `synthesis` and `data` to make bokeh pairs, and by `batch` and `cli`
-to tell a bokeh model what it must know.
+`lens` converts lens names to numbers, `defocus` computes blur radii and the network input that
+encodes them, and `disparity` reads disparity maps. The package imports `images` and lower packages.
+`synthesis` and `data` use it to make training pairs, `batch` and `cli` to prepare the inputs of a
+bokeh model. Add a lens or blur model here; rendering of blur is in `synthesis.lens_blur`.
 """

@@ -1,8 +1,8 @@
-"""Discs of points out of focus: their radii, and the guide that tells a network where they are.
+"""Blur radii of points out of focus, and the defocus guide: the network input that encodes them.
 
-The radius is proportional to the difference of the disparities (inverse depths) of a point and of
-the plane of focus, and to the opening of the lens: what a lens of f-number N blurs by r pixels,
-one of 2 N blurs by r / 2.
+A point out of focus appears as a disc. Its radius is proportional to the difference between the
+disparity (inverse depth) of the point and that of the plane of focus, and to the lens aperture: if
+a lens with f-number N gives a radius of r pixels, a lens with f-number 2 N gives r / 2.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor
 
 from refusion.errors import ConfigError
 
-REFERENCE = 18.0  # the lens for which the disparity is the radius
+REFERENCE = 18.0  # lens number (f/1.8) for which the blur radius equals the disparity
 LARGEST = 40.0
-"""Radius in pixels of the largest discs that a guide can tell of; larger ones look like it."""
+"""Largest blur radius in pixels that a defocus guide can encode; larger radii are clamped to it."""
 
 
 def blur_radius(number: float, disparity: float) -> float:
-    """Radius in pixels of the farthest background's discs: disparity * 1.8 / f-number.
+    """Blur radius of the farthest background in pixels: disparity * 1.8 / f-number.
 
     Args:
-        number: of the lens, ten times the f-number with the maker's sign.
-        disparity: radius in pixels at f/1.8, >= 0.
+        number: lens number, ten times the f-number, negative for Canon.
+        disparity: blur radius in pixels at f/1.8, >= 0.
 
     Raises:
         ConfigError: the number is 0.
@@ -38,18 +38,22 @@ def blur_radius(number: float, disparity: float) -> float:
 
 
 def defocus_guide(defocus: Tensor, lens: Sequence[float]) -> Tensor:
-    """What a network is told of every pixel: how large its discs are, through either lens.
+    """Compute the defocus guide: the blur radius of each pixel with the source and the target lens.
 
-    The root spreads the small radii, of which a pixel more is easier seen.
+    The radii are encoded by their square root, because a difference of one pixel is more visible
+    between small radii.
 
     Args:
-        defocus: (H, W), radii in parts of the largest, 0 in focus, negative before the plane of
-            focus.
-        lens: source lens, target lens, and the largest radius at f/1.8 in pixels.
+        defocus: (H, W) in [-1, 1], radii relative to the largest radius; 0 in focus, negative in
+            front of the plane of focus.
+        lens: numbers of the source and target lens, and the largest radius at f/1.8 in pixels.
 
     Returns:
-        (2, H, W) float32 in [0, 1], for source and target lens: 0.5 in focus, 1 for discs of
-        `LARGEST` behind the plane of focus, 0 before it.
+        (2, H, W) float32 in [0, 1], for source and target lens: 0.5 in focus, 1 for the radius
+        `LARGEST` behind the plane of focus, 0 for the radius `LARGEST` in front of it.
+
+    Raises:
+        ConfigError: a lens number is 0.
 
     >>> defocus_guide(torch.tensor([[0.0, 1.0, -0.25]]), (160.0, 18.0, 40.0))[1]
     tensor([[0.5000, 1.0000, 0.2500]])

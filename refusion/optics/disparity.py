@@ -1,7 +1,7 @@
-"""Disparity maps, measured, estimated or painted: brighter is nearer, in any unit.
+"""Disparity maps from files: brighter is nearer, in any unit.
 
-Blur is proportional to differences of disparity, so neither the unit nor the zero of a map matters:
-a map of inverse depth up to scale and shift, as depth estimators give, does as well.
+Blur is proportional to differences of disparity, so a map may have any scale and offset. A map of
+relative inverse depth from a depth estimator is therefore valid too.
 """
 
 from __future__ import annotations
@@ -16,57 +16,59 @@ from refusion.images.io import read_image
 from refusion.images.samples import to_float
 
 NEAR_SHARE = 0.9
-"""Part of a map that is farther than what is in focus unless a point is named."""
+"""Default plane of focus: the quantile of the disparities in a map."""
 
-IN_FOCUS = 0.1  # depth of the zone in focus, in parts of the largest defocus; the training's middle
-_FEW = 256  # rows and columns that a map's statistics are taken of
-_STRAY = 0.01  # part of a map that may be wrong at either end
-_SPOT = 0.02  # size of what a focus point means, in parts of the map's sides
+IN_FOCUS = 0.1  # defocus up to this part of the largest is in focus; middle of the training range
+_GRID_SIZE = 256  # rows and columns that are used to compute the quantiles of a map
+_OUTLIERS = 0.01  # part of the values that is ignored as outliers at each end
+_WINDOW = 0.02  # size of the window around a focus point, relative to the sides of the map
 
 
 def read_disparity(path: Path, *, zero_is_unknown: bool = False) -> Tensor:
-    """Map of a file, (h, w) float32 in [0, 1], the mean of its channels.
+    """Read a disparity map, (h, w) float32 in [0, 1], the mean of the channels.
 
     Args:
         path: an image file in 8 or 16 bits, of any size.
-        zero_is_unknown: 0 says that nothing was measured, as in stereo data sets; such pixels get
-            the value of the farther one of the nearest known ones to either side, for what one
-            camera of two does not see lies behind what hides it.
+        zero_is_unknown: 0 means not measured, as in stereo data sets. Such a pixel gets the smaller
+            (farther) value of the nearest known pixels to its left and right, because a region
+            that only one of two cameras sees lies behind the object that hides it.
 
     Raises:
-        ImageError: it cannot be read, or all of it is unknown.
+        ImageError: the file cannot be read, or all pixels are unknown.
     """
     disparity = to_float(read_image(path).samples).mean(0)
     if not zero_is_unknown:
         return disparity
     known = disparity > 0
     if not known.any():
-        raise ImageError(f"{path}: all is 0, which is unknown here; give a map with values")
+        raise ImageError(
+            f"{path}: all values are 0, which means unknown; give a map with values above 0"
+        )
     filled = _fill_rows(disparity, known)
     empty = ~known.any(dim=1)  # whole rows
     return _fill_rows(filled.T, (~empty).expand(filled.shape[::-1])).T.contiguous()
 
 
 def defocus_of(disparity: Tensor, focus: tuple[float, float] | None = None) -> Tensor:
-    """Where a lens focused on a point of the photo is out of focus, and how much.
+    """Compute the defocus of each pixel for a lens that is focused on a point of the photo.
 
     Args:
         disparity: (h, w), larger is nearer.
-        focus: the point, (x, y) in parts 0..1 of the width and the height; None focuses on what
-            only a tenth of the map is nearer than, such as the front of a subject.
+        focus: the point (x, y), relative to width and height, 0..1; None focuses on the 0.9
+            quantile of the disparities, for example the front of a subject.
 
     Returns:
-        (h, w) in [-1, 1]: radii of the discs in parts of the largest, 0 in focus, negative before
-        the plane of focus.
+        (h, w) in [-1, 1]: blur radii relative to the largest; 0 in focus, negative in front of the
+        plane of focus.
 
     Raises:
-        ImageError: all has one disparity, so nothing is out of focus.
+        ImageError: all pixels have the same disparity, so nothing is out of focus.
     """
-    rows, columns = (max(1, side // _FEW) for side in disparity.shape)
-    few = disparity[::rows, ::columns].flatten()
-    marks = torch.tensor([_STRAY, NEAR_SHARE, 1 - _STRAY], device=few.device)
-    far, near, nearest = torch.quantile(few, marks)
-    plane = near if focus is None else _at(disparity, focus)
+    rows, columns = (max(1, side // _GRID_SIZE) for side in disparity.shape)
+    grid = disparity[::rows, ::columns].flatten()
+    quantiles = torch.tensor([_OUTLIERS, NEAR_SHARE, 1 - _OUTLIERS], device=grid.device)
+    far, near, nearest = torch.quantile(grid, quantiles)
+    plane = near if focus is None else _disparity_at(disparity, focus)
     largest = torch.maximum(plane - far, nearest - plane)
     if largest <= 0:
         raise ImageError("disparity: the map has one value only, so nothing is out of focus")
@@ -74,18 +76,18 @@ def defocus_of(disparity: Tensor, focus: tuple[float, float] | None = None) -> T
     return defocus.sign() * (defocus.abs() - IN_FOCUS).clamp_min(0) / (1 - IN_FOCUS)
 
 
-def _at(disparity: Tensor, focus: tuple[float, float]) -> Tensor:
-    """Median around a point."""
+def _disparity_at(disparity: Tensor, focus: tuple[float, float]) -> Tensor:
+    """Median disparity in a window around a point (x, y)."""
     parts = zip(disparity.shape, reversed(focus), strict=True)
-    spot = [
-        slice(max(0, int((part - _SPOT / 2) * side)), int((part + _SPOT / 2) * side) + 1)
+    window = [
+        slice(max(0, int((part - _WINDOW / 2) * side)), int((part + _WINDOW / 2) * side) + 1)
         for side, part in parts
     ]
-    return disparity[spot[0], spot[1]].median()
+    return disparity[window[0], window[1]].median()
 
 
 def _fill_rows(values: Tensor, known: Tensor) -> Tensor:
-    """Unknown pixels get the lower one of the nearest known values to the left and right."""
+    """Give unknown pixels the smaller of the nearest known values to the left and right."""
     last = values.shape[1] - 1
     numbers = torch.arange(last + 1).expand(values.shape)
     left = numbers.where(known, -1).cummax(dim=1).values

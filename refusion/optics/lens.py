@@ -1,4 +1,4 @@
-"""Lens names of the bokeh data and the numbers that the camera-aware network takes for them."""
+"""Lens names of the bokeh data, and the lens numbers that the bokeh network takes as input."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ _LENS = re.compile(r"(Sony|Canon)50mmf(\d+(?:\.\d+)?)BS")
 
 
 def lens_number(name: str) -> float:
-    """Ten times the f-number, negative for a Canon: the coding of the published bokeh models.
+    """Convert a lens name to its number: ten times the f-number, negative for Canon.
+
+    The published bokeh models use this encoding.
 
     >>> lens_number("Sony50mmf1.8BS"), lens_number("Canon50mmf1.4BS")
     (18.0, -14.0)
 
     Args:
-        name: as `meta.txt` writes it; maker Sony or Canon, 50 mm, any f-number.
+        name: as in `meta.txt`; maker Sony or Canon, 50 mm, any f-number.
 
     Raises:
-        ConfigError: another form, maker or focal length.
+        ConfigError: the name has another format, maker or focal length.
     """
     found = _LENS.fullmatch(name)
     if found is None or float(found[2]) == 0:
@@ -32,14 +34,14 @@ def lens_number(name: str) -> float:
 
 
 def lens_between(source: float, target: float, share: float) -> float:
-    """Number of the lens of the target's maker that blurs a share of the way as much.
+    """Interpolate between two lenses, linear in the aperture (1 / f-number).
 
-    Radii of discs go with the opening, one over the f-number.
+    The blur radius is proportional to the aperture. The result has the maker of `target`.
 
     Args:
-        source: number of a lens, not 0, as `target`.
-        target: see `source`.
-        share: 0..1.
+        source: lens number, not 0.
+        target: lens number, not 0.
+        share: weight of `target`, 0..1.
 
     >>> round(lens_between(20.0, -10.0, 0.5), 3)
     -13.333

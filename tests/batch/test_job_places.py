@@ -36,9 +36,12 @@ def photos(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("locked/a.png", "locked/a.png: its folder is not to be written to"),
-        ("in/a.png/b.png", "in/a.png/b.png: its folder cannot be made"),
-        ("wide.webp", "wide.webp: 17000x2, a WEBP holds at most 16383 a side; name a .png or"),
+        ("locked/a.png", "locked/a.png: no permission to write to its folder"),
+        ("in/a.png/b.png", "in/a.png/b.png: its folder cannot be created"),
+        (
+            "wide.webp",
+            "wide.webp: 17000x2 is too large, a WEBP side has at most 16383 pixels; choose a .png or",
+        ),
     ],
 )
 def test_a_place_that_will_not_do_is_told_before_restoring(photos, monkeypatch, output, reason):
@@ -65,5 +68,5 @@ def test_photos_of_a_kind_that_is_not_read_are_counted(photos, caplog):
     said = [record.getMessage() for record in caplog.records]
     assert sorted(said) == [
         "in: 1 left out: camera raw, develop it to a TIFF or JPEG first",
-        "in: 2 left out: HEIC is not read, convert it to JPEG, PNG, TIFF or WebP first",
+        "in: 2 left out: HEIC is not supported, convert it to JPEG, PNG, TIFF or WebP first",
     ]

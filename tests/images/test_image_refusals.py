@@ -43,11 +43,11 @@ def test_missing_empty_folder_text(tmp_path):
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC is not read, convert it"),
-        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF is not read"),
-        (b"GIF89a", "GIF is not read"),
-        (b"BM\x3a\0\0\0\0\0", "BMP is not read"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL is not read"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC is not supported, convert it"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF is not supported"),
+        (b"GIF89a", "GIF is not supported"),
+        (b"BM\x3a\0\0\0\0\0", "BMP is not supported"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL is not supported"),
         (b"\0\0\0\x18ftypcrx ", "camera raw, develop it"),
         (b"II*\0\x10\0\0\0CR\x02\0", "camera raw, develop it"),
         (b"FUJIFILMCCD-RAW 0201", "camera raw, develop it"),

@@ -40,7 +40,8 @@ def photos(tmp_path, monkeypatch):
         ("in/a.png/b.png", "in/a.png/b.png: its folder cannot be created"),
         (
             "wide.webp",
-            "wide.webp: 17000x2 is too large, a WEBP side has at most 16383 pixels; choose a .png or",
+            "wide.webp: 17000x2 is too large, a WEBP side has at most 16383 pixels; "
+            "choose a .png or",
         ),
     ],
 )

@@ -111,6 +111,19 @@ def test_no_public_name_has_a_private_word(path):
     assert not found, f"rename {', '.join(found)}: {hints}; see docs/glossary.md"
 
 
+def test_every_package_is_in_the_tree_of_the_architecture_page():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = page.split("```")[1]
+    packages = [path.parent.name for path in MODULES if path.name == "__init__.py"][1:]
+    assert sorted(re.findall(r"^ +([a-z_]+)/ ", tree, re.MULTILINE)) == sorted(
+        [*packages, "weights"]
+    )
+    named = re.findall(r"`((?:refusion/)?[a-z_]+/[a-z_/]+\.py)`", page)
+    assert len(named) > 10
+    roots = (ROOT, ROOT / "refusion")
+    assert [name for name in named if not any((root / name).is_file() for root in roots)] == []
+
+
 def test_the_checks_are_able_to_fail():
     for wrong in ("sde.IRSDE.walk", "sde.nothing.IRSDE", "sde.IRSDE.posterior(told)"):
         with pytest.raises((AttributeError, AssertionError)):

@@ -1,7 +1,7 @@
-"""Unconditional checkpoints of guided-diffusion (ADM, .pt) as priors of DDRM.
+"""Import of unconditional checkpoints of guided-diffusion (ADM, .pt) as priors for DDRM.
 
-`UnconditionalUNet` has their names, so only its settings have to be found: they are read off the
-shapes, except for the size of the pictures and the channels of a head, which shapes do not tell.
+`UnconditionalUNet` uses the same tensor names. Its settings are derived from the shapes of the
+tensors, except the image size and the channels of an attention head, which are arguments.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ _FIRST, _LAST = "input_blocks.0.0.weight", "out.2.weight"
 
 
 def import_adm(path: str | Path, *, image_size: int = 256, head_channels: int = 64) -> Checkpoint:
-    """Make a prior of an unconditional ADM checkpoint; `save_checkpoint` writes it.
+    """Import an unconditional ADM checkpoint; `save_checkpoint` writes the result.
 
     Args:
-        path: file saved by `torch.save`; nothing in it is run.
-        image_size: side in pixels of the pictures it was trained on.
+        path: file saved by `torch.save`; no code from the file is run.
+        image_size: side of the training images in pixels.
         head_channels: channels of an attention head, 64 in the published models.
 
+    Returns:
+        A checkpoint of the task `ddrm_prior`.
+
     Raises:
-        CheckpointError: it cannot be read, or is no such network: another one, one told a class,
-            or one without time-dependent scale and shift or residual resampling.
+        CheckpointError: the file cannot be read, or it contains another network, a network with
+            class conditioning, or one without time-dependent scale and shift or without residual
+            blocks for resampling.
     """
     path = Path(path)
     tensors = read_official(path)
@@ -45,22 +49,29 @@ def import_adm(path: str | Path, *, image_size: int = 256, head_channels: int = 
     }
     named = {f"network.{name}": tensor for name, tensor in tensors.items()}
     found = Checkpoint(model_config_from_dict(raw, str(path)), named, {"source": path.name}, path)
-    build_model(found)  # refuses names and shapes that do not fit
+    build_model(found)  # raises if names or shapes do not fit
     return found
 
 
 def adm_settings(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Settings of `UnconditionalUNet` that the shapes of its weights tell.
+    """Derive the settings of `UnconditionalUNet` from the shapes of its weights.
+
+    Args:
+        path: the file, for error messages.
+        tensors: state dict of the network.
+
+    Returns:
+        Keyword arguments of `UnconditionalUNet`, without the image size and the head channels.
 
     Raises:
-        CheckpointError: they are of another network.
+        CheckpointError: the weights belong to another network.
     """
     if _FIRST not in tensors or _LAST not in tensors:
-        _fail(path, f"has no tensors '{_FIRST}' and '{_LAST}'")
+        _fail(path, f"it has no tensors '{_FIRST}' and '{_LAST}'")
     if any(name.startswith("label_emb.") for name in tensors):
-        _fail(path, "is told a class (label_emb); an unconditional model is needed")
+        _fail(path, "it has a class condition (label_emb); give an unconditional model")
     count = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("input_blocks."))
-    # The first output block that also doubles the size ends the coarsest level.
+    # The coarsest level ends with the first output block that doubles the resolution.
     doubling = [
         number
         for number in range(count)
@@ -68,7 +79,7 @@ def adm_settings(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     ]
     per_level = 1 + (doubling[0] if doubling else count - 1)
     if count % per_level:
-        _fail(path, "halves the size by plain convolutions or has another layout of levels")
+        _fail(path, "it halves the size with plain convolutions or has another layout of levels")
     base = len(tensors[_FIRST])
     mult, attention = [], []
     for level in range(count // per_level):
@@ -90,4 +101,4 @@ def adm_settings(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _fail(path: Path, message: str) -> NoReturn:
-    raise CheckpointError(f"{path}: no unconditional ADM of guided-diffusion: {message}")
+    raise CheckpointError(f"{path}: not an unconditional ADM of guided-diffusion: {message}")

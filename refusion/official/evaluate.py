@@ -1,4 +1,4 @@
-"""Official option files for testing: a model, its weights and the photos to measure it on."""
+"""Translation of the authors' option files for testing: model, weights and data sets."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from refusion.official.importing import OfficialFiles, import_official
 
 @dataclass(frozen=True)
 class OfficialTest:
-    """One option file for testing.
+    """Content of one option file for testing.
 
     Attributes:
-        model: what the file describes.
-        sets: datasets of whole photos, not all with ground truth.
-        files: weights it names, and its content; a weight is None where the file says null.
+        model: config of the model.
+        sets: data sets of whole photos; some have no ground truth.
+        files: weights that the file names, and the content of the file; a weight is None if the
+            file has null there.
     """
 
     model: ModelConfig
@@ -31,11 +32,11 @@ class OfficialTest:
     files: OfficialFiles
 
     def read(self) -> Checkpoint:
-        """Read the weights and check that they are those the file describes.
+        """Read the weights and check that the option file describes them.
 
         Raises:
-            ConfigError: no weights are named.
-            CheckpointError: as `import_official`.
+            ConfigError: the file names no weights.
+            CheckpointError: see `import_official`.
         """
         if self.files.network is None and self.files.latent_unet is None:
             Section(self.files.source).section("path").need("pretrain_model_G")
@@ -50,19 +51,19 @@ class _Sets:
 def official_test(
     raw: Mapping[str, Any], source: str, overrides: Iterable[str] = ()
 ) -> OfficialTest:
-    """Translate an official option file for testing.
+    """Translate an option file of the authors for testing.
 
     Args:
-        raw: the file's content.
-        source: the file, for errors; its folder also tells the task.
-        overrides: 'data.validation.<number>.<key>=value', in the words of our own files.
+        raw: content of the file.
+        source: path of the file, for error messages; the task is read from its folder.
+        overrides: 'data.validation.<number>.<key>=value', with the keys of this project's files.
 
     Raises:
-        ConfigError: a missing key, or a value of no use here.
+        ConfigError: a key is missing, or a value cannot be used here.
     """
     file = Section(source, raw)
     model = official_model(raw, source)
-    if "upscale" in model:  # weights to test are the authors' own
+    if "upscale" in model:  # the authors' weights use the interpolation of the release
         factor = model["upscale"]["factor"]
         model["upscale"] = upscale_of(model["network"]["type"], factor, released=True)
     names = [name for name in file.section("datasets").values if name != "train"]
@@ -78,12 +79,12 @@ def official_test(
 
 
 def _files(file: Section, model: Mapping[str, Any]) -> OfficialFiles:
-    """The weights below `path`; a latent U-Net alone is called G too."""
+    """Weights in the section `path`; a single latent U-Net is also named pretrain_model_G."""
     path = file.section("path")
-    own, latent = (
+    network, latent = (
         None if path.get(key) is None else Path(path.get(key))
         for key in ("pretrain_model_G", "pretrain_model_L")
     )
     if "network" not in model:
-        own, latent = None, own
-    return OfficialFiles(own, latent, file.values, file.source)
+        network, latent = None, network
+    return OfficialFiles(network, latent, file.values, file.source)

@@ -1,4 +1,4 @@
-"""Published weights as a checkpoint of this project, complete with the config that runs them."""
+"""Conversion of published weights to a checkpoint of this project, with a complete config."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from refusion.official.pairing import check_described, check_pair
 from refusion.official.weights import read_official
 
 _SUFFIXES = (".pth", ".pt", ".ckpt")
-# Published for the NAFNets; the IR-SDE U-Nets have 10 or 30 by task, which nothing in them tells.
+# Published settings of the NAFNets. The IR-SDE U-Nets use max_sigma 10 or 30, depending on the
+# task; the weights do not contain this number.
 _SDE = {"type": "IRSDE", "max_sigma": 50, "T": 100, "schedule": "cosine", "eps": 0.005}
 _DENOISING = {"type": "DenoisingSDE", "max_sigma": 70, "T": 1000, "schedule": "cosine", "eps": 0.04}
-_PAIRS = {8: "dehaze", 4: "bokeh"}  # channels of the published latents
+_TASK_BY_LATENT = {8: "dehaze", 4: "bokeh"}  # by channels of the published latents
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class OfficialFiles:
     """Files of one published model.
 
     Attributes:
-        network: weights of the noise network; None for a latent U-Net alone.
+        network: weights of the noise network; None if the model is only a latent U-Net.
         latent_unet: weights of the latent U-Net; None for a model on pixels.
-        options: content of the option file (training or testing), where there is one.
-        source: path of the option file.
+        options: content of the option file (training or testing); None without a file.
+        source: path of the option file, for messages; empty without a file.
     """
 
     network: Path | None = None
@@ -46,15 +47,15 @@ class OfficialFiles:
 
 @dataclass(frozen=True)
 class ImportChoices:
-    """What the user decides; None takes the option file's word, else the published default.
+    """Choices of the user; None takes the value of the option file, else the published default.
 
     Attributes:
-        task: our word for the task.
-        wiring: `pixel` or `latent`, of `ConditionalNAFNet`.
-        max_sigma: noise level in 8-bit levels.
+        task: name of the task in this project.
+        wiring: `pixel` or `latent`, the wiring of `ConditionalNAFNet`.
+        max_sigma: largest noise level of the process in 8-bit levels, 1..255.
         T: number of time steps of the process.
         upscale: interpolation of super-resolution, `nearest` or `bicubic`.
-        trust_weights: where the sizes in the option file differ from the weights, follow these.
+        trust_weights: use the sizes of the weights if those in the option file differ.
     """
 
     task: str | None = None
@@ -69,13 +70,17 @@ def import_official(files: OfficialFiles, choices: ImportChoices | None = None) 
     """Read published files into a checkpoint, which `save_checkpoint` can write.
 
     Args:
-        files: one model's.
+        files: the files of one model.
         choices: None takes all defaults.
 
+    Returns:
+        A checkpoint with the config and the tensors `network.*` and `latent_unet.*`.
+
     Raises:
-        CheckpointError: a file cannot be read or is of no published network, the two networks
-            do not belong together, or the option file describes others.
-        ConfigError: the option file is wrong, or something must be said that no file says.
+        CheckpointError: a file cannot be read or belongs to no published network, the two
+            networks do not fit each other, or the option file describes other networks.
+        ConfigError: the option file is wrong, or neither the files nor `choices` give a value
+            that the config needs.
     """
     choices = choices or ImportChoices()
     parts, tensors = _read(files)
@@ -90,33 +95,39 @@ def import_official(files: OfficialFiles, choices: ImportChoices | None = None) 
         model = official_model(files.options, files.source)
         check_described(parts, model, files.source, trust_sizes=choices.trust_weights)
     model |= {part: _plain(component) for part, component in parts.items()}
-    _decide(model, parts, choices)
+    _apply_choices(model, parts, choices)
     source = str(files.network or files.latent_unet)
     config = model_config_from_dict(model, source)
     return Checkpoint(config, tensors, {"source": _origin(files)}, Path(source))
 
 
 def open_latent(path: str | Path) -> Checkpoint:
-    """Read a latent U-Net: a checkpoint of this project, or published weights (.pth).
+    """Read the checkpoint of a latent U-Net.
+
+    Args:
+        path: checkpoint of this project, or published weights (.pth, .pt, .ckpt).
 
     Raises:
-        CheckpointError: the file cannot be read, or a .pth file is no latent U-Net.
+        CheckpointError: the file cannot be read, or published weights are not a latent U-Net.
     """
     path = Path(path)
     if path.suffix not in _SUFFIXES:
         return read_checkpoint(path)
     state = read_official(path)
     component = detect_latent_unet(state, path)
-    task = _PAIRS.get(component.settings["embed_dim"], "latent")
+    task = _TASK_BY_LATENT.get(component.settings["embed_dim"], "latent")
     tensors = {f"latent_unet.{name}": tensor for name, tensor in state.items()}
     return Checkpoint(ModelConfig(task=task, latent_unet=component), tensors, {}, path)
 
 
 def open_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors `network.*` and `latent_unet.*` of a checkpoint or of a .pth file.
+    """Read the tensors `network.*` and `latent_unet.*`.
+
+    Args:
+        path: checkpoint of this project, or published weights (.pth, .pt, .ckpt).
 
     Raises:
-        CheckpointError: the file cannot be read, or a .pth file is of no published network.
+        CheckpointError: the file cannot be read, or published weights belong to no known network.
     """
     path = Path(path)
     if path.suffix not in _SUFFIXES:
@@ -127,7 +138,7 @@ def open_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def _read(files: OfficialFiles) -> tuple[dict[str, Component], dict[str, Tensor]]:
-    """Detected parts, and the tensors of all under their names in a checkpoint."""
+    """Detected components, and all tensors by their names in a checkpoint."""
     detect = {"network": detect_network, "latent_unet": detect_latent_unet}
     paths = {"network": files.network, "latent_unet": files.latent_unet}
     parts: dict[str, Component] = {}
@@ -144,7 +155,7 @@ def _read(files: OfficialFiles) -> tuple[dict[str, Component], dict[str, Tensor]
 
 
 def _published(parts: Mapping[str, Component], choices: ImportChoices) -> dict[str, Any]:
-    """The config of the release for what was detected, without an option file."""
+    """Config for the detected components from published defaults, without an option file."""
     task = choices.task or _task(parts)
     if "network" not in parts:
         return {"task": task}
@@ -152,7 +163,7 @@ def _published(parts: Mapping[str, Component], choices: ImportChoices) -> dict[s
     noisy = not network.settings["conditional"]
     sde = dict(_DENOISING if noisy else _SDE)
     if network.type == "ConditionalUNet":
-        _need(choices, "max_sigma", "IR-SDE weights were trained with 10, 30 or 70 by task")
+        _need(choices, "max_sigma", "IR-SDE weights were trained with 10, 30 or 70")
         if noisy:
             _need(choices, "T", "denoising weights were trained with 100 or 1000")
     model = {"task": task, "sde": sde, "prediction": "noise"}
@@ -161,57 +172,67 @@ def _published(parts: Mapping[str, Component], choices: ImportChoices) -> dict[s
 
 
 def _check_no_process(files: OfficialFiles, choices: ImportChoices) -> None:
-    """Refuse what a network that restores at once has no use for."""
-    said = {name: getattr(choices, name) for name in ("wiring", "max_sigma", "T", "upscale")}
-    said = {"latent": files.latent_unet, "options": files.options, **said}
-    for name, value in said.items():
+    """Refuse options of a diffusion process; a regression network restores in one pass."""
+    given = {name: getattr(choices, name) for name in ("wiring", "max_sigma", "T", "upscale")}
+    given = {"latent": files.latent_unet, "options": files.options, **given}
+    for name, value in given.items():
         if value is not None:
             raise ConfigError(
                 f"--{name.replace('_', '-')}: the weights are of a network that restores without "
-                "a process; leave it out"
+                "a diffusion process; leave the option out"
             )
 
 
 def _task(parts: Mapping[str, Component]) -> str:
-    """The task, where the parts tell it."""
-    seen = parts["network"].settings if "network" in parts else {}
-    telling = {"bokeh": seen.get("lens"), "stereo_sr": seen.get("stereo")}
-    telling["denoise"] = seen.get("conditional") is False
+    """The task of the detected components.
+
+    Raises:
+        ConfigError: networks of several tasks have these components.
+    """
+    settings = parts["network"].settings if "network" in parts else {}
+    is_task = {"bokeh": settings.get("lens"), "stereo_sr": settings.get("stereo")}
+    is_task["denoise"] = settings.get("conditional") is False
     if "latent_unet" in parts:
-        latent = _PAIRS.get(parts["latent_unet"].settings["embed_dim"])
-        telling |= {latent: True} if latent else {}
-    found = [task for task, is_it in telling.items() if is_it]
+        latent = _TASK_BY_LATENT.get(parts["latent_unet"].settings["embed_dim"])
+        is_task |= {latent: True} if latent else {}
+    found = [task for task, matches in is_task.items() if matches]
     if not found:
         raise ConfigError(
-            "--task: the weights do not tell it; give the option file (--options), or e.g. "
-            "--task derain"
+            "--task: missing; the weights do not contain the task; give the option file "
+            "(--options), or for example --task derain"
         )
     return found[0]
 
 
 def _need(choices: ImportChoices, name: str, reason: str) -> None:
+    """Raise a ConfigError if the user did not choose the value `name`."""
     if getattr(choices, name) is None:
         option = f"--{name.replace('_', '-')}"
         raise ConfigError(
-            f"{option}: nothing in the weights tells it, and {reason}; give the option file they "
-            f"were trained with (--options) or {option} N"
+            f"{option}: missing; the weights do not contain the value, and {reason}; give the "
+            f"option file of the weights (--options) or {option} N"
         )
 
 
-def _decide(model: dict[str, Any], parts: Mapping[str, Component], choices: ImportChoices) -> None:
-    """Put the user's choices, and what only the authors know, into the model."""
+def _apply_choices(
+    model: dict[str, Any], parts: Mapping[str, Component], choices: ImportChoices
+) -> None:
+    """Write the user's choices, and published settings that no file contains, into the model."""
     model["task"] = choices.task or model["task"]
     if "network" not in parts:
         return
-    if "sde" not in model:  # a network that restores at once
+    if "sde" not in model:  # a regression network
         return
     network, sde = model["network"], model["sde"]
     if network["type"] == "ConditionalNAFNet":
-        # Same tensors, two graphs; of the latent networks only that for bokeh has the pixel one.
+        # Both wirings have the same tensors. The latent networks have the wiring `latent`, except
+        # the one for bokeh.
         latent = "latent_unet" in parts and not network["lens"]
         network["wiring"] = choices.wiring or ("latent" if latent else "pixel")
     elif choices.wiring:
-        raise ConfigError(f"--wiring: a {network['type']} has only one")
+        raise ConfigError(
+            f"--wiring: a {network['type']} has only one wiring; leave the option out"
+        )
     if choices.max_sigma is not None:
         sde["max_sigma"] = choices.max_sigma
     if choices.T is not None:
@@ -223,11 +244,12 @@ def _decide(model: dict[str, Any], parts: Mapping[str, Component], choices: Impo
 
 
 def _plain(component: Component) -> dict[str, Any]:
+    """A component as a mapping, as in an experiment file."""
     return {"type": component.type, **component.settings}
 
 
 def _origin(files: OfficialFiles) -> dict[str, Any]:
-    """Names and digests of the files, to keep with the weights."""
+    """Names and SHA-256 digests of the files, for the checkpoint's metadata."""
     paths = {"network": files.network, "latent_unet": files.latent_unet}
     read = {part: path for part, path in paths.items() if path is not None}
     found: dict[str, Any] = {

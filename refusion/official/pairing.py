@@ -1,4 +1,4 @@
-"""Do published files belong together? Refusals say why, and what to do about it."""
+"""Checks that published files belong together; error messages give the reason and a remedy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from refusion.config.parser import Component
 from refusion.errors import CheckpointError
 
 _PHOTO_CHANNELS = 3
-_VARIANTS = {  # settings that the release fixes by task, in words: when set, when not
-    "conditional": ("sees the degraded photo", "sees the noisy photo alone, to denoise it"),
-    "lens": ("is told the lenses, for bokeh", "is not told the lenses"),
+_VARIANTS = {  # settings that depend on the task, and their meaning for messages: true, false
+    "conditional": ("is conditioned on the degraded photo", "has no input but the noisy photo"),
+    "lens": ("is conditioned on the lenses, for bokeh", "is not conditioned on lenses"),
     "stereo": ("is for stereo pairs", "is for single photos"),
 }
 _SECTIONS = {"network": "network_G", "latent_unet": "network_L"}
@@ -23,15 +23,15 @@ _OPTIONS = {"network": "--net", "latent_unet": "--latent"}
 def check_pair(
     parts: Mapping[str, Component], network: Path | None, latent_unet: Path | None
 ) -> None:
-    """Check that a noise network works where it is to work: on photos, or in that latent.
+    """Check that a noise network has the channels of the photos or of the given latent.
 
     Args:
-        parts: detected `network` and `latent_unet`.
+        parts: detected components `network` and `latent_unet`, either may be absent.
         network: file of the noise network, for the message.
         latent_unet: file of the latent U-Net, for the message.
 
     Raises:
-        CheckpointError: their channels differ.
+        CheckpointError: the numbers of channels differ.
     """
     if "network" not in parts:
         return
@@ -40,17 +40,17 @@ def check_pair(
     if "latent_unet" not in parts:
         if channels != _PHOTO_CHANNELS:
             raise CheckpointError(
-                f"{network}: takes {channels} channels, a photo has {_PHOTO_CHANNELS}: it works in "
-                "the latent of a U-Net; add --latent with the file released beside it, such as "
-                "latent-dehazing.pth"
+                f"{network}: takes {channels} channels, but a photo has {_PHOTO_CHANNELS}; this "
+                "network works in the latent of a U-Net: add --latent with the file of its "
+                "release, for example latent-dehazing.pth"
             )
         return
     latent = parts["latent_unet"].settings["embed_dim"]
     if channels != latent:
         raise CheckpointError(
-            f"{network} takes {channels} channels but the latent of {latent_unet} has {latent}: "
-            "they are not of one model; give the latent U-Net this network was trained in"
-            + ("" if channels != _PHOTO_CHANNELS else ", or none, as it works on photos")
+            f"{network} takes {channels} channels, but the latent of {latent_unet} has {latent}: "
+            "the files belong to different models; give the latent U-Net of this network"
+            + ("" if channels != _PHOTO_CHANNELS else ", or none, because it works on photos")
         )
 
 
@@ -60,13 +60,14 @@ def check_described(
     """Check that an option file describes the networks found in the weights.
 
     Args:
-        parts: detected `network` and `latent_unet`.
+        parts: detected components `network` and `latent_unet`, either may be absent.
         model: translation of the option file.
         source: the option file, for the message.
-        trust_sizes: let sizes differ; the kind of network must still be the same.
+        trust_sizes: allow different sizes; the type of network must still be the same.
 
     Raises:
-        CheckpointError: names every key that differs.
+        CheckpointError: the option file describes another network; the message names every key
+            that differs.
     """
     for part, name in _NAMES.items():
         if part in model and part not in parts:
@@ -75,7 +76,7 @@ def check_described(
             )
         if part in parts and part not in model:
             raise CheckpointError(
-                f"{source}: describes no {name}, so it is not the option file of these weights"
+                f"{source}: describes no {name}; give the option file of these weights"
             )
     for part, found in parts.items():
         _check_part(part, found, model, source, trust_sizes)
@@ -87,7 +88,7 @@ def _check_part(
     described = dict(model[part])
     if described["type"] != found.type:
         raise CheckpointError(
-            f"{source}: describes a {described['type']}, the weights are of a {found.type}; "
+            f"{source}: describes a {described['type']}, but the weights are of a {found.type}; "
             "give the option file of these weights"
         )
     for name, (yes, no) in _VARIANTS.items():
@@ -96,23 +97,25 @@ def _check_part(
         if stated != is_so:
             raise CheckpointError(
                 f"{source}: describes the task '{model['task']}', whose network "
-                f"{yes if stated else no}; that of the weights {yes if is_so else no}; "
+                f"{yes if stated else no}; the network of the weights {yes if is_so else no}; "
                 "give the option file of these weights"
             )
     section = "network_G" if "network" not in model else _SECTIONS[part]
     differences = [
-        f"{section}.setting.{key} is {value} there, {found.settings[key]} in the weights"
+        f"{section}.setting.{key} is {value} in the file, {found.settings[key]} in the weights"
         for key, value in described.items()
         if key in found.settings and key not in (*_VARIANTS, "mid_attention")
-        if _listed(value) != _listed(found.settings[key])
+        if _as_list(value) != _as_list(found.settings[key])
     ]
     if differences and not trust_sizes:
         raise CheckpointError(
             f"{source} does not describe these weights: {'; '.join(differences)}. Change these "
-            "keys in the file, or pass --trust-weights to follow the weights (some released "
-            "weights differ from their option files, such as deshadowing and inpainting by IR-SDE)"
+            "keys in the file, or pass --trust-weights to use the sizes of the weights (some "
+            "released weights differ from their option files, for example IR-SDE for deshadowing "
+            "and inpainting)"
         )
 
 
-def _listed(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
+    """A tuple as a list, for comparison; other values as they are."""
     return list(value) if isinstance(value, (list, tuple)) else value

@@ -89,7 +89,7 @@ def test_the_command_writes_a_prior(tmp_path, capsys):
     ("change", "message"),
     [
         (lambda s: s.pop("out.2.weight"), "has no tensors"),
-        (lambda s: s.update({"label_emb.weight": torch.zeros(3)}), "is told a class"),
+        (lambda s: s.update({"label_emb.weight": torch.zeros(3)}), "has a class condition"),
         (
             lambda s: s.update({"input_blocks.1.0.emb_layers.1.weight": torch.zeros(32, 128)}),
             "no time-dependent scale and shift",

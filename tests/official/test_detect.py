@@ -67,7 +67,7 @@ REFUSED = {
     "missing": ({k: v for k, v in UNET.items() if "mid_block2" not in k}, "mid_block2.*absent"),
     "more": (UNET | {"extra.weight": torch.zeros(2)}, "'extra.weight' is .2,., expected absent"),
     "kernel": (UNET | {"init_conv.weight": torch.zeros(4, 6, 3, 3)}, r"\(4, 6, 7, 7\)"),
-    "channels": (UNET | {"init_conv.weight": torch.zeros(4, 5, 7, 7)}, "sees 5 channels"),
+    "channels": (UNET | {"init_conv.weight": torch.zeros(4, 5, 7, 7)}, "has 5 input channels"),
     "flat": (UNET | {"init_conv.weight": torch.zeros(4)}, "no convolution 'init_conv.weight'"),
 }
 

@@ -158,7 +158,7 @@ def test_files_of_different_models_are_refused(tmp_path):
     photos = weights_file(tmp_path, ConditionalNAFNet, "photos.pth", **SMALL)
     latent = small_latent(tmp_path, 4)
     refused(r"net\.pth: takes 8 channels.*add --latent", OfficialFiles(net))
-    refused(r"net\.pth takes 8 .*latent\.pth has 4: they are not", OfficialFiles(net, latent))
+    refused(r"net\.pth takes 8 .*latent\.pth has 4: the files belong", OfficialFiles(net, latent))
     refused("or none, as it works on photos", OfficialFiles(photos, latent))
     refused("is a latent U-Net.*give it as --latent", OfficialFiles(latent))
     refused("is a ConditionalNAFNet, not a latent U-Net", OfficialFiles(net, photos))
@@ -191,7 +191,8 @@ def test_released_weights_that_differ_from_their_option_file(tmp_path):
     files = OfficialFiles(path, None, raw, "inpainting/ir-sde.yml")
     message = (
         r"inpainting/ir-sde\.yml does not describe these weights: network_G\.setting\.nf is 64 "
-        r"there, 32 in the weights; network_G\.setting\.depth is 4 there, 1 in .*--trust-weights"
+        r"in the file, 32 in the weights; network_G\.setting\.depth is 4 in the file, "
+        r"1 in .*--trust-weights"
     )
     refused(message, files)
     model = import_official(files, ImportChoices(trust_weights=True)).model
@@ -219,7 +220,11 @@ def test_option_file_of_another_model_is_refused(tmp_path):
     refused("describes a ConditionalNAFNet, .*ConditionalUNet", OfficialFiles(unet, None, rain, y))
     refused("describes a latent U-Net; add --latent", OfficialFiles(naf, None, haze, y), trust)
     refused("describes no latent U-Net", OfficialFiles(naf8, latent, rain, y), trust)
-    refused("noisy photo alone.*sees the degraded", OfficialFiles(naf, None, noise, y), trust)
+    refused(
+        "no input but the noisy photo.*conditioned on the degraded",
+        OfficialFiles(naf, None, noise, y),
+        trust,
+    )
     refused("stereo pairs; .*single photos", OfficialFiles(naf, None, stereo, y), trust)
     refused("describes no noise network", OfficialFiles(naf8, latent, alone, y), trust)
     refused("network_G.setting.width is 64 there, 4 in", OfficialFiles(naf8, latent, haze, y))

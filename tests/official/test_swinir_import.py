@@ -93,7 +93,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
 @pytest.mark.parametrize("said", [{"T": 100}, {"max_sigma": 50.0}, {"wiring": "pixel"}])
 def test_what_only_a_diffusion_has_is_refused(tmp_path, said):
     source = save(tmp_path / "a.pth", network().state_dict())
-    with pytest.raises(ConfigError, match="without a process; leave it out"):
+    with pytest.raises(ConfigError, match="without a diffusion process; leave the option out"):
         import_official(OfficialFiles(network=source), ImportChoices(**said))
 
 

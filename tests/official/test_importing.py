@@ -159,7 +159,7 @@ def test_files_of_different_models_are_refused(tmp_path):
     latent = small_latent(tmp_path, 4)
     refused(r"net\.pth: takes 8 channels.*add --latent", OfficialFiles(net))
     refused(r"net\.pth takes 8 .*latent\.pth has 4: the files belong", OfficialFiles(net, latent))
-    refused("or none, as it works on photos", OfficialFiles(photos, latent))
+    refused("or none, because it works on photos", OfficialFiles(photos, latent))
     refused("is a latent U-Net.*give it as --latent", OfficialFiles(latent))
     refused("is a ConditionalNAFNet, not a latent U-Net", OfficialFiles(net, photos))
     refused("nothing to import", OfficialFiles())
@@ -227,7 +227,7 @@ def test_option_file_of_another_model_is_refused(tmp_path):
     )
     refused("stereo pairs; .*single photos", OfficialFiles(naf, None, stereo, y), trust)
     refused("describes no noise network", OfficialFiles(naf8, latent, alone, y), trust)
-    refused("network_G.setting.width is 64 there, 4 in", OfficialFiles(naf8, latent, haze, y))
+    refused("network_G.setting.width is 64 in the file, 4 in", OfficialFiles(naf8, latent, haze, y))
     fits = described("latent-dehazing/options/dehazing/test/nasde.yml", **SMALL)
     refused("network_L.setting.ch is 8 there, 4 in", OfficialFiles(naf8, latent, fits, y))
     found = import_official(OfficialFiles(naf8, latent, haze, y), trust).model

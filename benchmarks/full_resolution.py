@@ -60,7 +60,7 @@ PUBLISHED = {
     },
     "sde": {"type": "IRSDE", "max_sigma": 50, "T": 100, "schedule": "cosine", "eps": 0.005},
     "prediction": "x0_residual",
-    "sampling": {"sampler": "posterior", "steps": 1, "side": 768},
+    "sampling": {"sampler": "posterior", "steps": 1, "process_side": 768},
 }
 
 

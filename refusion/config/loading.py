@@ -11,6 +11,7 @@ import yaml
 from refusion.config.model import ModelConfig
 from refusion.config.official.options import is_official, official_run
 from refusion.config.parser import Component, Parser, Table, apply_override, to_plain
+from refusion.config.plugins import import_plugins
 from refusion.config.run import RunConfig
 from refusion.config.sections import LatentCheckpoint
 from refusion.config.tables import find_table
@@ -40,6 +41,8 @@ def load_config(
 ) -> RunConfig:
     """Read an experiment file, ours or one of the authors' released code.
 
+    Imports the modules under the key `plugins`: read only files that you trust with that.
+
     Args:
         path: YAML file.
         overrides: 'dotted.key=value' texts applied on top, e.g. 'train.optimizer.lr=1e-4' or
@@ -56,18 +59,32 @@ def load_config(
         raw = official_run(raw, str(path))
     for override in overrides:  # in our own words in any case
         apply_override(raw, override)
+    try:
+        import_plugins(_plugins_of(raw))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     return config_from_dict(raw, str(path), tables)
 
 
 def config_from_dict(
-    raw: object, source: str = "config", tables: Callable[[str], Table] | None = None
+    raw: object,
+    source: str = "config",
+    tables: Callable[[str], Table] | None = None,
+    *,
+    warns: bool = True,
 ) -> RunConfig:
-    """Check plain values, as YAML gives them, into a `RunConfig`; `source` opens each error.
+    """Check plain values, as YAML gives them, into a `RunConfig`.
+
+    Args:
+        raw: nested mappings, lists, numbers and texts.
+        source: opens each error.
+        tables: component tables by name; None takes the package's own.
+        warns: whether an old name of a key is logged as a warning.
 
     Raises:
         ConfigError: names the source, the dotted key, what was expected and what came.
     """
-    return Parser(source, tables or find_table).parse(RunConfig, raw)
+    return Parser(source, tables or find_table, warns).parse(RunConfig, raw)
 
 
 def model_config_from_dict(
@@ -78,12 +95,15 @@ def model_config_from_dict(
     Raises:
         ConfigError: as `config_from_dict`.
     """
-    return Parser(source, tables or find_table).parse(ModelConfig, raw)
+    return Parser(source, tables or find_table, warns=False).parse(ModelConfig, raw)
 
 
 def config_to_dict(config: RunConfig | ModelConfig) -> dict[str, Any]:
     """Give the plain values (dicts, lists, numbers, texts) that read back as the same config."""
-    return to_plain(config)
+    plain = to_plain(config)
+    if not config.plugins:  # so that versions without plug-ins can read it
+        del plain["plugins"]
+    return plain
 
 
 def model_config(config: RunConfig, latent_unet: Component | None = None) -> ModelConfig:
@@ -107,4 +127,11 @@ def model_config(config: RunConfig, latent_unet: Component | None = None) -> Mod
         prediction=config.prediction,
         sampling=config.sampling,
         upscale=config.upscale,
+        plugins=config.plugins,
     )
+
+
+def _plugins_of(raw: object) -> list[str]:
+    """Names under the key `plugins`; of another type none, since the parser refuses that."""
+    names = raw.get("plugins") if isinstance(raw, dict) else None
+    return names if isinstance(names, list) else []

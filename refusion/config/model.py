@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from refusion.config.parser import Component, FromTable
+from refusion.config.plugins import check_plugin_names
 from refusion.config.regression import check_no_process, is_regressor
 from refusion.config.sections import SamplingConfig, UpscaleConfig
 from refusion.errors import ConfigError
@@ -15,8 +16,7 @@ from refusion.errors import ConfigError
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Net = Annotated[Component, FromTable("nets")]
-# YAML speaks of the noise level as the field does, in 8-bit levels; the code's lam is in [0, 1].
-Sde = Annotated[Component, FromTable("sdes", renamed=(("lam", "max_sigma"),))]
+Sde = Annotated[Component, FromTable("sdes")]
 Prediction = Annotated[str, FromTable("predictions")]
 
 
@@ -35,10 +35,12 @@ class ModelConfig:
     prediction: Prediction | None = None  # what the network's output means
     sampling: SamplingConfig | None = None
     upscale: UpscaleConfig | None = None  # None: output and input have the same size
+    plugins: tuple[str, ...] = ()  # modules that define components of the model; never imported
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""
         check_file_name("task", self.task)
+        check_plugin_names(self.plugins)
         if self.latent_unet is None and self.network is None:
             raise ConfigError("network: a model needs a network, a latent_unet or both")
         if is_regressor(self.network):
@@ -110,8 +112,8 @@ def _check_guide(channels: int, network: Component, sampling: SamplingConfig) ->
             f"network.guide: expected 0, or the {channels} channels of the latent U-Net's guide "
             f"(in_ch - out_ch), got {wanted}"
         )
-    if channels and sampling.side is not None:
+    if channels and sampling.process_side is not None:
         raise ConfigError(
-            "sampling.side: a guide tells of the photo's own pixels, not of a smaller copy's; "
+            "sampling.process_side: a guide tells of the photo's own pixels, not of a smaller copy's; "
             "set null"
         )

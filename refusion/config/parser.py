@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import math
 import re
 import types
@@ -20,6 +21,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 import yaml
 
 from refusion.errors import ConfigError, suggest
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Table = Iterable[str] | Mapping[str, Callable[..., Any]]
@@ -63,14 +66,12 @@ class Bound:
 
 @dataclasses.dataclass(frozen=True)
 class FromTable:
-    """The word (str) or the `type` (Component) must be a key of the named component table.
+    """The text (str) or the `type` (Component) must be a key of the named component table.
 
-    `renamed` pairs (parameter, YAML key) where the two differ; `supplied` are parameters that the
-    program fills in and YAML therefore may not.
+    `supplied` are parameters that the program fills in, so YAML may not set them.
     """
 
     table: str
-    renamed: tuple[tuple[str, str], ...] = ()
     supplied: tuple[str, ...] = ()
 
 
@@ -78,11 +79,18 @@ class FromTable:
 class Parser:
     """Turns plain values into typed ones.
 
-    `source` (a file name, say) opens each error; `tables(name)` returns a component table.
+    A class may list former names of its keys in an attribute `RENAMED_KEYS`, {old: new}; the old
+    names are still read.
+
+    Attributes:
+        source: opens each error, for example a file name.
+        tables: returns a component table by its name.
+        warns: whether an old key is logged as a warning. Checkpoints are read without one.
     """
 
     source: str
     tables: Callable[[str], Table]
+    warns: bool = True
 
     def parse(self, cls: type[T], raw: object) -> T:
         """Build the dataclass `cls` from the mapping `raw`.
@@ -188,6 +196,7 @@ class Parser:
         hints = typing.get_type_hints(cls, include_extras=True)
         fields = [field for field in dataclasses.fields(cls) if field.init]
         required = {f.name for f in fields if _required(f)}
+        raw = self._renamed(cls, raw, key)
         values = self._section({f.name: hints[f.name] for f in fields}, required, raw, key)
         try:
             return cls(**values)
@@ -203,9 +212,22 @@ class Parser:
         if words is not None:
             table = self.tables(words.table)
             self._known(values["type"], table, _join(key, "type"), "type")
-            hints, required = _parameters(table[values["type"]], words)
-            rest = self._section(hints, required, rest, key)
+            entry = table[values["type"]]
+            hints, required = _parameters(entry, words)
+            rest = self._section(hints, required, self._renamed(entry, rest, key), key)
         return cls(**values, settings=rest)
+
+    def _renamed(self, owner: Any, raw: object, key: str) -> object:
+        """The section `raw` with the present names of keys that `owner` has renamed."""
+        old_names = getattr(owner, "RENAMED_KEYS", {})
+        if not isinstance(raw, Mapping) or old_names.keys().isdisjoint(raw):
+            return raw
+        for old, new in old_names.items():
+            if old in raw and new in raw:
+                self._fail(_join(key, old), f"is the old name of '{new}', which is there too")
+            if old in raw and self.warns:
+                logger.warning("%s: %s is now called %s", self.source, _join(key, old), new)
+        return {old_names.get(name, name): value for name, value in raw.items()}
 
     def _section(self, hints: dict[str, Any], required: set[str], raw: object, key: str) -> dict:
         raw = self._mapping(raw, key)
@@ -278,14 +300,13 @@ def _parameters(entry: Callable[..., Any], words: FromTable) -> tuple[dict[str, 
         hints = typing.get_type_hints(annotated, include_extras=True)
     except NameError:  # names imported for type checkers only: the keys can still be checked
         hints = {}
-    names = dict(words.renamed)
     chosen = {
-        names.get(p.name, p.name): p
+        p.name: p
         for p in inspect.signature(entry).parameters.values()
         if p.kind in kinds and p.name not in words.supplied
     }
-    required = {key for key, p in chosen.items() if p.default is inspect.Parameter.empty}
-    return {key: hints.get(p.name, Any) for key, p in chosen.items()}, required
+    required = {name for name, p in chosen.items() if p.default is inspect.Parameter.empty}
+    return {name: hints.get(name, Any) for name in chosen}, required
 
 
 def _required(field: dataclasses.Field) -> bool:

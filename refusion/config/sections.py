@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from refusion.config.parser import Bound, Component, FromTable, NamedComponent
 from refusion.errors import ConfigError
@@ -39,10 +39,12 @@ class SamplingConfig:
     steps: _Count  # network evaluations, 1..sde.T
     # Pixels; on longer photos the process runs on a copy of this length, and what it changes is
     # carried over to them or their latent. null: on all of the photo or latent, as published.
-    side: _Count | None = None
+    process_side: _Count | None = None
     # A distilled model (stage one_step) answers at this time alone, in one step. null: from T.
     distilled_at: _Count | None = None
     start_noise: _Fraction = 1.0  # share of the process' spread added to the degraded photo
+
+    RENAMED_KEYS: ClassVar = {"side": "process_side"}
 
     def __post_init__(self) -> None:
         """Check that a distilled model is not asked twice."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class LatentUNet(nn.Module):
         ch: channels of the first level.
         ch_mult: multiplier of ``ch`` after each level; all levels but the last halve the map.
         embed_dim: channels of the latent.
-        fold: squares of so many pixels a side become channels before the first level, where most of
+        pixel_unshuffle: squares of so many pixels a side become channels before the first level, where most of
             the time goes; 1 in the published network.
         image_skip: decode what is added to the image, so that its detail need not pass the
             network; not in the published one. The last convolution does not start at zero: with a
@@ -73,6 +74,8 @@ class LatentUNet(nn.Module):
         guide: channels of the guide, which come after the image's.
     """
 
+    RENAMED_KEYS: ClassVar = {"fold": "pixel_unshuffle"}
+
     def __init__(
         self,
         *,
@@ -81,25 +84,27 @@ class LatentUNet(nn.Module):
         ch: int = 8,
         ch_mult: Sequence[int] = (4, 8, 8, 16),
         embed_dim: int = 8,
-        fold: int = 1,
+        pixel_unshuffle: int = 1,
         image_skip: bool = False,
     ) -> None:
         super().__init__()
-        if fold < 1:
-            raise ConfigError(f"fold: expected pixels a side from 1, got {fold}")
+        if pixel_unshuffle < 1:
+            raise ConfigError(
+                f"pixel_unshuffle: expected pixels a side from 1, got {pixel_unshuffle}"
+            )
         depth = len(ch_mult)
-        self.fold = fold
-        self.factor = fold * 2 ** (depth - 1)
-        self.multiple = fold * 2**depth
+        self.pixel_unshuffle = pixel_unshuffle
+        self.factor = pixel_unshuffle * 2 ** (depth - 1)
+        self.multiple = pixel_unshuffle * 2**depth
         self.embed_dim = embed_dim
         self.guide = in_ch - out_ch
         dims = [ch * m for m in (1, *ch_mult)]
         self.out_ch = out_ch
-        self.init_conv = nn.Conv2d(in_ch * fold**2, ch, 3, padding=1, bias=False)
+        self.init_conv = nn.Conv2d(in_ch * pixel_unshuffle**2, ch, 3, padding=1, bias=False)
         self.encoder, self.decoder = build_levels(dims, attention_from=depth - 1)
         self.latent_conv = nn.Conv2d(dims[-1], embed_dim, 1, bias=False)
         self.post_latent_conv = nn.Conv2d(embed_dim, dims[-1], 1, bias=False)
-        self.final_conv = nn.Conv2d(ch, out_ch * fold**2, 3, padding=1)
+        self.final_conv = nn.Conv2d(ch, out_ch * pixel_unshuffle**2, 3, padding=1)
         self.image_skip = image_skip
         keep_variance(self)
         if image_skip:  # begin near the image, but not at it: see `image_skip`
@@ -120,7 +125,7 @@ class LatentUNet(nn.Module):
     def fine_encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Padded image -> map at 1/factor and the skips of all levels but the last."""
         skips = [x] if self.image_skip else []
-        x = self.init_conv(pixel_unshuffle(x, self.fold))
+        x = self.init_conv(pixel_unshuffle(x, self.pixel_unshuffle))
         skips.append(x)
         for level in self.encoder[:-1]:
             x, pair = level(x)
@@ -143,5 +148,5 @@ class LatentUNet(nn.Module):
         for level in self.decoder[1:]:
             pair, remaining = remaining[-2:], remaining[:-2]
             x = level(x, pair)
-        image = pixel_shuffle(self.final_conv(x + remaining[-1]), self.fold)
+        image = pixel_shuffle(self.final_conv(x + remaining[-1]), self.pixel_unshuffle)
         return image + remaining[0][:, : self.out_ch] if self.image_skip else image

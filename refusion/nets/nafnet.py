@@ -8,6 +8,7 @@ first skip and is added before the last convolution.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -130,15 +131,17 @@ class ConditionalNAFNet(nn.Module):
         conditional: False for a network that sees ``xt`` alone and leaves ``mu`` unread, as the
             published ones for Gaussian noise: there the state is the degraded image itself.
         guide: channels of what it is told of every pixel beside ``xt`` and ``mu``; not published.
-        fold: squares of so many pixels a side become channels before the first level, where most
+        pixel_unshuffle: squares of so many pixels a side become channels before the first level, where most
             of the time goes; not published.
         dark_windows: windows in pixels, odd, of the dark channels of ``mu`` that the network sees,
             too; for haze, on RGB without stereo; not published.
 
     Raises:
-        ValueError: unknown wiring, levels down and up differ, stereo with a guide, fold below 1,
+        ValueError: unknown wiring, levels down and up differ, stereo with a guide, pixel_unshuffle below 1,
             dark windows that are even or for something else than RGB.
     """
+
+    RENAMED_KEYS: ClassVar = {"fold": "pixel_unshuffle"}
 
     def __init__(
         self,
@@ -154,7 +157,7 @@ class ConditionalNAFNet(nn.Module):
         pool_window: int | None = None,
         conditional: bool = True,
         guide: int = 0,
-        fold: int = 1,
+        pixel_unshuffle: int = 1,
         dark_windows: Sequence[int] = (),
     ) -> None:
         super().__init__()
@@ -162,11 +165,16 @@ class ConditionalNAFNet(nn.Module):
         _check_dark_windows(dark_windows, 0 if stereo else img_channel)
         if stereo and guide:
             raise ValueError(f"guide: expected 0 with stereo, whose views have none, got {guide}")
-        if fold < 1:
-            raise ValueError(f"fold: expected pixels a side from 1, got {fold}")
+        if pixel_unshuffle < 1:
+            raise ValueError(
+                f"pixel_unshuffle: expected pixels a side from 1, got {pixel_unshuffle}"
+            )
         self.wiring, self.stereo, self.conditional = wiring, stereo, conditional
         self.dark_windows = tuple(dark_windows)
-        self.fold, self.factor = fold, fold * 2 ** len(enc_blk_nums)
+        self.pixel_unshuffle, self.factor = (
+            pixel_unshuffle,
+            pixel_unshuffle * 2 ** len(enc_blk_nums),
+        )
         time_dim = width * 4
         self._build_embeddings(width, time_dim, lens=lens)
 
@@ -176,8 +184,8 @@ class ConditionalNAFNet(nn.Module):
         levels = [width * 2**i for i in range(len(enc_blk_nums))]
         coarsest = width * 2 ** len(enc_blk_nums)
         seen = (img_channel * 2 if conditional else img_channel) + guide + len(dark_windows)
-        self.intro = nn.Conv2d(seen * fold**2, width, 3, padding=1)
-        self.ending = nn.Conv2d(width, img_channel * fold**2, 3, padding=1)
+        self.intro = nn.Conv2d(seen * pixel_unshuffle**2, width, 3, padding=1)
+        self.ending = nn.Conv2d(width, img_channel * pixel_unshuffle**2, 3, padding=1)
         self.encoders = nn.ModuleList(map(blocks, levels, enc_blk_nums))
         self.downs = nn.ModuleList(nn.Conv2d(c, c * 2, 2, 2) for c in levels)
         self.middle_blks = blocks(coarsest, middle_blk_num)
@@ -206,7 +214,7 @@ class ConditionalNAFNet(nn.Module):
         depths = [*range(len(self.encoders)), len(self.encoders), *range(len(self.decoders))]
         for stack, depth in zip(stacks, depths, strict=True):
             for block in stack:
-                block.sca[0].window = window and max(1, window // (self.fold * 2**depth))
+                block.sca[0].window = window and max(1, window // (self.pixel_unshuffle * 2**depth))
 
     def forward(
         self,
@@ -241,8 +249,8 @@ class ConditionalNAFNet(nn.Module):
         if self.time_emb is not None:
             camera = self.cam_mlp(self.time_emb(lens.flatten()).reshape(lens.shape[0], -1))
             t = self.time_emb(t)
-        x = self._trunk(pixel_unshuffle(x, self.fold), self.time_mlp(t), camera)
-        x = pixel_shuffle(x, self.fold)[..., :h, :w]
+        x = self._trunk(pixel_unshuffle(x, self.pixel_unshuffle), self.time_mlp(t), camera)
+        x = pixel_shuffle(x, self.pixel_unshuffle)[..., :h, :w]
         return split_views(x) if self.stereo else x
 
     def _trunk(self, x: Tensor, time: Tensor, camera: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -167,7 +168,12 @@ class SwinIR(nn.Module):
         num_feat: channels while doubling, ``nearest+conv`` only.
         residual: the output is added to the photo, and begins as zero; not published.
         img_size: side of the map whose `shift_mask` is kept with the weights, as published.
+
+    Attributes:
+        is_regression: True, since the network is called with the photo alone.
     """
+
+    is_regression: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,8 +1,9 @@
-"""Grids: at which times a sampler asks the network, from the start of the walk down to 0.
+"""Grids: the times of a sampler's steps, from the start time down to 0.
 
-Where half the log signal-to-noise ratio l_t = ln(alpha_t / std_t) decides, it is that of `IRSDE`
-with the same theta, for every process: unlike a bridge's it is finite at T.
-The last interval ends at time 0, where l is infinite, in place of the time 1 that it aims at.
+Two grids use half the log signal-to-noise ratio l_t = ln(alpha_t / std_t). For every process this
+is the ratio of `IRSDE` with the same theta, because the ratio of a bridge is not finite at T.
+These grids are computed down to time 1. Then the last time, 1, is replaced by 0, where l is
+infinite.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ from refusion.errors import ConfigError
 from refusion.sde.irsde import IRSDE
 
 Grid = Callable[[IRSDE, float, int], list[float]]
-"""`(sde, start, steps) -> times`: steps + 1 of them, falling, from start to 0."""
+"""`(sde, start, steps) -> times`: steps + 1 times in decreasing order, from start to 0."""
 
 KARRAS_RHO = 7  # Karras et al., NeurIPS 2022, table 1
 
 
 def time_grid(start: int, steps: int) -> list[int]:
-    """Evenly spaced distinct times from `start` down to 0, both included.
+    """Evenly spaced whole times from `start` down to 0, both included, all different.
 
     Args:
-        start: first time, >= 1.
+        start: first time, a whole number >= 1.
         steps: number of steps, 1..start.
 
+    Returns:
+        steps + 1 times, decreasing.
+
     Raises:
-        ConfigError: steps out of range.
+        ConfigError: steps is not in 1..start.
 
     >>> time_grid(100, 4)
     [100, 75, 50, 25, 0]
@@ -40,12 +44,22 @@ def time_grid(start: int, steps: int) -> list[int]:
 
 
 def log_snr_grid(sde: IRSDE, start: float, steps: int) -> list[float]:
-    """Times between which the log signal-to-noise ratio rises evenly, as the solvers count.
+    """Times at which the log signal-to-noise ratio increases in equal steps.
+
+    The solvers use the same ratio as their time variable.
+
+    Args:
+        sde: the process, for its theta and lam.
+        start: first time, in (0, T]; above 1 for two or more steps.
+        steps: number of steps, >= 1.
+
+    Returns:
+        steps + 1 times, decreasing; fractional except the ends.
 
     Raises:
-        ConfigError: steps below 1, or more than one from time 1 or below.
+        ConfigError: steps is below 1, or above 1 with a start of at most 1.
 
-    >>> [round(t, 1) for t in log_snr_grid(IRSDE(50 / 255), 100, 3)]
+    >>> [round(t, 1) for t in log_snr_grid(IRSDE(50), 100, 3)]
     [100, 67.8, 19.2, 0]
     """
     low, high = _ends(sde, start, steps)
@@ -54,12 +68,20 @@ def log_snr_grid(sde: IRSDE, start: float, steps: int) -> list[float]:
 
 
 def karras_grid(sde: IRSDE, start: float, steps: int) -> list[float]:
-    """Times between which the 7th root of the noise-to-signal ratio e^{-l} falls evenly.
+    """Times at which the 7th root of the noise-to-signal ratio e^{-l} decreases in equal steps.
 
     Source: Karras et al. (NeurIPS 2022), eq. 5.
 
+    Args:
+        sde: see `log_snr_grid`.
+        start: see `log_snr_grid`.
+        steps: see `log_snr_grid`.
+
+    Returns:
+        steps + 1 times, decreasing; fractional except the ends.
+
     Raises:
-        ConfigError: as `log_snr_grid`.
+        ConfigError: see `log_snr_grid`.
     """
     high, low = (math.exp(-end / KARRAS_RHO) for end in _ends(sde, start, steps))
     inner = [high + (low - high) * number / steps for number in range(1, steps)]
@@ -67,7 +89,7 @@ def karras_grid(sde: IRSDE, start: float, steps: int) -> list[float]:
 
 
 def _ends(sde: IRSDE, start: float, steps: int) -> tuple[float, float]:
-    """l at `start` and at time 1, the first that networks are trained at."""
+    """l at `start` and at time 1, the smallest time that networks are trained for."""
     if steps < 1 or (steps > 1 and start <= 1):
         raise ConfigError(
             f"steps: expected 1 or more from a start time above 1, got {steps} from {start}"

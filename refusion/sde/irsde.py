@@ -1,14 +1,14 @@
-"""IRSDE: closed forms of the mean-reverting SDE between a clean image x0 and a degraded one mu.
+"""IRSDE: closed forms of the mean-reverting SDE from a clean image x0 to a degraded image mu.
 
     dx = theta_t (mu - x) dt + sigma_t dw,   sigma_t^2 = 2 lam^2 theta_t
 
-Time is an index t = 0..T; Theta_t is the integral of theta up to t (`theta_bar`), alpha_t =
-e^{-Theta_t}. Every formula needs only Theta, so a step may span any distance b < a. Between two
-indices theta is constant, which makes Theta linear: times may be fractions.
-Variants (`DenoisingSDE`, `GOUB`, `UniDB`) override `signal` and `std`, the two numbers that make a
+Time is an index t = 0..T. Theta_t is the integral of theta from 0 to t (`theta_bar`), and
+alpha_t = e^{-Theta_t}. Every formula depends on Theta only, so a step may go from any time a to any
+b < a. Theta is linear between two indices, because theta is constant there: times may be fractions.
+Variants (`DenoisingSDE`, `GOUB`, `UniDB`) override `signal` and `std`, the two coefficients of a
 state: x_t = mu + signal_t (x0 - mu) + std_t noise.
-Coefficients are float64 on the CPU and are cast once, by `expand_like`, to the image's dtype.
-Source: IR-SDE (Luo et al., ICML 2023); step a -> b: docs/math.md.
+Coefficients are float64 on the CPU. `expand_like` casts them to the dtype of the image.
+Source: IR-SDE (Luo et al., ICML 2023); formulas of a step a -> b: docs/math.md.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from refusion.errors import ConfigError, suggest
 from refusion.sde.schedules import THETA_SCHEDULES
 
 Time = int | float | Tensor
+"""A time index 0..T, whole or fractional: one number, or a tensor (B,) with one per image."""
 
 
 def expand_like(coefficient: Tensor, x: Tensor) -> float | Tensor:
-    """Make a coefficient ready to multiply an image: the only cast from float64.
+    """Give a coefficient the shape, dtype and device to multiply an image batch.
+
+    This is the only place where coefficients leave float64.
 
     Args:
         coefficient: float64 on the CPU, shape () or (B,).
@@ -43,31 +46,35 @@ def expand_like(coefficient: Tensor, x: Tensor) -> float | Tensor:
 
 @dataclass(frozen=True)
 class IRSDE:
-    """Coefficients and closed forms of the mean-reverting SDE; knows no network and no RNG.
+    """Coefficients and closed forms of the mean-reverting SDE; contains no network and no RNG.
 
-    Everywhere below images are (B, C, H, W) in [0, 1] units, `mu` is the degraded image and a
-    time `t`, `a` or `b` is a number, or a tensor (B,) with one time per image. Where a state holds
-    nothing of x0 (signal 0) or no noise (std 0), what would have to be divided by it is 0.
+    In all methods images are (B, C, H, W) in [0, 1] units and `mu` is the degraded image. A time
+    `t`, `a` or `b` is a number in 0..T, or a tensor (B,) with one time per image. A quotient is
+    set to 0 where its divisor, the signal or the standard deviation of a state, is 0.
 
     Attributes:
-        lam: stationary standard deviation in [0, 1] units (8-bit `max_sigma` / 255), > 0.
+        max_sigma: stationary standard deviation in 8-bit levels, >= 1: 50 means 50/255 of full
+            scale. The equations use it as `lam` in [0, 1] units.
         T: number of steps, >= 1.
         schedule: key of `THETA_SCHEDULES`.
-        eps: what is left of x0 - mu at time T: e^{-Theta_T} = eps, in (0, 1).
+        eps: share of x0 - mu that remains at time T, e^{-Theta_T}; between 0 and 1.
 
     Raises:
         ConfigError: a value is outside its range or the schedule is unknown.
     """
 
-    lam: float
+    max_sigma: float
     T: int = 100
     schedule: str = "cosine"
     eps: float = 0.005
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not self.lam > 0:
-            raise ConfigError(f"lam: expected a number above 0, got {self.lam!r}")
+        if not 1 <= self.max_sigma < math.inf:
+            raise ConfigError(
+                f"max_sigma: expected 8-bit levels >= 1, got {self.max_sigma!r}; for a standard "
+                f"deviation of {self.max_sigma!r} of full scale write {255 * self.max_sigma:g}"
+            )
         if not isinstance(self.T, int) or self.T < 1:
             raise ConfigError(f"T: expected a whole number of steps >= 1, got {self.T!r}")
         if not 0 < self.eps < 1:
@@ -76,46 +83,24 @@ class IRSDE:
             hint = suggest(self.schedule, THETA_SCHEDULES)
             raise ConfigError(f"schedule: unknown theta schedule {self.schedule!r}{hint}")
 
-    @classmethod
-    def from_levels(
-        cls,
-        max_sigma: float,
-        T: int = 100,
-        schedule: str = "cosine",
-        eps: float | None = None,
-    ) -> IRSDE:
-        """Build from `max_sigma` in 8-bit levels, as configs and the literature write it.
-
-        Args:
-            max_sigma: 8-bit levels, >= 1 (50 means 50/255).
-            T: number of steps.
-            schedule: key of `THETA_SCHEDULES`.
-            eps: see the class; None takes its default.
-
-        Raises:
-            ConfigError: `max_sigma` looks like a fraction of full scale, or a value is wrong.
-        """
-        if not max_sigma >= 1:
-            raise ConfigError(
-                f"max_sigma: expected 8-bit levels >= 1, got {max_sigma!r}; "
-                f"for a standard deviation of {max_sigma!r} of full scale "
-                f"write {255 * max_sigma:g}"
-            )
-        return cls(max_sigma / 255, T, schedule, cls.eps if eps is None else eps)
+    @property
+    def lam(self) -> float:
+        """Stationary standard deviation in [0, 1] units: max_sigma / 255."""
+        return self.max_sigma / 255
 
     @cached_property
     def theta(self) -> Tensor:
-        """theta_0..theta_T before time is scaled, (T + 1,) float64."""
+        """theta_0..theta_T of the schedule, (T + 1,) float64; `dt` contains the scale of time."""
         return THETA_SCHEDULES[self.schedule](self.T)
 
     @cached_property
     def dt(self) -> float:
-        """Length of one step, such that Theta_T = -ln(eps)."""
+        """Length of one step, chosen so that Theta_T = -ln(eps)."""
         return -math.log(self.eps) / self.theta[1:].sum().item()
 
     @cached_property
     def theta_bar(self) -> Tensor:
-        """Theta_0..Theta_T, the integral of theta; starts at 0; (T + 1,) float64."""
+        """Theta_0..Theta_T, the integral of theta from time 0; (T + 1,) float64."""
         return (self.theta.cumsum(0) - self.theta[0]) * self.dt
 
     @cached_property
@@ -133,33 +118,40 @@ class IRSDE:
         return self.lam * torch.sqrt(-torch.expm1(-2 * self._theta_bar_at(t)))
 
     def signal(self, t: Time) -> Tensor:
-        """Factor of x0 - mu in the mean of x_t, here alpha_t; float64, () or (B,)."""
+        """Factor of x0 - mu in the mean of x_t; alpha_t for `IRSDE`; float64, () or (B,)."""
         return self.alpha(t)
 
     def log_snr(self, t: Time) -> Tensor:
         """Half the log signal-to-noise ratio, ln(signal_t / std_t); float64, () or (B,).
 
-        Infinite at time 0, and minus infinite where x_t is mu.
+        Infinity at time 0; minus infinity where x_t is mu.
         """
         signal = self.signal(t)
         return torch.where(signal > 0, torch.log(signal) - torch.log(self.std(t)), -torch.inf)
 
     def time_at(self, theta_bar: float) -> float:
-        """The time where Theta_t is `theta_bar`, 0..Theta_T: inverse of the integral of theta."""
+        """The time t where Theta_t = `theta_bar`, for `theta_bar` in 0..Theta_T."""
         right = int(torch.searchsorted(self.theta_bar[1:-1], theta_bar)) + 1
         low, high = self.theta_bar[right - 1].item(), self.theta_bar[right].item()
         return right - 1 + min(1.0, (theta_bar - low) / (high - low))
 
     def initial_std(self, start: Time | None = None) -> float:
-        """Spread of the state from which restoring starts: lam at T, as published, else std."""
+        """Standard deviation of the noise in the start state of the reverse process.
+
+        Args:
+            start: time of the start state; None is T.
+
+        Returns:
+            lam for None, as published; otherwise std(start), [0, 1] units.
+        """
         return self.lam if start is None else self.std(start).item()
 
     def initial_state(self, mu: Tensor, noise: Tensor, start: Time | None = None) -> Tensor:
-        """The state from which restoring starts: mu plus noise.
+        """Start state of the reverse process: mu + initial_std(start) noise.
 
         Args:
-            mu: degraded image.
-            noise: standard normal.
+            mu: degraded image, (B, C, H, W).
+            noise: standard normal, the same shape.
             start: time of the state; None is T.
         """
         return mu + self.initial_std(start) * noise
@@ -169,15 +161,15 @@ class IRSDE:
         return mu + expand_like(self.signal(t), x0) * (x0 - mu)
 
     def sample_marginal(self, x0: Tensor, mu: Tensor, t: Time, noise: Tensor) -> Tensor:
-        """x_t = m_t + sqrt(v_t) noise, for standard normal `noise`."""
+        """State x_t = m_t + sqrt(v_t) noise, for standard normal `noise` (B, C, H, W)."""
         return self.marginal_mean(x0, mu, t) + expand_like(self.std(t), x0) * noise
 
     def noise_from_x0(self, xt: Tensor, x0: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """The standard noise that leads from x0 to xt; t > 0."""
+        """The noise with xt = m_t(x0) + sqrt(v_t) noise; t > 0."""
         return (xt - self.marginal_mean(x0, mu, t)) / expand_like(_or_inf(self.std(t)), xt)
 
     def x0_from_noise(self, xt: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """Inverse of `noise_from_x0`; near T it divides by eps and so amplifies errors."""
+        """Inverse of `noise_from_x0`; at T it divides by eps, which amplifies errors of the noise."""
         residual = xt - mu - expand_like(self.std(t), xt) * noise
         return mu + residual / expand_like(_or_inf(self.signal(t)), xt)
 
@@ -190,23 +182,23 @@ class IRSDE:
         return -score * expand_like(self.std(t), score)
 
     def velocity_from_noise(self, x0: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """Velocity c_t lam noise - d_t (x0 - mu), of image scale at every t.
+        """Velocity c_t lam noise - d_t (x0 - mu), whose scale is that of images at every t.
 
-        x_t - mu is x0 - mu and lam noise, rotated by the angle with cosine c_t and sine d_t, times
-        a length; the velocity is what is perpendicular to it. For `IRSDE` c_t = alpha_t,
-        d_t = sqrt(1 - alpha_t^2) and the length is 1.
+        Rotate the pair (x0 - mu, lam noise) by the angle with cosine c_t and sine d_t. The first
+        coordinate of the rotated pair, times a length r_t, is x_t - mu; the second is the velocity.
+        For `IRSDE` c_t = alpha_t, d_t = sqrt(1 - alpha_t^2) and r_t = 1 (docs/math.md).
         """
         cosine, sine, _ = self._rotation(t)
         return expand_like(self.lam * cosine, x0) * noise - expand_like(sine, x0) * (x0 - mu)
 
     def noise_from_velocity(self, xt: Tensor, velocity: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """The noise whose velocity at xt is `velocity`; bounded coefficients at every t."""
+        """The noise of the state xt with this velocity; its coefficients are bounded at every t."""
         cosine, sine, length = self._rotation(t)
         onto_xt = expand_like(sine / length / self.lam, xt)
         return onto_xt * (xt - mu) + expand_like(cosine / self.lam, xt) * velocity
 
     def x0_from_velocity(self, xt: Tensor, velocity: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """The x0 whose velocity at xt is `velocity`; bounded coefficients at every t."""
+        """The x0 of the state xt with this velocity; its coefficients are bounded at every t."""
         cosine, sine, length = self._rotation(t)
         return mu + expand_like(cosine / length, xt) * (xt - mu) - expand_like(sine, xt) * velocity
 
@@ -235,7 +227,15 @@ class IRSDE:
         return self._drift_back(xt, mu, score, t, to, score_share=0.5)
 
     def reverse_sde_std(self, t: Time, to: Time | None = None) -> Tensor:
-        """Spread lam sqrt(2 (Theta_t - Theta_to)) of an Euler step; float64, () or (B,)."""
+        """Standard deviation of the random term of an Euler step of the reverse SDE.
+
+        Args:
+            t: time of the state, >= 1.
+            to: time to reach, < t; None is t - 1.
+
+        Returns:
+            lam sqrt(2 (Theta_t - Theta_to)), float64, () or (B,).
+        """
         return self.lam * torch.sqrt(2 * self._span(t, to))
 
     def posterior(
@@ -243,8 +243,15 @@ class IRSDE:
     ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of x_b given x_a = xt and x0, for any 0 <= b < a.
 
-        With b = 0 this is exactly (x0, 0). Source: IR-SDE, Prop. 3.2 for b = a - 1; any b by
-        Bayes' rule on the Gaussian transition a <- b.
+        With b = 0 the result is exactly (x0, 0). Source: IR-SDE, Prop. 3.2 for b = a - 1; for
+        other b from Bayes' rule with the Gaussian transition b -> a.
+
+        Args:
+            xt: state at time a.
+            x0: clean image, or its estimate.
+            mu: degraded image.
+            a: time of the state.
+            b: time to reach.
 
         Returns:
             mean (B, C, H, W) = mu + sinh(Theta_b)/sinh(Theta_a) (xt - mu)
@@ -253,13 +260,13 @@ class IRSDE:
         at_a, at_b = self._theta_bar_at(a), self._theta_bar_at(b)
         onto_xt = expand_like(torch.sinh(at_b) / torch.sinh(at_a), xt)
         onto_x0 = expand_like(torch.sinh(at_a - at_b) / torch.sinh(at_a), xt)
-        # The weight of mu gathered, so that b = 0 returns x0 bit for bit.
+        # One weight for mu, so that b = 0 returns x0 bit for bit.
         mean = onto_xt * xt + onto_x0 * x0 + (1 - onto_xt - onto_x0) * mu
         kept = torch.expm1(-2 * (at_a - at_b)) * torch.expm1(-2 * at_b) / -torch.expm1(-2 * at_a)
         return mean, self.lam * torch.sqrt(kept)
 
     def optimum_mean(self, xt: Tensor, x0: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """The most likely x_{t-1} given x_t and x0 (IR-SDE, Prop. 3.2); t >= 1."""
+        """The most likely x_{t-1} given x_t and x0 (IR-SDE, Prop. 3.2), t >= 1; the posterior mean."""
         return self.posterior(xt, x0, mu, t, t - 1)[0]
 
     def _theta_bar_at(self, t: Time) -> Tensor:
@@ -271,7 +278,7 @@ class IRSDE:
         return low + (time - left) * (high - low)
 
     def _rotation(self, t: Time) -> tuple[Tensor, Tensor, Tensor]:
-        """Cosine, sine and length of `velocity_from_noise`; of length 0, x_t = mu, their limits."""
+        """c_t, d_t and r_t of `velocity_from_noise`; for x_t = mu (r_t = 0) their limits 0, 1, inf."""
         signal, spread = self.signal(t), self.std(t) / self.lam
         length = torch.hypot(signal, spread)
         divisor = _or_inf(length)
@@ -281,7 +288,7 @@ class IRSDE:
         return self._theta_bar_at(t) - self._theta_bar_at(t - 1 if to is None else to)
 
     def _pull(self, t: Time, to: Time | None) -> Tensor:
-        """Integral of the forward drift's factor of mu - x from `to` to t."""
+        """Integral from `to` to t of the factor of mu - x in the forward drift."""
         return self._span(t, to)
 
     def _drift_back(
@@ -298,5 +305,5 @@ class IRSDE:
 
 
 def _or_inf(divisor: Tensor) -> Tensor:
-    """The divisor, infinite where it is 0: what it divides becomes 0."""
+    """The divisor, but infinity where it is 0, so that the quotient becomes 0."""
     return torch.where(divisor > 0, divisor, torch.inf)

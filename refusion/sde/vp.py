@@ -1,10 +1,10 @@
-"""VPSDE: the variance-preserving process of DDPM (Ho et al., 2020), which starts from no photo.
+"""VPSDE: the variance-preserving process of DDPM (Ho et al., 2020), without a degraded photo.
 
     x_t = sqrt(abar_t) (2 x_0 - 1) + sqrt(1 - abar_t) noise
 
-x_0 is an image in [0, 1]; states live in [-1, 1] units, as in all published weights. Time is an
-index t = 0..T with abar_0 = 1; what DDPM calls step 0..T-1 is t = 1..T here. There is no degraded
-photo: arguments `mu` are kept, unread, so that stages and objectives serve this process too.
+x_0 is an image in [0, 1]; states have [-1, 1] units, as in all published weights. Time is an
+index t = 0..T with abar_0 = 1. Step 0..T-1 of DDPM is t = 1..T here. The methods have an argument
+`mu` and ignore it, so that training stages and objectives can call them like those of `IRSDE`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from refusion.sde.irsde import Time, expand_like
 
 @dataclass(frozen=True)
 class VPSDE:
-    """Coefficients of the process; variances of the single steps rise linearly.
+    """Coefficients of the process; the variance of the steps (beta) increases linearly.
 
     Attributes:
-        T: number of steps.
-        beta_first: variance of the first step.
-        beta_last: variance of the last step.
+        T: number of steps, >= 1.
+        beta_first: variance of the first step, > 0.
+        beta_last: variance of the last step, from `beta_first` to below 1.
 
     Raises:
         ConfigError: a value is out of range.
@@ -46,26 +46,38 @@ class VPSDE:
                 f"{self.beta_first!r} and {self.beta_last!r}"
             )
 
-    @classmethod
-    def from_levels(cls, T: int = 1000, beta_first: float = 1e-4, beta_last: float = 0.02) -> VPSDE:
-        """Build from a config section, which knows no 8-bit levels here; see the class."""
-        return cls(T, beta_first, beta_last)
-
     @cached_property
     def alpha_bar(self) -> Tensor:
-        """Share of the variance that is still signal at t = 0..T, float64 (T + 1,)."""
+        """Share of the signal in the variance at t = 0..T: product of 1 - beta; float64 (T + 1,)."""
         betas = torch.linspace(self.beta_first, self.beta_last, self.T, dtype=torch.float64)
         return torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
 
     def sample_marginal(self, x0: Tensor, mu: Tensor, t: Time, noise: Tensor) -> Tensor:
-        """State x_t (B, C, H, W) of images x0 in [0, 1] with standard noise in it."""
-        signal, spread = self._coefficients(t, noise)
-        return signal * (2 * x0 - 1) + spread * noise
+        """State x_t for clean images and standard normal noise.
+
+        Args:
+            x0: clean images, (B, C, H, W) in [0, 1].
+            mu: ignored.
+            t: whole time 0..T, or a tensor (B,).
+            noise: standard normal, (B, C, H, W).
+
+        Returns:
+            (B, C, H, W), [-1, 1] units.
+        """
+        signal, std = self._coefficients(t, noise)
+        return signal * (2 * x0 - 1) + std * noise
 
     def x0_from_noise(self, xt: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """Image in [0, 1] units that xt comes from if this is its noise; inverse of the above."""
-        signal, spread = self._coefficients(t, xt)
-        return ((xt - spread * noise) / signal + 1) / 2
+        """The image x0 in [0, 1] units of the state xt with this noise: inverse of the above.
+
+        Args:
+            xt: state at time t, (B, C, H, W), [-1, 1] units.
+            noise: standard normal noise in xt, the same shape.
+            mu: ignored.
+            t: whole time 0..T, or a tensor (B,).
+        """
+        signal, std = self._coefficients(t, xt)
+        return ((xt - std * noise) / signal + 1) / 2
 
     def _coefficients(self, t: Time, like: Tensor) -> tuple[float | Tensor, float | Tensor]:
         alpha_bar = self.alpha_bar[t]

@@ -162,4 +162,4 @@ def _channels(network: nn.Module) -> int:
     for level, stage in enumerate(network.encoder[:-1]):
         skips += -(-2 * stage[0].block1.proj.out_channels // 4**level)
     block = network.decoder[-1][0].block1.proj  # sees the widest concatenation at full resolution
-    return -(-(skips + block.in_channels + 4 * block.out_channels) // network.fold**2)
+    return -(-(skips + block.in_channels + 4 * block.out_channels) // network.pixel_unshuffle**2)

@@ -75,7 +75,7 @@ def _image_margin(unet: LatentUNet, level: int, margin: int) -> int:
     for block1, block2, attention, down in reversed(unet.encoder[:level]):
         for module in (down, attention, block2, block1):
             margin = margin_before(module, margin)
-    return margin_before(unet.init_conv, margin) * unet.fold
+    return margin_before(unet.init_conv, margin) * unet.pixel_unshuffle
 
 
 def _decode_margin(unet: LatentUNet) -> int:

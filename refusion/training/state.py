@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from refusion.config import RunConfig, config_to_dict
+from refusion.config import RunConfig, config_from_dict, config_to_dict
 from refusion.errors import CheckpointError
 from refusion.files import atomic_write
 from refusion.official.importing import open_tensors
@@ -59,11 +59,12 @@ def load_state(
         missing = {*parts, *PLAIN, "config", "encoder"} - state.keys()
         if missing:
             raise KeyError(f"without {', '.join(sorted(missing))}")
+        saved = config_from_dict(state["config"], str(path), warns=False)
     except Exception as error:
         raise CheckpointError(
             f"{path}: cannot be resumed from ({error}); remove it to start anew"
         ) from error
-    before, now = dict(_flat(state["config"])), dict(_flat(config_to_dict(config)))
+    before, now = (dict(_flat(config_to_dict(each))) for each in (saved, config))
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     other = [key for key in changed if _is_identity(key)]
     other += ["latent_unet"] if state["encoder"] != encoder else []

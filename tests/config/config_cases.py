@@ -28,7 +28,7 @@ class Unet:
 
 @dataclasses.dataclass(frozen=True)
 class Sde:
-    lam: float
+    max_sigma: float
     T: int
     schedule: str = "cosine"
 
@@ -53,6 +53,7 @@ def objective(sde: object, estimate: object, *, loss: str = "l1") -> None: ...
 
 
 TABLES = {
+    "stages": {},
     "nets": {"Net": Net, "Unet": Unet},
     "sdes": {"Sde": Sde},
     "predictions": ("noise", "x0_residual"),

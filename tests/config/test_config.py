@@ -15,6 +15,7 @@ from config_cases import DELETE, DIFFUSION, ERRORS, TABLES, changed, read
 
 from refusion.config import (
     ModelConfig,
+    config_from_dict,
     config_to_dict,
     load_config,
     model_config,
@@ -208,7 +209,7 @@ def test_model_config_takes_what_inference_needs():
 @pytest.mark.parametrize(
     ("edits", "message"),
     [
-        ({"futur": 1}, "m: futur: unknown key; expected one of: latent_unet, network, prediction"),
+        ({"futur": 1}, "m: futur: unknown key; expected one of: latent_unet, network, plugins"),
         ({"sde": None}, "m: sde: required by a model with a network"),
         ({"network": None, "latent_unet": None}, "m: network: a model needs a network"),
         ({"sampling": {"sampler": "euler", "steps": 500}}, "m: sampling.steps: 500 exceeds"),
@@ -241,8 +242,10 @@ def test_a_guide_is_that_of_the_latent_unet_and_of_the_photos_pixels():
     ):
         model_config_from_dict(plain)
     plain["network"]["guide"] = 2
-    small = plain | {"sampling": {"sampler": "posterior", "steps": 1, "side": 512}}
-    with pytest.raises(ConfigError, match=r"sampling\.side: a guide tells of the photo's own"):
+    small = plain | {"sampling": {"sampler": "posterior", "steps": 1, "process_side": 512}}
+    with pytest.raises(
+        ConfigError, match=r"sampling\.process_side: a guide tells of the photo's own"
+    ):
         model_config_from_dict(small)
     with pytest.raises(ConfigError, match=r"network\.guide: expected 0, or the 0 channels"):
         model_config_from_dict(plain | {"latent_unet": None})
@@ -268,3 +271,33 @@ def test_annotations_for_type_checkers_only_still_check_the_keys():
 def test_importing_the_config_does_not_import_torch():
     code = "import refusion.config, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_old_keys_are_read_with_a_warning_and_from_checkpoints_without(caplog):
+    plain = config_to_dict(read(changed()))
+    new = copy.deepcopy(plain)
+    new["sampling"]["process_side"] = 640
+    old = copy.deepcopy(plain)
+    del old["sampling"]["process_side"]
+    old["sampling"]["side"] = 640
+    expected = config_from_dict(new, "c", TABLES.__getitem__)
+    assert not caplog.messages
+    assert config_from_dict(old, "c", TABLES.__getitem__) == expected
+    assert caplog.messages == ["c: sampling.side is now called process_side"]
+    both = old | {"sampling": old["sampling"] | {"process_side": 640}}
+    with pytest.raises(ConfigError, match=r"sampling\.side: is the old name of 'process_side'"):
+        config_from_dict(both, "c", TABLES.__getitem__)
+
+
+def test_checkpoints_with_old_keys_load_without_a_warning(caplog):
+    plain = {
+        "task": "deshadow",
+        "network": {"type": "ConditionalNAFNet", "fold": 2},
+        "sde": {"type": "IRSDE", "max_sigma": 50, "T": 100},
+        "prediction": "noise",
+        "sampling": {"sampler": "posterior", "steps": 1, "side": 384},
+    }
+    model = model_config_from_dict(plain)
+    assert model.network.settings == {"pixel_unshuffle": 2}
+    assert model.sampling.process_side == 384
+    assert not caplog.messages

@@ -70,7 +70,7 @@ CASES = {
     "latent": Case(ConditionalNAFNet, {**NAFNET, "img_channel": 8, "wiring": "latent"}, channels=8),
     "bokeh": Case(ConditionalNAFNet, {**NAFNET, "img_channel": 4, "lens": True}, channels=4),
     "stereo": Case(ConditionalNAFNet, {**STEREO, "stereo": True}, channels=6),
-    "folded": Case(ConditionalNAFNet, {**NAFNET, "fold": 2}),
+    "folded": Case(ConditionalNAFNet, {**NAFNET, "pixel_unshuffle": 2}),
     "local": Case(ConditionalNAFNet, {**NAFNET, "pool_window": 12}),
     "denoise": Case(ConditionalNAFNet, {**NAFNET, "conditional": False}),
     "unet": Case(ConditionalUNet, {"nf": 4, "depth": 3}),

@@ -98,7 +98,7 @@ def test_coarse_part_sees_the_whole_map(net):
     assert (net.coarse_encode(features)[0] - z)[..., -1, -1].abs().max() > 0
 
 
-@pytest.mark.parametrize("settings", [{}, {"ch_mult": (2, 4, 8), "ch": 16, "fold": 2}])
+@pytest.mark.parametrize("settings", [{}, {"ch_mult": (2, 4, 8), "ch": 16, "pixel_unshuffle": 2}])
 @pytest.mark.parametrize("image_skip", [False, True])
 @torch.no_grad()
 def test_untrained_it_already_decodes_from_its_latent(settings, image_skip):

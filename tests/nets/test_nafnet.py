@@ -37,8 +37,8 @@ def test_folded_network_is_the_network_of_the_folded_image():
     # Folding sorts channels by image channel; xt - mu and mu are folded one after the other.
     expected = pixel_shuffle(plain(**small, t=inputs["t"]), 2)
     torch.testing.assert_close(folded(**inputs), expected)
-    with pytest.raises(ValueError, match="fold"):
-        ConditionalNAFNet(fold=0)
+    with pytest.raises(ValueError, match="pixel_unshuffle"):
+        ConditionalNAFNet(pixel_unshuffle=0)
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ def sde_of():
     """Build the SDE of recorded settings, where max_sigma below 1 is a fraction of full scale."""
 
     def build(settings: dict) -> IRSDE:
-        lam = settings["max_sigma"]
-        lam = lam / 255 if lam >= 1 else lam
+        levels = settings["max_sigma"]
+        levels = levels if levels >= 1 else 255 * levels
         kind = SDES[settings.get("kind", "IRSDE")]
-        return kind(lam, settings["T"], settings["schedule"], settings["eps"])
+        return kind(levels, settings["T"], settings["schedule"], settings["eps"])
 
     return build

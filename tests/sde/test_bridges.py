@@ -10,8 +10,9 @@ import torch
 from refusion.errors import ConfigError
 from refusion.sde import GOUB, IRSDE, UniDB
 
-LAM = 30 / 255
-BRIDGES = [GOUB(LAM), UniDB(LAM), UniDB(LAM, gamma=50.0)]
+MAX_SIGMA = 30
+LAM = MAX_SIGMA / 255
+BRIDGES = [GOUB(MAX_SIGMA), UniDB(MAX_SIGMA), UniDB(MAX_SIGMA, gamma=50.0)]
 
 
 def of(kind, T):
@@ -46,7 +47,7 @@ def test_moments_are_those_of_the_controlled_equation(bridge):
 
 def test_goub_has_the_published_marginal():
     """As printed, with sigma^2_{s:t} = lam^2 (1 - e^{-2 (Theta_t - Theta_s)})."""
-    sde = GOUB(LAM)
+    sde = GOUB(MAX_SIGMA)
 
     def between(s, t):
         return LAM**2 * -math.expm1(-2 * (sde.theta_bar[t] - sde.theta_bar[s]).item())
@@ -62,7 +63,7 @@ def test_posterior_has_the_golden_coefficients():
     """Independent float64 values of the step 37 -> 36 for lam = 30/255: one kernel serves all."""
     golden = [0.9245399264079328, 0.0686843212827818, 0.0067757523092854, 0.0288433022332015]
     zero, one = torch.zeros(1, 1, 1, 1).double(), torch.ones(1, 1, 1, 1).double()
-    for sde in (*BRIDGES, IRSDE(LAM)):
+    for sde in (*BRIDGES, IRSDE(MAX_SIGMA)):
         onto_xt, std = sde.posterior(one, zero, zero, 37, 36)
         onto_x0 = sde.posterior(zero, one, zero, 37, 36)[0]
         onto_mu = sde.posterior(zero, zero, one, 37, 36)[0]
@@ -73,7 +74,7 @@ def test_posterior_has_the_golden_coefficients():
 def test_its_signal_to_noise_ratio_is_that_of_irsde_less_a_constant():
     """What mu, known to be the end, no longer says of x0 (docs/math.md)."""
     for sde in BRIDGES:
-        plain = IRSDE(LAM)
+        plain = IRSDE(MAX_SIGMA)
         lost = [
             math.exp(2 * plain.log_snr(t).item()) - math.exp(2 * sde.log_snr(t).item())
             for t in (20, 50, 80, 99)
@@ -84,23 +85,25 @@ def test_its_signal_to_noise_ratio_is_that_of_irsde_less_a_constant():
 
 def test_the_price_leads_from_irsde_to_goub():
     times = torch.tensor([1.0, 37.5, 90.0, 99.0])
-    loose, tight = UniDB(LAM, gamma=1e-9), UniDB(LAM, gamma=1e12)
-    torch.testing.assert_close(loose.signal(times), IRSDE(LAM).signal(times))
-    torch.testing.assert_close(loose.std(times), IRSDE(LAM).std(times))
-    torch.testing.assert_close(tight.signal(times), GOUB(LAM).signal(times), rtol=1e-6, atol=0)
-    torch.testing.assert_close(tight.std(times), GOUB(LAM).std(times), rtol=1e-6, atol=0)
+    loose, tight = UniDB(MAX_SIGMA, gamma=1e-9), UniDB(MAX_SIGMA, gamma=1e12)
+    torch.testing.assert_close(loose.signal(times), IRSDE(MAX_SIGMA).signal(times))
+    torch.testing.assert_close(loose.std(times), IRSDE(MAX_SIGMA).std(times))
+    torch.testing.assert_close(
+        tight.signal(times), GOUB(MAX_SIGMA).signal(times), rtol=1e-6, atol=0
+    )
+    torch.testing.assert_close(tight.std(times), GOUB(MAX_SIGMA).std(times), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("gamma", [1e5, 1e7])
 def test_a_finite_price_ends_about_mu(gamma):
-    sde = UniDB(LAM, gamma=gamma)
+    sde = UniDB(MAX_SIGMA, gamma=gamma)
     assert sde.std(100).item() == pytest.approx(gamma**-0.5, rel=0.01)
     assert sde.signal(100).item() < 1e-5
     assert sde.initial_std() == sde.std(100).item()
 
 
 def test_at_the_ends_nothing_is_divided_by_zero():
-    sde = GOUB(LAM)
+    sde = GOUB(MAX_SIGMA)
     assert sde.std(0) == sde.std(100) == sde.signal(100) == 0
     assert sde.log_snr(100) == -math.inf and sde.log_snr(0) == math.inf
     x = torch.full((1, 1, 1, 1), 0.3, dtype=torch.float64)
@@ -113,4 +116,4 @@ def test_at_the_ends_nothing_is_divided_by_zero():
 @pytest.mark.parametrize("gamma", [0.0, -1.0, math.inf, math.nan])
 def test_a_price_that_is_none_is_refused(gamma):
     with pytest.raises(ConfigError, match="gamma"):
-        UniDB(LAM, gamma=gamma)
+        UniDB(MAX_SIGMA, gamma=gamma)

@@ -6,7 +6,7 @@ import torch
 from refusion.errors import RefusionError
 from refusion.sde import SAMPLERS, DenoisingSDE, Estimate, SeededNoise
 
-SDE = DenoisingSDE(70 / 255)
+SDE = DenoisingSDE(70)
 
 
 def normal(seed=0):
@@ -78,7 +78,7 @@ def test_optimum_pulls_towards_x0():
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_samplers_denoise_from_the_optimal_timestep(sampler):
     """With the truth as estimate each sampler ends at the clean image, the noisy one as start."""
-    sde = DenoisingSDE(70 / 255, T=1000)
+    sde = DenoisingSDE(70, T=1000)
     start = sde.optimal_timestep(25 / 255)
     x0, noise, _ = normal()
     noisy = x0 + 25 / 255 * noise

@@ -11,7 +11,7 @@ from torch import nn
 from refusion.sde import IRSDE
 from refusion.sde.distillation import score_distillation_direction, score_distillation_loss
 
-SDE = IRSDE(0.5)
+SDE = IRSDE(127.5)
 MEAN, SPREAD = 0.2, 0.25
 
 

@@ -11,7 +11,7 @@ from sde_families import MEAN_REVERTING
 from refusion.errors import ConfigError
 from refusion.sde import GRIDS, IRSDE, SDES, time_grid
 
-SDE = IRSDE(50 / 255)
+SDE = IRSDE(50)
 
 
 def log_snr(t):
@@ -44,7 +44,7 @@ def test_impossible_fractional_grids_are_refused(name, start, steps):
 @pytest.mark.parametrize("name", GRIDS)
 @pytest.mark.parametrize(("start", "steps"), [(100, 1), (100, 2), (100, 37), (60, 60), (2, 2)])
 def test_every_grid_falls_from_start_to_zero(kind, name, start, steps):
-    times = GRIDS[name](SDES[kind](0.2), start, steps)
+    times = GRIDS[name](SDES[kind](51), start, steps)
     assert len(times) == steps + 1 and times[0] == start and times[-1] == 0
     assert all(a > b for a, b in pairwise(times))
 

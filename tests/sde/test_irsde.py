@@ -9,7 +9,7 @@ from sde_families import MEAN_REVERTING
 from refusion.errors import ConfigError
 from refusion.sde import GOUB, IRSDE, SDES, THETA_SCHEDULES, DenoisingSDE, UniDB, build_sde
 
-SDE = IRSDE(50 / 255)
+SDE = IRSDE(50)
 
 
 def images(*, seed=0, count=3, batch=2):
@@ -52,7 +52,7 @@ def test_posterior_has_the_golden_coefficients():
 @pytest.mark.parametrize("kind", MEAN_REVERTING)
 def test_score_is_the_gradient_of_the_log_density(kind):
     """-noise / sqrt(v_t), not -noise / v_t: autograd of log N(x_t; m_t, v_t) decides."""
-    sde = SDES[kind](50 / 255)
+    sde = SDES[kind](50)
     x0, mu, noise = images()
     for t in (1, 37, 62.25, 99):
         mean, std = sde.marginal_mean(x0, mu, t), sde.std(t).item()
@@ -66,7 +66,7 @@ def test_marginal_is_the_limit_of_the_forward_recursion():
     """Euler on dx = theta (mu - x) dt + sigma dw approaches the closed form, with order 1."""
     x0, mu, errors = 0.9, 0.2, []
     for T in (400, 800):
-        sde, mean, variance = IRSDE(0.2, T), x0, 0.0
+        sde, mean, variance = IRSDE(51, T), x0, 0.0
         for t in range(1, T // 2 + 1):
             pull = (sde.theta[t] * sde.dt).item()
             mean += pull * (mu - mean)
@@ -91,7 +91,7 @@ def test_marginal_ends():
 @pytest.mark.parametrize("a", [1, 25, 100])
 def test_posterior_at_time_zero_is_x0_exactly(kind, a):
     x0, mu, xt = images().float()
-    mean, std = SDES[kind](0.2).posterior(xt, x0, mu, a, 0)
+    mean, std = SDES[kind](51).posterior(xt, x0, mu, a, 0)
     assert torch.equal(mean, x0) and std == 0
 
 
@@ -101,7 +101,7 @@ def test_posterior_at_time_zero_is_x0_exactly(kind, a):
 )
 def test_posterior_carries_the_marginal_from_a_to_b(kind, a, b):
     """Bayes: averaging the posterior over x_a ~ N(m_a, v_a) gives N(m_b, v_b), at any stride."""
-    sde = SDES[kind](0.2)
+    sde = SDES[kind](51)
     x0, mu, _ = images()
     mean, std = sde.posterior(sde.marginal_mean(x0, mu, a), x0, mu, a, b)
     torch.testing.assert_close(mean, sde.marginal_mean(x0, mu, b), rtol=1e-12, atol=1e-12)
@@ -130,7 +130,7 @@ def test_euler_steps_follow_their_drift(method):
 
 @pytest.mark.parametrize("kind", MEAN_REVERTING)
 def test_a_time_per_image_equals_image_by_image(kind):
-    sde, t = SDES[kind](0.2), torch.tensor([3, 77])
+    sde, t = SDES[kind](51), torch.tensor([3, 77])
     x0, mu, noise = images()
 
     def everything(x0, mu, noise, t):
@@ -160,11 +160,11 @@ def test_images_keep_their_dtype(dtype, t):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ({"lam": 0.0}, "lam"),
-        ({"lam": 0.2, "T": 0}, "T"),
-        ({"lam": 0.2, "T": 10.0}, "T"),
-        ({"lam": 0.2, "eps": 1.0}, "eps"),
-        ({"lam": 0.2, "schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"max_sigma": 0.2}, "max_sigma: expected 8-bit levels >= 1, got 0.2; .* write 51"),
+        ({"max_sigma": 51, "T": 0}, "T"),
+        ({"max_sigma": 51, "T": 10.0}, "T"),
+        ({"max_sigma": 51, "eps": 1.0}, "eps"),
+        ({"max_sigma": 51, "schedule": "cosin"}, "did you mean 'cosine'"),
     ],
 )
 def test_wrong_settings_are_refused(arguments, word):
@@ -181,7 +181,7 @@ def test_times_outside_the_process_are_refused(t):
 @pytest.mark.parametrize("schedule", THETA_SCHEDULES)
 def test_between_two_times_theta_is_constant(schedule):
     """Theta is linear there, hits the table to the last bit, and `time_at` undoes it."""
-    sde = IRSDE(0.2, 20, schedule)
+    sde = IRSDE(51, 20, schedule)
     assert torch.equal(-sde.alpha(torch.arange(21)).log(), -torch.exp(-sde.theta_bar).log())
     for t in (0.0, 0.25, 1.0, 7.5, 19.999, 20.0):
         low, high = (sde.theta_bar[index].item() for index in (int(t), math.ceil(t)))
@@ -196,7 +196,7 @@ def test_between_two_times_theta_is_constant(schedule):
 @pytest.mark.parametrize("kind", MEAN_REVERTING)
 def test_restoring_starts_with_the_spread_that_the_process_has(kind):
     """At T the published lam, which is std(T) but for 1e-5; elsewhere std itself."""
-    sde, (_, mu, noise) = SDES[kind](0.2), images()
+    sde, (_, mu, noise) = SDES[kind](51), images()
     ends = {"IRSDE": 0.2, "DenoisingSDE": 0.0, "GOUB": 0.0, "UniDB": sde.std(100).item()}
     assert sde.initial_std() == ends[kind]
     torch.testing.assert_close(sde.initial_state(mu, noise), mu + ends[kind] * noise)
@@ -205,12 +205,12 @@ def test_restoring_starts_with_the_spread_that_the_process_has(kind):
 
 
 def test_build_sde_reads_levels():
-    assert build_sde({"type": "IRSDE", "max_sigma": 50, "T": 20}) == IRSDE(50 / 255, 20)
+    assert build_sde({"type": "IRSDE", "max_sigma": 50, "T": 20}) == IRSDE(50, 20)
     built = build_sde({"type": "DenoisingSDE", "max_sigma": 70, "schedule": "linear"})
-    assert built == DenoisingSDE(70 / 255, schedule="linear", eps=0.04)
+    assert built == DenoisingSDE(70, schedule="linear", eps=0.04)
     built = build_sde({"type": "UniDB", "max_sigma": 30, "gamma": 1e6})
-    assert built == UniDB(30 / 255, gamma=1e6)
-    assert build_sde({"type": "GOUB", "max_sigma": 30}) == GOUB(30 / 255)
+    assert built == UniDB(30, gamma=1e6)
+    assert build_sde({"type": "GOUB", "max_sigma": 30}) == GOUB(30)
 
 
 @pytest.mark.parametrize(

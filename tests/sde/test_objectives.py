@@ -12,7 +12,7 @@ LOSSES = ["l1", "l2"]
 
 def case(kind="IRSDE", error=0.0):
     """A true state at two times and an estimate whose noise is off by `error`."""
-    sde, t = SDES[kind](50 / 255), torch.tensor([7, 88])
+    sde, t = SDES[kind](50), torch.tensor([7, 88])
     generator = torch.Generator().manual_seed(1)
     x0, mu, noise = torch.rand(3, 2, 3, 4, 5, generator=generator, dtype=torch.float64)
     xt = sde.sample_marginal(x0, mu, t, noise)
@@ -73,7 +73,7 @@ def test_maximum_likelihood_floor_vanishes_with_the_step():
     floors = []
     for T in (200, 400):
         x0, mu, noise = torch.tensor([0.9, 0.2, 0.7], dtype=torch.float64).reshape(3, 1, 1)
-        sde = IRSDE(0.2, T)
+        sde = IRSDE(51, T)
         xt = sde.sample_marginal(x0, mu, T // 2, noise)
         floors.append(
             OBJECTIVES["maximum_likelihood"](sde, Estimate(x0, noise), xt, x0, noise, mu, T // 2)

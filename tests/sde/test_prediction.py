@@ -27,7 +27,7 @@ def draws(seed, dtype=torch.float64):
     seed=st.integers(0, 2**31),
 )
 def test_a_perfect_output_is_read_as_the_truth(kind, prediction, lam, schedule, times, seed):
-    sde, t = SDES[kind](lam, 50, schedule), torch.tensor(times, dtype=torch.float64)
+    sde, t = SDES[kind](255 * lam, 50, schedule), torch.tensor(times, dtype=torch.float64)
     x0, noise, mu = draws(seed)
     xt = sde.sample_marginal(x0, mu, t, noise)
     output = PREDICTIONS[prediction].target(sde, x0, noise, mu, t)
@@ -40,7 +40,7 @@ def test_a_perfect_output_is_read_as_the_truth(kind, prediction, lam, schedule, 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_any_output_is_read_consistently(kind, prediction):
     """Right or wrong, x0 and noise explain xt together, and the reading can be undone."""
-    sde = SDES[kind](0.2)
+    sde = SDES[kind](51)
     output, xt, mu = draws(3)
     for t in (1, 40, 62.5, 99):
         found = estimate(sde, prediction, output, xt, mu, t)
@@ -52,7 +52,7 @@ def test_any_output_is_read_consistently(kind, prediction):
 @pytest.mark.parametrize("prediction", ["x0_residual", "velocity"])
 @pytest.mark.parametrize("t", [1, 50, 100])
 def test_float32_is_enough(prediction, t):
-    sde = IRSDE(50 / 255)
+    sde = IRSDE(50)
     x0, noise, mu = draws(5)
     xt = sde.sample_marginal(x0, mu, t, noise).float().double()
     noise = sde.noise_from_x0(xt, x0, mu, t)
@@ -66,7 +66,7 @@ def test_float32_is_enough(prediction, t):
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_at_the_end_of_a_bridge_x0_is_what_is_said_or_mu(prediction):
     """The state is mu and says nothing: x0 comes from the output, or, of a noise, is mu."""
-    sde = GOUB(0.2)
+    sde = GOUB(51)
     x0, noise, mu = draws(6)
     xt = sde.sample_marginal(x0, mu, sde.T, noise)
     torch.testing.assert_close(xt, mu, rtol=0, atol=1e-15)
@@ -79,7 +79,7 @@ def test_at_the_end_of_a_bridge_x0_is_what_is_said_or_mu(prediction):
 
 def test_residual_noise_keeps_the_digits_of_the_residual():
     """A residual far below the rounding of mu + residual still counts at small times."""
-    sde = IRSDE(10 / 255)
+    sde = IRSDE(10)
     mu = torch.full((1, 1, 1, 1), 0.7)
     residual = torch.full_like(mu, 1e-9)
     noise = estimate(sde, "x0_residual", residual, mu, mu, 1).noise
@@ -89,11 +89,11 @@ def test_residual_noise_keeps_the_digits_of_the_residual():
 
 def test_half_precision_output_joins_the_state():
     x0, noise, mu = draws(7, torch.float32)
-    found = estimate(IRSDE(0.2), "noise", noise.bfloat16(), x0, mu, 3)
+    found = estimate(IRSDE(51), "noise", noise.bfloat16(), x0, mu, 3)
     assert found.x0.dtype == found.noise.dtype == torch.float32
 
 
 def test_unknown_prediction_is_refused():
     x0, noise, mu = draws(0)
     with pytest.raises(ConfigError, match="did you mean 'noise'"):
-        estimate(IRSDE(0.2), "nois", noise, x0, mu, 1)
+        estimate(IRSDE(51), "nois", noise, x0, mu, 1)

@@ -21,8 +21,8 @@ RECORDED_NAME = {"euler": "sde", "ode": "ode", "posterior": "posterior"}
 # Errors of the final mean and (relative) standard deviation at T = 100, from an independent scalar
 # recursion in the textbook form (theta_t dt, sigma_t^2 dt).
 SDES_UNDER_TEST = {
-    "IRSDE": (IRSDE, 10 / 255, 0.005),
-    "DenoisingSDE": (DenoisingSDE, 70 / 255, 0.04),
+    "IRSDE": (IRSDE, 10, 0.005),
+    "DenoisingSDE": (DenoisingSDE, 70, 0.04),
 }
 AT_100 = {
     ("IRSDE", "cosine", "euler"): (-0.013973753528, -0.041263246531),
@@ -65,8 +65,8 @@ def test_trajectory_equals_the_recorded_one(sampler, case, recorded, sde_of):
 
 
 def build(kind, T, schedule):
-    make, lam, eps = SDES_UNDER_TEST[kind]
-    return make(lam, T, schedule, eps)
+    make, max_sigma, eps = SDES_UNDER_TEST[kind]
+    return make(max_sigma, T, schedule, eps)
 
 
 @pytest.mark.parametrize(("case", "expected"), AT_100.items(), ids=map("-".join, AT_100))
@@ -154,7 +154,7 @@ def test_an_image_is_restored_alike_alone_and_in_a_batch(kind, sampler):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_one_network_call_and_one_callback_per_step(sampler):
-    sde, mu, times, calls = IRSDE(0.2), photos(1), [], []
+    sde, mu, times, calls = IRSDE(51), photos(1), [], []
 
     def denoise(xt, mu, t):
         times.append(t)
@@ -180,12 +180,12 @@ def test_start_after_the_end_is_refused():
     mu = photos(1)
     with pytest.raises(ConfigError, match="start"):
         SAMPLERS["ode"](
-            IRSDE(0.2), toy_denoise(IRSDE(0.2)), mu, mu, steps=5, start=101, noise=SeededNoise(0)
+            IRSDE(51), toy_denoise(IRSDE(51)), mu, mu, steps=5, start=101, noise=SeededNoise(0)
         )
 
 
 def test_all_but_the_published_euler_steps_end_at_the_last_estimate():
-    sde, mu = IRSDE(0.2), photos()
+    sde, mu = IRSDE(51), photos()
     clean = photos().flip(0)
 
     def oracle(xt, mu, t):
@@ -198,7 +198,7 @@ def test_all_but_the_published_euler_steps_end_at_the_last_estimate():
 
 def test_a_bridge_starts_at_the_photo_and_asks_there():
     """At T the state is mu: x0 from the noise is unknown, and the first step goes on without it."""
-    sde, mu, seen = GOUB(0.2), photos(1), []
+    sde, mu, seen = GOUB(51), photos(1), []
 
     def denoise(xt, mu, t):
         noise = torch.full_like(xt, 5.0)

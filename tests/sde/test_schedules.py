@@ -42,13 +42,13 @@ def test_tables_equal_the_recorded_ones(case, recorded, sde_of):
 
 @pytest.mark.parametrize(("t", "expected"), GOLDEN.items())
 def test_cosine_schedule_has_the_golden_values(t, expected):
-    sde = IRSDE(50 / 255)
+    sde = IRSDE(50)
     found = (sde.theta_bar[t].item(), sde.alpha(t).item(), sde.std(t).item())
     assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_cosine_schedule_has_the_golden_theta_and_dt():
-    sde = IRSDE(50 / 255)
+    sde = IRSDE(50)
     assert sde.dt == pytest.approx(0.10409380785667743, rel=1e-13)
     golden = [0.001694615641964492, 0.5061564095593623, 0.9997665724804802]
     assert sde.theta[[1, 50, 100]].tolist() == pytest.approx(golden, rel=1e-12)
@@ -58,7 +58,7 @@ def test_cosine_schedule_has_the_golden_theta_and_dt():
 @pytest.mark.parametrize("schedule", THETA_SCHEDULES)
 @pytest.mark.parametrize("T", [1, 7, 100])
 def test_theta_bar_rises_from_zero_to_minus_log_eps(kind, schedule, T):
-    sde = SDES[kind](0.2, T, schedule, 0.01)
+    sde = SDES[kind](51, T, schedule, 0.01)
     assert sde.theta.shape == sde.theta_bar.shape == sde.sigma.shape == (T + 1,)
     assert sde.theta.dtype == torch.float64 and (sde.theta > 0).all()
     assert sde.theta_bar[0] == 0 and (sde.theta_bar.diff() > 0).all()

@@ -27,10 +27,10 @@ from refusion.sde import (
 from refusion.sde.solvers import SolverStep
 
 SDES_UNDER_TEST = {
-    "IRSDE": IRSDE(50 / 255),
-    "DenoisingSDE": DenoisingSDE(70 / 255),
-    "GOUB": GOUB(30 / 255),
-    "UniDB": UniDB(30 / 255),
+    "IRSDE": IRSDE(50),
+    "DenoisingSDE": DenoisingSDE(70),
+    "GOUB": GOUB(30),
+    "UniDB": UniDB(30),
 }
 # Relative error of the final standard deviation in 20 steps, T = 100; the mean is exact.
 IN_20_STEPS = {
@@ -99,20 +99,20 @@ def test_moments_equal_the_recorded_ones(kind, word):
 
 @pytest.mark.parametrize(("word", "order"), ORDERS.items())
 def test_the_order_is_what_the_name_says(word, order):
-    check_order(IRSDE(50 / 255, T=20000), word, order)
+    check_order(IRSDE(50, T=20000), word, order)
 
 
 @pytest.mark.parametrize("kind", [DenoisingSDE, UniDB])
 @pytest.mark.parametrize("word", ["ode-data-2", "sde-data-2", "ode-noise-2"])
 def test_the_order_holds_for_every_process(kind, word):
     settings = {"gamma": 100.0} if kind is UniDB else {}
-    check_order(kind(50 / 255, T=20000, **settings), word, ORDERS[word])
+    check_order(kind(50, T=20000, **settings), word, ORDERS[word])
 
 
 @pytest.mark.parametrize("grid", ["time", "log_snr", "karras"])
 def test_bridge_and_irsde_are_one_walk(grid):
     """With the random term what x_b is given x_a and x0 decides all, and it is one for all."""
-    first, *others = (kind(30 / 255) for kind in (IRSDE, GOUB, UniDB))
+    first, *others = (kind(30) for kind in (IRSDE, GOUB, UniDB))
     for word in ("posterior", "sde-data-1"):
         expected = errors(first, f"{word}@{grid}", 25)
         for other in others:
@@ -222,9 +222,9 @@ def test_order_three_of_the_released_code_is_of_order_two(monkeypatch):
     monkeypatch.setattr(
         solvers, "_integrals", lambda *a: [v * f for v, f in zip(exact(*a), released, strict=False)]
     )
-    check_order(IRSDE(50 / 255, T=20000), "ode-data-3", 2)
+    check_order(IRSDE(50, T=20000), "ode-data-3", 2)
     with pytest.raises(AssertionError):
-        check_order(IRSDE(50 / 255, T=20000), "ode-data-3", 3)
+        check_order(IRSDE(50, T=20000), "ode-data-3", 3)
 
 
 class OffByOne(IRSDE):
@@ -259,9 +259,9 @@ def test_planted_mistakes_are_found(mistake):
         # This ODE knows ratios of spreads only: to it the halved variance is none the worse.
         if kind == "IRSDE" and not (mistake is Halved and word.startswith("ode-data")):
             with pytest.raises(AssertionError):
-                check_recorded(kind, word, walked=mistake(50 / 255))
+                check_recorded(kind, word, walked=mistake(50))
     if mistake is not OffByOne:  # a mistake of first order, which the recorded values find
-        fine, wrong = IRSDE(50 / 255, T=20000), mistake(50 / 255, T=20000)
+        fine, wrong = IRSDE(50, T=20000), mistake(50, T=20000)
         for word in ("sde-data-2", "ode-noise-2"):
             with pytest.raises(AssertionError):
                 check_order(fine, word, ORDERS[word], walked=wrong)

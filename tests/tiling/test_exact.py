@@ -20,7 +20,7 @@ SIDES = [1, 2, 7, 15, 16, 17, 33, 64, 101, 150]
 
 def unet_of(depth, seed=0, fold=1):
     torch.manual_seed(seed)
-    return LatentUNet(ch=3, ch_mult=[1, 2, 1, 2][:depth], embed_dim=4, fold=fold).eval()
+    return LatentUNet(ch=3, ch_mult=[1, 2, 1, 2][:depth], embed_dim=4, pixel_unshuffle=fold).eval()
 
 
 def whole(unet, image):

@@ -257,12 +257,12 @@ class Refusion:
     def _is_reduced(self, lq: Tensor) -> bool:
         """Whether the process is to run on a smaller copy of photos of this size."""
         sampling = self._model.config.sampling
-        side = None if sampling is None else sampling.side
+        side = None if sampling is None else sampling.process_side
         return side is not None and side < max(lq.shape[-2:])
 
     def _small(self, lq: Tensor) -> Tensor | None:
         """The copy of the photos that the process is to run on, None if on the photos."""
-        return shrink(lq, self._model.config.sampling.side) if self._is_reduced(lq) else None
+        return shrink(lq, self._model.config.sampling.process_side) if self._is_reduced(lq) else None
 
     def _restored(self, networks: _Networks, lq: Tensor, z: Tensor, options: _Options) -> Tensor:
         """Latent of the restored photos, from the latent z of the degraded ones."""

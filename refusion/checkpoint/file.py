@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from refusion.config import ModelConfig, config_to_dict, model_config_from_dict
+from refusion.config.plugins import import_allowed_plugins, missing_plugins
 from refusion.errors import CheckpointError, ConfigError
 from refusion.files import atomic_write
 
@@ -82,12 +83,17 @@ def save_checkpoint(
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a weights file from anywhere.
 
+    A file may name the plug-ins that define its networks. They are not imported here, except those
+    that the user allowed; see `refusion.config.plugins`.
+
     Raises:
         CheckpointError: not safetensors, truncated, not of this project, of another format number,
-            a wrong config, or tensors that are misnamed, of an odd dtype or not finite.
+            a wrong config, or tensors that are misnamed, of an odd dtype or not finite; or it needs
+            a plug-in that is not imported.
     """
     path = Path(path)
     _check_container(path)
+    import_allowed_plugins()
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -149,6 +155,7 @@ def _parse_head(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, d
     try:
         model = model_config_from_dict(head.get("config"), f"{path} (stored config)")
     except ConfigError as error:
+        _check_plugins(path, head.get("config"))
         raise CheckpointError(
             f"{error}. A newer version of refusion may have written this file"
         ) from None
@@ -156,6 +163,23 @@ def _parse_head(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, d
     if head.get("task") != model.task or not isinstance(info, dict):
         fail(path, "its 'refusion' metadata contradicts itself (task or info)")
     return model, info
+
+
+def _check_plugins(path: Path, config: object) -> None:
+    """Say which plug-ins a stored config that cannot be read needs, without importing them."""
+    named = config.get("plugins") if isinstance(config, dict) else None
+    try:
+        missing = missing_plugins(named) if isinstance(named, list) else []
+    except ConfigError as error:
+        fail(path, f"stored config: {error}")
+    if missing:
+        names = ",".join(missing)
+        fail(
+            path,
+            f"needs the plug-in {names}, which is not imported because a weights file may come "
+            f"from anyone; if you trust that module, allow it: --plugin {names}, "
+            f"load_restorer(..., plugins={missing}) or REFUSION_PLUGINS={names}",
+        )
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

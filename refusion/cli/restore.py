@@ -24,6 +24,7 @@ from refusion.cli.options.model import (
 )
 from refusion.cli.options.osediff import add_osediff_options, chosen_osediff
 from refusion.cli.options.stable_diffusion import add_sd_options
+from refusion.config.plugins import import_plugins
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
     from refusion.batch.jobs import RestoreOptions
@@ -46,6 +47,7 @@ def run(argv: list[str]) -> int:
     """
     parser = build_parser()
     options = parser.parse_args(argv)
+    import_plugins(options.plugin)
     if options.input is None and not Path(DEFAULT_INPUT).is_dir():
         parser.error("--input: name the photos or folders of photos to restore")
     from refusion.batch.plan import plan_jobs

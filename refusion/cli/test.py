@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refusion.cli.options.learned_metrics import add_learned_metrics, check_learned_metrics
+from refusion.cli.options.learned_metrics import add_learned_metrics, metric_files
 from refusion.cli.options.model import (
     CONDITION_OPTIONS,
     add_model_options,
@@ -21,25 +22,24 @@ from refusion.cli.options.model import (
     warnings_on_stderr,
     whole,
 )
-from refusion.cli.options.submit import add_submit_options, check_entry, check_submit_options
+from refusion.cli.options.submit import add_submit_options, entry_of
+from refusion.config.plugins import import_plugins
 from refusion.errors import CheckpointError, ConfigError
-from refusion.evaluation.result_files import make_folder
+from refusion.evaluation.baselines import BASELINES
+from refusion.evaluation.entry import Entry, check_entry
+from refusion.evaluation.learned_metrics import MetricFiles
+from refusion.evaluation.options import RunOptions
+from refusion.evaluation.options_file import read_options_file
+from refusion.evaluation.outputs import Outputs
 from refusion.evaluation.run import EvaluationRun
-from refusion.evaluation.sets import EvaluationSet, Folders, file_sets, folder_set, folders_of
+from refusion.evaluation.sets import EvaluationSet, Folders, file_sets, folder_set
 
-if TYPE_CHECKING:  # these import torch, for which --help must not wait
+if TYPE_CHECKING:  # these import torch, which --help does not need
     from refusion.checkpoint import Checkpoint
-    from refusion.config import RunConfig
-    from refusion.config.parser import NamedComponent
-    from refusion.official.evaluate import OfficialTest
     from refusion.restorers.base import Restorer
 
-_OF_FOLDERS = (
-    "lq_suffix",
-    "gt_suffix",
-    *CONDITION_OPTIONS,
-)  # what is said of photos that options name
-BASELINES = ("latent_unet", "dark_channel")
+# Options that describe the photos of --lq and --data; the sets of an options file have their own.
+_OF_FOLDERS = ("lq_suffix", "gt_suffix", *CONDITION_OPTIONS)
 
 
 def run(argv: list[str]) -> int:
@@ -52,14 +52,16 @@ def run(argv: list[str]) -> int:
         RefusionError: a wrong option or file, or a photo that cannot be used.
     """
     options = build_parser().parse_args(argv)
+    import_plugins(options.plugin)
     _check(options)
-    check_submit_options(options)
-    check_learned_metrics(options)
+    outputs = _outputs(options, entry_of(options))
+    chosen_options = _run_options(options, metric_files(options))
     check_sampler(options.sampler)
     with warnings_on_stderr():
-        checkpoint, restorer, sets = _chosen(options)
-        check_entry(options, restorer.info, sets)
-        evaluation = EvaluationRun(checkpoint, restorer, options)
+        checkpoint, restorer, sets = _chosen(options, outputs)
+        if outputs.entry:
+            check_entry(outputs.entry, restorer.info, sets)
+        evaluation = EvaluationRun(checkpoint, restorer, chosen_options, outputs)
         for chosen in sets:
             _show(evaluation.add(chosen))
         evaluation.finish()
@@ -150,6 +152,21 @@ def _add_result_options(add: Callable[..., argparse.Action]) -> None:
     )
 
 
+def folders_of(text: str) -> Folders:
+    """Option type: NAME=LQ_DIR or NAME=LQ_DIR:GT_DIR.
+
+    >>> folders_of("smoke=photos/lq:photos/gt").gt.as_posix()
+    'photos/gt'
+    """
+    name, _, rest = text.partition("=")
+    parts = re.findall(r"(?:[A-Za-z]:(?=\\))?[^:]+", rest)  # C:\ is a drive, its colon stays
+    if not re.fullmatch(r"[\w.-]+", name) or ":".join(parts) != rest or len(parts) not in (1, 2):
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=LQ_DIR or NAME=LQ_DIR:GT_DIR, got '{text}'"
+        )
+    return Folders(name, Path(parts[0]), Path(parts[1]) if len(parts) == 2 else None, name)
+
+
 def _check(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
     if options.opt:
@@ -177,109 +194,70 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"--data: the same name twice among {', '.join(names)}")
 
 
-def _chosen(options: argparse.Namespace) -> tuple[Checkpoint, Restorer, list[EvaluationSet]]:
-    """Model and sets; folders that options name are read as the model needs them."""
-    model = _model_of_file(options) if options.opt else _Model(options.weights)
-    sets = [] if options.data or options.lq else file_sets(options, model.sets, model.seed)
-    if sets:  # before the model is read
-        _prepare(options, sets)
-    options.weights = options.weights or model.weights
-    checkpoint = model.official.read() if _is_official(model, options) else _read(options)
+def _chosen(
+    options: argparse.Namespace, outputs: Outputs
+) -> tuple[Checkpoint, Restorer, list[EvaluationSet]]:
+    """Model and sets. The sets of an options file are checked before the model is read."""
+    if not options.opt:
+        return _with_folders(chosen_checkpoint(options), options, outputs)
+    file = read_options_file(
+        options.opt,
+        options.set,
+        runs=options.runs,
+        weights=options.weights,
+        needs_sets=not options.data,
+    )
+    if options.data:
+        return _with_folders(file.checkpoint(options.weights), options, outputs)
+    sizes = {"output": options.output, "max_side": options.max_side}
+    sets = file_sets(file.sets, file.seed, options.opt, **sizes)
+    outputs.prepare(sets)
+    checkpoint = file.checkpoint(options.weights)
+    return checkpoint, _restorer(checkpoint, options), sets
+
+
+def _with_folders(
+    checkpoint: Checkpoint, options: argparse.Namespace, outputs: Outputs
+) -> tuple[Checkpoint, Restorer, list[EvaluationSet]]:
+    """The model, and sets of the folders that options name, read as the model needs them."""
     restorer = _restorer(checkpoint, options)
-    if not sets:
-        known = photo_conditions(options, restorer.info)
-        named = options.data or [Folders(str(options.lq), options.lq, options.gt)]
-        sets = [folder_set(one, options, restorer.info, known) for one in named]
-        _prepare(options, sets)
+    conditions = photo_conditions(options, restorer.info)
+    sizes = {"output": options.output, "max_side": options.max_side}
+    ends = {"lq_suffix": options.lq_suffix, "gt_suffix": options.gt_suffix}
+    folders = options.data or [Folders(str(options.lq), options.lq, options.gt)]
+    sets = [folder_set(replace(one, **ends), restorer.info, conditions, **sizes) for one in folders]
+    outputs.prepare(sets)
     return checkpoint, restorer, sets
 
 
-@dataclass(frozen=True)
-class _Model:
-    """What an options file, or none, says."""
-
-    weights: Path | None
-    sets: Sequence[NamedComponent] = ()
-    seed: int = 0
-    official: OfficialTest | None = None
-
-
-def _model_of_file(options: argparse.Namespace) -> _Model:
-    """What an options file, ours or the authors', names."""
-    official = _official(options)
-    if official is not None:
-        own = official.files.network or official.files.latent_unet
-        return _Model(own, official.sets, official=official)
-    config = _run_config(options)
-    weights = options.weights or _trained_weights(config, options)
-    return _Model(weights, config.data.validation, config.train.seed)
+def _run_options(options: argparse.Namespace, metric_files: MetricFiles) -> RunOptions:
+    conditions = {key: getattr(options, key) for key in CONDITION_OPTIONS}
+    return RunOptions(
+        steps=options.steps,
+        sampler=options.sampler,
+        seed=options.seed,
+        tile=options.tile,
+        limit=options.limit,
+        max_side=options.max_side,
+        crop_border=options.crop_border,
+        baselines=tuple(options.baselines),
+        metric_files=metric_files,
+        conditions={key: value for key, value in conditions.items() if value is not None},
+        file=options.opt,
+        plugins=tuple(options.plugin),
+    )
 
 
-def _is_official(model: _Model, options: argparse.Namespace) -> bool:
-    return model.official is not None and options.weights == model.weights
-
-
-def _read(options: argparse.Namespace) -> Checkpoint:
-    from refusion.checkpoint import read_checkpoint
-
-    return read_checkpoint(options.weights) if options.opt else chosen_checkpoint(options)
-
-
-def _official(options: argparse.Namespace) -> OfficialTest | None:
-    """The content of an option file of the authors' code; None for any other file."""
-    from refusion.config import read_yaml
-    from refusion.config.official.options import is_official
-    from refusion.official.evaluate import official_test
-
-    raw = read_yaml(options.opt)
-    if not is_official(raw):
-        return None
-    test = official_test(raw, str(options.opt), options.set)
-    if not (test.sets or options.data):
-        raise ConfigError(
-            f"{options.opt}: datasets: no set to evaluate on; give the file for testing"
-        )
-    return test
-
-
-def _run_config(options: argparse.Namespace) -> RunConfig:
-    """Our own options file, if there is something to evaluate."""
-    from refusion.config import load_config
-
-    config = load_config(options.opt, options.set)
-    if config.stage == "latent_unet":
-        raise ConfigError(
-            f"{options.opt}: stage latent_unet trains the U-Net alone, there is nothing to "
-            "restore with; train stage diffusion first and give its options file"
-        )
-    if not (config.data.validation or options.data):
-        raise ConfigError(f"{options.opt}: data.validation is empty; add a set to evaluate on")
-    return config
-
-
-def _trained_weights(config: RunConfig, options: argparse.Namespace) -> Path:
-    path = options.runs / config.name / "model.safetensors"
-    if not path.is_file():
-        raise CheckpointError(f"{path}: not there yet; run 'train.py -opt {options.opt}' first")
-    return path
-
-
-def _prepare(options: argparse.Namespace, sets: list[EvaluationSet]) -> None:
-    """Find out now, not after the work, that results cannot be written."""
-    for source in (source for chosen in sets for source in chosen.sources):
-        if options.output and options.output.resolve().is_relative_to(source.resolve()):
-            raise ConfigError(
-                f"--output: '{options.output}' lies in '{source}', whose photos are read; "
-                "choose another folder"
-            )
-    if options.output:
-        make_folder("--output", options.output)
-    for key in ("json", "csv", "html", "submit"):
-        path = getattr(options, key)
-        if path:
-            make_folder(option_name(key), path.parent)
-        if path and path.is_dir():
-            raise ConfigError(f"--{key}: '{path}' is a folder, expected a file name")
+def _outputs(options: argparse.Namespace, entry: Entry | None) -> Outputs:
+    """The files to write; with --output there are always scores.json and scores.csv."""
+    folder = options.output
+    return Outputs(
+        folder=folder,
+        json=options.json or (folder and folder / "scores.json"),
+        csv=options.csv or (folder and folder / "scores.csv"),
+        html=options.html,
+        entry=entry,
+    )
 
 
 def _restorer(checkpoint: Checkpoint, options: argparse.Namespace) -> Restorer:

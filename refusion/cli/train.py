@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from refusion.cli.options.plugins import add_plugin_option
 from refusion.errors import ConfigError
 
 
@@ -32,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         const="osediff.lpips=null",
         help="train stage osediff without LPIPS, whose weights are not there",
     )
+    add_plugin_option(parser.add_argument)
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of run folders")
     parser.add_argument(
         "--export", metavar="FILE", help="after training also write the weights here, in float16"
@@ -50,10 +53,13 @@ def run(argv: list[str] | None = None) -> int:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from refusion.config import load_config
+    from refusion.config.plugins import import_plugins
     from refusion.training import Trainer, join_processes
     from refusion.training.paths import check_paths
 
+    import_plugins(options.plugin)
     config = load_config(options.opt, options.set)
+    config = replace(config, plugins=tuple(dict.fromkeys((*config.plugins, *options.plugin))))
     check_paths(config)
     if options.export and not Path(options.export).absolute().parent.is_dir():
         raise ConfigError(f"--export: no folder '{Path(options.export).parent}'; create it first")

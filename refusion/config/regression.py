@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from refusion.config.parser import Component
+from refusion.config.tables import find_table
 from refusion.errors import ConfigError
-
-REGRESSORS = frozenset({"SwinIR"})
-"""Keys of `refusion.nets.NETS` that are called with the photo alone."""
 
 _PROCESS = ("latent_unet", "sde", "prediction", "sampling")
 
 
 def is_regressor(network: Component | None) -> bool:
-    """Tell the network of a regression from those of diffusions."""
-    return network is not None and network.type in REGRESSORS
+    """Tell the network of a regression, whose class has `is_regression = True`, from others."""
+    return network is not None and network.type in _regressors()
 
 
 def check_no_process(network: Component, parts: Mapping[str, object]) -> None:
@@ -49,7 +47,7 @@ def check_regression_stage(
     Raises:
         ConfigError: they do not, or something is missing or has no use.
     """
-    known = ", ".join(sorted(REGRESSORS))
+    known = ", ".join(sorted(_regressors()))
     if stage != "regression":
         if is_regressor(network):
             raise ConfigError(f"network.type: stage {stage} takes no {network.type}")
@@ -62,3 +60,9 @@ def check_regression_stage(
     objective = parts.get("objective")
     if not isinstance(objective, Component) or objective.type != "x0":
         raise ConfigError("objective.type: stage regression needs 'x0', with loss l1 or l2")
+
+
+def _regressors() -> list[str]:
+    """Keys of `refusion.nets.NETS` whose networks are called with the photo alone."""
+    nets = find_table("nets")
+    return [name for name, net in nets.items() if getattr(net, "is_regression", False)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from refusion.config.model import (
     Net,
@@ -15,6 +15,7 @@ from refusion.config.model import (
     check_process,
 )
 from refusion.config.parser import Component, FromTable
+from refusion.config.plugins import check_plugin_names
 from refusion.config.regression import check_regression_stage
 from refusion.config.sections import (
     DataConfig,
@@ -29,6 +30,9 @@ from refusion.config.sections import (
 from refusion.errors import ConfigError
 
 _DIFFUSION = ("network", "sde", "prediction", "objective", "sampling")
+_Stage = Literal[
+    "latent_unet", "diffusion", "joint", "one_step", "prior", "regression", "diffbir", "osediff"
+]
 _SECTIONS = {"one_step": "distillation", "diffbir": "diffbir", "osediff": "osediff"}
 """By stage the section that no other stage reads."""
 
@@ -39,9 +43,7 @@ class RunConfig:
 
     name: str  # run folder runs/<name>
     task: str  # what the model will be called: 'dehaze', ...
-    stage: Literal[
-        "latent_unet", "diffusion", "joint", "one_step", "prior", "regression", "diffbir", "osediff"
-    ]
+    stage: _Stage | Annotated[str, FromTable("stages")]
     data: DataConfig
     train: TrainConfig
     latent_unet: Net | LatentCheckpoint | None = None  # None in stage diffusion: pixels
@@ -55,11 +57,13 @@ class RunConfig:
     distillation: DistillationConfig | None = None  # stage one_step only, and needed there
     diffbir: DiffBIRConfig | None = None  # stage diffbir only, and needed there
     osediff: OSEDiffConfig | None = None  # stage osediff only, and needed there
+    plugins: tuple[str, ...] = ()  # modules with components of your own, my_package.my_nets
 
     def __post_init__(self) -> None:
         """Check what one section demands of another."""
         check_file_name("name", self.name)
         check_file_name("task", self.task)
+        check_plugin_names(self.plugins)
         names = [dataset.name for dataset in self.data.validation]
         if len(set(names)) < len(names):
             raise ConfigError(f"data.validation: names must differ, got {', '.join(names)}")
@@ -80,6 +84,8 @@ def _check_stage(run: RunConfig) -> None:
     for stage, section in _SECTIONS.items():
         if run.stage != stage and getattr(run, section) is not None:
             raise ConfigError(f"{section}: stage {run.stage} has no use for it; remove it")
+    if run.stage not in get_args(_Stage):
+        return  # a plug-in's stage checks the sections itself
     check_regression_stage(run.stage, run.network, vars(run))
     checks = {
         "latent_unet": _check_latent_unet,

@@ -1,10 +1,15 @@
-"""Component tables by name: what the words of an experiment file stand for."""
+"""Component tables by name: what the keys in an experiment file stand for.
+
+A table is a dict that anyone may add to, in a file of this package or in a plug-in: see
+`refusion.config.plugins` and docs/extending.md.
+"""
 
 from __future__ import annotations
 
 import importlib
 
 from refusion.config.parser import Table
+from refusion.config.plugins import import_allowed_plugins
 
 _TABLES = {
     "nets": ("refusion.nets", "NETS"),
@@ -14,10 +19,20 @@ _TABLES = {
     "samplers": ("refusion.sde", "SAMPLERS"),
     "datasets": ("refusion.data", "DATASETS"),
     "degradations": ("refusion.synthesis.degradations", "DEGRADATIONS"),
+    "metrics": ("refusion.metrics", "METRICS"),
+    "stages": ("refusion.training.stages", "STAGES"),
 }
 
 
 def find_table(name: str) -> Table:
-    """Import the component table `name`; late, so that reading this module costs no torch."""
+    """Find the component table `name`, with the entries of the plug-ins that are allowed.
+
+    The module of the table is imported now, so that reading an experiment file imports PyTorch
+    only if the file names a component.
+
+    Raises:
+        ConfigError: the variable REFUSION_PLUGINS names a module that cannot be imported.
+    """
+    import_allowed_plugins()
     module, attribute = _TABLES[name]
     return getattr(importlib.import_module(module), attribute)

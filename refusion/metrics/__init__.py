@@ -1,8 +1,8 @@
-"""Image quality metrics: the word in the YAML is the key of `METRICS`.
+"""Image quality metrics: each entry of `METRICS` is reported by training, tests and `measure`.
 
 `measure` takes images as NumPy arrays or tensors. Each metric by itself is a function of batches.
-A new metric is one file with a function `(image, target, *, crop_border=0, channel="rgb") -> (B,)`
-and one line here.
+A new metric is one file with a function `(image, target, *, crop_border=0) -> (B,)` and one line
+here, or `METRICS["name"] = Metric("name", ...)` in a plug-in.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 
 from torch import Tensor
 
+from refusion.config.tables import find_table
 from refusion.errors import ImageError
 from refusion.images.arrays import Image, to_batch, unit_range
 from refusion.metrics.ciede2000 import ciede2000
@@ -32,21 +33,34 @@ __all__ = [
     "ssim",
 ]
 
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("psnr", psnr, higher_is_better=True, value_range=(0, math.inf), identity=math.inf),
-        Metric("ssim", ssim, higher_is_better=True, value_range=(-1, 1), identity=1),
-    )
+METRICS: dict[str, Metric] = {
+    "psnr": Metric(
+        "psnr",
+        psnr,
+        higher_is_better=True,
+        value_range=(0, math.inf),
+        identity=math.inf,
+        unit="dB",
+        channels=("rgb", "y"),
+    ),
+    "ssim": Metric(
+        "ssim",
+        ssim,
+        higher_is_better=True,
+        value_range=(-1, 1),
+        identity=1,
+        unit="Gaussian window of 11 px, sigma 1.5",
+        channels=("rgb", "y"),
+    ),
 }
 
-
-_UNITS = {"psnr": "dB", "ssim": "Gaussian window of 11 px, sigma 1.5"}
 _CHANNELS = {"rgb": "RGB", "y": "Y (BT.601 luma, 16 to 235 of 255)"}
 
 
 def reported_metrics(crop_border: int = 0) -> dict[str, Metric]:
-    """PSNR and SSIM on RGB and on luma, and CIEDE2000, each with a statement of how it is taken.
+    """Every metric of `METRICS`, and CIEDE2000, each with a statement of how it is taken.
+
+    PSNR and SSIM are there twice: on RGB, and on luma as `psnr_y` and `ssim_y`.
 
     Args:
         crop_border: pixels left out on every side, >= 0.
@@ -56,15 +70,9 @@ def reported_metrics(crop_border: int = 0) -> dict[str, Metric]:
     """
     metrics = {}
     for channel, end in zip(CHANNELS, ("", "_y"), strict=True):
-        for name, metric in METRICS.items():
-            function = partial(metric.function, crop_border=crop_border, channel=channel)
-            stated = f"{_UNITS[name]}, {_CHANNELS[channel]}, data range 1 (255 levels)"
-            metrics[name + end] = replace(
-                metric,
-                name=name + end,
-                function=function,
-                stated=f"{stated}, {stated_border(crop_border)}",
-            )
+        for name, metric in find_table("metrics").items():
+            if channel in metric.channels:
+                metrics[name + end] = _reported(metric, name + end, channel, crop_border)
     return metrics | {
         "ciede2000": Metric(
             "ciede2000",
@@ -77,13 +85,25 @@ def reported_metrics(crop_border: int = 0) -> dict[str, Metric]:
     }
 
 
+def _reported(metric: Metric, name: str, channel: str, crop_border: int) -> Metric:
+    """A metric of one channel, with the border cut, under the name that it has in tables."""
+    chosen = {"channel": channel} if len(metric.channels) > 1 else {}
+    facts = (metric.unit, _CHANNELS[channel], "data range 1 (255 levels)")
+    return replace(
+        metric,
+        name=name,
+        function=partial(metric.function, crop_border=crop_border, **chosen),
+        stated=", ".join(fact for fact in (*facts, stated_border(crop_border)) if fact),
+    )
+
+
 def stated_border(crop_border: int) -> str:
     """What a statement says of the pixels cut off every side."""
     return f"border of {crop_border} px cut" if crop_border else "no border cut"
 
 
 def measure(image: Image, target: Image, *, crop_border: int = 0) -> dict[str, float]:
-    """PSNR and SSIM on RGB and on luma, and CIEDE2000, of an image or the mean over a batch.
+    """All of `reported_metrics`, of an image or the mean over a batch.
 
     Args:
         image: NumPy (H, W, 3), or torch (3, H, W) or (B, 3, H, W), RGB: uint8, uint16, or float,

@@ -20,7 +20,7 @@ class Metric:
     name: str
     """The word used in tables and options."""
     function: Callable[..., Tensor]
-    """`(image, target, *, crop_border=0, channel="rgb") -> (B,)`, float64 on the CPU."""
+    """`(image, target, *, crop_border=0) -> (B,)`, float64 on the CPU; see also `channels`."""
     higher_is_better: bool
     value_range: tuple[float, float]
     """Smallest and largest value for images in [0, 1]."""
@@ -30,6 +30,10 @@ class Metric:
     """How the numbers came about: unit, channels, data range, border."""
     needs_target: bool = True
     """False for a no-reference metric, `(image, *, crop_border=0) -> (B,)`."""
+    unit: str = ""
+    """Unit and settings of the metric, the first words of what `reported_metrics` states."""
+    channels: tuple[str, ...] = ("rgb",)
+    """Keys of `CHANNELS` that are reported; `function` is given `channel` only if there are two."""
 
 
 def rgb(image: Tensor) -> Tensor:

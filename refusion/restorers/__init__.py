@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from refusion.checkpoint import Checkpoint, build_model, find_weights, read_checkpoint
-from refusion.config.regression import is_regressor
+from refusion.config.plugins import import_plugins
 from refusion.devices.precision import choose_device, choose_precision
+from refusion.errors import ConfigError, suggest
 from refusion.restorers.array_restorer import ArrayRestorer
 from refusion.restorers.base import Conditions, Progress, Restorer, RestorerInfo
 from refusion.restorers.ddrm.priors import find_prior, is_prior, load_prior, prior_of
@@ -55,6 +58,7 @@ def load_restorer(
     device: str | torch.device = "auto",
     precision: str = "auto",
     memory: int | None = None,
+    plugins: Iterable[str] = (),
 ) -> ArrayRestorer:
     """Make the restorer that a weights file describes; of a prior alone, one that denoises.
 
@@ -67,10 +71,12 @@ def load_restorer(
         device: 'auto' (CUDA if there is one), 'cpu' or 'cuda'.
         precision: 'auto' (bf16 where the hardware is fast at it), 'fp32', 'bf16' or 'fp16'.
         memory: bytes that the process may take, see `Refusion`; None for no limit of that kind.
+        plugins: modules that define networks or other components of the file, to be imported
+            first; see docs/extending.md. A module that only the file names is not imported.
 
     Raises:
         CheckpointError: there are no such weights or they cannot be used.
-        ConfigError: device or precision unknown or not to be had.
+        ConfigError: device or precision unknown or not to be had, or no such plug-in.
 
     >>> restorer = load_restorer("dehaze", device="cpu")
     >>> restorer.info.task, restorer.info.sampler, restorer.info.steps
@@ -78,6 +84,7 @@ def load_restorer(
     >>> restorer(torch.full((3, 20, 30), 0.7)).shape
     torch.Size([3, 20, 30])
     """
+    import_plugins(plugins)
     is_read = isinstance(source, Checkpoint)
     checkpoint = source if is_read else read_checkpoint(find_weights(source))
     model = build_model(checkpoint)
@@ -89,6 +96,21 @@ def load_restorer(
         logger.warning(
             "%s: a latent U-Net alone, which reconstructs photos as they are", checkpoint.path
         )
-    family = "Regression" if is_regressor(model.config.network) else "Refusion"
-    restorer = RESTORERS[family](model, device=device, precision=precision, memory=memory)
-    return ArrayRestorer(restorer)
+    restorer = RESTORERS[_family(model.network)]
+    return ArrayRestorer(restorer(model, device=device, precision=precision, memory=memory))
+
+
+def _family(network: nn.Module | None) -> str:
+    """Key of `RESTORERS` for a network: its class may name one, in the attribute `restorer`.
+
+    Raises:
+        ConfigError: the network's class names an unknown one.
+    """
+    default = "Regression" if getattr(network, "is_regression", False) else "Refusion"
+    family = getattr(network, "restorer", default)
+    if family not in RESTORERS:
+        raise ConfigError(
+            f"{type(network).__name__}.restorer: unknown restorer {family!r}"
+            f"{suggest(str(family), RESTORERS)}"
+        )
+    return family

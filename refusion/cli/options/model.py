@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusion.cli.options.plugins import add_plugin_option
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, for which --help must not wait
@@ -31,6 +32,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--task", help=f"use the default weights of this task (default: {DEFAULT_TASK})")
     add("--weights", type=Path, metavar="FILE", help="use these weights, a .safetensors file")
+    add_plugin_option(add)
     add("--steps", type=count, metavar="N", help="sampling steps (default: the model's)")
     add(
         "--sampler",

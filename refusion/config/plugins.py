@@ -1,0 +1,111 @@
+"""Plug-ins: modules outside this package that add entries to the component tables.
+
+A plug-in adds its entries while it is imported, such as `NETS["MyNet"] = MyNet`. It is imported if
+the user names it (an argument, `--plugin`, the variable REFUSION_PLUGINS, the key `plugins` of an
+experiment file) or installed a package that has it as an entry point of the group
+`refusion.plugins`. A weights file names its plug-ins, too, but these names are only shown: reading
+a weights file imports no module that the file names.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+
+from refusion.errors import ConfigError
+
+GROUP = "refusion.plugins"
+"""Group of the entry points that are imported at the first look-up in a table."""
+VARIABLE = "REFUSION_PLUGINS"
+"""Environment variable with names of modules, separated by commas."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_LONGEST = 200  # characters of a name, which messages show
+
+logger = logging.getLogger(__name__)
+
+
+def check_plugin_names(names: Iterable[object]) -> None:
+    """Refuse what is no module name.
+
+    Args:
+        names: values that should be dotted names, such as 'my_package.my_nets'.
+
+    Raises:
+        ConfigError: one of them is not.
+    """
+    for name in names:
+        if not isinstance(name, str) or len(name) > _LONGEST or not _NAME.fullmatch(name):
+            raise ConfigError(
+                "plugins: expected a module name such as my_package.my_nets, got "
+                f"{str(name)[:40]!r}"
+            )
+
+
+def import_plugins(names: Iterable[str]) -> None:
+    """Import modules that the user has named.
+
+    Args:
+        names: dotted names of modules; those that are imported already cost nothing.
+
+    Raises:
+        ConfigError: a name is no module name, or there is no such module. Other errors inside a
+            module pass through, since its author needs the traceback.
+    """
+    names = tuple(names)
+    check_plugin_names(names)
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigError(
+                f"plugins: module {name} cannot be imported ({error}); install its package, or "
+                "set PYTHONPATH to the folder that contains it"
+            ) from error
+
+
+def import_allowed_plugins() -> None:
+    """Import the plug-ins of installed packages and those that REFUSION_PLUGINS names.
+
+    Raises:
+        ConfigError: REFUSION_PLUGINS names what cannot be imported.
+    """
+    _import_installed()
+    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
+    try:
+        import_plugins(name for name in names if name)
+    except ConfigError as error:
+        raise ConfigError(f"{VARIABLE}: {error}") from error
+
+
+def missing_plugins(names: Iterable[str]) -> list[str]:
+    """Those modules that are not imported; imports none.
+
+    Raises:
+        ConfigError: a name is no module name.
+    """
+    names = tuple(names)
+    check_plugin_names(names)
+    return [name for name in names if name not in sys.modules]
+
+
+@functools.cache
+def _import_installed() -> None:
+    """Import the entry points; one that fails is logged, since the user may not need it."""
+    for entry in metadata.entry_points(group=GROUP):
+        try:
+            entry.load()
+        except Exception as error:
+            logger.warning(
+                "plug-in %s (%s) cannot be imported: %s: %s",
+                entry.name,
+                entry.value,
+                type(error).__name__,
+                error,
+            )

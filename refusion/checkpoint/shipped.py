@@ -7,7 +7,7 @@ from pathlib import Path
 
 from refusion.errors import CheckpointError, suggest
 
-ONE_STEP = "_one_step"  # ends the names of shipped weights that were distilled for one step
+ONE_STEP = "_one_step"  # end of the names of weights that were distilled for one step
 
 
 def find_weights(

@@ -1,9 +1,8 @@
-"""Where `refusion test` puts restored photos, and how a run goes on that was interrupted."""
+"""Files of restored photos, and the progress file from which an interrupted run continues."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,62 +12,89 @@ from typing import TYPE_CHECKING, Any
 from refusion.errors import ConfigError
 from refusion.files import atomic_write
 
-if TYPE_CHECKING:  # these import torch, for which --help must not wait
+if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not need
     from torch import Tensor
 
     from refusion.evaluation.scoring import Score
 
-PROGRESS = ".unfinished.jsonl"  # in the set's folder, while the run is not done
+PROGRESS = ".unfinished.jsonl"  # in the folder of the set, until the run is complete
 
 
 class ResultFiles:
-    """Names of the files of restored photos, one after the other.
+    """Names and writes the files of restored photos, in the order of the set.
 
     Args:
-        folder: of the set.
-        names: of the photos that were written before.
+        folder: of the restored photos of the set.
+        names: names of the photos that are written already.
     """
 
     def __init__(self, folder: Path, names: Iterable[str] = ()) -> None:
         self._folder, self._names = folder, Counter(names)
 
     def next_path(self, name: str) -> Path:
-        """Path, without its ending, for the next photo of this name: folders may share names."""
+        """Path without suffix for the next photo; two photos of one name get different paths."""
         self._names[name] += 1
         again = f"_{self._names[name]}" if self._names[name] > 1 else ""
         return self._folder / f"{name}{again}"
 
     def write(self, name: str, restored: Tensor) -> None:
-        """Write a photo (3, H, W), or both views of a pair (6, H, W), as PNG."""
+        """Write a photo as PNG, or both views of a stereo pair as two.
+
+        Args:
+            name: of the photo; a sub-folder in it is created.
+            restored: shape (3, H, W), or (6, H, W) for a pair, float in [0, 1].
+
+        Raises:
+            ConfigError: the folder cannot be created.
+            ImageError: the file cannot be written.
+        """
         from refusion.images.io import write_image
 
         path = self.next_path(name)
         make_folder("--output", path.parent)
         views = restored.split(3)
-        for view, file in zip(views, _files(path, len(views)), strict=True):
+        for view, file in zip(views, _view_files(path, len(views)), strict=True):
             write_image(file, view)
 
 
-def files_at(path: Path) -> list[Path]:
-    """The files that `ResultFiles.write` made of a path: one, or two of a pair; none if absent."""
+def written_files(folder: Path, names: Iterable[str]) -> list[list[Path]]:
+    """Files of the restored photos of a set: one per photo, two per stereo pair.
+
+    Args:
+        folder: of the restored photos.
+        names: of all photos, in the order of the set.
+
+    Returns:
+        For each photo its files; an empty list if they do not exist.
+    """
+    files = ResultFiles(folder)
+    return [_existing_files(files.next_path(name)) for name in names]
+
+
+def _existing_files(path: Path) -> list[Path]:
+    """The files that `ResultFiles.write` wrote for a path; empty if they do not exist."""
     for views in (1, 2):
-        files = _files(path, views)
+        files = _view_files(path, views)
         if all(file.is_file() for file in files):
             return files
     return []
 
 
-def _files(path: Path, views: int) -> list[Path]:
+def _view_files(path: Path, views: int) -> list[Path]:
     return [
         path.with_name(f"{path.name}{end}.png") for end in (("",) if views == 1 else ["_L", "_R"])
     ]
 
 
 def make_folder(option: str, folder: Path) -> None:
-    """Create a folder.
+    """Create a folder and its parents; an existing folder is left as it is.
+
+    Args:
+        option: of the command, named in the error.
+        folder: to create.
 
     Raises:
-        ConfigError: it cannot be; names the option that asked for it.
+        ConfigError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,22 +103,25 @@ def make_folder(option: str, folder: Path) -> None:
 
 
 class ProgressFile:
-    """Scores of the photos done so far, one JSON line each, so that the same command goes on.
+    """Scores of the photos that are finished, one JSON line each.
 
-    The first line says what the numbers depend on. A file of other weights, options or photos is
-    replaced.
+    The first line is the fingerprint of the run. A progress file with another fingerprint (other
+    weights, options or photos) is replaced.
 
     Args:
-        folder: of the set, where the restored photos are.
-        run: what the numbers depend on, JSON values.
+        folder: of the restored photos of the set; it is created.
+        fingerprint: everything that the scores depend on, JSON values.
 
     Attributes:
-        done: scores by index, of the first photos whose files are there.
+        done: scores by index, of the first photos whose files exist.
+
+    Raises:
+        ConfigError: the folder cannot be created.
     """
 
-    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
         self._path = folder / PROGRESS
-        self._head = json.dumps(run, sort_keys=True)
+        self._head = json.dumps(fingerprint, sort_keys=True)
         self.done = self._read(folder)
         make_folder("--output", folder)
         lines = [self._head, *map(_line, self.done.values())]
@@ -100,12 +129,12 @@ class ProgressFile:
             aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def add(self, score: Score) -> None:
-        """Note that the next photo is done."""
+        """Append the score of the next photo."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(f"{_line(score)}\n")
 
     def remove(self) -> None:
-        """The run is done: the next one begins anew."""
+        """Delete the file, as the run is complete; the next run restores all photos."""
         self._path.unlink(missing_ok=True)
 
     def _read(self, folder: Path) -> dict[int, Score]:
@@ -120,23 +149,13 @@ class ProgressFile:
         for index, line in enumerate(lines):
             try:
                 score = Score(**json.loads(line))
-            except (ValueError, TypeError):  # the line that was being written
+            except (ValueError, TypeError):  # the interrupt cut this line off
                 break
-            if not files_at(files.next_path(score.name)):
+            if not _existing_files(files.next_path(score.name)):
                 break
             done[index] = score
         return done
 
 
 def _line(score: Score) -> str:
-    return json.dumps(dataclasses.asdict(score))  # with Infinity, which json reads again
-
-
-def photos_state(folders: Iterable[Path]) -> str:
-    """A digest of names, sizes and times of all files below the folders."""
-    digest = hashlib.sha256()
-    for folder in folders:
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            state = file.stat()
-            digest.update(repr((str(file), state.st_size, state.st_mtime_ns)).encode())
-    return digest.hexdigest()
+    return json.dumps(dataclasses.asdict(score))  # Infinity is not JSON, but `json.loads` reads it

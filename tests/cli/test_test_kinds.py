@@ -49,7 +49,11 @@ def test_noise_level_and_lenses_are_told(call):
         ("lens", LENSES[:4], "--disparity: missing"),
         ("guided", LENSES, "must be told of every pixel how far it is out of focus"),
         ("pixel", LENSES, "--from: the 'dehaze' model does not use it"),
-        ("sr", ["--gt", "lq", "--max-side", "9"], "--max-side: shrinking spoils"),
+        (
+            "sr",
+            ["--gt", "lq", "--max-side", "9"],
+            "--max-side: the 'sr' model needs pairs of sizes 1:2",
+        ),
         ("stereo", ["--max-side", "9"], "--max-side: not for the 'stereo' model"),
         ("stereo", ["--lq-suffix", "_x"], "--lq-suffix: not for the 'stereo' model"),
         ("stereo", [], "does not end in left_suffix"),

@@ -13,8 +13,8 @@ from browser import needs_chromium, opened_browser
 from cli_cases import make, pixels
 
 from refusion import cli
+from refusion.cli.test import folders_of
 from refusion.evaluation.result_files import PROGRESS
-from refusion.evaluation.sets import folders_of
 from refusion.images.io import read_image
 from refusion.metrics import score_pair
 from refusion.metrics.fid import frechet_distance

@@ -236,7 +236,10 @@ def test_entry_of_a_run(work, capsys, tmp_path, monkeypatch, tiny_checkpoint):
     for wrong, words in [
         ([*argv, "--submit", "e.zip"], "--submit: needs --output"),
         ([*argv, "--track", "dehaze"], "--track: needs --submit"),
-        ([*argv, *entry, "--limit", "1"], "--limit: an entry holds every photo"),
+        (
+            [*argv, *entry, "--limit", "1"],
+            "--limit: not possible with --submit, as an entry holds every photo",
+        ),
         (
             [*argv, *entry, "--track", "stereo_sr", "--extra-data"],
             "--extra-data: the track 'stereo_sr' allows no extra data",

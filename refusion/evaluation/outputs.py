@@ -1,0 +1,57 @@
+"""Which files a run of `refusion test` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from refusion.errors import ConfigError
+from refusion.evaluation.entry import Entry
+from refusion.evaluation.result_files import make_folder
+from refusion.evaluation.sets import EvaluationSet
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files of a run; None means that the file is not written.
+
+    Attributes:
+        folder: the restored photos are written below it.
+        json: all scores, and what is needed to compute them again.
+        csv: a line for each photo and method.
+        html: a page with a slider over each photo; needs `folder`.
+        entry: an entry to a challenge; needs `folder`.
+    """
+
+    folder: Path | None = None
+    json: Path | None = None
+    csv: Path | None = None
+    html: Path | None = None
+    entry: Entry | None = None
+
+    def prepare(self, sets: Iterable[EvaluationSet]) -> None:
+        """Check, before photos are restored, that the files can be written; create their folders.
+
+        Args:
+            sets: all sets of the run.
+
+        Raises:
+            ConfigError: `folder` lies among the photos of a set, a folder cannot be created, or a
+                file name is the name of a folder.
+        """
+        for source in (source for chosen in sets for source in chosen.sources):
+            if self.folder and self.folder.resolve().is_relative_to(source.resolve()):
+                raise ConfigError(
+                    f"--output: '{self.folder}' lies in '{source}', whose photos are read; "
+                    "choose another folder"
+                )
+        if self.folder:
+            make_folder("--output", self.folder)
+        submit = self.entry.path if self.entry else None
+        files = {"--json": self.json, "--csv": self.csv, "--html": self.html, "--submit": submit}
+        for option, path in files.items():
+            if path:
+                make_folder(option, path.parent)
+            if path and path.is_dir():
+                raise ConfigError(f"{option}: '{path}' is a folder, expected a file name")

@@ -50,12 +50,12 @@ class GOUB(IRSDE):
         remaining = self.theta_bar[-1] - self._theta_bar_at(t)
         return self._end_variance - self.lam**2 * torch.expm1(-2 * remaining)
 
-    def _pull(self, t: Time, to: Time | None) -> Tensor:
+    def _reversion_integral(self, t: Time, to: Time | None) -> Tensor:
         # The factor of mu - x is minus the derivative of ln signal. Its integral from T is
         # infinite, but x_T - mu is 0 and the product is 0.
         signal = self.signal(t)
-        pull = torch.log(self.signal(t - 1 if to is None else to) / signal)
-        return torch.where(signal > 0, pull, 0.0)
+        integral = torch.log(self.signal(t - 1 if to is None else to) / signal)
+        return torch.where(signal > 0, integral, 0.0)
 
 
 @dataclass(frozen=True)

@@ -1,45 +1,53 @@
-"""Variational score distillation: a loss for a network that answers in one step.
+"""Variational score distillation: a loss for a network that restores in one step.
 
-A student's outputs G shall have the law that a trained denoiser, the teacher, samples from. Noise
-them again; where the teacher's estimate of G differs from that of a denoiser trained on the
-student's outputs, the critic, the two laws differ, and the difference points the way
-(ProlificDreamer, NeurIPS 2023; OSEDiff, NeurIPS 2024, eqs. 6 and 7). Nothing here knows how states
-are noised: any one-step restorer can use it.
+The outputs G of the network, the student, are to have the distribution that a trained diffusion
+model, the teacher, samples from. Noise is added to G. The teacher estimates G from this state, and
+so does the critic, a denoiser trained on the student's outputs. The difference between the two
+estimates is the direction in which G must change (ProlificDreamer, NeurIPS 2023; OSEDiff, NeurIPS
+2024, eqs. 6 and 7). The functions do not depend on the process that adds the noise, so every
+one-step restorer can use them.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-_LEAST = 1e-6  # of the student's distance from the teacher, where they agree
+_MIN_DISTANCE = 1e-6  # lower bound of the divisor, for a student that agrees with the teacher
 
 
 def score_distillation_direction(student: Tensor, teacher: Tensor, critic: Tensor) -> Tensor:
-    """Where each student's output should go, in units of its distance from the teacher's estimate.
+    """Direction in which each output of the student must change.
+
+    The unit of the direction is the distance between the output and the teacher's estimate.
 
     Args:
-        student: outputs G, (B, ...).
-        teacher: the teacher's estimate of G from G noised to a random time.
-        critic: the critic's estimate of G from the same state.
+        student: outputs G, (B, ...), float.
+        teacher: the teacher's estimate of G from a state of G at a random time, the same shape.
+        critic: the critic's estimate of G from the same state, the same shape.
 
     Returns:
-        (teacher - critic) / mean |student - teacher|, the mean over each image; without gradient.
+        (teacher - critic) / mean |student - teacher|, (B, ...), without gradient. The mean is taken
+        over each image separately and is at least 1e-6.
     """
     student, teacher, critic = (x.detach() for x in (student, teacher, critic))
-    distance = (student - teacher).abs().flatten(1).mean(dim=1).clamp_min(_LEAST)
+    distance = (student - teacher).abs().flatten(1).mean(dim=1).clamp_min(_MIN_DISTANCE)
     return (teacher - critic) / distance.reshape(-1, *[1] * (student.ndim - 1))
 
 
 def score_distillation_loss(student: Tensor, teacher: Tensor, critic: Tensor) -> Tensor:
-    """A scalar whose gradient in `student` is minus the direction, divided by its size.
+    """Loss whose gradient in `student` is minus the direction, divided by the number of values.
 
-    Half the mean square between the output and the place one direction away. Its value says how
-    much teacher and critic differ, and nothing of how good the outputs are.
+    It is half the mean square of student - target, where target = student + direction without
+    gradient. Its value measures how much teacher and critic differ. It does not measure the quality
+    of the outputs.
 
     Args:
-        student: outputs, with gradient.
+        student: outputs G, (B, ...), with gradient.
         teacher: see `score_distillation_direction`.
-        critic: as `teacher`.
+        critic: see `score_distillation_direction`.
+
+    Returns:
+        Scalar >= 0.
     """
     target = student.detach() + score_distillation_direction(student, teacher, critic)
     return 0.5 * (student - target).square().mean()

@@ -169,7 +169,7 @@ class IRSDE:
         return (xt - self.marginal_mean(x0, mu, t)) / expand_like(_or_inf(self.std(t)), xt)
 
     def x0_from_noise(self, xt: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """Inverse of `noise_from_x0`; at T it divides by eps, which amplifies errors of the noise."""
+        """Inverse of `noise_from_x0`; at T it divides by eps, which amplifies errors of `noise`."""
         residual = xt - mu - expand_like(self.std(t), xt) * noise
         return mu + residual / expand_like(_or_inf(self.signal(t)), xt)
 
@@ -194,8 +194,8 @@ class IRSDE:
     def noise_from_velocity(self, xt: Tensor, velocity: Tensor, mu: Tensor, t: Time) -> Tensor:
         """The noise of the state xt with this velocity; its coefficients are bounded at every t."""
         cosine, sine, length = self._rotation(t)
-        onto_xt = expand_like(sine / length / self.lam, xt)
-        return onto_xt * (xt - mu) + expand_like(cosine / self.lam, xt) * velocity
+        weight_xt = expand_like(sine / length / self.lam, xt)
+        return weight_xt * (xt - mu) + expand_like(cosine / self.lam, xt) * velocity
 
     def x0_from_velocity(self, xt: Tensor, velocity: Tensor, mu: Tensor, t: Time) -> Tensor:
         """The x0 of the state xt with this velocity; its coefficients are bounded at every t."""
@@ -218,13 +218,13 @@ class IRSDE:
             xt - (mu - xt) h + 2 lam^2 h score, with h = Theta_t - Theta_to (theta_t dt for one
             step, since sigma_t^2 dt = 2 lam^2 theta_t dt).
         """
-        return self._drift_back(xt, mu, score, t, to, score_share=1.0)
+        return self._reverse_drift_step(xt, mu, score, t, to, score_share=1.0)
 
     def reverse_ode_mean(
         self, xt: Tensor, mu: Tensor, score: Tensor, t: Time, to: Time | None = None
     ) -> Tensor:
         """Euler step of the probability-flow ODE: `reverse_sde_mean` with half the score term."""
-        return self._drift_back(xt, mu, score, t, to, score_share=0.5)
+        return self._reverse_drift_step(xt, mu, score, t, to, score_share=0.5)
 
     def reverse_sde_std(self, t: Time, to: Time | None = None) -> Tensor:
         """Standard deviation of the random term of an Euler step of the reverse SDE.
@@ -236,7 +236,7 @@ class IRSDE:
         Returns:
             lam sqrt(2 (Theta_t - Theta_to)), float64, () or (B,).
         """
-        return self.lam * torch.sqrt(2 * self._span(t, to))
+        return self.lam * torch.sqrt(2 * self._theta_integral(t, to))
 
     def posterior(
         self, xt: Tensor, x0: Tensor, mu: Tensor, a: Time, b: Time
@@ -258,40 +258,41 @@ class IRSDE:
             + sinh(Theta_a - Theta_b)/sinh(Theta_a) (x0 - mu); std float64, () or (B,).
         """
         at_a, at_b = self._theta_bar_at(a), self._theta_bar_at(b)
-        onto_xt = expand_like(torch.sinh(at_b) / torch.sinh(at_a), xt)
-        onto_x0 = expand_like(torch.sinh(at_a - at_b) / torch.sinh(at_a), xt)
+        weight_xt = expand_like(torch.sinh(at_b) / torch.sinh(at_a), xt)
+        weight_x0 = expand_like(torch.sinh(at_a - at_b) / torch.sinh(at_a), xt)
         # One weight for mu, so that b = 0 returns x0 bit for bit.
-        mean = onto_xt * xt + onto_x0 * x0 + (1 - onto_xt - onto_x0) * mu
-        kept = torch.expm1(-2 * (at_a - at_b)) * torch.expm1(-2 * at_b) / -torch.expm1(-2 * at_a)
-        return mean, self.lam * torch.sqrt(kept)
+        mean = weight_xt * xt + weight_x0 * x0 + (1 - weight_xt - weight_x0) * mu
+        share = torch.expm1(-2 * (at_a - at_b)) * torch.expm1(-2 * at_b) / -torch.expm1(-2 * at_a)
+        return mean, self.lam * torch.sqrt(share)
 
     def optimum_mean(self, xt: Tensor, x0: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """The most likely x_{t-1} given x_t and x0 (IR-SDE, Prop. 3.2), t >= 1; the posterior mean."""
+        """The most likely x_{t-1} given x_t and x0: the posterior mean; t >= 1 (Prop. 3.2)."""
         return self.posterior(xt, x0, mu, t, t - 1)[0]
 
     def _theta_bar_at(self, t: Time) -> Tensor:
         time = torch.as_tensor(t, dtype=torch.float64, device="cpu")
         if not bool(((time >= 0) & (time <= self.T)).all()):
             raise ValueError(f"t: expected times in 0..{self.T}, got {t}")
-        left = time.floor()
-        low, high = (self.theta_bar[index.long()] for index in (left, time.ceil()))
-        return low + (time - left) * (high - low)
+        whole = time.floor()
+        low, high = (self.theta_bar[index.long()] for index in (whole, time.ceil()))
+        return low + (time - whole) * (high - low)
 
     def _rotation(self, t: Time) -> tuple[Tensor, Tensor, Tensor]:
-        """c_t, d_t and r_t of `velocity_from_noise`; for x_t = mu (r_t = 0) their limits 0, 1, inf."""
-        signal, spread = self.signal(t), self.std(t) / self.lam
-        length = torch.hypot(signal, spread)
+        """c_t, d_t and r_t of `velocity_from_noise`; 0, 1 and infinity where r_t is 0."""
+        signal, std = self.signal(t), self.std(t) / self.lam
+        length = torch.hypot(signal, std)
         divisor = _or_inf(length)
-        return signal / divisor, torch.where(length > 0, spread / divisor, 1.0), divisor
+        return signal / divisor, torch.where(length > 0, std / divisor, 1.0), divisor
 
-    def _span(self, t: Time, to: Time | None) -> Tensor:
+    def _theta_integral(self, t: Time, to: Time | None) -> Tensor:
+        """Theta_t - Theta_to; None is t - 1."""
         return self._theta_bar_at(t) - self._theta_bar_at(t - 1 if to is None else to)
 
-    def _pull(self, t: Time, to: Time | None) -> Tensor:
+    def _reversion_integral(self, t: Time, to: Time | None) -> Tensor:
         """Integral from `to` to t of the factor of mu - x in the forward drift."""
-        return self._span(t, to)
+        return self._theta_integral(t, to)
 
-    def _drift_back(
+    def _reverse_drift_step(
         self,
         xt: Tensor,
         mu: Tensor,
@@ -300,8 +301,9 @@ class IRSDE:
         to: Time | None,
         score_share: float,
     ) -> Tensor:
-        onto_score = expand_like(2 * score_share * self.lam**2 * self._span(t, to), xt)
-        return xt - expand_like(self._pull(t, to), xt) * (mu - xt) + onto_score * score
+        weight_score = expand_like(2 * score_share * self.lam**2 * self._theta_integral(t, to), xt)
+        reversion = expand_like(self._reversion_integral(t, to), xt)
+        return xt - reversion * (mu - xt) + weight_score * score
 
 
 def _or_inf(divisor: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Noise sources: where a sampler's randomness comes from, as an argument.
+"""Noise sources: the object that gives a sampler its random numbers.
 
-Each draw depends on its seed and its time alone, not on how many draws came before, on the batch,
-the device or the dtype; so an image restored alone and in a batch gets the same noise.
+Each noise field depends only on the seed and the time of the step. It does not depend on earlier
+fields, the batch, the device or the dtype. So an image gets the same noise alone and in a batch.
 """
 
 from __future__ import annotations
@@ -16,36 +16,45 @@ from torch import Tensor
 
 
 class NoiseSource(Protocol):
-    """Standard normal fields for a sampler."""
+    """Interface of all noise sources: standard normal fields for a sampler."""
 
     def initial(self, like: Tensor) -> Tensor:
-        """Field of the start state x_T, with shape, dtype and device of `like` (B, C, H, W)."""
+        """Noise field for the start state x_T.
+
+        Args:
+            like: (B, C, H, W); the field has its shape, dtype and device.
+        """
 
     def step(self, t: float, like: Tensor) -> Tensor:
-        """Field of the step that leaves time t, with shape, dtype and device of `like`."""
+        """Noise field for the step that starts at time t.
+
+        Args:
+            t: time, 0 < t <= T.
+            like: (B, C, H, W); the field has its shape, dtype and device.
+        """
 
 
 @dataclass(frozen=True)
 class SeededNoise:
-    """Noise that is a function of (seed, time) per image.
+    """Noise that is a function of (seed, time) for each image.
 
     Attributes:
-        seed: one seed per image of the batch, or one int that every image of a batch uses (each
-            then gets what it would get alone).
+        seed: one seed per image of the batch, or one int for all images. With one int all images
+            of the batch get the same noise field.
     """
 
     seed: int | Sequence[int]
 
     def initial(self, like: Tensor) -> Tensor:
         """See `NoiseSource`; ValueError if the number of seeds is not the batch size."""
-        return self._draw("initial", like)
+        return self._field("initial", like)
 
     def step(self, t: float, like: Tensor) -> Tensor:
         """See `NoiseSource`; ValueError if the number of seeds is not the batch size."""
-        # Six digits: the last bits of a fractional time are a matter of the machine.
-        return self._draw(f"step {t:g}", like)
+        # Six digits, because the last bits of a fractional time differ between machines.
+        return self._field(f"step {t:g}", like)
 
-    def _draw(self, key: str, like: Tensor) -> Tensor:
+    def _field(self, key: str, like: Tensor) -> Tensor:
         seeds = self.seed if isinstance(self.seed, Sequence) else [self.seed] * len(like)
         if len(seeds) != len(like):
             raise ValueError(f"seed: expected {len(like)} seeds, one per image, got {len(seeds)}")
@@ -55,12 +64,12 @@ class SeededNoise:
 
 @dataclass(frozen=True)
 class RecordedNoise:
-    """Noise given in advance, to replay a trajectory.
+    """Noise given in advance, to repeat a recorded trajectory.
 
     Attributes:
-        start: field of x_T, (B, C, H, W).
-        steps: fields by time, (T + 1, B, C, H, W); `steps[t]` serves the step that leaves the whole
-            time t.
+        start: noise field for x_T, (B, C, H, W).
+        steps: noise fields by time, (T + 1, B, C, H, W); `steps[t]` is for the step that starts at
+            time t, a whole number.
     """
 
     start: Tensor
@@ -76,7 +85,7 @@ class RecordedNoise:
 
 
 def _normal(seed: int, key: str, shape: Sequence[int]) -> Tensor:
-    # A hash, because seed + t would hand image 0 at t = 1 the field of image 1 at t = 0.
+    # A hash, because seed + t would give seed 0 at t = 1 the field of seed 1 at t = 0.
     digest = hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)

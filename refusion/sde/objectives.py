@@ -1,7 +1,17 @@
-"""Training objectives: how far an estimate is from the truth, in three spaces.
+"""Training objectives: the difference between an estimate and the truth, in one of three spaces.
 
-All take `(sde, estimate, xt, x0, noise, mu, t, *, loss)` and return a scalar, the mean over the
-batch and all pixels of the absolute ("l1") or squared ("l2") difference.
+All objectives have the same arguments:
+
+    sde: the process.
+    estimate: the network's estimate at (xt, t).
+    xt: state, (B, C, H, W).
+    x0: clean image, the same shape, [0, 1] units.
+    noise: standard normal noise in xt, the same shape.
+    mu: degraded image, the same shape.
+    t: time in 1..T, a number or a tensor (B,).
+    loss: key of `LOSSES`: "l1" for the absolute, "l2" for the squared difference.
+
+All return a scalar, the mean of the difference over the batch and all pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +37,10 @@ def maximum_likelihood_loss(
     *,
     loss: str = "l1",
 ) -> Tensor:
-    """Expected x_{t-1} under the estimated score against the optimal x_{t-1} (IR-SDE, section 3).
+    """Maximum likelihood objective of IR-SDE (section 3); arguments in the module's docstring.
+
+    Compares two means of x_{t-1}: that of the reverse SDE with the estimated score, and the optimal
+    one given the true x0.
 
     Raises:
         ConfigError: unknown loss.
@@ -47,7 +60,9 @@ def x0_loss(
     *,
     loss: str = "l1",
 ) -> Tensor:
-    """Estimated clean image against the clean image; equal weight at every time.
+    """Compares the estimated with the true clean image; arguments in the module's docstring.
+
+    All times have the same weight.
 
     Raises:
         ConfigError: unknown loss.
@@ -66,7 +81,9 @@ def noise_loss(
     *,
     loss: str = "l1",
 ) -> Tensor:
-    """Estimated noise against the noise: denoising score matching weighted by the variance.
+    """Compares the estimated with the true noise; arguments in the module's docstring.
+
+    With "l2" this is denoising score matching, weighted by the variance v_t.
 
     Raises:
         ConfigError: unknown loss.

@@ -1,7 +1,8 @@
-"""What a network's output means: the one place where it becomes an estimate of x0 and noise.
+"""Conversion of a network's output to an estimate of x0 and noise; no other module converts it.
 
-Published IR-SDE and Refusion weights predict noise. Predicting x0 as a residual on mu keeps the
-estimate bounded at every time, which few-step sampling needs: x0 from noise divides by alpha_t.
+Published IR-SDE and Refusion weights predict noise. A prediction of x0 as a residual on mu gives a
+bounded estimate of x0 at every time, which sampling with few steps needs. The estimate of x0 from
+noise is not bounded in this way, because it divides by alpha_t.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from refusion.sde.irsde import IRSDE, Time
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the network believes at (xt, t); the two agree through the marginal.
+    """The network's estimate at (xt, t): xt is the marginal mean of `x0` plus std_t times `noise`.
 
     Attributes:
         x0: clean image, (B, C, H, W).
-        noise: standard noise in xt, (B, C, H, W).
+        noise: noise in xt, (B, C, H, W), unit variance.
     """
 
     x0: Tensor
@@ -30,11 +31,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One meaning of a network's output.
+    """One meaning of a network's output: a pair of inverse conversions.
 
     Attributes:
-        estimate: `(sde, output, xt, mu, t) -> Estimate`.
-        target: `(sde, x0, noise, mu, t) -> output` of a perfect network; inverse of `estimate`.
+        estimate: `(sde, output, xt, mu, t) -> Estimate`; images (B, C, H, W).
+        target: `(sde, x0, noise, mu, t) -> output`, the output of a perfect network.
     """
 
     estimate: Callable[[IRSDE, Tensor, Tensor, Tensor, Time], Estimate]
@@ -44,15 +45,18 @@ class Prediction:
 def estimate(
     sde: IRSDE, prediction: str, output: Tensor, xt: Tensor, mu: Tensor, t: Time
 ) -> Estimate:
-    """Read a network's output as an estimate of x0 and noise.
+    """Convert a network's output to an estimate of x0 and noise.
 
     Args:
-        sde: the process that xt is a state of.
-        prediction: key of `PREDICTIONS`, a property of the checkpoint.
-        output: what the network returned for (xt, mu, t); cast to the dtype of xt.
+        sde: the process of the state xt.
+        prediction: key of `PREDICTIONS`, stored in the checkpoint.
+        output: output of the network for (xt, mu, t), (B, C, H, W); cast to the dtype of xt.
         xt: state, (B, C, H, W).
         mu: degraded image, (B, C, H, W).
-        t: time >= 1, int or LongTensor (B,).
+        t: time, 0 < t <= T: a number, or a tensor (B,).
+
+    Returns:
+        The estimate, in the dtype of xt.
 
     Raises:
         ConfigError: unknown prediction.
@@ -68,7 +72,7 @@ def _from_noise(sde: IRSDE, noise: Tensor, xt: Tensor, mu: Tensor, t: Time) -> E
 
 
 def _from_x0_residual(sde: IRSDE, residual: Tensor, xt: Tensor, mu: Tensor, t: Time) -> Estimate:
-    # The process commutes with shifts; shifting by mu spares the rounding of mu + residual,
+    # The process commutes with shifts. A shift by mu avoids the rounding error of mu + residual,
     # which 1 / std(t) would amplify at small t.
     noise = sde.noise_from_x0(xt - mu, residual, mu.new_zeros(()), t)
     return Estimate(mu + residual, noise)

@@ -1,8 +1,8 @@
-"""Samplers: walk the reverse process from x_T to x_0, over any falling times.
+"""Samplers: run the reverse process from x_T to x_0, over any decreasing times.
 
-A sampler is the step it repeats and the grid of times it visits. The coefficients of a step always
-span the whole distance a -> b, so fewer steps mean larger steps and not a broken schedule.
-Gradients flow; callers that only restore wrap the call in `inference_mode`.
+A sampler consists of a step function, which is repeated, and a grid of times. The coefficients of
+a step are exact for its start and end time, so a sampler can run with few, large steps.
+Gradients pass through a sampler; callers that only restore use `torch.inference_mode`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,26 @@ from refusion.sde.noise import NoiseSource
 from refusion.sde.prediction import Estimate
 
 Denoise = Callable[[Tensor, Tensor, float], Estimate]
+"""`(xt, mu, t) -> Estimate`: the network together with the conversion of its output."""
 Callback = Callable[[int, int, Tensor], None]
+"""Called after each step as `(step_number, steps, xt)`; step_number counts from 1."""
 
 
 @dataclass(frozen=True)
 class SolverState:
-    """A time of the walk and what the network thought there."""
+    """A time of the reverse process and the network's estimate at this time.
+
+    Attributes:
+        t: time, 0 < t <= T.
+        estimate: the network's estimate of x0 and noise at (x_t, t).
+    """
 
     t: float
     estimate: Estimate
 
 
 class Step(Protocol):
-    """What a sampler repeats."""
+    """Interface of the step function of a sampler."""
 
     def __call__(
         self,
@@ -44,28 +51,31 @@ class Step(Protocol):
         b: float,
         noise: NoiseSource,
     ) -> Tensor:
-        """State at time b, from the state xt at the time of the first of `states`.
+        """Compute the state at time b from the state xt at time `states[0].t`.
 
         Args:
             sde: the process.
-            states: the newest first, as many as the sampler remembers.
-            xt: state at `states[0].t`, (B, C, H, W).
-            mu: degraded image.
-            b: time to reach, 0 <= b < states[0].t.
+            states: the last times and their estimates, the newest first; `Sampler.memory` at most.
+            xt: state at time `states[0].t`, (B, C, H, W).
+            mu: degraded image, the same shape.
+            b: end time of the step, 0 <= b < states[0].t.
             noise: source of the random term.
+
+        Returns:
+            State at time b, (B, C, H, W).
         """
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A way to walk the reverse process.
+    """A numerical method for the reverse process: a step function and a grid of times.
 
     Attributes:
-        step: what is repeated.
-        is_random: whether steps draw noise.
-        memory: states a step looks at.
-        ends_at_x0: whether the last step is the network's estimate of x0, whatever came before.
-        grid: times of the walk.
+        step: the function that is repeated.
+        is_random: whether the steps add noise.
+        memory: number of past estimates that a step uses, >= 1.
+        ends_at_x0: whether the last step returns the network's last estimate of x0 unchanged.
+        grid: the rule that chooses the times.
     """
 
     step: Step
@@ -75,7 +85,15 @@ class Sampler:
     grid: Grid = GRIDS["time"]
 
     def times(self, sde: IRSDE, steps: int, start: float | None = None) -> list[float]:
-        """The times of the walk: steps + 1, from start down to 0.
+        """The times of the steps.
+
+        Args:
+            sde: the process.
+            steps: number of steps, >= 1; for the grid `time` at most `start`.
+            start: first time, in (0, T]; None is T.
+
+        Returns:
+            steps + 1 times in decreasing order, from start to 0.
 
         Raises:
             ConfigError: steps or start out of range.
@@ -101,17 +119,19 @@ class Sampler:
 
         Args:
             sde: the process.
-            denoise: `(xt, mu, t) -> Estimate`, the network behind its prediction type.
-            xT: state at time `start`, (B, C, H, W); `sde.initial_state` makes one.
+            denoise: `(xt, mu, t) -> Estimate`: the network together with the conversion of its
+                output, see `refusion.sde.estimate`.
+            xT: state at time `start`, (B, C, H, W); see `sde.initial_state`.
             mu: degraded image, (B, C, H, W).
-            steps: number of steps; on the even grid 1..start, and with steps = start = T `euler`,
-                `ode` and `posterior` are the official samplers.
+            steps: number of steps, see `times`. With the grid `time` and steps = start = T,
+                `euler`, `ode` and `posterior` are the official samplers.
             noise: source of the random terms.
             start: time of xT; None is T.
-            callback: called after each step as `(step_number, steps, xt)`, from 1.
+            callback: called after each step as `(step_number, steps, xt)`; step_number counts
+                from 1.
 
         Returns:
-            x_0, shape, dtype and device of xT.
+            x_0 with the shape, dtype and device of xT.
 
         Raises:
             ConfigError: steps or start out of range.
@@ -128,18 +148,21 @@ class Sampler:
 def euler_step(
     sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
-    """Euler-Maruyama on the reverse SDE; order 1, for many steps (the official `sde`)."""
+    """Euler-Maruyama step of the reverse SDE, of order 1, for many steps; see `Step`.
+
+    The official code calls this sampler `sde`.
+    """
     a = states[0].t
     score = sde.score_from_noise(states[0].estimate.noise, a)
     mean = sde.reverse_sde_mean(xt, mu, score, a, b)
-    # Minus, as the reverse SDE runs -dw; it matters only when a recorded trajectory is replayed.
+    # Minus as in the official code. The sign matters only when a recorded trajectory is repeated.
     return mean - expand_like(sde.reverse_sde_std(a, b), xt) * noise.step(a, xt)
 
 
 def ode_step(
     sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
-    """Euler on the probability-flow ODE; deterministic, order 1, for many steps."""
+    """Euler step of the probability-flow ODE: deterministic, of order 1, for many steps."""
     a = states[0].t
     return sde.reverse_ode_mean(xt, mu, sde.score_from_noise(states[0].estimate.noise, a), a, b)
 
@@ -147,15 +170,18 @@ def ode_step(
 def posterior_step(
     sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
-    """Draw x_b from its posterior given x_a and the estimated x0; good in few steps."""
+    """Sample x_b from its posterior given x_a and the estimated x0; good with few steps."""
     a = states[0].t
     mean, std = sde.posterior(xt, states[0].estimate.x0, mu, a, b)
-    # At b = 0 the spread is 0 and the mean is the estimate.
+    # At b = 0 the standard deviation is 0 and the mean is the estimate.
     return mean if b == 0 else mean + expand_like(std, xt) * noise.step(a, xt)
 
 
 def mean_step(
     sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
-    """The mean of that posterior, without a draw: the Mean-ODE of GOUB (ICML 2024), section 3.3."""
+    """Mean of the posterior of `posterior_step`, deterministic.
+
+    Source: the Mean-ODE of GOUB (ICML 2024), section 3.3.
+    """
     return sde.posterior(xt, states[0].estimate.x0, mu, states[0].t, b)[0]

@@ -1,15 +1,16 @@
-"""Exponential-integrator solvers: one kernel for all orders, between ODE and SDE.
+"""Exponential-integrator solvers of order 1 to 3 for the reverse SDE and ODE, in one formula.
 
-With l = ln(signal / std) as clock and y = x - mu, the reverse SDE whose random term is eta times
-the full one (eta 0: the probability-flow ODE, 1: the reverse SDE) is, in either of two forms,
+The time variable is l = ln(signal / std), which increases as t decreases; y = x - mu. eta is the
+share of the random term: 0 gives the probability-flow ODE, 1 the reverse SDE. The reverse process
+can be written in two forms,
 
-    d(y/std)    = -eta^2 (y/std) dl + (1 + eta^2) e^l (x0 - mu) dl + eta sqrt(2) dw
-    d(y/signal) = -(1 + eta^2) e^{-l} noise dl + eta sqrt(2) e^{-l} dw
+    d(y/std)    = -eta^2 (y/std) dl + (1 + eta^2) e^l (x0 - mu) dl + eta sqrt(2) dw     ("data")
+    d(y/signal) = -(1 + eta^2) e^{-l} noise dl + eta sqrt(2) e^{-l} dw                  ("noise")
 
-All but the estimate (of x0, or of the noise) is solved exactly; the estimate is replaced by the
-polynomial in l through its values at the last `order` times (Adams-Bashforth).
-Source: MaRS / MR-Sampler (Li et al., ICLR 2025), orders 1 and 2; derivation, and why order 3 here
-is not that of the released code: docs/math.md.
+A step replaces the estimate (of x0, or of the noise) by the polynomial in l through the estimates
+at the last `order` times (Adams-Bashforth). All other terms are integrated exactly.
+Source: MaRS / MR-Sampler (Li et al., ICLR 2025), orders 1 and 2. docs/math.md has the derivation
+and explains the difference between order 3 here and in the released code of MaRS.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ORDERS = (1, 2, 3)
 
 @dataclass(frozen=True)
 class _Point:
-    """The process at one time."""
+    """Coefficients of the process at one time."""
 
     signal: float
     std: float
@@ -44,14 +45,14 @@ class _Point:
 
 @dataclass(frozen=True)
 class SolverStep:
-    """One step a -> b of the family.
+    """One step a -> b of a solver; see `refusion.sde.samplers.Step`.
 
     Attributes:
-        form: which estimate is taken for a polynomial. "data" is stable; "noise" diverges for
-            eta > 0 and few steps.
-        order: number of estimates that the polynomial goes through, 1..3; fewer where fewer are
-            known.
-        eta: share of the random term, 0..1.
+        form: the estimate that is replaced by a polynomial. "data": that of x0, stable. "noise":
+            that of the noise, diverges for eta > 0 and few steps.
+        order: number of estimates in the polynomial, 1..3. The first steps of a sampler have fewer
+            estimates and use a lower order.
+        eta: share of the random term, 0 (ODE) to 1 (SDE).
 
     Raises:
         ConfigError: order or eta out of range.
@@ -77,47 +78,54 @@ class SolverStep:
         b: float,
         noise: NoiseSource,
     ) -> Tensor:
-        """State at b; at b = 0 the estimate of x0, which is the exact step of order 1."""
-        now = states[0]
+        """State at b; for b = 0 the estimate of x0, which is the exact step of order 1."""
+        newest = states[0]
         if b == 0:
-            return now.estimate.x0
-        start, end = _Point.of(sde, now.t), _Point.of(sde, b)
+            return newest.estimate.x0
+        start, end = _Point.of(sde, newest.t), _Point.of(sde, b)
         form, states = self.form, states[: self.order]
-        if math.isinf(start.log_snr):  # a bridge at T: no state, no noise, only what x0 is thought
+        if math.isinf(start.log_snr):  # a bridge at T: xt is mu, so only the estimate of x0 counts
             form, states = "data", states[:1]
-        coefficients = _data if form == "data" else _noise
-        onto_xt, onto_estimate, rate, spread = coefficients(start, end, self.eta)
-        known = [sde.log_snr(state.t).item() for state in states]
+        coefficients = _data_coefficients if form == "data" else _noise_coefficients
+        weight_xt, weight_estimate, rate, std = coefficients(start, end, self.eta)
+        log_snrs = [sde.log_snr(state.t).item() for state in states]
         values = [_value(form, state, mu) for state in states]
-        terms = _polynomial(known, values)
+        terms = _polynomial(log_snrs, values)
         weights = _integrals(rate, end.log_snr - start.log_snr, len(terms))
-        x = mu + onto_xt * (xt - mu)
+        x = mu + weight_xt * (xt - mu)
         for weight, term in zip(weights, terms, strict=True):
-            x = x + onto_estimate * weight * term
-        return x if spread == 0 else x + spread * noise.step(now.t, xt)
+            x = x + weight_estimate * weight * term
+        return x if std == 0 else x + std * noise.step(newest.t, xt)
 
 
 def _value(form: str, state: SolverState, mu: Tensor) -> Tensor:
+    """The estimate that the polynomial of this form goes through."""
     return state.estimate.x0 - mu if form == "data" else state.estimate.noise
 
 
-def _data(a: _Point, b: _Point, eta: float) -> tuple[float, float, float, float]:
-    """Factors of x - mu and of the integrals over the x0 estimate, their rate, and the spread."""
-    drawn = eta**2 and 2 * eta**2 * (b.log_snr - a.log_snr)  # not 0 times infinity
-    onto_xt = b.std / a.std * math.exp(-drawn / 2) if a.std else 0.0
-    return onto_xt, (1 + eta**2) * b.signal, 1 + eta**2, b.std * math.sqrt(-math.expm1(-drawn))
+def _data_coefficients(a: _Point, b: _Point, eta: float) -> tuple[float, float, float, float]:
+    """Coefficients of a step of the data form.
+
+    Returns:
+        Factor of x - mu, factor of the integrals of the estimate, rate c of these integrals (see
+        `_integrals`), standard deviation of the random term.
+    """
+    exponent = eta**2 and 2 * eta**2 * (b.log_snr - a.log_snr)  # avoids 0 times infinity
+    weight_xt = b.std / a.std * math.exp(-exponent / 2) if a.std else 0.0
+    std = b.std * math.sqrt(-math.expm1(-exponent))
+    return weight_xt, (1 + eta**2) * b.signal, 1 + eta**2, std
 
 
-def _noise(a: _Point, b: _Point, eta: float) -> tuple[float, float, float, float]:
-    """As `_data`, over the noise estimate."""
-    spread = eta * b.std * math.sqrt(math.expm1(2 * (b.log_snr - a.log_snr)))
-    return b.signal / a.signal, -(1 + eta**2) * b.std, -1.0, spread
+def _noise_coefficients(a: _Point, b: _Point, eta: float) -> tuple[float, float, float, float]:
+    """As `_data_coefficients`, for the noise form."""
+    std = eta * b.std * math.sqrt(math.expm1(2 * (b.log_snr - a.log_snr)))
+    return b.signal / a.signal, -(1 + eta**2) * b.std, -1.0, std
 
 
 def _polynomial(at: Sequence[float], values: Sequence[Tensor]) -> list[Tensor]:
     """Coefficients in powers of u of the polynomial through values[i] at u = at[i] - at[0].
 
-    A value at minus infinity counts for nothing.
+    A value at minus infinity has no influence.
     """
     if len(values) == 1:
         return list(values)
@@ -126,14 +134,14 @@ def _polynomial(at: Sequence[float], values: Sequence[Tensor]) -> list[Tensor]:
     if len(values) == 2:
         return [values[0], slope]
     before = (values[1] - values[2]) / (at[1] - at[2])
-    # Newton's form: value + slope u + bend u (u + last).
-    bend = (slope - before) / (at[0] - at[2])
-    return [values[0], slope + bend * last, bend]
+    # Newton's form: value + slope u + second_difference u (u + last).
+    second_difference = (slope - before) / (at[0] - at[2])
+    return [values[0], slope + second_difference * last, second_difference]
 
 
 def _integrals(rate: float, h: float, count: int) -> list[float]:
     """Integrals of e^{-rate (h - u)} u^j over u = 0..h, for j = 0..count - 1."""
-    found = [-math.expm1(-rate * h) / rate]
+    integrals = [-math.expm1(-rate * h) / rate]
     for power in range(1, count):
-        found.append((h**power - power * found[-1]) / rate)
-    return found
+        integrals.append((h**power - power * integrals[-1]) / rate)
+    return integrals

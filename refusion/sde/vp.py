@@ -48,7 +48,7 @@ class VPSDE:
 
     @cached_property
     def alpha_bar(self) -> Tensor:
-        """Share of the signal in the variance at t = 0..T: product of 1 - beta; float64 (T + 1,)."""
+        """Product of 1 - beta, the share of the signal in the variance; float64, (T + 1,)."""
         betas = torch.linspace(self.beta_first, self.beta_last, self.T, dtype=torch.float64)
         return torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)])
 
@@ -64,7 +64,7 @@ class VPSDE:
         Returns:
             (B, C, H, W), [-1, 1] units.
         """
-        signal, std = self._coefficients(t, noise)
+        signal, std = self._signal_and_std(t, noise)
         return signal * (2 * x0 - 1) + std * noise
 
     def x0_from_noise(self, xt: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:
@@ -76,9 +76,9 @@ class VPSDE:
             mu: ignored.
             t: whole time 0..T, or a tensor (B,).
         """
-        signal, std = self._coefficients(t, xt)
+        signal, std = self._signal_and_std(t, xt)
         return ((xt - std * noise) / signal + 1) / 2
 
-    def _coefficients(self, t: Time, like: Tensor) -> tuple[float | Tensor, float | Tensor]:
+    def _signal_and_std(self, t: Time, like: Tensor) -> tuple[float | Tensor, float | Tensor]:
         alpha_bar = self.alpha_bar[t]
         return expand_like(alpha_bar.sqrt(), like), expand_like((1 - alpha_bar).sqrt(), like)

@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +284,18 @@ def test_mistakes_end_in_one_line_and_exit_code_2(
     code, out, err = call(*(weights.get(word, word) for word in argv))
     assert (code, out) == (2, "")
     assert words in one_line(err)
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--lq", "lq", "--data", "a=lq"]])
+def test_help_and_usage_errors_do_not_wait_for_torch(argv):
+    code = (
+        "import sys, refusion.cli\n"
+        "try: refusion.cli.test_main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    run = [sys.executable, "-c", code, *argv]
+    assert subprocess.run(run, capture_output=True, check=False, timeout=60).returncode == 0
 
 
 @pytest.mark.parametrize("argv", [["--limit", "0"], ["--max-side", "x"], ["--tile", "-1"]])

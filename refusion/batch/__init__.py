@@ -1,6 +1,7 @@
-"""Many files: which photo becomes which file, jobs one after the other, the log.
+"""Batches of photo files: planning of input and output files, restoration, progress and log.
 
-`jobs.run_jobs` restores what `plan.plan_jobs` has planned. May be imported from `cli`, `app` and
-scripts; imports `restorers` and everything below. What belongs to one photo's pixels goes into
-`restorers` or `tiling`, what is printed into `cli`.
+`plan.plan_jobs` decides which files are read and written, and `jobs.run_jobs` restores them one
+after the other. The package imports `restorers`, `images`, `optics`, `tiling` and packages below;
+`cli`, `app` and scripts may import it. Code for the pixels of one photo belongs in `restorers` or
+`tiling`, printed output in `cli`, and a new kind of file per photo (as `prompts`) in a file here.
 """

@@ -1,8 +1,9 @@
-"""Photos for a bokeh model, told by disparity maps where and how far either lens blurs them.
+"""Conditions of a bokeh model from disparity maps: how far each lens blurs each pixel of a photo.
 
-Where discs are larger than the model knows, it works on a smaller copy in which they are not. What
-is blurred that much loses nothing by it; of what stays sharp the photo's own detail beyond the
-copy's resolution is put back (a Laplacian pyramid of two levels, Burt and Adelson 1983).
+If the blur discs are larger than those of the training, the model works on a reduced copy of the
+photo. Regions with large blur lose no visible detail by that. In sharp regions, the detail of the
+photo that is finer than the pixels of the copy is added to the result (a Laplacian pyramid of two
+levels, Burt and Adelson 1983).
 """
 
 from __future__ import annotations
@@ -28,27 +29,27 @@ from refusion.restorers.base import Conditions
 from refusion.tiling.guided import guided_upsample_bands
 
 BLUR = 0.012
-"""Radius of the largest discs at f/1.8 in parts of the photo's long side, unless told."""
+"""Default radius of the largest blur discs at f/1.8, as a fraction of the photo's long side."""
 
-_FIT = 1024  # long side of the copy that a map's edges are fitted to the photo's on
+_FIT = 1024  # long side in pixels of the copy on which a map is fitted to the edges of the photo
 _ROWS = 64
-_SHAPE = 0.02  # how much the proportions of a map may differ from the photo's
-_VISIBLE = 0.5  # pixels of blur that no detail is lost by
+_SHAPE = 0.02  # tolerance of the logarithm of the aspect ratio between map and photo
+_VISIBLE = 0.5  # largest radius of blur in pixels that does not lose detail
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ConditionedPhoto:
-    """A photo as the model is given it.
+    """Input of the model for one photo, and the data to get a result of the photo's size.
 
     Attributes:
-        lq: the photo, or a smaller copy of it, (1, 3, h, w).
-        conditions: what the model is told of it.
-        photo: the photo itself, (3, H, W).
-        kept: share of the photo's finer detail that stays, uint8 (1, H, W); None where `lq` is the
-            photo.
-        strength: how far the model is to go; of a strength of 0 all detail stays.
+        lq: the photo or a reduced copy of it, (1, 3, h, w).
+        conditions: conditions of the model for `lq`.
+        photo: the photo, (3, H, W).
+        kept: fraction of the photo's fine detail that is kept in the result, uint8 (1, H, W) where
+            255 is 1; None if `lq` is the photo.
+        strength: strength of the restoration, 0..1; with 0 all detail is kept.
     """
 
     lq: Tensor
@@ -58,13 +59,13 @@ class ConditionedPhoto:
     strength: float = 1.0
 
     def at_full_size(self, restored: Tensor) -> Tensor:
-        """The model's result at the size of the photo.
+        """Enlarge the model's result to the size of the photo and add the kept detail.
 
         Args:
-            restored: (3, h, w), of `lq`.
+            restored: result of the model for `lq`, (3, h, w).
 
         Returns:
-            (3, H, W), samples like `photo`.
+            (3, H, W), with the dtype of `photo`.
         """
         if self.kept is None:
             return restored
@@ -79,13 +80,13 @@ class ConditionedPhoto:
 
 @dataclass(frozen=True)
 class DisparityMaps:
-    """Maps for a batch of photos, and how the lenses are set.
+    """Disparity maps for a batch of photos, and the settings of the lenses.
 
     Attributes:
-        place: file of the map, or folder with a map of the same stem for each photo.
-        source: number of the lens of the photos, `refusion.optics.lens`.
-        target: of the lens to imitate.
-        blur: radius in pixels of the largest discs at f/1.8; None for `BLUR` of the long side.
+        place: file of the map, or folder with one map per photo, of the same stem as the photo.
+        source: number of the lens of the photos, see `refusion.optics.lens`.
+        target: number of the lens to imitate.
+        blur: radius in pixels of the largest discs at f/1.8; None for `BLUR` times the long side.
         focus: see `defocus_of`.
         zero_is_unknown: see `read_disparity`.
     """
@@ -98,19 +99,21 @@ class DisparityMaps:
     zero_is_unknown: bool = False
 
     def conditioned(self, photo: Tensor, path: Path, strength: float = 1.0) -> ConditionedPhoto:
-        """The photo with what the model must know of it.
+        """Read the map of a photo and compute the input of the model.
 
-        Logs a warning where the model must work on a smaller copy.
+        Logs a warning if the model must work on a reduced copy.
 
         Args:
-            photo: samples (3, H, W), upright.
-            path: its file, whose stem a map in a folder must have.
-            strength: share of the way from source to target lens. In between it is a lens between
-                them: a latent U-Net that is told of the blur renders most of it, so that a process
-                that ends early would hardly show.
+            photo: samples (3, H, W), after rotation by the EXIF orientation.
+            path: file of the photo; a map in a folder must have the same stem.
+            strength: position between the source lens (0) and the target lens (1). For a value in
+                between, an intermediate lens is the target. A process that ends early would have
+                little effect, because the latent U-Net, which is conditioned on the guide, renders
+                most of the blur.
 
         Raises:
-            ImageError: there is no such map, it cannot be read, has other proportions or one value.
+            ImageError: the map does not exist, cannot be read, has another aspect ratio than the
+                photo, or is constant.
         """
         if 0 < strength < 1:
             between = lens_between(self.source, self.target, strength)
@@ -128,8 +131,8 @@ class DisparityMaps:
             return ConditionedPhoto(photo[None], conditions, photo, strength=strength)
         side = max(1, math.floor(long_side / reduction))
         logger.warning(
-            "%s: discs of up to %.0f pixels, and the model knows %.0f: it works on a copy of %d "
-            "pixels, and what stays sharp keeps the detail of the photo",
+            "%s: the blur discs have radii up to %.0f pixels, and the model was trained up to "
+            "%.0f: it works on a copy of %d pixels; sharp regions keep the detail of the photo",
             *(path, reduction * LARGEST, LARGEST, side),
         )
         small = shrink(photo[None], side)
@@ -138,18 +141,20 @@ class DisparityMaps:
         return ConditionedPhoto(small, conditions, photo, kept, strength)
 
     def _map_of(self, photo: Path) -> Path:
+        """File of the map of a photo."""
         if not self.place.is_dir():
             return self.place
         found = [path for path in list_images(self.place) if path.stem == photo.stem]
         if len(found) != 1:
             names = ", ".join(path.name for path in found) or "none"
             raise ImageError(
-                f"{photo}: expected one disparity map '{photo.stem}' with the ending of an image "
+                f"{photo}: expected one disparity map '{photo.stem}' of an image type "
                 f"in '{self.place}', found {names}"
             )
         return found[0]
 
     def _conditions(self, defocus: Tensor, lq: Tensor, blur: float) -> Conditions:
+        """Lenses and guide for a photo `lq` (1, 3, h, w), whose largest disc has radius `blur`."""
         lens = (self.source, self.target, blur)
         guide = torch.empty((2, *lq.shape[-2:]), dtype=torch.uint16)
         for rows, band in fitted_bands(defocus, lq):
@@ -157,9 +162,12 @@ class DisparityMaps:
         return Conditions(lens=torch.tensor(lens), guide=guide)
 
     def _kept(self, defocus: Tensor, photo: Tensor, blur: float, reduction: float) -> Tensor:
-        """Detail finer than `reduction` pixels is gone where a lens blurs as much as that more."""
+        """Fraction of the detail finer than `reduction` pixels that the target lens leaves.
+
+        It is 0 where the additional blur has a radius of `reduction` pixels or more.
+        """
         source, target = (blur_radius(lens, blur) for lens in (self.source, self.target))
-        added = math.sqrt(max(0.0, target**2 - source**2))  # radius that has the effect of both
+        added = math.sqrt(max(0.0, target**2 - source**2))  # additional blur from source to target
         kept = torch.empty((1, *photo.shape[-2:]), dtype=torch.uint8)
         for rows, band in fitted_bands(defocus, photo[None]):
             store(1 - (band.abs()[None] * added - _VISIBLE) / reduction, kept[:, rows])
@@ -167,23 +175,27 @@ class DisparityMaps:
 
 
 def _check_shape(file: Path, disparity: Tensor, photo: Tensor) -> None:
+    """Check that a map (h, w) has the aspect ratio of the photo (3, H, W)."""
     (height, width), (rows, columns) = disparity.shape, photo.shape[-2:]
     if abs(math.log(width / height * rows / columns)) > _SHAPE + 1 / min(height, width):
         raise ImageError(
-            f"{file}: {width}x{height} has not the proportions of the photo, {columns}x{rows}; "
-            "give the map of this photo, upright and of all of it"
+            f"{file}: {width}x{height} has another aspect ratio than the photo, {columns}x{rows}; "
+            "give the map of this photo, with its orientation and of the whole photo"
         )
 
 
 def fitted_bands(defocus: Tensor, photo: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Defocus of a photo's pixels, some rows at a time; a small map gets the edges of the photo.
+    """Resize a defocus map to the size of a photo, in bands of rows.
+
+    A map smaller than the photo is enlarged by a guided filter, which fits its edges to those of
+    the photo.
 
     Args:
         defocus: (h, w) in [-1, 1].
-        photo: (1, 3, H, W), float in [0, 1], or uint8 or uint16 over their full range.
+        photo: (1, 3, H, W), float in [0, 1], or uint8 or uint16 in their full range.
 
     Yields:
-        Rows, and their defocus (rows, W).
+        Rows of the photo, and their defocus (rows, W) in [-1, 1].
     """
     height, width = photo.shape[-2:]
     if min(defocus.shape[0] / height, defocus.shape[1] / width) >= 1:
@@ -199,11 +211,11 @@ def fitted_bands(defocus: Tensor, photo: Tensor) -> Iterator[tuple[slice, Tensor
 
 
 def _enlarged_bands(maps: Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
-    """Maps (B, C, h, w) enlarged to a size, bilinear, some rows at a time."""
+    """Enlarge maps (B, C, h, w) bilinearly to a size, in bands of rows."""
     columns = (torch.arange(size[1], device=maps.device) * 2 + 1) / size[1] - 1
     for top in range(0, size[0], _ROWS):
         rows = slice(top, min(top + _ROWS, size[0]))
-        places = (torch.arange(rows.start, rows.stop, device=maps.device) * 2 + 1) / size[0] - 1
-        grid = torch.stack(torch.meshgrid(places, columns, indexing="ij")[::-1], dim=-1)
+        positions = (torch.arange(rows.start, rows.stop, device=maps.device) * 2 + 1) / size[0] - 1
+        grid = torch.stack(torch.meshgrid(positions, columns, indexing="ij")[::-1], dim=-1)
         grid = grid.expand(len(maps), -1, -1, -1)
         yield rows, F.grid_sample(maps, grid, padding_mode="border", align_corners=False)

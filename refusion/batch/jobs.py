@@ -1,6 +1,7 @@
-"""Batches of files, restored one after the other.
+"""Restores batches of photo files one after the other.
 
-One damaged photo does not stop the others, and no output is ever half written.
+A photo that fails does not stop the batch. Output files are written under a temporary name and
+renamed, so an interrupt leaves no partial file.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restore
 from refusion.restorers.statistics import mean_and_std
 from refusion.tiling.memory import is_out_of_memory
 
-_HALF = 800  # longer side in pixels of each half of a comparison, at most
+_HALF = 800  # maximum long side in pixels of each half of a comparison
 
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """What applies to every photo of a batch; see `Restorer.restore`.
+    """Options for all photos of a batch; see `Restorer.restore`.
 
     Attributes:
-        steps: see there, as the next five.
-        sampler: key of `SAMPLERS`.
-        seed: of the noise; of several samples the first one's, the others count on from it.
-        tile: side of the tiles in pixels.
-        conditions: what the model must be told of the photos.
-        maps: disparity maps of a bokeh model; they replace `conditions`.
-        prompts: what says of each photo what it shows; `conditions` then says all else.
-        strength: how far to go from the photo to its restoration, 0..1.
-        samples: results drawn of each photo; their mean is written.
-        max_pixels: the largest photo that is decoded.
-        skip_existing: leave a job alone whose files are all there.
+        steps: sampling steps; None for the model's default.
+        sampler: name of a sampler; None for the model's default.
+        seed: seed of the noise; sample number k of a photo uses seed + k.
+        tile: side of the tiles in pixels, 'auto', or None for no tiles.
+        conditions: conditions of the model, the same for all photos.
+        maps: disparity maps for a bokeh model; they replace `conditions`.
+        prompts: folder of texts, one per photo; a text replaces the prompt in `conditions`.
+        strength: position between the photo (0) and its restoration (1).
+        samples: number of samples per photo; their mean is written.
+        max_pixels: larger photos are refused before they are decoded.
+        skip_existing: skip a job if all its output files exist.
     """
 
     steps: int | None = None
@@ -63,14 +64,15 @@ class RestoreOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """Result of one job.
 
     Attributes:
         job: the job.
-        error: one line, None if all outputs are there.
-        skipped: whether they were there before and were left as they are.
-        seconds: wall-clock time of the stages begun: 'read', 'restore', 'write'.
-        sizes: width and height in pixels of each photo, upright; empty if they were not read.
+        error: one line; None if all output files were written or already existed.
+        skipped: whether the output files already existed and the job did not run.
+        seconds: wall-clock time of each stage that started: 'read', 'restore', 'write'.
+        sizes: width and height in pixels of each photo, after rotation by its EXIF orientation;
+            empty if the photos were not read.
     """
 
     job: Job
@@ -81,10 +83,10 @@ class Outcome:
 
 
 JobProgress = Callable[[int, Job, str, int, int], None]
-"""Called as `(number of the job from 0, job, stage, done, total)`; see `Progress`.
+"""Called as `(index of the job, job, stage, done, total)`; see `Progress`.
 
-Of several samples the stage is 'draw', counted when each is complete; a job that is skipped has
-the one stage 'skip'.
+With several samples per photo, the stage 'samples' counts complete samples and replaces the stages
+of the model. A skipped job reports the single stage 'skip'.
 """
 
 
@@ -95,24 +97,26 @@ def run_jobs(
     progress: JobProgress | None = None,
     finished: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
-    """Restore the photos one after the other; a photo that fails is reported, the rest go on.
+    """Restore photos one after the other; an error in one job does not stop the others.
 
     Args:
-        jobs: from `plan_jobs`.
-        restorer: what restores.
-        options: for every photo; each uses the same seed, so its place in the batch is no matter.
-        progress: told of each stage of each job.
-        finished: told of each outcome at once, so that what was done before an interrupt is known.
+        jobs: jobs from `plan_jobs`.
+        restorer: the model.
+        options: options for all photos. All photos use the same seed, so a result does not depend
+            on the position in the batch.
+        progress: called for each stage of each job.
+        finished: called with each outcome as soon as the job ends, so that the caller knows the
+            completed jobs after an interrupt.
 
     Returns:
-        One outcome per job, in their order.
+        One outcome per job, in the order of `jobs`.
 
     Raises:
-        ConfigError: an option is wrong, which would fail every photo.
+        ConfigError: an option is wrong, so that every photo would fail.
     """
     if options.samples < 2 and any(file.uncertainty for job in jobs for file in job.photos):
         raise ConfigError(
-            f"uncertainty: a spread needs 2 samples or more, got {options.samples}; add --samples 8"
+            f"uncertainty: needs 2 samples or more, got {options.samples}; add --samples 8"
         )
     outcomes = []
     for number, job in enumerate(jobs):
@@ -123,22 +127,30 @@ def run_jobs(
 
 
 def sampling_warning(info: RestorerInfo, settings: RestoreOptions) -> str | None:
-    """Why draws would differ less than the model's doubt, or not at all; None if they do not."""
+    """Warn if the samples of a photo differ too little to show the uncertainty of the model.
+
+    Args:
+        info: description of the restorer.
+        settings: options of the batch.
+
+    Returns:
+        One line for the user; None if there is nothing to warn of.
+    """
     steps, sampler = settings.steps or info.steps, settings.sampler or info.sampler
     if settings.samples == 1:
         return None
     if not info.stochastic:
-        return "samples: the result of this model does not depend on the seed"
+        return "samples: all samples are equal, because this model does not depend on the seed"
     if steps == 1 and sampler.partition("@")[0] != "euler":
         return (
-            "samples: in one step the seed draws the start alone, and the spread comes out too "
-            "small; take 4 steps"
+            "samples: with one step the seed changes only the initial noise, so the measured "
+            "uncertainty is too small; use 4 steps"
         )
     return None
 
 
-class _Record:
-    """What is found out about a job while it runs, however it ends."""
+class _Measurements:
+    """Times and sizes of a job, collected while it runs and kept if it fails."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -160,58 +172,64 @@ def _run(
     options: RestoreOptions,
     progress: JobProgress | None,
 ) -> Outcome:
-    def tell(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int) -> None:
         if progress is not None:
             progress(number, job, stage, done, total)
 
     if options.skip_existing and job.is_done:
-        tell("skip", 1, 1)
+        report("skip", 1, 1)
         return Outcome(job, skipped=True)
-    record, error = _Record(), None
+    measured, error = _Measurements(), None
     try:
-        _restore(job, restorer, options, tell, record)
+        _restore(job, restorer, options, report, measured)
     except ConfigError:
         raise
     except (RefusionError, OSError, MemoryError, RuntimeError) as caught:
         if isinstance(caught, RuntimeError) and not is_out_of_memory(caught):
             raise
-        error = _reason(job, caught)
-    return Outcome(job, error, seconds=record.seconds, sizes=record.sizes)
+        error = _error_line(job, caught)
+    return Outcome(job, error, seconds=measured.seconds, sizes=measured.sizes)
 
 
 def _restore(
-    job: Job, restorer: Restorer, options: RestoreOptions, tell: Progress, record: _Record
+    job: Job,
+    restorer: Restorer,
+    options: RestoreOptions,
+    report: Progress,
+    measured: _Measurements,
 ) -> None:
-    tell("read", 0, 1)
+    """Read the photos of a job, restore them and write the results."""
+    report("read", 0, 1)
     if len(job.photos) < restorer.info.views:
         raise ImageError(
-            f"{job.photos[0].input}: no partner; the model restores the two views of a stereo "
-            "pair together, NAME_L and NAME_R with the same ending"
+            f"{job.photos[0].input}: the other view is missing; the model restores the two views "
+            "of a stereo pair together, NAME_L and NAME_R with the same file type"
         )
-    with record.timed("read"):
+    with measured.timed("read"):
         photos = [read_image(file.input, max_pixels=options.max_pixels) for file in job.photos]
-    record.sizes = tuple((photo.samples.shape[2], photo.samples.shape[1]) for photo in photos)
-    # Now: it may fail, and restoring is long.
-    for file, photo, size in zip(job.photos, photos, record.sizes, strict=True):
+    measured.sizes = tuple((photo.samples.shape[2], photo.samples.shape[1]) for photo in photos)
+    # Before the restoration, which takes long: the output must be writable.
+    for file, photo, size in zip(job.photos, photos, measured.sizes, strict=True):
         width, height = (side * restorer.info.scale for side in size)
         check_place(file.output, photo, width, height)
-        for small in file.written[1:]:
-            check_place(small, None, 1, 1)
-    with record.timed("restore"):
-        result, spread = _result(restorer, _conditioned(job, photos, options), options, tell)
+        for additional in file.written[1:]:
+            check_place(additional, None, 1, 1)
+    with measured.timed("restore"):
+        conditioned = _conditioned(job, photos, options)
+        result, deviation = _result(restorer, conditioned, options, report)
     if restorer.info.colours:
         photos = [photo.in_colour() for photo in photos]
-    tell("write", 0, 1)
-    with record.timed("write"):
-        _write(job, photos, result, spread)
-    tell("write", 1, 1)
+    report("write", 0, 1)
+    with measured.timed("write"):
+        _write(job, photos, result, deviation)
+    report("write", 1, 1)
 
 
 def _conditioned(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> ConditionedPhoto:
-    """The photo, or the views of a pair stacked, with what the model must know."""
-    samples = _together(job, photos)
+    """The photo, or the stacked views of a stereo pair, with the conditions of the model."""
+    samples = _stacked_views(job, photos)
     if options.samples > 1:
-        # For the results to be so: rounded ones would differ by their rounding.
+        # A float photo gives float results; rounding to 8 bits would change their deviation.
         samples = to_float(samples)
     if options.maps is None:
         conditions = options.conditions
@@ -222,11 +240,14 @@ def _conditioned(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> 
 
 
 def _result(
-    restorer: Restorer, conditioned: ConditionedPhoto, options: RestoreOptions, tell: Progress
+    restorer: Restorer, conditioned: ConditionedPhoto, options: RestoreOptions, report: Progress
 ) -> tuple[Tensor, Tensor | None]:
-    """Restored photo (3 * views, H, W); of several samples their mean, and spread (views, H, W)."""
+    """Restored photo (3 * views, H, W), and None.
 
-    def draw(seed: int, callback: Progress | None) -> Tensor:
+    With several samples: their mean, and their standard deviation (views, H, W).
+    """
+
+    def sample(seed: int, callback: Progress | None) -> Tensor:
         restored = restorer.restore(
             conditioned.lq,
             steps=options.steps,
@@ -240,17 +261,18 @@ def _result(
         return conditioned.at_full_size(restored[0])
 
     if options.samples == 1:
-        return draw(options.seed, tell), None
+        return sample(options.seed, report), None
 
-    def draws() -> Iterator[Tensor]:
+    def samples() -> Iterator[Tensor]:
         for number in range(options.samples):
-            yield draw(options.seed + number, None)
-            tell("draw", number + 1, options.samples)
+            yield sample(options.seed + number, None)
+            report("samples", number + 1, options.samples)
 
-    return mean_and_std(draws())
+    return mean_and_std(samples())
 
 
-def _write(job: Job, photos: Sequence[Photo], result: Tensor, spread: Tensor | None) -> None:
+def _write(job: Job, photos: Sequence[Photo], result: Tensor, deviation: Tensor | None) -> None:
+    """Write the restored photos of a job, and its comparisons and uncertainty maps."""
     for view, (file, photo) in enumerate(zip(job.photos, photos, strict=True)):
         restored = result[3 * view : 3 * view + 3]
         write_image(file.output, restored, photo)
@@ -258,13 +280,13 @@ def _write(job: Job, photos: Sequence[Photo], result: Tensor, spread: Tensor | N
             both = _side_by_side(photo.samples, restored.cpu())
             write_image(file.compare, both, Photo(both, mode=photo.mode, icc=photo.icc))
         if file.uncertainty is not None:
-            write_map(file.uncertainty, spread[view])
+            write_map(file.uncertainty, deviation[view])
 
 
-def _together(job: Job, photos: Sequence[Photo]) -> Tensor:
-    """Samples of the photo (3, H, W), or of the views of a pair stacked (6, H, W)."""
+def _stacked_views(job: Job, photos: Sequence[Photo]) -> Tensor:
+    """Samples of the photo (3, H, W), or of both views of a stereo pair (6, H, W)."""
     if len(photos) == 1:
-        return photos[0].samples  # as they are: 8 bits take a quarter of their floats
+        return photos[0].samples  # not converted: uint8 needs a quarter of the memory of float32
     sizes = ["x".join(map(str, photo.samples.shape[:0:-1])) for photo in photos]
     if sizes[0] != sizes[1]:
         raise ImageError(
@@ -278,12 +300,13 @@ def _together(job: Job, photos: Sequence[Photo]) -> Tensor:
 
 
 def _side_by_side(before: Tensor, after: Tensor) -> Tensor:
-    """Samples of input and result (3, H, W), as floats at one size, the former on the left."""
+    """Input (left) and result (right), reduced to the same size, float (3, h, w)."""
     before, after = (shrink(image[None], _HALF) for image in (before, after))
     return torch.cat([resize_like(before, after), after], dim=-1)[0]
 
 
-def _reason(job: Job, error: BaseException) -> str:
+def _error_line(job: Job, error: BaseException) -> str:
+    """One line for the user that names a file of the job."""
     first = job.photos[0].input
     if is_out_of_memory(error):
         return f"{first}: not enough memory; try --tile 256, or restore a smaller photo"

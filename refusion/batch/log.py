@@ -1,4 +1,4 @@
-"""The log of a batch: one JSON document, whole after every photo."""
+"""The log of a batch: one JSON document, rewritten completely after every photo."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from refusion.files import atomic_write
 
 
 class BatchLog:
-    """Writes what happened in a batch, from before the first photo on.
+    """Log of a batch as a JSON file; the constructor writes the first version.
 
-    The document is `head`, then `summary` and `photos`. `summary` counts the
-    photos restored, skipped and failed, and gives the median seconds per restored photo for each
-    stage. `photos` has for each its `input`, `output`, `width`, `height` (null if it was not read),
-    `seconds` by stage (`read`, `restore`, `write`; of a stereo pair half each), `error` (null or
-    one line) and `skipped`.
+    The document has the keys of `head`, then `summary` and `photos`. `summary` has the numbers of
+    photos restored, skipped and failed, and the median seconds per restored photo for each stage.
+    `photos` is a list with the entries `input`, `output`, `width`, `height` (null if the photo was
+    not read), `seconds` by stage (`read`, `restore`, `write`; each view of a stereo pair has half
+    of the pair's time), `error` (null or one line) and `skipped`.
 
     Args:
-        path: the .json file; its folder is created, an older log is replaced.
-        head: what applies to all photos, JSON values.
+        path: the .json file; its folder is created, and an existing file is replaced.
+        head: entries for the whole batch, JSON values.
 
     Raises:
-        ConfigError: the file is not called so or cannot be written.
+        ConfigError: the name does not end in .json, or the file cannot be written.
     """
 
     def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
@@ -40,20 +40,20 @@ class BatchLog:
         self.add()
 
     def add(self, *outcomes: Outcome) -> None:
-        """Append what became of jobs."""
+        """Append the outcomes of jobs and write the file."""
         self._photos += [entry for outcome in outcomes for entry in _entries(outcome)]
         document = self._head | {"summary": _summary(self._photos), "photos": self._photos}
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         try:
-            with atomic_write(self.path) as aside:
-                # Bytes of a name that are no UTF-8 become \\udcXX, which is JSON's escape, too.
-                aside.write_text(text, "utf-8", "backslashreplace")
+            with atomic_write(self.path) as temporary:
+                # Bytes of a file name that are not UTF-8 become \\udcXX, a valid escape in JSON.
+                temporary.write_text(text, "utf-8", "backslashreplace")
         except OSError as error:
             raise ConfigError(f"log: '{self.path}' cannot be written ({error.strerror})") from error
 
 
 def part_of_log(path: Path, rank: int) -> Path:
-    """Where one of several processes writes its log until all are merged.
+    """Path of the log of one of several processes, before the logs are merged.
 
     >>> part_of_log(Path("run/log.json"), 1).name
     'log.part1.json'
@@ -62,7 +62,7 @@ def part_of_log(path: Path, rank: int) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """SHA-256 digest of a file, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):

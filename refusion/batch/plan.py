@@ -1,4 +1,4 @@
-"""Which photo of a batch becomes which file, decided before any work."""
+"""Plans a batch: decides before any work which files are read and written."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ from refusion.images.unsupported import hint, kind_by_name
 logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUT = Path("results")
-_VIEWS = ("_L", "_R")  # ends of the names of a stereo pair
+_VIEWS = ("_L", "_R")  # suffixes of the file names of a stereo pair
 
 
 @dataclass(frozen=True)
 class PhotoFiles:
-    """Files of one photo: read, written, and, if wanted, comparison and map of uncertainty."""
+    """Files of one photo.
+
+    Attributes:
+        input: photo to read.
+        output: restored photo to write.
+        compare: comparison of input and result to write; None for none.
+        uncertainty: uncertainty map to write; None for none.
+    """
 
     input: Path
     output: Path
@@ -29,19 +36,23 @@ class PhotoFiles:
 
     @property
     def written(self) -> tuple[Path, ...]:
-        """All that is written for the photo."""
+        """All files that are written for the photo."""
         return tuple(filter(None, (self.output, self.compare, self.uncertainty)))
 
 
 @dataclass(frozen=True)
 class Job:
-    """Photos restored together: one, or the left and the right view of a stereo pair."""
+    """Photos that are restored together.
+
+    Attributes:
+        photos: one photo, or the left and the right view of a stereo pair.
+    """
 
     photos: tuple[PhotoFiles, ...]
 
     @property
     def is_done(self) -> bool:
-        """Whether every file that it writes is there; files are written whole or not at all."""
+        """Whether all output files exist; there are no partial files, see `run_jobs`."""
         return all(path.is_file() for file in self.photos for path in file.written)
 
 
@@ -57,19 +68,24 @@ def plan_jobs(
     """Decide which files are read and written.
 
     Args:
-        inputs: files and folders. A path that does not exist becomes a job too, whose reading
-            then fails. Folders are searched for images, sub-folders are kept in the output.
-        output: folder, None for `results`; or the name of an image file if the input is one file.
-        views: of the restorer; for 2, NAME_L and NAME_R with the same ending become one job, and
-            so do two files given, left then right. A view alone is a job that fails.
-        recursive: search the folders' sub-folders.
+        inputs: files and folders. Folders are searched for images, and the output has the same
+            sub-folders. A path that does not exist becomes a job that fails when it is read.
+        output: folder for the results, None for `results`; or the name of an image file if the
+            input is one file.
+        views: number of views that the restorer takes. For 2, NAME_L and NAME_R with the same file
+            type become one job, and so do two given files, left then right. A view without the
+            other becomes a job that fails.
+        recursive: also search sub-folders.
         compare: also write NAME_compare.png with input and result side by side.
-        uncertainty: also write maps of uncertainty: folder for NAME_uncertainty.png, laid out
-            like the output; or the name of a PNG file if the input is one file.
+        uncertainty: also write uncertainty maps: folder for NAME_uncertainty.png, with the
+            sub-folders of the output; or the name of a PNG file if the input is one file.
+
+    Returns:
+        The jobs in the order of the inputs; the files of a folder are sorted by name.
 
     Raises:
-        ConfigError: two jobs would write the same file, or one would overwrite an input.
-        ImageError: no input at all.
+        ConfigError: two jobs would write the same file, or a job would overwrite an input.
+        ImageError: there is no input.
     """
     paths = [Path(path) for path in inputs]
     target = DEFAULT_OUTPUT if output is None else Path(output)
@@ -77,9 +93,9 @@ def plan_jobs(
     if _names_one_file("output", target, paths):
         root, pairs = target.parent, {(paths[0], target): None}
     else:
-        root, made = target, [place for place in (target, maps) if place is not None]
-        found = [pair for path in paths for pair in _pairs(path, target, made, recursive)]
-        pairs = dict.fromkeys(found)  # each once
+        root, results = target, [folder for folder in (target, maps) if folder is not None]
+        found = [pair for path in paths for pair in _pairs(path, target, results, recursive)]
+        pairs = dict.fromkeys(found)  # without repetitions
     if not pairs:
         raise ImageError(f"input: no images in {', '.join(map(str, paths)) or 'an empty list'}")
     is_one_map = maps is not None and _names_one_file("uncertainty", maps, paths)
@@ -87,40 +103,41 @@ def plan_jobs(
         raise ConfigError(f"uncertainty: '{maps}': a map is a 16-bit PNG, name a .png file")
 
     def files_of(source: Path, result: Path) -> PhotoFiles:
-        resize_like = result.with_name(f"{result.stem}_compare.png") if compare else None
+        comparison = result.with_name(f"{result.stem}_compare.png") if compare else None
         if maps is None or is_one_map:
-            return PhotoFiles(source, result, resize_like, maps)
-        place = maps / result.relative_to(root).parent
-        return PhotoFiles(source, result, resize_like, place / f"{result.stem}_uncertainty.png")
+            return PhotoFiles(source, result, comparison, maps)
+        folder = maps / result.relative_to(root).parent
+        return PhotoFiles(source, result, comparison, folder / f"{result.stem}_uncertainty.png")
 
     files = [files_of(*pair) for pair in pairs]
     _check_outputs(files)
     if views == 1:
         return [Job((file,)) for file in files]
-    jobs = _paired(files)
+    jobs = _stereo_jobs(files)
     both_given = len(paths) == len(files) == 2 and not any(path.is_dir() for path in paths)
     return [Job(tuple(files))] if both_given and len(jobs) == 2 else jobs
 
 
 def split_jobs(weights: Sequence[int], shares: int) -> list[list[int]]:
-    """Divide jobs among processes so that all have about the same to do.
+    """Divide jobs among processes with about equal total weights.
 
-    The heaviest first, each to whoever has least (Graham 1969): no share exceeds the mean by more
-    than the heaviest job. Who gets what follows from the arguments alone.
+    Longest processing time first (Graham 1969): the heaviest remaining job goes to the process with
+    the smallest load. No load exceeds the mean by more than the heaviest job. The result depends on
+    the arguments alone.
 
     Args:
-        weights: what each job weighs, such as its pixels.
+        weights: weight of each job, for example its pixels.
         shares: number of processes.
 
     Returns:
-        Numbers of the jobs of each process, ascending; every job is in one share.
+        Indices of the jobs of each process, ascending; each job belongs to one process.
 
     >>> split_jobs([1, 5, 2, 3], 2)
     [[0, 1], [2, 3]]
     """
     loads, jobs = [0] * shares, [[] for _ in range(shares)]
     for number in sorted(range(len(weights)), key=lambda number: -weights[number]):
-        # Of equal loads the one with fewer jobs, so that jobs without weight are divided too.
+        # Ties are broken by the number of jobs, so that jobs with weight 0 are divided, too.
         least = min(range(shares), key=lambda share: (loads[share], len(jobs[share])))
         loads[least] += weights[number]
         jobs[least].append(number)
@@ -128,7 +145,11 @@ def split_jobs(weights: Sequence[int], shares: int) -> list[list[int]]:
 
 
 def _names_one_file(option: str, target: Path, inputs: list[Path]) -> bool:
-    """Whether an option names an image file rather than a folder; refused for several inputs."""
+    """Whether an option names an image file, not a folder.
+
+    Raises:
+        ConfigError: the file has an unsupported type, or there are several inputs.
+    """
     if target.is_dir():
         return False
     if kind_by_name(target) is not None and len(inputs) == 1 and not inputs[0].is_dir():
@@ -141,32 +162,32 @@ def _names_one_file(option: str, target: Path, inputs: list[Path]) -> bool:
 
 
 def _pairs(
-    path: Path, target: Path, made: Sequence[Path], recursive: bool
+    path: Path, target: Path, results: Sequence[Path], recursive: bool
 ) -> list[tuple[Path, Path]]:
-    """Input and output of every photo behind one input path, but for the folders `made` by runs."""
+    """Input and output file of every photo in one input path, except in the folders `results`."""
     if not path.is_dir():
         return [(path, target / path.name)]
     try:
-        _say_left_out(path, recursive)
+        _warn_of_unread_photos(path, recursive)
         found = list_images(path, recursive=recursive)
     except (ImageError, OSError) as error:
         logger.warning("%s", error)
         return []
-    # Results of an earlier run inside the input folder are not to be restored again.
-    for results in {place.resolve() for place in made} - {path.resolve()}:
-        found = [file for file in found if not file.resolve().is_relative_to(results)]
+    # The input folder can contain results of an earlier run, which are not restored again.
+    for folder in {folder.resolve() for folder in results} - {path.resolve()}:
+        found = [file for file in found if not file.resolve().is_relative_to(folder)]
     return [(file, target / file.relative_to(path)) for file in found]
 
 
-def _say_left_out(folder: Path, recursive: bool) -> None:
-    """Warn of photos in a folder that are of a kind that is not read."""
+def _warn_of_unread_photos(folder: Path, recursive: bool) -> None:
+    """Log a warning for photos in a folder whose file type is not supported."""
     kinds = Counter(filter(None, map(kind_by_name, visible_files(folder, recursive))))
     for kind, count in kinds.items():
         logger.warning("%s: %d left out: %s", folder, count, hint(kind))
 
 
-def _paired(files: Iterable[PhotoFiles]) -> list[Job]:
-    """Left and right view of each scene in one job, a view without partner in one of its own."""
+def _stereo_jobs(files: Iterable[PhotoFiles]) -> list[Job]:
+    """One job for the two views of each scene; a view without the other has its own job."""
     scenes: dict[object, dict[str, PhotoFiles]] = {}
     for file in files:
         source = file.input
@@ -181,6 +202,7 @@ def _paired(files: Iterable[PhotoFiles]) -> list[Job]:
 
 
 def _check_outputs(files: Sequence[PhotoFiles]) -> None:
+    """Check that no output file is an input or is written twice."""
     sources = {_identity(file.input): file.input for file in files}
     writers: dict[object, Path] = {}
     for file in files:
@@ -200,7 +222,7 @@ def _check_outputs(files: Sequence[PhotoFiles]) -> None:
 
 
 def _identity(path: Path) -> object:
-    """Equal for two names of one file, links included."""
+    """Key of a file; two paths of the same file, also by links, have equal keys."""
     try:
         stat = path.stat()
     except OSError:

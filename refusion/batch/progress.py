@@ -1,4 +1,4 @@
-"""Progress of a batch by its pixels: a large photo takes longer than a small one."""
+"""Progress of a batch, weighted by the pixels of the photos."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from refusion.images.size import count_pixels
 if TYPE_CHECKING:
     from refusion.batch.plan import Job
 
-_OVERHEAD = 200_000  # pixels that take as long as what every photo costs whatever its size, roughly
-# Shares of a photo's time, roughly.
+_OVERHEAD = 200_000  # fixed cost of a photo in pixels, approximately
+# Approximate part of a photo's time for each stage: begin and end, 0..1.
 _STAGES = {"read": (0.0, 0.02), "encode": (0.02, 0.3), "sample": (0.3, 0.4), "decode": (0.4, 0.95)}
-_STAGES |= {"draw": (0.02, 0.95), "write": (0.95, 1.0)}
+_STAGES |= {"samples": (0.02, 0.95), "write": (0.95, 1.0)}
 
 
 def job_cost(job: Job) -> int:
-    """How long a job takes, in units of a pixel's time, by the sizes in the files' headers."""
+    """Estimate the cost of a job in pixels, from the sizes in the headers of its files."""
     return sum(count_pixels(file.input) + _OVERHEAD for file in job.photos)
 
 
 def fraction_done(stage: str, done: int, total: int) -> float:
-    """Which share of a job's time is over, 0..1, when ``done`` of a stage's ``total`` are.
+    """Estimate the completed part of a job, 0..1.
+
+    Args:
+        stage: stage of the job, see `JobProgress`.
+        done: completed units of the stage.
+        total: units of the stage.
 
     >>> round(fraction_done("encode", 1, 2), 3)
     0.16
@@ -35,11 +40,11 @@ def fraction_done(stage: str, done: int, total: int) -> float:
 
 
 class BatchBar:
-    """Bar on stderr, if that is a terminal, with the time that the rest of the batch will take.
+    """Progress bar on stderr with the estimated remaining time; shown only on a terminal.
 
     Args:
-        weights: of the jobs, in their order; 0 for one that will be skipped.
-        quiet: show nothing.
+        weights: cost of each job, see `job_cost`; 0 for a job that will be skipped.
+        quiet: show no bar.
     """
 
     def __init__(self, weights: Sequence[int], *, quiet: bool) -> None:
@@ -48,7 +53,7 @@ class BatchBar:
         self._bar = tqdm(
             total=self._before[-1],
             disable=True if quiet else None,
-            smoothing=0,  # the stages of a photo differ in speed; only the mean of all tells
+            smoothing=0,  # the stages differ in speed, so use the mean speed
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )
 
@@ -59,7 +64,7 @@ class BatchBar:
         self._bar.close()
 
     def update(self, number: int, job: Job, stage: str, done: int, total: int) -> None:
-        """See `JobProgress`."""
+        """Show the progress of a job; arguments as in `JobProgress`."""
         name = job.photos[0].input.name
         self._bar.set_description_str(f"{number + 1}/{len(self._weights)} {name}", refresh=False)
         self._bar.set_postfix_str(f"{stage} {done}/{total}", refresh=False)

@@ -1,4 +1,4 @@
-"""Texts that say what photos show, one file per photo."""
+"""Prompts from text files, one file per photo."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from refusion.errors import ConfigError, ImageError
 
 @dataclass(frozen=True)
 class PromptFiles:
-    """A folder of texts named like the photos: NAME.txt for NAME.jpg.
+    """Folder of prompts: NAME.txt describes the content of the photo NAME.jpg.
 
     Attributes:
-        folder: where they are.
+        folder: folder of the text files.
 
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: the folder does not exist.
     """
 
     folder: Path
@@ -27,15 +27,16 @@ class PromptFiles:
             raise ConfigError(f"--prompts: no such folder: {self.folder}")
 
     def of(self, photo: Path) -> str:
-        """Text of a photo, in one line.
+        """Read the prompt of a photo, in one line.
+
+        Args:
+            photo: path of the photo; the text file has the same stem.
 
         Raises:
-            ImageError: there is no such file, or it is no UTF-8 text.
+            ImageError: the text file does not exist or is not UTF-8 text.
         """
         path = self.folder / f"{photo.stem}.txt"
         try:
             return " ".join(path.read_text(encoding="utf-8-sig").split())
         except (OSError, ValueError) as error:
-            raise ImageError(
-                f"{photo}: no text at {path} that says what it shows: {error}"
-            ) from None
+            raise ImageError(f"{photo}: the prompt {path} cannot be read: {error}") from None

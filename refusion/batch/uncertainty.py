@@ -1,4 +1,4 @@
-"""The picture of an uncertainty: the spread of several samples of one photo, as a gray map."""
+"""Uncertainty maps: the standard deviation of several samples of one photo, as a gray image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from refusion.images.io import write_image
 from refusion.images.photo import Photo
 
 WHITE = 0.1
-"""Standard deviation, of full scale, that a map shows as white; larger ones are white too."""
+"""Standard deviation in [0, 1] units that a map shows as white; larger values are clipped."""
 
 _XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -23,15 +23,17 @@ _XMP = (
 )
 
 
-def write_map(path: Path, spread: Tensor) -> None:
-    """Write standard deviations (H, W) in [0, 1] units as a 16-bit gray PNG, white = `WHITE`.
+def write_map(path: Path, deviation: Tensor) -> None:
+    """Write an uncertainty map as a 16-bit gray PNG; its XMP metadata describe the scale.
 
-    The file's XMP description says so.
+    Args:
+        path: the .png file.
+        deviation: standard deviations (H, W) in [0, 1] units; 0 is black, `WHITE` is white.
 
     Raises:
-        ImageError: it cannot be written.
+        ImageError: the file cannot be written.
     """
     text = f"Standard deviation over draws; white = {WHITE:g} of full scale, black = 0"
-    image = (spread / WHITE).expand(3, -1, -1)
+    image = (deviation / WHITE).expand(3, -1, -1)
     photo = Photo(image, mode="gray", bit_depth=16, xmp=_XMP.format(text).encode())
     write_image(path, image, photo)

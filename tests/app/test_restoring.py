@@ -56,7 +56,7 @@ def test_files_are_those_of_tiled_infer(restore, tiny_checkpoint, tmp_path):
     shares = [share for share, _ in told]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 1)
-    assert [stage for _, stage in told] == ["read", "draw", "draw", "write", "write"]
+    assert [stage for _, stage in told] == ["read", "samples", "samples", "write", "write"]
 
 
 def test_pictures_are_reduced_and_of_one_size(restore, tmp_path):

@@ -83,7 +83,7 @@ def test_larger_discs_are_worked_out_on_a_copy_in_which_they_fit(maps, caplog):
     photo, near = scene()
     with caplog.at_level(logging.WARNING):
         conditioned = replace(maps, blur=62.0).conditioned(photo, Path("a.jpg"))
-    assert "discs of up to 80 pixels, and the model knows 40" in caplog.text
+    assert "radii up to 80 pixels, and the model was trained up to 40" in caplog.text
     assert conditioned.lq.shape == (1, 3, 30, 40)
     assert conditioned.conditions.guide.shape == (2, 30, 40)
     assert float(conditioned.conditions.lens[2]) == pytest.approx(31)  # half of the photo's
@@ -140,5 +140,5 @@ def test_maps_of_a_folder_have_the_photos_stem(maps, tmp_path):
 
 def test_a_map_of_another_photo_is_refused(maps):
     photo = torch.zeros(3, 80, 60, dtype=torch.uint8)
-    with pytest.raises(ImageError, match="80x60 has not the proportions of the photo, 60x80"):
+    with pytest.raises(ImageError, match="80x60 has another aspect ratio than the photo, 60x80"):
         maps.conditioned(photo, Path("a.jpg"))

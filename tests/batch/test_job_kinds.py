@@ -58,7 +58,7 @@ def test_pairs_are_found_by_name_and_the_rest_is_named(folder):
     ]
     outcomes = run_jobs(jobs, Swap(), RestoreOptions())
     alone = [outcome.error for outcome in outcomes if outcome.error]
-    assert [error.split(": no partner; ")[0] for error in alone] == [
+    assert [error.split(": the other view is missing; ")[0] for error in alone] == [
         "in/a.png",
         "in/c_L.png",
         "in/c_R.jpg",

@@ -271,7 +271,9 @@ def test_samples_count_on_from_the_seed_and_their_mean_is_written(photos):
     options = RestoreOptions(seed=3, samples=3)
     run_jobs(jobs[:1], restorer, options, lambda *state: told.append(state[2:]))
     assert restorer.seen == [3, 4, 5]
-    assert [state for state in told if state[0] == "draw"] == [("draw", k, 3) for k in (1, 2, 3)]
+    assert [state for state in told if state[0] == "samples"] == [
+        ("samples", k, 3) for k in (1, 2, 3)
+    ]
     assert float(read_image("results/a.png").image.mean()) == pytest.approx(0.4, abs=0.003)
     # Of 0.3, 0.4, 0.5 the standard deviation is 0.1, which is white.
     assert float(read_image(maps[0]).image.min()) > 0.999

@@ -139,8 +139,8 @@ def test_samples_give_a_mean_and_a_map(restore, capsys):
 @pytest.mark.parametrize(
     ("kind", "argv", "words"),
     [
-        ("latent", ["--steps", "1"], "and the spread comes out too small; take 4 steps"),
-        ("unet", [], "does not depend on the seed"),
+        ("latent", ["--steps", "1"], "so the measured uncertainty is too small; use 4 steps"),
+        ("unet", [], "because this model does not depend on the seed"),
     ],
 )
 def test_draws_that_cannot_differ_are_warned_of_once(restore, capsys, kind, argv, words):

@@ -100,8 +100,8 @@ def test_large_discs_are_worked_out_on_a_smaller_copy(restore, capsys):
     argv = ["--input", photo, *NAMED, "--disparity", "map.png", "--blur", "60"]
     assert restore("guided", *argv, "--output", "b.png") == 0
     (line,) = capsys.readouterr().err.splitlines()
-    words = "a.png: discs of up to 77 pixels, and the model knows 40: it works on a copy of 46 pix"
-    assert line.startswith(f"refusion: warning: {words}")
+    words = "the blur discs have radii up to 77 pixels, and the model was trained up to 40: "
+    assert line.startswith(f"refusion: warning: a.png: {words}it works on a copy of 46 pixels")
     assert read_image("b.png").image.shape == (3, 60, 90)
     assert restore("guided", *argv, "--output", "c.png", "--strength", "0") == 0
     assert torch.equal(read_image("c.png").samples, read_image(photo).samples)
@@ -170,7 +170,7 @@ def test_stereo_pairs_are_restored_together(restore, capsys):
     assert out.startswith("2 photos restored")
     lines = err.splitlines()
     assert [line.split(": ")[2] for line in lines[:2]] == ["in/b_L.png", "in/c_L.png"]
-    assert "no partner" in lines[0]
+    assert "the other view is missing" in lines[0]
     assert "one size" in lines[1]
     assert lines[2] == "refusion: 3 of 5 photos failed"
     assert sorted(path.name for path in Path("results").iterdir()) == ["a_L.png", "a_R.png"]

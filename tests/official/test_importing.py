@@ -229,7 +229,7 @@ def test_option_file_of_another_model_is_refused(tmp_path):
     refused("describes no noise network", OfficialFiles(naf8, latent, alone, y), trust)
     refused("network_G.setting.width is 64 in the file, 4 in", OfficialFiles(naf8, latent, haze, y))
     fits = described("latent-dehazing/options/dehazing/test/nasde.yml", **SMALL)
-    refused("network_L.setting.ch is 8 there, 4 in", OfficialFiles(naf8, latent, fits, y))
+    refused("network_L.setting.ch is 8 in the file, 4 in", OfficialFiles(naf8, latent, fits, y))
     found = import_official(OfficialFiles(naf8, latent, haze, y), trust).model
     assert (found.network.settings["wiring"], found.latent_unet.settings["ch"]) == ("latent", 4)
 

@@ -206,7 +206,7 @@ def test_the_model_is_not_touched_and_later_changes_do_not_show(tiny_checkpoint)
 def test_overflow_in_a_narrow_format_is_computed_again(tiny_checkpoint, restorers, caplog):
     restorer = Refusion(build_model(read_checkpoint(tiny_checkpoint())), precision="bf16")
     with torch.no_grad():
-        restorer._networks.latent_unet.final_conv.bias.fill_(torch.inf)
+        restorer._model.latent_unet.final_conv.bias.fill_(torch.inf)
     with caplog.at_level(logging.WARNING):
         result = restorer.restore(photo(8, 8))
     assert "again in fp32" in caplog.text
@@ -229,7 +229,7 @@ def test_side_leaves_smaller_photos_alone_and_larger_ones_close(tiny_checkpoint)
     lq = torch.nn.functional.interpolate(lq, size=(60, 80), mode="bicubic").clamp(0, 1)
     results = {}
     for side in (None, 80, 40):
-        sampling = replace(model.config.sampling, side=side)
+        sampling = replace(model.config.sampling, process_side=side)
         config = replace(model.config, sampling=sampling)
         results[side] = Refusion(replace(model, config=config)).restore(lq)
     assert torch.equal(results[None], results[80])
@@ -241,13 +241,13 @@ def test_side_leaves_smaller_photos_alone_and_larger_ones_close(tiny_checkpoint)
 def test_pixel_models_work_on_a_reduced_copy_too(tiny_checkpoint, monkeypatch):
     """Each side of an edge gets its own change, and detail that the copy lacks stays."""
     model = build_model(read_checkpoint(tiny_checkpoint("pixel")))
-    config = replace(model.config, sampling=replace(model.config.sampling, side=60))
+    config = replace(model.config, sampling=replace(model.config.sampling, process_side=60))
 
-    def sample(self, networks, mu, options, tile):
+    def sample(model, request, mu, tile=None):
         assert mu.shape[-2:] == (40, 60)
         return mu + 0.2 * (mu < 0.5)
 
-    monkeypatch.setattr(Refusion, "_sample", sample)
+    monkeypatch.setattr("refusion.restorers.refusion.pixels.sample", sample)
     lq = torch.full((1, 3, 80, 120), 0.8)
     lq[..., 60:] = 0.2
     lq += 0.02 * torch.randn(lq.shape, generator=torch.Generator().manual_seed(0))
@@ -259,7 +259,7 @@ def test_pixel_models_work_on_a_reduced_copy_too(tiny_checkpoint, monkeypatch):
 def test_a_reduced_copy_is_seen_whole_whatever_the_tile_and_integers_stay(tiny_checkpoint):
     """Tiles of the copy would each know too little, so the result depends on none."""
     model = build_model(read_checkpoint(tiny_checkpoint("pixel")))
-    config = replace(model.config, sampling=replace(model.config.sampling, side=60))
+    config = replace(model.config, sampling=replace(model.config.sampling, process_side=60))
     restorer = Refusion(replace(model, config=config))
     lq = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(2))
     lq = torch.nn.functional.interpolate(lq, size=(90, 120), mode="bicubic").clamp(0, 1)
@@ -274,7 +274,7 @@ def test_a_reduced_copy_is_seen_whole_whatever_the_tile_and_integers_stay(tiny_c
 
 def test_integers_of_a_reduced_copy_that_is_not_finite_are_an_error(tiny_checkpoint):
     model = build_model(read_checkpoint(tiny_checkpoint("pixel")))
-    config = replace(model.config, sampling=replace(model.config.sampling, side=6))
+    config = replace(model.config, sampling=replace(model.config.sampling, process_side=6))
     with torch.no_grad():
         next(model.network.parameters()).fill_(torch.nan)
     with pytest.raises(RefusionError, match="not finite"):
@@ -285,13 +285,15 @@ def test_integers_of_a_reduced_copy_that_is_not_finite_are_an_error(tiny_checkpo
 def test_change_on_the_reduced_copy_lands_at_its_place(tiny_checkpoint, monkeypatch, size):
     """A change that grows from the top of the photo to its bottom, whatever the map's size."""
     model = build_model(read_checkpoint(tiny_checkpoint("latent")))
-    config = replace(model.config, sampling=replace(model.config.sampling, side=max(size) // 2))
+    config = replace(
+        model.config, sampling=replace(model.config.sampling, process_side=max(size) // 2)
+    )
     factor, decoded = model.latent_unet.factor, {}
 
     def ramp(height, rows):
         return ((torch.arange(rows) + 0.5) * factor / height).view(1, 1, rows, 1)
 
-    def sample(self, networks, mu, options, tile):
+    def sample(model, request, mu, tile=None):
         assert mu.shape[-1] <= size[1] / factor / 2 + 4  # on the reduced copy
         return mu + ramp(size[0] / 2, mu.shape[-2])
 
@@ -299,8 +301,8 @@ def test_change_on_the_reduced_copy_lands_at_its_place(tiny_checkpoint, monkeypa
         decoded["z"] = latent.z
         return lq
 
-    monkeypatch.setattr(Refusion, "_sample", sample)
-    monkeypatch.setattr("refusion.restorers.refusion.restorer.decode_tiled", decode)
+    monkeypatch.setattr("refusion.restorers.refusion.latent.sample", sample)
+    monkeypatch.setattr("refusion.restorers.refusion.latent.decode_tiled", decode)
     lq = torch.full((1, 3, *size), 0.5)
     Refusion(replace(model, config=config)).restore(lq)
     z = model.latent_unet.encode(lq).z

@@ -93,7 +93,7 @@ def test_a_guide_matters_and_each_photo_has_its_own(model_of):
 @pytest.mark.parametrize(
     ("guide", "words"),
     [
-        (None, "estimates nothing itself; give --disparity FILE"),
+        (None, "does not estimate where .*; give --disparity FILE"),
         (torch.rand(1, 8, 8), r"guide: expected \(2, 8, 8\) per photo, got \(1, 8, 8\)"),
         (torch.rand(2, 8, 9), "expected"),
         (torch.rand(3, 2, 8, 8), "expected"),
@@ -153,8 +153,8 @@ def test_denoising_starts_from_the_photo_at_the_time_of_its_noise(
     clean = photo(16, 16) * 0.2 + 0.4
     noisy = clean + torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)) * 0.05
     restorer = Refusion(model_of("denoise"))
-    oracle = Oracle(clean, restorer._sde)
-    monkeypatch.setattr(restorer, "_networks", replace(restorer._networks, network=oracle))
+    oracle = Oracle(clean, restorer._model.sde)
+    monkeypatch.setattr(restorer, "_model", replace(restorer._model, network=oracle))
     conditions = Conditions(noise_std=level / 255)
     result = restorer.restore(noisy, conditions=conditions, steps=steps, tile=None)
     torch.testing.assert_close(result, clean, rtol=0, atol=1e-5)

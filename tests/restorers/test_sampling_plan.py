@@ -44,8 +44,8 @@ class Watcher(torch.nn.Module):
 
 def watched(monkeypatch, model):
     restorer, watcher = Refusion(model), Watcher()
-    networks = replace(restorer._networks, network=watcher)
-    monkeypatch.setattr(restorer, "_networks", networks)
+    networks = replace(restorer._model, network=watcher)
+    monkeypatch.setattr(restorer, "_model", networks)
     return restorer, watcher
 
 
@@ -95,7 +95,7 @@ def test_a_distilled_model_is_asked_once_where_it_was_distilled(monkeypatch, mod
     restorer.restore(photo(64), tile=None)
     ((offset, t),) = watcher.seen
     assert t == 55
-    expected = share * float(restorer._sde.std(55))
+    expected = share * float(restorer._model.sde.std(55))
     assert float(offset.std()) == pytest.approx(expected, rel=0.05, abs=1e-7)
     assert restorer.info.stochastic == (share > 0)
 
@@ -111,7 +111,7 @@ def test_a_distilled_model_refuses_more_steps(model_of):
 def test_a_latent_unet_alone_has_nothing_to_walk(tiny_checkpoint):
     restorer = Refusion(build_model(read_checkpoint(tiny_checkpoint("unet"))))
     for wrong in ({"steps": 2}, {"sampler": "posterior"}):
-        with pytest.raises(ConfigError, match="U-Net alone, which has no process to walk"):
+        with pytest.raises(ConfigError, match="U-Net alone, without a diffusion process"):
             restorer.restore(photo(), **wrong)
 
 

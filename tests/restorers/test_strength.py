@@ -78,10 +78,10 @@ def test_strength_alpha_t_is_the_mean_of_the_process_at_t(model_of, monkeypatch,
     restorer = Refusion(model_of("pixel"))
     lq = photo(restorer, 12, 12)
     clean = 1 - lq
-    networks = replace(restorer._networks, network=Oracle(clean))
-    monkeypatch.setattr(restorer, "_networks", networks)
-    result = restorer.restore(lq, strength=float(restorer._sde.alpha(t)), tile=None)
-    expected = restorer._sde.marginal_mean(clean, lq, t)
+    networks = replace(restorer._model, network=Oracle(clean))
+    monkeypatch.setattr(restorer, "_model", networks)
+    result = restorer.restore(lq, strength=float(restorer._model.sde.alpha(t)), tile=None)
+    expected = restorer._model.sde.marginal_mean(clean, lq, t)
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
 
 
@@ -103,8 +103,8 @@ def test_of_noise_the_rest_is_left(model_of, monkeypatch, strength):
     restorer = Refusion(model_of("denoise"))
     clean = photo(restorer, 12, 12)
     noise = 0.05 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
-    networks = replace(restorer._networks, network=Cleaner(clean, restorer._sde))
-    monkeypatch.setattr(restorer, "_networks", networks)
+    networks = replace(restorer._model, network=Cleaner(clean, restorer._model.sde))
+    monkeypatch.setattr(restorer, "_model", networks)
     conditions = Conditions(noise_std=0.05)
     result = restorer.restore(clean + noise, conditions=conditions, strength=strength, tile=None)
     torch.testing.assert_close(result, clean + (1 - strength) * noise, rtol=0, atol=1e-5)
@@ -112,7 +112,7 @@ def test_of_noise_the_rest_is_left(model_of, monkeypatch, strength):
 
 def test_it_holds_on_a_reduced_copy_and_in_tiles(model_of):
     model = model_of("latent")
-    sampling = replace(model.config.sampling, side=40)
+    sampling = replace(model.config.sampling, process_side=40)
     restorer = Refusion(replace(model, config=replace(model.config, sampling=sampling)))
     lq = photo(restorer, 60, 80)
     results = [restorer.restore(lq, strength=s) for s in (1e-7, 0.05, 0.1)]  # decoding is nonlinear

@@ -1,4 +1,4 @@
-"""What a model must be told of a photo beside its pixels: checked, and as its networks take it."""
+"""Conditions that a model needs beside the photo: which ones, their checks, one row per photo."""
 
 from __future__ import annotations
 
@@ -23,15 +23,23 @@ def required_conditions(config: ModelConfig) -> frozenset[str]:
 
 
 def batch_lens(conditions: Conditions, batch: int, task: str) -> Tensor:
-    """Source lens, target lens and disparity of every photo, (B, 3) float32.
+    """Source lens, target lens and disparity of every photo.
+
+    Args:
+        conditions: of the photos.
+        batch: number of photos B.
+        task: of the model, for the error.
+
+    Returns:
+        (B, 3) float32.
 
     Raises:
-        ConfigError: they are not told, or not three numbers per photo.
+        ConfigError: the lens is missing, or is not three numbers per photo.
     """
     if conditions.lens is None:
         raise ConfigError(
-            f"lens: the '{task}' model must know source lens, target lens and "
-            "disparity; give --from, --to and --disparity"
+            f"lens: the '{task}' model needs source lens, target lens and disparity; "
+            "give --from, --to and --disparity"
         )
     lens = torch.as_tensor(conditions.lens, dtype=torch.float32)
     if lens.shape not in ((3,), (batch, 3)):
@@ -40,17 +48,26 @@ def batch_lens(conditions: Conditions, batch: int, task: str) -> Tensor:
 
 
 def batch_guide(conditions: Conditions, channels: int, lq: Tensor, task: str) -> Tensor | None:
-    """The guide of every photo, (B, channels, H, W); None for a model that is told none.
+    """The guide map of every photo.
+
+    Args:
+        conditions: of the photos.
+        channels: of the guide that the model takes; 0 for a model without one.
+        lq: the photos (B, 3, H, W).
+        task: of the model, for the error.
+
+    Returns:
+        (B, channels, H, W), dtype as given; None where `channels` is 0.
 
     Raises:
-        ConfigError: it is not told, or has not the size of the photos `lq` (B, 3, H, W).
+        ConfigError: the guide is missing, or has another size than the photos.
     """
     if not channels:
         return None
     if conditions.guide is None:
         raise ConfigError(
-            f"guide: the '{task}' model must know where the photo is out of focus and estimates "
-            "nothing itself; give --disparity FILE, a map in which brighter is nearer"
+            f"guide: the '{task}' model does not estimate where the photo is out of focus; "
+            "give --disparity FILE, a map in which brighter is nearer"
         )
     shape = (channels, *lq.shape[-2:])
     if conditions.guide.shape not in (shape, (len(lq), *shape)):

@@ -1,0 +1,46 @@
+"""Restoring on pixels: of the photo itself, or of a reduced copy whose change is carried over."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from refusion.images.samples import store, to_float
+from refusion.restorers.refusion.model import LoadedModel
+from refusion.restorers.refusion.reverse_process import Request, sample
+from refusion.tiling.guided import guided_upsample_bands
+from refusion.tiling.memory import with_smaller_tiles
+
+
+def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
+    """Restore photos with a model without a latent.
+
+    Args:
+        model: has a network and no latent U-Net.
+        request: of the call.
+        lq: photos (B, C, H, W), float32 in [0, 1]; integers where the model runs on a reduced
+            copy.
+
+    Returns:
+        Restored photos of the same kind, not clamped.
+
+    Raises:
+        FloatingPointError: a value is not finite and `lq` holds integers.
+    """
+    copy = model.reduced_copy(lq)
+    tile = model.tile_side(model.network, lq, request.tile, copy)
+    mu = (lq if copy is None else copy).to(model.device)
+    x0 = with_smaller_tiles(lambda side: sample(model, request, mu, side), tile)
+    if copy is None:
+        return x0.to(lq.device)
+    return _with_change((x0 - mu).to(lq.device), copy, lq)
+
+
+def _with_change(change: Tensor, copy: Tensor, lq: Tensor) -> Tensor:
+    """The photos `lq` with the change of their reduced copy, band by band."""
+    if not torch.isfinite(change).all():  # integers cannot represent such a value
+        raise FloatingPointError("values that are not finite")
+    out = torch.empty(lq.shape, dtype=lq.dtype, device=lq.device)
+    for rows, band in guided_upsample_bands(change, copy, lq):
+        store(band.add_(to_float(lq[..., rows, :])), out[..., rows, :])
+    return out

@@ -1,0 +1,76 @@
+"""The reverse process of one batch: from the degraded image mu, or its latent, to x_0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from refusion.devices.allocator import reuse_freed_memory
+from refusion.restorers.base import Progress
+from refusion.restorers.refusion.model import LoadedModel
+from refusion.restorers.refusion.sampling_plan import SamplingPlan
+from refusion.sde import Estimate, estimate
+from refusion.tiling.blending import blend_tiles
+
+
+@dataclass(frozen=True)
+class Request:
+    """Checked arguments of `Restorer.restore`.
+
+    Attributes:
+        plan: how the reverse process is sampled; None of a latent U-Net alone.
+        tile: side of the tiles in pixels, 'auto', or None for no tiles.
+        network_inputs: what the noise network takes beside state, mean and time, by name.
+        guide: what the latent U-Net takes beside the photo, (B, G, H, W).
+        strength: share of the way from the photo (0) to its restoration (1).
+        callback: is called with the progress.
+    """
+
+    plan: SamplingPlan | None
+    tile: int | Literal["auto"] | None
+    network_inputs: Mapping[str, Tensor]
+    guide: Tensor | None
+    strength: float
+    callback: Progress | None
+
+    def progress(self, stage: str) -> Callable[[int, int], None] | None:
+        """`callback` with its stage filled in."""
+        if self.callback is None:
+            return None
+        return lambda done, total: self.callback(stage, done, total)
+
+
+def sample(model: LoadedModel, request: Request, mu: Tensor, tile: int | None = None) -> Tensor:
+    """Run the reverse process; the state is float32 whatever the networks' number format.
+
+    Args:
+        model: its network is called once per step.
+        request: plan, conditions and strength.
+        mu: degraded images or their latents (B, C, h, w), float32, on the model's device.
+        tile: side of blended tiles, for pixels; None gives the network the whole map.
+
+    Returns:
+        Restored images or latents, like `mu`.
+    """
+    network, prediction = model.network, model.config.prediction
+
+    def denoise(xt: Tensor, mu: Tensor, t: float) -> Estimate:
+        def at_t(xt: Tensor, mu: Tensor) -> Tensor:
+            given = (xt.to(model.dtype), mu.to(model.dtype), t)
+            with reuse_freed_memory():
+                return network(*given, **request.network_inputs).to(xt.dtype)
+
+        tiled = tile is not None
+        output = blend_tiles(at_t, xt, mu, tile, network.factor) if tiled else at_t(xt, mu)
+        return estimate(model.sde, prediction, output, xt, mu, t)
+
+    progress = request.progress("sample")
+    callback = None if progress is None else lambda done, total, _: progress(done, total)
+    x0 = request.plan.run(denoise, mu, callback)
+    # The process' mean where alpha_t = strength, or, of a DenoisingSDE, where the spread has come
+    # down to 1 - strength of the photo's: docs/math.md, "Strength".
+    return torch.lerp(mu, x0, request.strength)  # at 1 exactly x0

@@ -1,7 +1,8 @@
-"""The U-Net of DDPM as guided-diffusion writes it (Dhariwal and Nichol, 2021): no photo, no class.
+"""The unconditional U-Net of guided-diffusion (Dhariwal and Nichol, 2021) for DDPM.
 
-Residual blocks with group norm, whose scale and shift depend on time, and attention at coarse
-levels. Attribute names are those of the published checkpoints, which load without a table of names.
+It has residual blocks with group norm, whose scale and shift depend on the time, and attention at
+coarse levels. The attribute names are those of the published checkpoints, so published weights load
+without a table of names.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from refusion.nets.layers import as_times, pad_to_multiple
 
 
 class TimedBlock(nn.Module):
-    """Residual block: x + f(x, time), at half or double the size where asked."""
+    """Residual block x + f(x, time), which may also halve or double height and width.
+
+    Args:
+        dim_in: input channels.
+        dim_out: output channels.
+        time_dim: length of the time embedding.
+        groups: groups of the normalisation.
+        resample: "down" halves the size, "up" doubles it, None keeps it.
+    """
 
     def __init__(
         self, dim_in: int, dim_out: int, time_dim: int, groups: int, resample: str | None = None
@@ -32,7 +41,7 @@ class TimedBlock(nn.Module):
         last = nn.Conv2d(dim_out, dim_out, 3, padding=1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        # The identity stands where published code has dropout, for the sake of names.
+        # The identity replaces the dropout of the published code, so that the names are equal.
         self.out_layers = nn.Sequential(
             nn.GroupNorm(groups, dim_out), nn.SiLU(), nn.Identity(), last
         )
@@ -40,7 +49,7 @@ class TimedBlock(nn.Module):
         self.skip_connection = nn.Identity() if same else nn.Conv2d(dim_in, dim_out, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """(B, dim_in, H, W), (B, time_dim) -> (B, dim_out, H', W')."""
+        """(B, dim_in, H, W), time embedding (B, time_dim) -> (B, dim_out, H', W')."""
         norm, act, conv = self.in_layers
         h = conv(self._resampled(act(norm(x))))
         scale, shift = self.emb_layers(time)[:, :, None, None].chunk(2, dim=1)
@@ -54,7 +63,16 @@ class TimedBlock(nn.Module):
 
 
 class HeadedAttention(nn.Module):
-    """x + attention between all pixels; queries, keys and values lie head by head in `qkv`."""
+    """x + attention(norm(x)) between all pixels; `qkv` stores q, k and v for each head in turn.
+
+    Args:
+        dim: channels of the map.
+        head_channels: channels per head, a divisor of `dim`.
+        groups: groups of the normalisation.
+
+    Raises:
+        ConfigError: `head_channels` does not divide `dim`.
+    """
 
     def __init__(self, dim: int, head_channels: int, groups: int) -> None:
         super().__init__()
@@ -71,7 +89,7 @@ class HeadedAttention(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        """(B, dim, H, W) -> the same shape; knows no time."""
+        """(B, dim, H, W) -> the same shape; `time` is ignored."""
         flat = x.flatten(2)
         qkv = self.qkv(self.norm(flat)).unflatten(1, (self.heads, 3, -1)).transpose(-1, -2)
         out = F.scaled_dot_product_attention(*qkv.unbind(2))  # (B, heads, H * W, dim per head)
@@ -81,31 +99,31 @@ class HeadedAttention(nn.Module):
 
 
 class TimedSequence(nn.Sequential):
-    """Blocks one after the other, all but plain convolutions told the time."""
+    """Modules in sequence; all but plain convolutions receive the time embedding."""
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """(B, C, H, W), (B, time_dim) -> (B, C', H', W')."""
+        """(B, C, H, W), time embedding (B, time_dim) -> (B, C', H', W')."""
         for block in self:
             x = block(x) if isinstance(block, nn.Conv2d) else block(x, time)
         return x
 
 
 Blocks = Callable[[int, int, int], list[nn.Module]]
-"""`(channels in, channels out, level)` -> a residual block, and attention where there is any."""
+"""`(input channels, output channels, level)` -> a residual block, with attention at some levels."""
 Timed = Callable[..., TimedBlock]
-"""`(channels in, channels out, change of resolution)` -> a residual block."""
+"""`(input channels, output channels, resample)` -> a residual block."""
 
 
-def _way_down(
+def _encoder(
     dims: Sequence[int], count: int, blocks: Blocks, timed: Timed
 ) -> tuple[nn.ModuleList, list[int]]:
-    """Blocks from the picture to the coarsest level, and the channels that each hands over."""
+    """Modules from the image to the coarsest level, and the channels of their skips."""
     dim, skips = dims[0], [dims[0]]
     rows = [TimedSequence(nn.Conv2d(3, dim, 3, padding=1))]
-    for level, wide in enumerate(dims):
+    for level, dim_out in enumerate(dims):
         for _ in range(count):
-            rows.append(TimedSequence(*blocks(dim, wide, level)))
-            dim = wide
+            rows.append(TimedSequence(*blocks(dim, dim_out, level)))
+            dim = dim_out
             skips.append(dim)
         if level < len(dims) - 1:
             rows.append(TimedSequence(timed(dim, dim, "down")))
@@ -113,15 +131,15 @@ def _way_down(
     return nn.ModuleList(rows), skips
 
 
-def _way_up(
+def _decoder(
     dims: Sequence[int], count: int, skips: list[int], blocks: Blocks, timed: Timed
 ) -> nn.ModuleList:
-    """Blocks from the coarsest level back, each taking the last of `skips` that is left."""
+    """Modules from the coarsest level to the finest; each uses the last of the remaining skips."""
     dim, remaining, rows = dims[-1], list(skips), []
-    for level, wide in reversed(list(enumerate(dims))):
+    for level, dim_out in reversed(list(enumerate(dims))):
         for number in range(count + 1):
-            row = blocks(dim + remaining.pop(), wide, level)
-            dim = wide
+            row = blocks(dim + remaining.pop(), dim_out, level)
+            dim = dim_out
             if level and number == count:
                 row.append(timed(dim, dim, "up"))
             rows.append(TimedSequence(*row))
@@ -129,21 +147,21 @@ def _way_up(
 
 
 class UnconditionalUNet(nn.Module):
-    """Predicts the noise in ``xt`` from nothing but ``xt``: a prior of what photos look like.
+    """Predicts the noise in ``xt`` from ``xt`` alone: a prior of clean photos.
 
     Args:
-        image_size: side in pixels of the pictures it is trained on; larger photos go through it in
+        image_size: side in pixels of the training images. Larger photos are processed in
             overlapping tiles of this size.
         model_channels: channels of the finest level, a multiple of ``groups``.
-        channel_mult: channels of each level, in ``model_channels``.
-        num_res_blocks: residual blocks per level on the way down.
-        attention_resolutions: attention where the map is this many times smaller than the picture.
-        head_channels: channels of an attention head; must divide those of every such level.
-        groups: of the normalisation.
-        out_channels: 3, or 6 where a variance is predicted beside the noise, which is not used.
+        channel_mult: channels of each level, as multiples of ``model_channels``.
+        num_res_blocks: residual blocks per level of the encoder.
+        attention_resolutions: image side / map side of the levels that have attention.
+        head_channels: channels of an attention head, a divisor of the channels of these levels.
+        groups: groups of the normalisation.
+        out_channels: 3, or 6 for weights that also predict a variance, which is ignored.
 
     Raises:
-        ConfigError: ``head_channels`` does not divide.
+        ConfigError: ``head_channels`` does not divide the channels of a level with attention.
     """
 
     def __init__(
@@ -167,27 +185,34 @@ class UnconditionalUNet(nn.Module):
         )
         dims = [model_channels * multiple for multiple in channel_mult]
 
-        def timed(dim_in: int, dim: int, change: str | None = None) -> TimedBlock:
-            return TimedBlock(dim_in, dim, time_dim, groups, change)
+        def timed(dim_in: int, dim: int, resample: str | None = None) -> TimedBlock:
+            return TimedBlock(dim_in, dim, time_dim, groups, resample)
 
         def blocks(dim_in: int, dim: int, level: int) -> list[nn.Module]:
             if 2**level not in attention_resolutions:
                 return [timed(dim_in, dim)]
             return [timed(dim_in, dim), HeadedAttention(dim, head_channels, groups)]
 
-        self.input_blocks, skips = _way_down(dims, num_res_blocks, blocks, timed)
+        self.input_blocks, skips = _encoder(dims, num_res_blocks, blocks, timed)
         dim = dims[-1]
         attention = HeadedAttention(dim, head_channels, groups)
         self.middle_block = TimedSequence(timed(dim, dim), attention, timed(dim, dim))
-        self.output_blocks = _way_up(dims, num_res_blocks, skips, blocks, timed)
+        self.output_blocks = _decoder(dims, num_res_blocks, skips, blocks, timed)
         self.out = nn.Sequential(
             nn.GroupNorm(groups, dims[0]), nn.SiLU(), nn.Conv2d(dims[0], out_channels, 3, padding=1)
         )
 
     def forward(self, xt: Tensor, mu: Tensor | None, t: Tensor | int | float) -> Tensor:
-        """xt (B, 3, H, W) of any size, t in 1..T, one or (B,) -> noise (B, 3, H, W).
+        """Predict the noise in a state.
 
-        ``mu`` is there for the other networks' sake, unread. Published weights count t from 0.
+        Args:
+            xt: state (B, 3, H, W), any H and W from 1, [-1, 1] units.
+            mu: ignored; the other networks have this argument.
+            t: time index 1..T, one number or (B,). Published weights count from 0, so 1 is
+                subtracted.
+
+        Returns:
+            Noise, (B, 3, H, W).
         """
         height, width = xt.shape[-2:]
         x = pad_to_multiple(xt, self.factor, "reflect")

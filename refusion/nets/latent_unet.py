@@ -1,13 +1,14 @@
-"""The skip-connected U-Net whose latent Refusion diffuses in (CVPRW 2023, section 3.1).
+"""The U-Net of Refusion: an autoencoder with skip connections (CVPRW 2023, section 3.1).
 
-Restoring replaces the latent, keeps the degraded image's skips: ``decode(z_restored, skips_lq)``.
-The network is stateless. It consists of a fine part (convolutions only, so it can be tiled
-exactly) and a coarse part (the last level, whose linear attention sees the whole map):
+The diffusion process runs in its latent. A restored image is decoded from the restored latent and
+the skips of the degraded image: ``decode(z_restored, skips_lq)``. The network is stateless. It has
+a fine part, which is convolutions only and can be tiled exactly, and a coarse part, the last
+level, whose linear attention depends on the whole map:
 
     image --fine_encode--> map at 1/factor --coarse_encode--> z, coarse skips
     z, coarse skips --coarse_decode--> map at 1/factor --fine_decode, fine skips--> image
 
-Attribute names are those of the published checkpoints.
+The attribute names are those of the published checkpoints.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from refusion.nets.levels import build_levels, keep_variance
 
 @dataclass(frozen=True)
 class Latent:
-    """What ``LatentUNet.encode`` returns.
+    """Result of ``LatentUNet.encode``.
 
     Attributes:
-        z: latent (B, embed_dim, ceil(H / multiple) * 2, ...) at 1/factor of the padded image.
-        skips: features for the decoder, finest first: the padded image where it is added to what
-            is decoded, intro, then two per level.
+        z: latent (B, embed_dim, h, w), unbounded floats; h = 2 ceil(H / multiple), w likewise. This
+            is 1/factor of the padded image.
+        skips: features for the decoder, finest first: the padded image (only with ``image_skip``),
+            the output of the first convolution, then two maps per level.
         size: (H, W) of the image before padding.
     """
 
@@ -42,11 +44,14 @@ class Latent:
 
 
 def with_guide(images: Tensor, guide: Tensor | None) -> Tensor:
-    """What a ``LatentUNet`` is given: images and, as further channels, what is known of each pixel.
+    """Input of a ``LatentUNet``: images with the guide as additional channels.
 
     Args:
         images: (n * B, C, H, W).
-        guide: (B, G, H, W), the same for all n; None for none.
+        guide: condition per pixel, (B, G, H, W) in [0, 1], repeated n times; None for no guide.
+
+    Returns:
+        (n * B, C + G, H, W).
     """
     if guide is None:
         return images
@@ -57,21 +62,25 @@ class LatentUNet(nn.Module):
     """U-Net with a small latent and skip connections to its decoder.
 
     Args:
-        in_ch: image channels in; those beyond `out_ch` are a guide, what is known of every pixel.
-        out_ch: image channels out.
+        in_ch: input channels: `out_ch` channels of the image, then those of the guide.
+        out_ch: channels of the image and of the output.
         ch: channels of the first level.
         ch_mult: multiplier of ``ch`` after each level; all levels but the last halve the map.
         embed_dim: channels of the latent.
-        pixel_unshuffle: squares of so many pixels a side become channels before the first level, where most of
-            the time goes; 1 in the published network.
-        image_skip: decode what is added to the image, so that its detail need not pass the
-            network; not in the published one. The last convolution does not start at zero: with a
-            median as optimum (L1) small degraded areas would not move it away from there.
+        pixel_unshuffle: side k of the squares of pixels that become k^2 times as many channels
+            before the first level, which takes most of the time; 1 in the published network.
+        image_skip: add the output to the input image, so that fine detail does not have to pass
+            through the network; not in the published network. The initial weights of the last
+            convolution are small but not zero. From zero, an L1 loss, whose optimum is the median,
+            does not change them when only small areas are degraded.
 
     Attributes:
         factor: image pixels per latent pixel and axis.
-        multiple: sides are padded (reflect) to a multiple of this.
-        guide: channels of the guide, which come after the image's.
+        multiple: sides are padded (reflect) to a multiple of this number.
+        guide: channels of the guide, after those of the image.
+
+    Raises:
+        ConfigError: ``pixel_unshuffle`` is below 1.
     """
 
     RENAMED_KEYS: ClassVar = {"fold": "pixel_unshuffle"}
@@ -107,18 +116,18 @@ class LatentUNet(nn.Module):
         self.final_conv = nn.Conv2d(ch, out_ch * pixel_unshuffle**2, 3, padding=1)
         self.image_skip = image_skip
         keep_variance(self)
-        if image_skip:  # begin near the image, but not at it: see `image_skip`
+        if image_skip:  # the first outputs are close to the image: see `image_skip`
             self.final_conv.weight.data *= 0.1
 
     def encode(self, x: Tensor) -> Latent:
-        """Image (B, in_ch, H, W) in [0, 1] -> its latent and skips, for any H, W >= 1."""
+        """Image and guide (B, in_ch, H, W) in [0, 1], any H, W >= 1 -> latent and skips."""
         size = (x.shape[-2], x.shape[-1])
         x, fine = self.fine_encode(pad_to_multiple(x, self.multiple, "reflect"))
         z, coarse = self.coarse_encode(x)
         return Latent(z, (*fine, *coarse), size)
 
     def decode(self, z: Tensor, skips: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Latent and skips -> image (B, out_ch, *size), not clamped."""
+        """Latent and skips of ``encode``, and (H, W) -> image (B, out_ch, H, W), not clamped."""
         x = self.coarse_decode(z, skips[-2:])
         return self.fine_decode(x, skips[:-2])[..., : size[0], : size[1]]
 
@@ -133,16 +142,16 @@ class LatentUNet(nn.Module):
         return x, tuple(skips)
 
     def coarse_encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Map at 1/factor -> latent and the two skips of the last level."""
+        """Map at 1/factor -> latent (B, embed_dim, h, w) and the two skips of the last level."""
         x, pair = self.encoder[-1](x)
         return self.latent_conv(x), pair
 
     def coarse_decode(self, z: Tensor, skips: Sequence[Tensor]) -> Tensor:
-        """Latent and the last level's skips -> map at 1/factor, before it is enlarged."""
+        """Latent and the two skips of the last level -> map at 1/factor."""
         return self.decoder[0].mix(self.post_latent_conv(z), skips)
 
     def fine_decode(self, x: Tensor, skips: Sequence[Tensor]) -> Tensor:
-        """Map at 1/factor and the fine skips -> padded image."""
+        """Map at 1/factor and the skips of ``fine_encode`` -> padded image (B, out_ch, H', W')."""
         x = self.decoder[0].leave(x)
         remaining = list(skips)
         for level in self.decoder[1:]:

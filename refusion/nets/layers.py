@@ -1,6 +1,7 @@
-"""Layers shared by the networks.
+"""Layers that several networks use.
 
-Attribute names follow the published checkpoints: their weights load without a conversion table.
+The attribute names are those of the published checkpoints, so published weights load without a
+table of names.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ from torch import Tensor, nn
 
 
 class LayerNorm(nn.Module):
-    """Normalises over channels at every pixel, with a gain ``g`` and no bias: (B, C, H, W).
+    """Layer norm over the channels of every pixel, with a gain ``g`` and no bias: (B, C, H, W).
 
-    Runs as the fused kernel over the last axis, which is free of copies in channels-last memory.
+    It uses PyTorch's fused kernel over the last axis, which needs no copy of a map in channels-last
+    memory.
+
+    Args:
+        dim: channels C.
+        eps: number added to the variance.
     """
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
@@ -31,7 +37,7 @@ class LayerNorm(nn.Module):
 
 
 class SimpleGate(nn.Module):
-    """Product of the two channel halves (NAFNet, eq. 4): dim 1 of size 2C -> C."""
+    """Product of the two halves of the channels (NAFNet, eq. 4): (B, 2C, ...) -> (B, C, ...)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 2C, ...) -> (B, C, ...)."""
@@ -40,15 +46,18 @@ class SimpleGate(nn.Module):
 
 
 class SinusoidalEmbedding(nn.Module):
-    """Sine and cosine features of a number per image (Vaswani 2017): (B,) -> (B, dim).
+    """Sine and cosine features of one number per image (Vaswani 2017): (B,) -> (B, dim).
 
-    Computed in float32, returned in the dtype of the model it stands in.
+    The features are computed in float32 and returned in the dtype of the model.
+
+    Args:
+        dim: number of features, even, >= 4.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        # Empty, but follows ``model.to(dtype)``: a layer without weights cannot ask them.
+        # This layer has no weights. The empty buffer stores the dtype, since ``model.to`` casts it.
         self.register_buffer("like", torch.empty(0), persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
@@ -61,7 +70,13 @@ class SinusoidalEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """3x3 convolution, optional scale and shift from the time embedding, activation."""
+    """3x3 convolution, an optional scale and shift from the time embedding, activation.
+
+    Args:
+        dim_in: input channels.
+        dim_out: output channels.
+        act: activation.
+    """
 
     def __init__(self, dim_in: int, dim_out: int, act: nn.Module) -> None:
         super().__init__()
@@ -69,7 +84,7 @@ class Block(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor, scale_shift: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """(B, dim_in, H, W) -> (B, dim_out, H, W)."""
+        """(B, dim_in, H, W), scale and shift (B, dim_out, 1, 1) -> (B, dim_out, H, W)."""
         x = self.proj(x)
         if scale_shift is not None:
             scale, shift = scale_shift
@@ -78,7 +93,14 @@ class Block(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two ``Block``s and a shortcut, without normalisation; ``time_dim`` adds time conditioning."""
+    """Residual block: two ``Block``s and a shortcut, without normalisation.
+
+    Args:
+        dim_in: input channels.
+        dim_out: output channels.
+        time_dim: length of the time embedding, which scales and shifts the features; None for a
+            block without time.
+    """
 
     def __init__(self, dim_in: int, dim_out: int, *, time_dim: int | None = None) -> None:
         super().__init__()
@@ -91,19 +113,25 @@ class ResBlock(nn.Module):
         self.res_conv = nn.Identity() if same else nn.Conv2d(dim_in, dim_out, 1, bias=False)
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        """(B, dim_in, H, W), time embedding (B, time_dim) -> (B, dim_out, H, W)."""
+        """(B, dim_in, H, W), time embedding (B, time_dim) or None -> (B, dim_out, H, W)."""
         scale_shift = None
         if time is not None:
             scale_shift = self.mlp(time)[:, :, None, None].chunk(2, dim=1)
         h, shortcut = self.block2(self.block1(x, scale_shift)), self.res_conv(x)
-        # In place, as nobody else needs h: maps of photos are large, and fresh memory is slow.
+        # In place, because h is not used elsewhere and new memory for a large map takes time.
         return h.add_(shortcut) if h.dtype == shortcut.dtype else h + shortcut
 
 
 class LinearAttention(nn.Module):
-    """Attention with cost linear in the pixel count (Katharopoulos 2020, softmax feature maps).
+    """Attention with a cost linear in the number of pixels (Katharopoulos 2020, softmax features).
 
-    The whole map enters only through the (32 x 32) context of each head.
+    Each head sums the whole map up into one (dim_head x dim_head) matrix, the context. The output
+    of a pixel depends on the other pixels only through this matrix.
+
+    Args:
+        dim: channels of the map.
+        heads: number of heads.
+        dim_head: channels per head.
     """
 
     def __init__(self, dim: int, heads: int = 4, dim_head: int = 32) -> None:
@@ -127,7 +155,12 @@ class LinearAttention(nn.Module):
 
 
 class PreNorm(nn.Module):
-    """Layer norm before ``fn``."""
+    """fn(norm(x)): layer norm before a module.
+
+    Args:
+        dim: channels of the map.
+        fn: the module.
+    """
 
     def __init__(self, dim: int, fn: nn.Module) -> None:
         super().__init__()
@@ -135,49 +168,60 @@ class PreNorm(nn.Module):
         self.norm = LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape of ``fn``."""
+        """(B, dim, H, W) -> the output shape of ``fn``."""
         return self.fn(self.norm(x))
 
 
 class Residual(nn.Module):
-    """x + fn(x)."""
+    """x + fn(x), for a module ``fn`` that keeps the shape."""
 
     def __init__(self, fn: nn.Module) -> None:
         super().__init__()
         self.fn = fn
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape-preserving."""
+        """(B, C, H, W) -> the same shape."""
         return x + self.fn(x)
 
 
 def residual_attention(dim: int) -> Residual:
-    """Pre-normalised residual ``LinearAttention``."""
+    """x + attention(norm(x)) with ``LinearAttention``, for maps of ``dim`` channels."""
     return Residual(PreNorm(dim, LinearAttention(dim)))
 
 
 def downsample(dim_in: int, dim_out: int) -> nn.Conv2d:
-    """Halves height and width."""
+    """4x4 convolution that halves height and width: (B, dim_in, H, W) -> (B, dim_out, H/2, W/2)."""
     return nn.Conv2d(dim_in, dim_out, 4, stride=2, padding=1)
 
 
 def upsample(dim_in: int, dim_out: int) -> nn.Sequential:
-    """Doubles height and width: nearest neighbour, then a 3x3 convolution."""
+    """Nearest-neighbour doubling of height and width, then a 3x3 convolution.
+
+    (B, dim_in, H, W) -> (B, dim_out, 2H, 2W).
+    """
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(dim_in, dim_out, 3, padding=1)
     )
 
 
 def plain_conv(dim_in: int, dim_out: int) -> nn.Conv2d:
-    """3x3 convolution that keeps the size, where a level neither halves nor doubles."""
+    """3x3 convolution that keeps the size, for levels that do not change the resolution."""
     return nn.Conv2d(dim_in, dim_out, 3, padding=1, bias=False)
 
 
 def pad_to_multiple(x: Tensor, multiple: int, mode: str) -> Tensor:
-    """Pads (B, C, H, W) at the bottom and right until both sides divide by ``multiple``.
+    """Pad a map at the bottom and right until both sides are multiples of ``multiple``.
 
-    ``reflect`` needs more pixels than it adds; where a side is too short the rest is replicated,
-    so that every size down to 1x1 works.
+    ``reflect`` can add at most side - 1 pixels. If more are needed the last row or column is
+    replicated for the rest, so every size down to 1x1 works.
+
+    Args:
+        x: (B, C, H, W).
+        multiple: >= 1.
+        mode: ``reflect``, or another mode of ``torch.nn.functional.pad``.
+
+    Returns:
+        (B, C, H', W') with H' and W' multiples of ``multiple``; x itself if nothing is added.
     """
     h, w = x.shape[-2:]
     bottom, right = -h % multiple, -w % multiple
@@ -192,6 +236,6 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str) -> Tensor:
 
 
 def as_times(t: Tensor | int | float, batch: int, device: torch.device) -> Tensor:
-    """A time index, or one per image, as a tensor (B,)."""
+    """Convert a time index, one for the batch or one per image, to a tensor (B,) on a device."""
     t = torch.as_tensor(t, device=device)
     return t.reshape(-1).expand(batch) if t.numel() == 1 else t

@@ -1,6 +1,7 @@
-"""Levels of the two U-Nets: two residual blocks, attention, and a change of resolution.
+"""Levels of `ConditionalUNet` and `LatentUNet`: two residual blocks, attention, resampling.
 
-Each level is a list of these four, so that parameter names are those of published checkpoints.
+Each level is a list of these four modules, because the parameter names are then those of the
+published checkpoints.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ Pair = tuple[Tensor, Tensor]
 
 
 class DownLevel(nn.ModuleList):
-    """Level of the way down: [block, block, attention, convolution to the next level]."""
+    """Level of the encoder: [block, block, attention, convolution to the next level]."""
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> tuple[Tensor, Pair]:
-        """Map (B, fine, H, W) -> the next level's map, and two skips (B, fine, H, W)."""
+        """Map (B, fine, H, W) -> map of the next level, and two skips (B, fine, H, W)."""
         block1, block2, attention, down = self
         first = block1(x, time)
         second = attention(block2(first, time))
@@ -28,33 +29,39 @@ class DownLevel(nn.ModuleList):
 
 
 class UpLevel(nn.ModuleList):
-    """Level of the way up: [block, block, attention, convolution to the finer level]."""
+    """Level of the decoder: [block, block, attention, convolution to the finer level]."""
 
     def join(self, x: Tensor, skips: Sequence[Tensor], time: Tensor | None = None) -> Tensor:
-        """Map (B, coarse, H, W) and the two skips of ``DownLevel`` -> (B, coarse, H, W)."""
+        """The two blocks: map (B, coarse, H, W) and the skips of ``DownLevel`` -> same shape."""
         first, second = skips
         x = self[0](torch.cat([x, second], dim=1), time)
         return self[1](torch.cat([x, first], dim=1), time)
 
     def mix(self, x: Tensor, skips: Sequence[Tensor], time: Tensor | None = None) -> Tensor:
-        """``join``, then attention."""
+        """The two blocks and the attention: (B, coarse, H, W) -> the same shape."""
         return self[2](self.join(x, skips, time))
 
     def leave(self, x: Tensor) -> Tensor:
-        """To the finer level: doubles height and width, at the finest only changes channels."""
+        """Convolution to the finer level: (B, coarse, H, W) -> (B, fine, 2H, 2W).
+
+        The finest level keeps H and W and changes only the channels.
+        """
         return self[3](x)
 
     def forward(self, x: Tensor, skips: Sequence[Tensor], time: Tensor | None = None) -> Tensor:
-        """``mix``, then ``leave``."""
+        """All four modules: (B, coarse, H, W) and two skips -> map of the finer level."""
         return self.leave(self.mix(x, skips, time))
 
 
 def keep_variance(net: nn.Module) -> None:
-    """Draw first weights with which maps keep their variance through all levels (He et al. 2015).
+    """Set random initial weights that keep the variance of maps in all levels (He et al. 2015).
 
-    There is no normalisation, and PyTorch's own first weights shrink a map threefold per block:
-    what a `LatentUNet` of four levels decodes would depend on the latent by parts in 100 000, and
-    thousands of steps would pass before it is used.
+    The network has no normalisation. With PyTorch's default initial weights each block makes the
+    values of a map three times smaller. The influence of the latent on the output of a `LatentUNet`
+    of four levels is then about 1e-5, and training needs thousands of steps before it uses it.
+
+    Args:
+        net: its convolutions are changed in place.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -65,18 +72,22 @@ def keep_variance(net: nn.Module) -> None:
         if isinstance(module, ResBlock):
             nn.init.kaiming_normal_(module.block1.proj.weight, nonlinearity="relu")
             nn.init.kaiming_normal_(module.block2.proj.weight, nonlinearity="relu")
-            module.block2.proj.weight.data *= 0.5  # the shortcut brings the rest
+            module.block2.proj.weight.data *= 0.5  # the shortcut adds the rest of the variance
 
 
 def build_levels(
     dims: Sequence[int], *, attention_from: int = 0, time_dim: int | None = None
 ) -> tuple[nn.ModuleList, nn.ModuleList]:
-    """Levels down (finest first) and up (coarsest first).
+    """Build the levels of a U-Net.
 
     Args:
-        dims: channels before the first level and after each; all levels but the last halve the map.
-        attention_from: first level with attention; finer ones have none.
-        time_dim: length of the time embedding, None for blocks without one.
+        dims: channels before the first level and after each level. All levels but the last halve
+            the map.
+        attention_from: number of the first level with attention, from 0; finer levels have none.
+        time_dim: length of the time embedding; None for blocks without time.
+
+    Returns:
+        Levels of the encoder, finest first; levels of the decoder, coarsest first.
     """
     downs, ups = nn.ModuleList(), nn.ModuleList()
     last = len(dims) - 2

@@ -1,8 +1,9 @@
 """Time-conditioned NAFNet, the noise network of Refusion (CVPRW 2023, section 3.2).
 
-Attribute names are those of the published checkpoints. ``wiring`` separates the two published
-graphs that share weights' shapes: ``pixel``, and ``latent``, where the intro's output is also the
-first skip and is added before the last convolution.
+The attribute names are those of the published checkpoints. There are two published graphs whose
+weights have the same shapes; the argument ``wiring`` selects one. In ``latent`` the output of the
+first convolution is also a skip connection, which is added before the last convolution. ``pixel``
+has no such skip.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from refusion.nets.stereo import StereoCrossAttention, join_views, split_views
 class ChannelPool(nn.Module):
     """Average of each channel over the map, or over a window around each pixel.
 
-    ``window`` (pixels of this level's map, None = whole map) gives the test-time local converter
-    (Chu 2022, TLC): what the average sees stays as large as in training. Where the window is
-    larger than the map the average is global; borders repeat the nearest full window.
+    With a ``window`` this is the test-time local converter (TLC, Chu 2022): the average covers an
+    area as large as in training. ``window`` is the side in pixels of the map of this level; None
+    averages the whole map, and so does a window larger than the map. At the borders the average of
+    the nearest full window is used.
     """
 
     def __init__(self) -> None:
@@ -45,7 +47,7 @@ class ChannelPool(nn.Module):
         if self.window is None or (self.window >= h and self.window >= w):
             return x.mean(dim=(-2, -1), keepdim=True)
         rows, columns = min(h, self.window), min(w, self.window)
-        # Separable: a window of k x k costs 2k additions, not k^2.
+        # A box filter is separable: two passes cost 2k additions per pixel instead of k^2.
         y = F.avg_pool2d(F.avg_pool2d(x, (rows, 1), stride=1), (1, columns), stride=1)
         bottom, right = h - y.shape[-2], w - y.shape[-1]
         return F.pad(
@@ -59,8 +61,8 @@ class NAFBlock(nn.Module):
     Args:
         c: channels.
         time_dim: length of the time embedding.
-        lens: also conditioned on source and target lens (bokeh).
-        stereo: followed by cross attention between the two views.
+        lens: add a condition on source and target lens (bokeh).
+        stereo: add cross attention between the two views at the end.
     """
 
     def __init__(self, c: int, time_dim: int, *, lens: bool = False, stereo: bool = False) -> None:
@@ -82,7 +84,7 @@ class NAFBlock(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, c, 1, 1))
 
     def forward(self, x: Tensor, time: Tensor, lens: Tensor | None = None) -> Tensor:
-        """x (B, c, H, W), time and lens (B, time_dim) -> (B, c, H, W)."""
+        """x (B, c, H, W), embeddings of time and lens (B, time_dim) -> (B, c, H, W)."""
         conditions = self.get_submodule(self.time_name)(time)[:, :, None, None].chunk(4, dim=1)
         shift_att, scale_att, shift_ffn, scale_ffn = conditions
         y = self.norm1(x) * (scale_att + 1) + shift_att
@@ -99,17 +101,17 @@ class NAFBlock(nn.Module):
 
 
 def embedding_mlp(dim_in: int, time_dim: int) -> nn.Sequential:
-    """Sinusoidal features (B, dim_in) -> embedding (B, time_dim)."""
+    """Two linear layers: sinusoidal features (B, dim_in) -> embedding (B, time_dim)."""
     return nn.Sequential(
         nn.Linear(dim_in, time_dim * 2), SimpleGate(), nn.Linear(time_dim, time_dim)
     )
 
 
 class BlockStack(nn.ModuleList):
-    """Blocks applied one after the other; names are their positions."""
+    """Several ``NAFBlock`` in sequence; the name of each is its number, from 0."""
 
     def forward(self, x: Tensor, time: Tensor, lens: Tensor | None) -> Tensor:
-        """As ``NAFBlock.forward``."""
+        """See ``NAFBlock.forward``."""
         for block in self:
             x = block(x, time, lens)
         return x
@@ -120,25 +122,28 @@ class ConditionalNAFNet(nn.Module):
 
     Args:
         img_channel: channels of ``xt`` (3 for images, ``embed_dim`` of the U-Net for latents).
-        width: channels of the first level; doubled at each further one.
-        enc_blk_nums: blocks per level on the way down (paper: [1, 1, 1, 28]).
+        width: channels of the first level; each further level has twice as many.
+        enc_blk_nums: blocks per level of the encoder (paper: [1, 1, 1, 28]).
         middle_blk_num: blocks at the coarsest level.
-        dec_blk_nums: blocks per level on the way up.
-        wiring: ``pixel`` or ``latent``, see the module's header.
-        lens: condition on lenses and disparity (bokeh).
-        stereo: ``xt`` and ``mu`` hold left and right view stacked on channels.
-        pool_window: window of the channel attention in input pixels; None pools the whole map.
-        conditional: False for a network that sees ``xt`` alone and leaves ``mu`` unread, as the
-            published ones for Gaussian noise: there the state is the degraded image itself.
-        guide: channels of what it is told of every pixel beside ``xt`` and ``mu``; not published.
-        pixel_unshuffle: squares of so many pixels a side become channels before the first level, where most
-            of the time goes; not published.
-        dark_windows: windows in pixels, odd, of the dark channels of ``mu`` that the network sees,
-            too; for haze, on RGB without stereo; not published.
+        dec_blk_nums: blocks per level of the decoder, coarsest first.
+        wiring: ``pixel`` or ``latent``, see the module's docstring.
+        lens: add a condition on lenses and disparity (bokeh).
+        stereo: ``xt`` and ``mu`` contain the left and the right view, stacked on channels.
+        pool_window: window of the channel attention in input pixels; None averages the whole map.
+        conditional: False for a network that receives only ``xt`` and ignores ``mu``, as the
+            published networks for Gaussian noise do, where the state is the degraded image itself.
+        guide: channels of the guide, a condition per pixel in addition to ``xt`` and ``mu``; 0 for
+            no guide. Not in the published networks.
+        pixel_unshuffle: side k of the squares of pixels that become k^2 times as many channels
+            before the first level, which takes most of the time; 1 in the published networks.
+        dark_windows: sides in pixels, odd, of the windows of dark channels. The dark channels of
+            ``mu`` are additional inputs, for haze; only for RGB without stereo. Not in the
+            published networks.
 
     Raises:
-        ValueError: unknown wiring, levels down and up differ, stereo with a guide, pixel_unshuffle below 1,
-            dark windows that are even or for something else than RGB.
+        ValueError: unknown wiring; different numbers of levels in encoder and decoder; stereo
+            together with a guide; ``pixel_unshuffle`` below 1; dark windows that are even, or not
+            for RGB.
     """
 
     RENAMED_KEYS: ClassVar = {"fold": "pixel_unshuffle"}
@@ -183,8 +188,8 @@ class ConditionalNAFNet(nn.Module):
 
         levels = [width * 2**i for i in range(len(enc_blk_nums))]
         coarsest = width * 2 ** len(enc_blk_nums)
-        seen = (img_channel * 2 if conditional else img_channel) + guide + len(dark_windows)
-        self.intro = nn.Conv2d(seen * pixel_unshuffle**2, width, 3, padding=1)
+        channels = (img_channel * 2 if conditional else img_channel) + guide + len(dark_windows)
+        self.intro = nn.Conv2d(channels * pixel_unshuffle**2, width, 3, padding=1)
         self.ending = nn.Conv2d(width, img_channel * pixel_unshuffle**2, 3, padding=1)
         self.encoders = nn.ModuleList(map(blocks, levels, enc_blk_nums))
         self.downs = nn.ModuleList(nn.Conv2d(c, c * 2, 2, 2) for c in levels)
@@ -198,18 +203,22 @@ class ConditionalNAFNet(nn.Module):
 
     @property
     def last(self) -> nn.Conv2d:
-        """The convolution that gives the output."""
+        """The convolution that computes the output."""
         return self.ending
 
     def _build_embeddings(self, width: int, time_dim: int, *, lens: bool) -> None:
         embed, mlp = SinusoidalEmbedding(width), embedding_mlp(width, time_dim)
-        # Published bokeh weights count the layers of time_mlp from 0, all others from 1.
+        # Published bokeh weights number the layers of time_mlp from 0, all others from 1.
         self.time_emb = embed if lens else None
         self.time_mlp = mlp if lens else nn.Sequential(embed, *mlp)
         self.cam_mlp = embedding_mlp(width * 3, time_dim) if lens else None
 
     def set_pool_window(self, window: int | None) -> None:
-        """Window of the channel attention in input pixels; None = whole map."""
+        """Set the window of the channel attention in all blocks.
+
+        Args:
+            window: side in input pixels; None for the average over the whole map.
+        """
         stacks = [*self.encoders, self.middle_blks, *reversed(self.decoders)]
         depths = [*range(len(self.encoders)), len(self.encoders), *range(len(self.decoders))]
         for stack, depth in zip(stacks, depths, strict=True):
@@ -224,27 +233,26 @@ class ConditionalNAFNet(nn.Module):
         lens: Tensor | None = None,
         guide: Tensor | None = None,
     ) -> Tensor:
-        """Predicted noise (or whatever the checkpoint says the output is).
+        """Predict the noise (or another quantity, as stored in the checkpoint).
 
         Args:
-            xt: state (B, img_channel, H, W), twice the channels for stereo.
-            mu: degraded image or latent, same shape; not read unless ``conditional``.
-            t: time index, one or (B,).
-            lens: (B, 3) source lens, target lens, disparity; only for ``lens=True``.
-            guide: (B, guide, H, W) in [0, 1]; only for ``guide`` above 0.
+            xt: state (B, img_channel, H, W), any H and W from 1; twice the channels for stereo.
+            mu: degraded image or latent, the same shape; ignored unless ``conditional``.
+            t: time index, one number or (B,).
+            lens: source lens, target lens and disparity, (B, 3); only with ``lens=True``.
+            guide: condition per pixel, (B, guide, H, W) in [0, 1]; only with ``guide`` above 0.
 
         Returns:
-            Tensor of the shape of ``xt``.
+            The shape of ``xt``.
         """
         h, w = xt.shape[-2:]
         t = as_times(t, xt.shape[0], xt.device)
         if self.stereo:
             xt, mu, t = join_views(xt), join_views(mu), t.repeat(2)
-        seen = [xt - mu, mu] if self.conditional else [xt]
-        seen += [] if guide is None else [guide]
-        seen += [dark_channel(mu, window) for window in self.dark_windows]
-        seen = torch.cat(seen, dim=1)
-        x = pad_to_multiple(seen, self.factor, "constant")
+        inputs = [xt - mu, mu] if self.conditional else [xt]
+        inputs += [] if guide is None else [guide]
+        inputs += [dark_channel(mu, window) for window in self.dark_windows]
+        x = pad_to_multiple(torch.cat(inputs, dim=1), self.factor, "constant")
         camera = None
         if self.time_emb is not None:
             camera = self.cam_mlp(self.time_emb(lens.flatten()).reshape(lens.shape[0], -1))
@@ -271,13 +279,13 @@ def _check_graph(wiring: str, enc_blk_nums: Sequence[int], dec_blk_nums: Sequenc
         raise ValueError(f"wiring: expected 'pixel' or 'latent', got {wiring!r}")
     if len(enc_blk_nums) != len(dec_blk_nums):
         raise ValueError(
-            "enc_blk_nums and dec_blk_nums: expected as many levels down as up, "
+            "enc_blk_nums and dec_blk_nums: expected the same number of levels, "
             f"got {list(enc_blk_nums)} and {list(dec_blk_nums)}"
         )
 
 
 def _check_dark_windows(windows: Sequence[int], channels: int) -> None:
     if windows and channels != 3:
-        raise ValueError("dark_windows: only for img_channel 3 without stereo, that is for photos")
+        raise ValueError("dark_windows: expected img_channel 3 (RGB) without stereo")
     if any(window < 1 or window % 2 == 0 for window in windows):
         raise ValueError(f"dark_windows: expected odd numbers of pixels, got {list(windows)}")

@@ -10,7 +10,7 @@ from refusion.nets.layers import LayerNorm
 
 
 def join_views(x: Tensor) -> Tensor:
-    """Views stacked on channels (B, 2C, H, W) -> views stacked on the batch (2B, C, H, W)."""
+    """Two views stacked on channels (B, 2C, H, W) -> stacked on the batch (2B, C, H, W)."""
     return torch.cat(x.chunk(2, dim=1), dim=0)
 
 
@@ -20,7 +20,10 @@ def split_views(x: Tensor) -> Tensor:
 
 
 def quarter(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, H // 4, W // 4), bicubic; a side shorter than 4 is repeated to 4."""
+    """Bicubic reduction to a quarter: (B, C, H, W) -> (B, C, H // 4, W // 4).
+
+    A side shorter than 4 pixels is first extended to 4 by replication of the last row or column.
+    """
     h, w = x.shape[-2:]
     if h < 4 or w < 4:
         x = F.pad(x, (0, max(0, 4 - w), 0, max(0, 4 - h)), mode="replicate")
@@ -28,10 +31,13 @@ def quarter(x: Tensor) -> Tensor:
 
 
 class StereoCrossAttention(nn.Module):
-    """Each pixel attends to its epipolar line, the same row of the other view.
+    """Attention of each pixel to its epipolar line, the same row of the other view.
 
-    Refusion attends at a quarter of the map's size and repeats the result, which divides the cost
-    by 64: it grows with H * W^2.
+    As in Refusion it works on a map of a quarter of the size, and its result is enlarged by nearest
+    neighbour. This divides the cost, which grows with H * W^2, by 64.
+
+    Args:
+        c: channels of the map.
     """
 
     def __init__(self, c: int) -> None:

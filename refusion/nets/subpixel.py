@@ -1,8 +1,9 @@
-"""Doubling a map and convolving it, in one step and less than half the multiplications.
+"""Nearest-neighbour doubling and a 3x3 convolution as one operation on the small map.
 
-After nearest-neighbour doubling, the 3x3 window of an output pixel shows 2x2 input pixels, some of
-them twice; which, depends only on whether its row and column are even or odd. So four 2x2 kernels
-on the small map, their taps sums of those of the 3x3 kernel, give the four kinds of output pixels.
+After the doubling, the 3x3 window of an output pixel contains only 2x2 different input pixels.
+Their positions depend on the parity of the output row and column. So four 2x2 kernels on the small
+map compute the four kinds of output pixels. The taps of the 2x2 kernels are sums of taps of the 3x3
+kernel. This takes less than half the multiplications.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ _SUMS = [[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]]
 
 
 class SubpixelConv(nn.Module):
-    """Nearest-neighbour doubling, then ``conv``, to rounding: (B, C, H, W) -> (B, D, 2H, 2W).
+    """Nearest-neighbour doubling followed by ``conv``, equal up to rounding.
 
     Args:
-        conv: 3x3, stride 1, padding 1 with zeros; its weights are copied.
+        conv: 3x3 convolution, C -> D channels, stride 1, zero padding 1; its weights are copied.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -37,17 +38,21 @@ class SubpixelConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, 2H, 2W), in channels-last memory."""
         batch, _, h, w = x.shape
-        kinds = self.conv(x).permute(0, 2, 3, 1).unflatten(-1, (2, 2, -1))
-        out = kinds.new_empty(batch, h, 2, w, 2, kinds.shape[-1])
+        by_parity = self.conv(x).permute(0, 2, 3, 1).unflatten(-1, (2, 2, -1))
+        out = by_parity.new_empty(batch, h, 2, w, 2, by_parity.shape[-1])
         for i in range(2):
             for j in range(2):
-                # Windows of even rows start one row higher than those of odd rows; columns alike.
-                out[:, :, i, :, j] = kinds[:, i : i + h, j : j + w, i, j]
+                # The windows of even rows start one row above those of odd rows; same for columns.
+                out[:, :, i, :, j] = by_parity[:, i : i + h, j : j + w, i, j]
         return out.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 def use_subpixel_convs(network: nn.Module) -> None:
-    """Put a `SubpixelConv` in the place of every doubling that a convolution follows."""
+    """Replace every nearest-neighbour doubling and its 3x3 convolution by a `SubpixelConv`.
+
+    Args:
+        network: changed in place.
+    """
     for module in network.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.Sequential) and _is_doubling(child):

@@ -1,8 +1,8 @@
-"""SwinIR (Liang et al., ICCVW 2021), which takes degradation off a photo without a diffusion.
+"""SwinIR (Liang et al., ICCVW 2021): restores a photo by regression, without a diffusion process.
 
-In the form of DiffBIR's first stage: the photo is folded into channels (pixel unshuffle), so
-attention works on a small map and the result has the photo's size. Attribute names are those of the
-published checkpoint. Its stochastic depth, which only training knows, is left out.
+This is the form of DiffBIR's first stage: pixel unshuffle turns the photo into a small map of many
+channels for the attention, and the result has the size of the photo. The attribute names are those
+of the published checkpoint. The stochastic depth of the paper, used only in training, is omitted.
 """
 
 from __future__ import annotations
@@ -17,29 +17,37 @@ from torch import Tensor, nn
 
 from refusion.nets.layers import pad_to_multiple
 
-MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, taken off before and added after
-APART = -100.0  # what the attention between pixels that are no neighbours gets
+MEAN = (0.4488, 0.4371, 0.4040)  # RGB mean of DIV2K, subtracted from the input, added to the output
+APART = -100.0  # added to the attention logits of pixels that are not neighbours in the photo
 HEADS = ("nearest+conv", "pixelshuffledirect")
 
 
 def window_partition(x: Tensor, side: int) -> Tensor:
-    """Map (B, H, W, C), sides multiples of `side` -> windows (B * windows, side * side, C)."""
+    """Map (B, H, W, C) -> windows (B * n, side * side, C); H and W are multiples of `side`."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // side, side, w // side, side, c).transpose(2, 3)
     return x.reshape(-1, side * side, c)
 
 
 def window_reverse(windows: Tensor, side: int, h: int, w: int) -> Tensor:
-    """Windows of `window_partition` -> map (B, h, w, C)."""
+    """Inverse of `window_partition`: windows (B * n, side * side, C) -> map (B, h, w, C)."""
     x = windows.reshape(-1, h // side, w // side, side, side, windows.shape[-1])
     return x.transpose(2, 3).reshape(-1, h, w, windows.shape[-1])
 
 
 def shift_mask(h: int, w: int, side: int) -> Tensor:
-    """What keeps apart pixels that only a cyclic shift by half a window brought together.
+    """Mask for attention in windows of a map that was shifted cyclically by half a window.
+
+    The shift brings pixels of opposite borders into one window. The mask suppresses the attention
+    between them.
+
+    Args:
+        h: rows of the map, a multiple of `side`.
+        w: columns of the map, a multiple of `side`.
+        side: side of a window, even.
 
     Returns:
-        (windows, side^2, side^2) float32, 0 or `APART`, of the map rolled by half a window.
+        (n, side^2, side^2) float32 for n windows: 0, or `APART` for pixels of different regions.
     """
     regions = []
     for length in (h, w):
@@ -52,7 +60,7 @@ def shift_mask(h: int, w: int, side: int) -> Tensor:
 
 
 def _relative_positions(side: int) -> Tensor:
-    """Row of the bias table for each pair of pixels of a window, (side * side, side * side)."""
+    """Row number in the bias table for each pair of pixels of a window, (side^2, side^2)."""
     rows, columns = (p.flatten() for p in torch.meshgrid([torch.arange(side)] * 2, indexing="ij"))
     down = rows[:, None] - rows + side - 1
     right = columns[:, None] - columns + side - 1
@@ -60,20 +68,27 @@ def _relative_positions(side: int) -> Tensor:
 
 
 class WindowAttention(nn.Module):
-    """Self-attention within windows, with a learned bias per relative position."""
+    """Self-attention within windows, with a learned bias per relative position.
+
+    Args:
+        dim: channels, a multiple of `heads`.
+        side: side of a window in pixels.
+        heads: number of heads.
+    """
 
     def __init__(self, dim: int, side: int, heads: int) -> None:
         super().__init__()
         self.heads, self.side = heads, side
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * side - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        # Published with the weights; made anew when used, so that no file can say otherwise.
+        # This buffer is part of the published weights. `forward` computes the positions itself, so
+        # a file with other values has no effect.
         self.register_buffer("relative_position_index", _relative_positions(side))
         self.qkv = nn.Linear(dim, dim * 3)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Windows (B * n, N, dim) and, for shifted ones, `shift_mask` (n, N, N) -> windows."""
+        """Windows (B * n, N, dim), and `shift_mask` (n, N, N) for shifted windows -> same shape."""
         count, pixels, dim = x.shape
         qkv = self.qkv(x).reshape(count, pixels, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -87,7 +102,7 @@ class WindowAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two layers at every pixel."""
+    """Two linear layers at every pixel with a GELU between them: `dim` -> `hidden` -> `dim`."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -95,12 +110,21 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape-preserving, channels last."""
+        """(..., dim) -> the same shape."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
 class SwinBlock(nn.Module):
-    """Attention in windows, shifted by half a window in every other block, then an `Mlp`."""
+    """Attention in windows, then an `Mlp`; both are residual.
+
+    Args:
+        dim: channels of the map.
+        heads: number of heads.
+        side: side of a window in pixels of the map.
+        mlp_ratio: hidden channels of the `Mlp` / `dim`.
+        map_side: side of the map of the mask that is stored with the weights.
+        is_shifted: whether the windows are shifted by half a window, as in every second block.
+    """
 
     def __init__(
         self, dim: int, heads: int, side: int, mlp_ratio: float, *, map_side: int, is_shifted: bool
@@ -110,7 +134,8 @@ class SwinBlock(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, side, heads)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        # Published with the weights, too; `SwinIR` gives blocks the mask of the map they see.
+        # This mask is part of the published weights. `forward` uses the mask that `SwinIR` computes
+        # for the size of the map.
         mask = shift_mask(map_side, map_side, side) if is_shifted else None
         self.register_buffer("attn_mask", mask)
 
@@ -140,7 +165,7 @@ class _Blocks(nn.Module):
 
 
 class ResidualSwinGroup(nn.Module):
-    """Several `SwinBlock` and a convolution, added to the input."""
+    """x + convolution(blocks(x)), for a sequence of `SwinBlock` on a map of `dim` channels."""
 
     def __init__(self, blocks: Sequence[SwinBlock], dim: int) -> None:
         super().__init__()
@@ -148,26 +173,32 @@ class ResidualSwinGroup(nn.Module):
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Map (B, H, W, dim), channels last, and its `shift_mask` -> the same shape."""
+        """Map (B, H, W, dim) and its `shift_mask` -> the same shape."""
         y = self.residual_group(x, mask).permute(0, 3, 1, 2)
         return x + self.conv(y).permute(0, 2, 3, 1)
 
 
 class SwinIR(nn.Module):
-    """Maps a degraded photo to a restored one of the same size; see the module's header.
+    """Maps a degraded photo to a restored photo of the same size; see the module's docstring.
 
     Args:
-        embed_dim: channels of the map that attention works on.
-        depths: blocks per group.
-        num_heads: heads of attention per group.
-        window_size: side of a window in pixels of that map.
-        mlp_ratio: hidden over outer channels of the `Mlp`.
-        unshuffle: photo pixels per pixel of that map and axis, a power of two.
-        upsampler: how the map becomes a photo: ``nearest+conv``, as published, doubling and
-            convolution in turn; ``pixelshuffledirect``, one convolution, far cheaper.
-        num_feat: channels while doubling, ``nearest+conv`` only.
-        residual: the output is added to the photo, and begins as zero; not published.
-        img_size: side of the map whose `shift_mask` is kept with the weights, as published.
+        embed_dim: channels of the map that the attention works on, a multiple of each number of
+            heads.
+        depths: number of blocks of each group.
+        num_heads: number of attention heads of each group.
+        window_size: side of a window in pixels of the map, even.
+        mlp_ratio: hidden channels of the `Mlp` / `embed_dim`.
+        unshuffle: photo pixels per pixel of the map and axis, a power of two from 2.
+        upsampler: method that turns the map into a photo. ``nearest+conv``, as published, repeats
+            doubling and convolution. ``pixelshuffledirect`` is one convolution and much faster.
+        num_feat: channels during the doubling; only for ``nearest+conv``.
+        residual: add the output to the photo; the initial output is zero. Not in the published
+            network.
+        img_size: side of the map whose `shift_mask` is stored with the weights, as published; a
+            multiple of `window_size`.
+
+    Raises:
+        ValueError: a value is outside its range, or depths and num_heads have different lengths.
 
     Attributes:
         is_regression: True, since the network is called with the photo alone.
@@ -194,8 +225,9 @@ class SwinIR(nn.Module):
         self.window_size, self.unshuffle, self.residual = window_size, unshuffle, residual
         self.factor = window_size * unshuffle
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        folded = nn.PixelUnshuffle(unshuffle), nn.Conv2d(3 * unshuffle**2, embed_dim, 3, padding=1)
-        self.conv_first = nn.Sequential(*folded)
+        self.conv_first = nn.Sequential(
+            nn.PixelUnshuffle(unshuffle), nn.Conv2d(3 * unshuffle**2, embed_dim, 3, padding=1)
+        )
         self.patch_embed = nn.ModuleDict({"norm": nn.LayerNorm(embed_dim)})
 
         self.layers = nn.ModuleList(
@@ -215,10 +247,10 @@ class SwinIR(nn.Module):
         self.norm = nn.LayerNorm(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         self._build_head(upsampler, embed_dim, num_feat)
-        self._start(residual=residual)
+        self._init_weights(residual=residual)
 
-    def _start(self, *, residual: bool) -> None:
-        """First weights where they are not those of the layers."""
+    def _init_weights(self, *, residual: bool) -> None:
+        """Set the initial weights that differ from PyTorch's defaults."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -242,13 +274,13 @@ class SwinIR(nn.Module):
 
     @property
     def last(self) -> nn.Conv2d:
-        """The convolution that gives the output."""
+        """The convolution that computes the output."""
         return self.conv_last if self.doublings else self.upsample[0]
 
     @property
     def channels_at_once(self) -> int:
-        """Values per pixel of the photo that live at the same time at the peak, about."""
-        if self.doublings:  # maps of one layer and the next, and the kernels' own copies
+        """Estimate of the values in memory at the same time, per pixel of the photo."""
+        if self.doublings:  # input and output of a layer, and the copies that the kernels make
             return 5 * self.conv_hr.out_channels
         dim = self.norm.normalized_shape[0]
         return 8 + 25 * dim // self.unshuffle**2
@@ -257,15 +289,14 @@ class SwinIR(nn.Module):
         """Restore photos.
 
         Args:
-            x: (B, 3, H, W) in [0, 1], of any size: padded by reflection to a multiple of `factor`.
+            x: (B, 3, H, W) in [0, 1], any size; padded by reflection to multiples of `factor`.
 
         Returns:
-            The same shape, about in [0, 1].
+            The same shape, near [0, 1] but not clamped.
         """
         h, w = x.shape[-2:]
         mean = self.mean.to(x.dtype)
-        seen = pad_to_multiple(x, self.factor, "reflect") - mean
-        first = self.conv_first(seen)
+        first = self.conv_first(pad_to_multiple(x, self.factor, "reflect") - mean)
         out = self._head(first + self._body(first))[..., :h, :w]
         return x + out if self.residual else out + mean
 

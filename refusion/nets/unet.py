@@ -1,8 +1,8 @@
 """The network of IR-SDE (ICML 2023): a U-Net with time-conditioned residual blocks.
 
-Linear attention at every level. Attribute names are those of the published checkpoints, among
-which the network for Gaussian noise differs: it sees ``xt`` alone and its coarsest level has full
-attention.
+It has linear attention at every level. The attribute names are those of the published checkpoints.
+The published network for Gaussian noise differs from the others: its only input is ``xt``, and its
+coarsest level has softmax attention.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from refusion.nets.levels import build_levels
 
 
 class SoftmaxAttention(nn.Module):
-    """Attention between all pixels of a map (Vaswani 2017): time quadratic in the pixel count."""
+    """Attention between all pixels of a map (Vaswani 2017); quadratic in the number of pixels.
+
+    Args:
+        dim: channels of the map.
+        heads: number of heads.
+        dim_head: channels per head.
+    """
 
     def __init__(self, dim: int, heads: int = 4, dim_head: int = 32) -> None:
         super().__init__()
         self.heads = heads
         self.to_qkv = nn.Conv2d(dim, heads * dim_head * 3, 1, bias=False)
         self.to_out = nn.Conv2d(heads * dim_head, dim, 1)
-
-    @property
-    def last(self) -> nn.Conv2d:
-        """The convolution that gives the output."""
-        return self.final_conv
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) -> the same shape."""
@@ -47,7 +48,15 @@ class SoftmaxAttention(nn.Module):
 
 
 def middle_attention(dim: int, kind: str) -> Residual:
-    """Pre-normalised residual attention of the coarsest level, ``linear`` or ``softmax``."""
+    """x + attention(norm(x)) for the coarsest level.
+
+    Args:
+        dim: channels of the map.
+        kind: ``linear`` or ``softmax``.
+
+    Raises:
+        ValueError: unknown kind.
+    """
     if kind not in ("linear", "softmax"):
         raise ValueError(f"mid_attention: expected 'linear' or 'softmax', got {kind!r}")
     if kind == "linear":
@@ -61,10 +70,14 @@ class ConditionalUNet(nn.Module):
     Args:
         in_nc: channels of ``xt``.
         out_nc: channels of the output.
-        nf: channels of the first level; doubled at each further one.
+        nf: channels of the first level; each further level has twice as many.
         depth: number of levels; all but the last halve the map.
-        conditional: False for a network that sees ``xt`` alone and leaves ``mu`` unread.
-        mid_attention: ``linear``, or ``softmax`` between all pixels of the coarsest level.
+        conditional: False for a network that receives only ``xt`` and ignores ``mu``.
+        mid_attention: attention of the coarsest level: ``linear``, or ``softmax`` between all
+            pixels.
+
+    Raises:
+        ValueError: unknown ``mid_attention``.
     """
 
     def __init__(
@@ -86,8 +99,8 @@ class ConditionalUNet(nn.Module):
             nn.GELU(),
             nn.Linear(time_dim, time_dim),
         )
-        seen = in_nc * 2 if conditional else in_nc
-        self.init_conv = nn.Conv2d(seen, nf, 7, padding=3, bias=False)
+        in_channels = in_nc * 2 if conditional else in_nc
+        self.init_conv = nn.Conv2d(in_channels, nf, 7, padding=3, bias=False)
         dims = [nf * 2**level for level in range(depth + 1)]
         self.downs, self.ups = build_levels(dims, time_dim=time_dim)
         self.mid_block1 = ResBlock(mid, mid, time_dim=time_dim)
@@ -96,11 +109,25 @@ class ConditionalUNet(nn.Module):
         self.final_res_block = ResBlock(nf * 2, nf, time_dim=time_dim)
         self.final_conv = nn.Conv2d(nf, out_nc, 3, padding=1)
 
+    @property
+    def last(self) -> nn.Conv2d:
+        """The convolution that computes the output."""
+        return self.final_conv
+
     def forward(self, xt: Tensor, mu: Tensor, t: Tensor | int | float) -> Tensor:
-        """xt and, if ``conditional``, mu (B, in_nc, H, W), t one or (B,) -> (B, out_nc, H, W)."""
+        """Predict the noise (or another quantity, as stored in the checkpoint).
+
+        Args:
+            xt: state (B, in_nc, H, W), any H and W from 1.
+            mu: degraded image, the same shape; ignored unless ``conditional``.
+            t: time index, one number or (B,).
+
+        Returns:
+            (B, out_nc, H, W).
+        """
         h, w = xt.shape[-2:]
-        seen = torch.cat([xt - mu, mu], dim=1) if self.conditional else xt
-        x = pad_to_multiple(seen, self.factor, "reflect")
+        inputs = torch.cat([xt - mu, mu], dim=1) if self.conditional else xt
+        x = pad_to_multiple(inputs, self.factor, "reflect")
         time = self.time_mlp(as_times(t, xt.shape[0], xt.device))
         x = first = self.init_conv(x)
         skips = []

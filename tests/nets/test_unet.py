@@ -29,6 +29,11 @@ def test_channels_of_input_and_output():
     assert net(torch.rand(1, 5, 8, 8), torch.rand(1, 5, 8, 8), 1).shape == (1, 2, 8, 8)
 
 
+def test_last_is_the_convolution_that_computes_the_output():
+    net = ConditionalUNet(nf=4, depth=2)
+    assert net.last is net.final_conv
+
+
 @torch.no_grad()
 def test_network_sees_the_difference_to_the_degraded_image():
     """Where xt = mu the first half of the first layer's input is zero."""

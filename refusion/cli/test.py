@@ -72,10 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion test",
-        description="Restore whole photos at full size and measure them against the ground truth, "
-        "beside the degraded photos. Data and model come from an options file (-opt), or from "
-        "--data (or --lq and --gt) and --task or --weights; with -opt these stand in for its own. "
-        "An interrupted run with --output goes on where it stopped.",
+        description="Restore whole photos at full size and measure them against the ground truth. "
+        "The degraded photos are measured, too. Data and model come from an options file (-opt), "
+        "or from --data (or --lq and --gt) and --task or --weights. With -opt, --data and "
+        "--weights replace the sets and the model of the file. If a run with --output is "
+        "interrupted, the same command continues it.",
         epilog="Exit code: 0 done, 2 wrong usage or unusable files, 130 interrupted.",
     )
     _add_data_options(parser.add_argument)
@@ -92,7 +93,7 @@ def _add_data_options(add: Callable[..., argparse.Action]) -> None:
         "--opt",
         type=Path,
         metavar="FILE",
-        help="validation sets and run of this file, or sets and weights of the authors' own",
+        help="use the model and the validation sets of this options file, our own or the authors'",
     )
     add(
         "--set",
@@ -101,7 +102,13 @@ def _add_data_options(add: Callable[..., argparse.Action]) -> None:
         metavar="KEY=VALUE",
         help="with -opt: change one setting, e.g. data.validation.0.lq=photos; may be repeated",
     )
-    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run folders")
+    add(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder that contains the run folders",
+    )
     add(
         "--data",
         type=folders_of,
@@ -126,7 +133,7 @@ def _add_result_options(add: Callable[..., argparse.Action]) -> None:
         metavar="DIR",
         help="write the restored photos here, as PNG, and scores.json and scores.csv",
     )
-    add("--json", type=Path, metavar="FILE", help="write all numbers to this file")
+    add("--json", type=Path, metavar="FILE", help="write all scores to this file")
     add("--csv", type=Path, metavar="FILE", help="write a line per photo and method to this file")
     add(
         "--html",
@@ -139,7 +146,7 @@ def _add_result_options(add: Callable[..., argparse.Action]) -> None:
         type=whole,
         default=0,
         metavar="PX",
-        help="pixels to leave out on every side when measuring (default: 0)",
+        help="cut off this many pixels on every side before measuring (default: 0)",
     )
     add(
         "--baselines",
@@ -168,7 +175,7 @@ def folders_of(text: str) -> Folders:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse options that contradict each other."""
+    """Refuse options that contradict each other, or that need another option."""
     if options.opt:
         refused = ("task", "lq", "gt", *(() if options.data else _OF_FOLDERS))
         given = [name for name in refused if getattr(options, name) is not None]
@@ -186,9 +193,9 @@ def _check(options: argparse.Namespace) -> None:
             "see --help"
         )
     if options.gt_suffix is not None and not (options.gt or any(one.gt for one in options.data)):
-        raise ConfigError("--gt-suffix: needs --gt")
+        raise ConfigError("--gt-suffix: needs --gt, or a folder of ground truth in --data")
     if options.html and not options.output:
-        raise ConfigError("--html: needs --output, whose pictures it shows")
+        raise ConfigError("--html: needs --output, as it shows the pictures written there")
     names = [one.name for one in options.data]
     if len(set(names)) < len(names):
         raise ConfigError(f"--data: the same name twice among {', '.join(names)}")
@@ -219,7 +226,7 @@ def _chosen(
 def _with_folders(
     checkpoint: Checkpoint, options: argparse.Namespace, outputs: Outputs
 ) -> tuple[Checkpoint, Restorer, list[EvaluationSet]]:
-    """The model, and sets of the folders that options name, read as the model needs them."""
+    """Model, and sets of the folders that options name; the model decides how they are read."""
     restorer = _restorer(checkpoint, options)
     conditions = photo_conditions(options, restorer.info)
     sizes = {"output": options.output, "max_side": options.max_side}
@@ -230,7 +237,7 @@ def _with_folders(
     return checkpoint, restorer, sets
 
 
-def _run_options(options: argparse.Namespace, metric_files: MetricFiles) -> RunOptions:
+def _run_options(options: argparse.Namespace, files: MetricFiles) -> RunOptions:
     conditions = {key: getattr(options, key) for key in CONDITION_OPTIONS}
     return RunOptions(
         steps=options.steps,
@@ -241,7 +248,7 @@ def _run_options(options: argparse.Namespace, metric_files: MetricFiles) -> RunO
         max_side=options.max_side,
         crop_border=options.crop_border,
         baselines=tuple(options.baselines),
-        metric_files=metric_files,
+        metric_files=files,
         conditions={key: value for key, value in conditions.items() if value is not None},
         file=options.opt,
         plugins=tuple(options.plugin),
@@ -261,18 +268,18 @@ def _outputs(options: argparse.Namespace, entry: Entry | None) -> Outputs:
 
 
 def _restorer(checkpoint: Checkpoint, options: argparse.Namespace) -> Restorer:
-    """Refuses the model of stage latent_unet, which gives photos back as they are."""
+    """Load the model, unless it is the result of stage latent_unet, which only encodes photos."""
     from refusion.restorers import load_restorer
 
     if checkpoint.model.network is None:
         raise CheckpointError(
-            f"{checkpoint.path}: holds a latent U-Net alone, there is nothing to restore with; "
+            f"{checkpoint.path}: contains only a latent U-Net, which cannot restore photos; "
             "train stage diffusion on it first"
         )
     return load_restorer(checkpoint, device=options.device, precision=options.precision)
 
 
 def _show(text: str) -> None:
-    """Write to stdout; file names that its encoding lacks letters for must not end the run."""
+    """Write to stdout; '?' replaces the letters of file names that its encoding lacks."""
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))

@@ -1,6 +1,8 @@
-"""How good a restorer is: scores of whole photos, and the files that report them.
+"""Evaluation: restore sets of photos, measure the results, and report the scores.
 
-`scoring.evaluate` is the public entry. `sets` makes the photos, `run` holds a complete run, `page`,
-`score_files` and `result_files` write. May be imported by `cli` and scripts. A metric goes into
-`refusion.metrics`, a new kind of report into a file of its own here.
+`scoring.evaluate` is the public entry; `run.EvaluationRun` is a complete run of `refusion test`,
+described by `options.RunOptions` and `outputs.Outputs`. `sets` and `options_file` find the photos;
+`page`, `score_files`, `result_files` and `entry` write files. May be imported by `cli` and scripts.
+A new metric goes into `refusion.metrics`; a new kind of report is a module here and a field of
+`Outputs`.
 """

@@ -1,4 +1,4 @@
-"""What an options file, our own or the authors', names for `refusion test`: a model and sets."""
+"""The model and the sets that an options file names; the file is our own or the authors'."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not n
 
 @dataclass(frozen=True)
 class OptionsFile:
-    """Model and sets of an options file.
+    """The model and the sets that an options file names.
 
     Attributes:
         weights: of the model; None if the authors' file names none.
@@ -90,7 +90,9 @@ def _official_file(
 
     test = official_test(raw, str(path), overrides)
     if needs_sets and not test.sets:
-        raise ConfigError(f"{path}: datasets: no set to evaluate on; give the file for testing")
+        raise ConfigError(
+            f"{path}: datasets: expected a set to evaluate on, got none; give a file for testing"
+        )
     return OptionsFile(test.files.network or test.files.latent_unet, test.sets, official=test)
 
 
@@ -101,8 +103,8 @@ def _run_config(path: Path, overrides: Sequence[str], needs_sets: bool) -> RunCo
     config = load_config(path, overrides)
     if config.stage == "latent_unet":
         raise ConfigError(
-            f"{path}: stage latent_unet trains the U-Net alone, there is nothing to "
-            "restore with; train stage diffusion first and give its options file"
+            f"{path}: stage latent_unet trains only the U-Net, which cannot restore photos; "
+            "train stage diffusion first and give its options file"
         )
     if needs_sets and not config.data.validation:
         raise ConfigError(f"{path}: data.validation is empty; add a set to evaluate on")
@@ -112,5 +114,5 @@ def _run_config(path: Path, overrides: Sequence[str], needs_sets: bool) -> RunCo
 def _trained_weights(config: RunConfig, path: Path, runs: Path) -> Path:
     weights = runs / config.name / "model.safetensors"
     if not weights.is_file():
-        raise CheckpointError(f"{weights}: not there yet; run 'train.py -opt {path}' first")
+        raise CheckpointError(f"{weights}: does not exist yet; run 'train.py -opt {path}' first")
     return weights

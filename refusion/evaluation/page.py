@@ -1,4 +1,4 @@
-"""`--html`: one page that needs nothing else, with the scores and a slider over each photo."""
+"""Option `--html`: one self-contained page with the scores and a slider over each photo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from refusion.errors import ConfigError
 from refusion.files import atomic_write
 
-if TYPE_CHECKING:  # these import torch, for which --help must not wait
+if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not need
     from torch import Tensor
 
     from refusion.evaluation.scoring import Evaluation, Photos, Score
@@ -43,13 +43,13 @@ for (const slider of document.querySelectorAll(".pair input"))
 
 @dataclass(frozen=True)
 class PageSet:
-    """One set of the page.
+    """One set on the page.
 
     Attributes:
         name: heading.
-        photos: the set, read again for the pictures of the input.
-        evaluation: its scores.
-        files: of the result of each photo, in the order of the set; two of a stereo pair.
+        photos: the set; its photos are read again, to show the input.
+        evaluation: scores of the set.
+        files: files of the result of each photo, in the order of the set; two of a stereo pair.
         notes: lines below the table of means.
     """
 
@@ -61,17 +61,23 @@ class PageSet:
 
 
 def write_page(path: Path, title: str, sets: Iterable[PageSet]) -> None:
-    """Write the page whole or leave what was there.
+    """Write the page; after an error an older file is left unchanged.
 
-    Pictures are embedded, shrunk to SIDE pixels, as JPEG; nothing is loaded from elsewhere. Photos
-    stand in the order of their PSNR, worst first; without ground truth in the set's order.
+    Pictures are embedded as JPEG, shrunk to `SIDE` pixels; the page loads nothing else. Photos are
+    in ascending order of PSNR; without ground truth they are in the order of the set.
+
+    Args:
+        path: the file.
+        title: heading of the page.
+        sets: in the order of the page.
 
     Raises:
         ConfigError: the file cannot be written.
+        ImageError: a photo cannot be read.
     """
     try:
         with atomic_write(path) as aside, aside.open("w", encoding="utf-8") as file:
-            file.writelines(_page(title, sets))  # picture by picture: all at once may not fit
+            file.writelines(_page(title, sets))  # one picture at a time, to save memory
     except OSError as error:
         raise ConfigError(f"--html: cannot write '{path}': {error.strerror}") from error
 
@@ -115,7 +121,7 @@ def _figure(one: PageSet, index: int) -> Iterator[str]:
 
 
 def _picture(image: Tensor) -> str:
-    """A photo, or both views of a pair beside each other, as a data URL."""
+    """A photo as a data URL; the two views of a stereo pair are put side by side."""
     import torch
 
     from refusion.images.encode import encode

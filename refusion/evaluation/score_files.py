@@ -1,4 +1,4 @@
-"""Scores as files: JSON with all that is needed to compute them again, CSV for a spreadsheet."""
+"""Scores as files: JSON with all details of the run, and CSV for a spreadsheet."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 from refusion.errors import ConfigError
 from refusion.files import atomic_write
 
-if TYPE_CHECKING:  # imports torch, for which --help must not wait
+if TYPE_CHECKING:  # imports torch, which `refusion test --help` does not need
     from refusion.evaluation.scoring import Evaluation
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
-    """Write the whole file or leave what was there.
+    """Write a JSON file; after an error an older file is left unchanged.
+
+    Args:
+        path: the file.
+        report: JSON values without infinity and nan.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -28,8 +32,13 @@ def write_json(path: Path, report: Mapping[str, Any]) -> None:
 def write_csv(path: Path, results: Mapping[str, Evaluation]) -> None:
     """Write a line for each set, photo and method, and the means of each method and set.
 
-    Columns: set, image, method ('input', the baselines, 'result'), every metric, and of results
-    `seconds` and `io_seconds`. What was not measured is empty; the PSNR of equal images is inf.
+    Columns: set, image, method ('input', the baselines, 'result'), every metric, and `seconds` and
+    `io_seconds`, which only results have. A value that was not measured is empty; the PSNR of equal
+    images is inf. After an error an older file is left unchanged.
+
+    Args:
+        path: the file.
+        results: scores of each set, by its name.
 
     Raises:
         ConfigError: the file cannot be written.

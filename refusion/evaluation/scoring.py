@@ -1,6 +1,7 @@
-"""How good a restorer is: whole photos at full size, measured beside the photos it was given.
+"""Scores of a restorer: whole photos are restored at full size and measured against ground truth.
 
-The one place that does so for any `Restorer` and any dataset of `{"lq", "gt", "name"}`.
+The degraded photos are measured, too. Works with any `Restorer` and any dataset whose items are
+`{"lq", "gt", "name"}`.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from refusion.restorers.base import Conditions, Restorer
 from refusion.tiling.memory import is_out_of_memory
 
 RANK_BY = "psnr"
-SHOWN = ("psnr", "ssim")  # metrics that have columns for every photo; the others have means only
-_DECIMALS = {"psnr": 2, "psnr_y": 2}  # decibels; similarities get _FINE
-_FINE = 4
+SHOWN = ("psnr", "ssim")  # metrics shown for every photo; of the others only the mean is shown
+_DECIMALS = {"psnr": 2, "psnr_y": 2}  # decibels
+_DEFAULT_DECIMALS = 4  # of all other metrics
 
 
 class Photos(Protocol):
     """A finite dataset of whole photos, indexed from 0.
 
-    Items hold "lq" and, where there is one, the ground truth "gt", as large or larger by the
-    restorer's scale, a "name", and the fields of `Conditions`. Images are tensors (3, H, W) or
-    NumPy arrays (H, W, 3), float in [0, 1], uint8 or uint16.
+    An item has the degraded photo "lq". It may have the ground truth "gt", whose sides are those of
+    "lq" times the restorer's scale, a "name", and the fields of `Conditions`. Images are tensors
+    (3, H, W) or NumPy arrays (H, W, 3), float in [0, 1], uint8 or uint16.
     """
 
     def __len__(self) -> int:
@@ -46,16 +47,17 @@ class Photos(Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """One photo, or the mean over photos.
+    """Metrics and times of one photo, or their means over photos.
 
     Attributes:
         name: of the photo.
-        seconds: time to restore it, reading, writing and measuring not counted.
-        input: metrics of the degraded photo by name; without ground truth no-reference ones only.
-        result: metrics of the restored photo.
-        baselines: the same of other methods, by their names.
-        io_seconds: time to read the photo and its ground truth and to write the result. Photos
-            read before come from the cache of decoded photos.
+        seconds: time to restore the photo, without reading, writing and measuring.
+        input: metrics of the degraded photo by name; without ground truth only the no-reference
+            metrics.
+        result: the same metrics of the restored photo.
+        baselines: the same metrics of other methods, by the name of the method.
+        io_seconds: time to read the photo and its ground truth and to write the result. A photo
+            that was read before comes from the cache of decoded photos.
     """
 
     name: str
@@ -72,11 +74,11 @@ class Score:
 
     @property
     def difference(self) -> dict[str, float]:
-        """Result minus input by metric; nan where both are infinite."""
+        """Result minus input by metric; nan if both are infinite."""
         return {name: value - self.input[name] for name, value in self.result.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Values for JSON, which has no infinity: the PSNR of equal images becomes null."""
+        """Values for JSON. The PSNR of equal images is infinite, which JSON lacks: it is null."""
         parts = self.methods | {"difference": self.difference}
         times = {"seconds": round(self.seconds, 3), "io_seconds": round(self.io_seconds, 3)}
         return {"name": self.name, **times} | {
@@ -89,18 +91,18 @@ class Score:
 Scored = Callable[[int, int, Score], None]
 """Called as `(done, total, score)`."""
 Baseline = Callable[[Tensor, Conditions], Tensor]
-"""Another method to compare with: `(photos (1, 3, H, W) in [0, 1], known) -> restored photos`."""
+"""Another method: `(photos (1, 3, H, W) in [0, 1], conditions) -> restored photos`."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a set of photos, at least one, in the order of the dataset."""
+    """Scores of one or more photos, in the order of the dataset."""
 
     rows: tuple[Score, ...]
 
     @property
     def mean(self) -> Score:
-        """Mean of each column, a metric over the photos that it was measured on."""
+        """Means over the photos; of each metric, over the photos on which it was measured."""
         return Score(
             "mean",
             statistics.fmean(row.seconds for row in self.rows),
@@ -115,23 +117,23 @@ class Evaluation:
 
     @property
     def worst(self) -> Score | None:
-        """Photo with the lowest PSNR of the result; None where none was measured."""
+        """Photo with the lowest PSNR of the result; None if PSNR was not measured."""
         return min(self._ranked(), key=_rank, default=None)
 
     @property
     def best(self) -> Score | None:
-        """Photo with the highest PSNR of the result; None where none was measured."""
+        """Photo with the highest PSNR of the result; None if PSNR was not measured."""
         return max(self._ranked(), key=_rank, default=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: every photo, the mean, the names of the worst and the best."""
+        """Plain values for JSON: every photo, the mean, and the names of the worst and the best."""
         named = {"worst": self.worst, "best": self.best}
         return {"images": [row.to_dict() for row in self.rows], "mean": self.mean.to_dict()} | {
             role: row.name for role, row in named.items() if row is not None
         }
 
     def table(self) -> str:
-        """Text to read: a line for each photo, then mean, worst and best."""
+        """Text: a line for each photo, then lines for the mean, the worst and the best."""
         mean = self.mean
         ends = {f"mean of {len(self.rows)}": mean, "worst": self.worst, "best": self.best}
         labels = [row.name for row in self.rows]
@@ -140,7 +142,7 @@ class Evaluation:
         ]
         rows = [*self.rows, *filter(None, ends.values())]
         shown = [name for name in mean.result if name in SHOWN] or list(mean.result)
-        # Of a distance, as NIQE is, less is better: what was gained has a minus.
+        # Without PSNR the first metric may be one such as NIQE, where a lower value is better.
         change = "gain" if shown[:1] == list(SHOWN[:1]) else "change"
         head = [f"{part} {name}" for part in ("input", "result", change) for name in shown]
         grid = [["image", *head, "seconds"]]
@@ -149,7 +151,11 @@ class Evaluation:
         return _ruled(_aligned(grid), count)
 
     def methods_table(self, metrics: Mapping[str, Metric]) -> str:
-        """Text to read: mean metrics of every method, how each is taken, and the mean times."""
+        """Text: mean metrics of every method, how each metric is computed, and the mean times.
+
+        Args:
+            metrics: those that were measured, by name.
+        """
         mean = self.mean
         names = list(mean.result)
         grid = [["mean", *names]]
@@ -186,27 +192,28 @@ def evaluate(
 ) -> Evaluation:
     """Restore every photo of a dataset and measure the results against the ground truth.
 
-    Photos are restored one by one, each with the same seed, so no number depends on the others or
-    on the order. Without ground truth there are times only.
+    Photos are restored one by one, each with the same seed, so the scores of a photo do not depend
+    on the other photos or their order. Without ground truth only times and no-reference metrics are
+    measured.
 
     Args:
         restorer: what restores.
         dataset: whole photos.
         metrics: what to measure, by name.
-        steps: see `Restorer.restore`, as the next three.
-        sampler: key of `SAMPLERS`.
+        steps: network evaluations per photo; None for the restorer's default.
+        sampler: key of `refusion.sde.SAMPLERS`; None for the restorer's default.
         seed: of the noise.
-        tile: side of the tiles in pixels.
-        limit: only so many photos, the first ones; None for all.
-        baselines: other methods to measure beside the restorer, by name; not timed.
-        previous_scores: of photos done before, by index; those are not restored again.
-        write: keeps a restored photo, `(name, float32 (3, H, W) in [0, 1])`; counts as I/O.
-        callback: told of each photo.
+        tile: side of the tiles in pixels, or 'auto'; None for no tiles.
+        limit: number of photos, the first ones; None for all.
+        baselines: other methods to measure, by name; they are not timed.
+        previous_scores: scores from an earlier run, by index; these photos are not restored again.
+        write: saves a restored photo, `(name, float32 (3, H, W) in [0, 1])`; counts as I/O.
+        callback: called after each photo.
 
     Raises:
         ConfigError: an option is wrong, or the dataset is empty or endless.
-        ImageError: a photo cannot be read, restored in the memory there is, or compared.
-        RefusionError: the network gave no finite result.
+        ImageError: a photo cannot be read or compared, or the memory does not suffice for it.
+        RefusionError: the result of the network is not finite.
 
     >>> import torch
     >>> class Brighter:
@@ -271,7 +278,7 @@ def _measured(
 def _count(dataset: Photos, limit: int | None) -> int:
     try:
         available = len(dataset)
-    except TypeError:  # what an endless stream answers
+    except TypeError:  # an endless dataset has no length
         raise ConfigError(
             f"{type(dataset).__name__} is endless and cannot be evaluated: set 'whole: true' "
             "(SyntheticPairs), remove 'patch' (PairedFolder), or set 'length'"
@@ -283,7 +290,7 @@ def _count(dataset: Photos, limit: int | None) -> int:
 
 
 def _batch(item: Mapping[str, Any], key: str) -> Tensor | None:
-    """A photo, or both views of a pair, as float32 (1, C, H, W); None if the item has none."""
+    """A photo, or both views of a pair, as float32 (1, C, H, W); None if the item lacks the key."""
     if key not in item:
         return None
     image = item[key]
@@ -312,18 +319,18 @@ def _cells(row: Score, names: Iterable[str]) -> list[str]:
 
 
 def _number(name: str, value: float | None, sign: str = "-") -> str:
-    return "-" if value is None else f"{value:{sign}.{_DECIMALS.get(name, _FINE)}f}"
+    return "-" if value is None else f"{value:{sign}.{_DECIMALS.get(name, _DEFAULT_DECIMALS)}f}"
 
 
 def _ruled(lines: list[str], count: int) -> str:
-    """The lines with a rule below the first and below `count` of them, where more follow."""
+    """Put a rule below the first line, and below the first `count` lines if more lines follow."""
     rule = "-" * max(map(len, lines))
     rest = [rule, *lines[count:]] if lines[count:] else []
     return "\n".join([lines[0], rule, *lines[1:count], *rest])
 
 
 def _aligned(grid: list[list[str]]) -> list[str]:
-    """Lines of columns two blanks apart: the first aligned left, the numbers right."""
+    """Lines of columns two spaces apart: the first column aligned left, the numbers right."""
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     return [
         "  ".join(

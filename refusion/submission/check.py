@@ -1,7 +1,7 @@
-"""Check any zip against the rules of a track. The zip may be hostile: nothing is ever extracted.
+"""Check a zip file against the rules of a track; the zip may be malicious.
 
-Entries are read in memory, up to what an honest output may take, and decoded only after their
-header has been compared with the size that the input implies.
+Nothing is extracted to disk. Each file is read in memory, up to the number of bytes that a correct
+output may have. An image is decoded only if the size in its header is the expected one.
 """
 
 from __future__ import annotations
@@ -22,17 +22,27 @@ from refusion.images.cache import list_photos, upright_size
 from refusion.submission.tracks import README, Track
 
 _README_BYTES = 1 << 16
-_OVERHEAD = 1 << 20  # bytes of an image file beside its samples
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack without a limit
-_SURPLUS = 1000  # entries beyond those expected: above that the list would tell nothing
-_SIZES = 8  # bytes per pixel that a badly compressed output of 8-bit RGBA stays below
-_DECODERS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")  # the usual ones, to name what came
+_OVERHEAD = 1 << 20  # bytes of an image file in addition to its pixels
+_METHODS = (
+    zipfile.ZIP_STORED,
+    zipfile.ZIP_DEFLATED,
+)  # Python unpacks other methods without a limit
+_SURPLUS = 1000  # with more unexpected files than this, only their number is reported
+_SIZES = 8  # bytes per pixel; a badly compressed 8-bit RGBA image has fewer
+_DECODERS = (
+    "PNG",
+    "JPEG",
+    "TIFF",
+    "WEBP",
+    "BMP",
+    "GIF",
+)  # also formats that are not accepted, to name them
 _DEPTH_AT = 24  # offset of the bit depth in a PNG's first chunk
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The output that an input asks for.
+    """Properties of the output for one input.
 
     Attributes:
         size: (width, height) in pixels.
@@ -44,21 +54,21 @@ class Expected:
 
 
 def expected_outputs(inputs: str | Path, track: Track) -> dict[str, Expected]:
-    """Outputs by name for every photo in a folder.
+    """The expected outputs, by file name, for all photos in a folder.
 
     Args:
-        inputs: the track's inputs; sub-folders are searched, but names must differ.
-        track: its rules.
+        inputs: folder of the track's inputs; sub-folders are searched, but names must differ.
+        track: one of `TRACKS`.
 
     Raises:
-        ConfigError: the folder is missing or empty, or two inputs ask for one name.
+        ConfigError: the folder is missing or empty, or two inputs have the same output name.
         ImageError: an input cannot be read.
     """
     outputs: dict[str, Expected] = {}
     for path in list_photos([inputs], "--inputs"):
         name = track.output.format(stem=path.stem)
         if name in outputs:
-            raise ConfigError(f"--inputs: two photos in '{inputs}' ask for the output '{name}'")
+            raise ConfigError(f"--inputs: two photos in '{inputs}' have the output name '{name}'")
         width, height = upright_size(path)
         size = width * track.scale, height * track.scale
         outputs[name] = Expected(size, _has_alpha(path))
@@ -66,19 +76,20 @@ def expected_outputs(inputs: str | Path, track: Track) -> dict[str, Expected]:
 
 
 def check_submission(archive: str | Path, inputs: str | Path, track: Track) -> list[str]:
-    """All that is wrong with a zip; an empty list if a server should accept it.
+    """The faults of a zip; an empty list if a server should accept it.
 
-    Checked are: the zip and each entry can be read whole; every input has its output and nothing
-    else is there but the readme, at the root; names, format, size, 8-bit RGB (or the track's rule
-    for alpha); all lines of the readme, and flags that contradict the track's rules.
+    The checks: the zip and each file in it can be read completely; at its root it contains the
+    output of every input and the readme, and nothing else; each output has the right name, format
+    and size, and is 8-bit RGB (or follows the track's rule for alpha); the readme has all lines,
+    and none contradicts the track's rules.
 
     Args:
-        archive: the zip, from anywhere.
+        archive: the zip, from any source.
         inputs: folder of the track's inputs.
         track: one of `TRACKS`.
 
     Returns:
-        One line for each fault, printable.
+        One printable line for each fault.
 
     Raises:
         ConfigError: the inputs cannot be used.
@@ -89,14 +100,14 @@ def check_submission(archive: str | Path, inputs: str | Path, track: Track) -> l
             return list(_faults(file, expected, track))
     except FileNotFoundError:
         return ["there is no such file"]
-    except Exception as error:  # damaged directories end in exceptions of many types
+    except Exception as error:  # a damaged directory raises exceptions of many types
         return [f"not a readable zip: {_message(error)}"]
 
 
 def _faults(file: zipfile.ZipFile, expected: Mapping[str, Expected], track: Track) -> Iterator[str]:
     entries = file.infolist()
     if len(entries) > len(expected) + 1 + _SURPLUS:
-        yield f"{len(entries)} entries, expected {len(expected) + 1}; none was looked at"
+        yield f"{len(entries)} entries, expected {len(expected) + 1}; none was checked"
         return
     counts = Counter(entry.filename for entry in entries)
     yield from (f"{name!a}: {count} times" for name, count in counts.items() if count > 1)
@@ -115,17 +126,17 @@ def _faults(file: zipfile.ZipFile, expected: Mapping[str, Expected], track: Trac
 
 
 def _misplaced(entry: zipfile.ZipInfo, wanted: list[str]) -> str | None:
-    """Why an entry must not be in the archive."""
+    """Why a file must not be in the archive; None if it may."""
     name = entry.filename
     if "/" in name or "\\" in name or name.startswith(".") or ":" in name:
-        return "must not be there: files lie at the archive's root, without folders"
+        return "not allowed: all files must be at the root of the archive, without folders"
     if name not in wanted:
-        return "must not be there: no input asks for it"
+        return "not allowed: it is not the output of any input"
     if stat.S_ISLNK(entry.external_attr >> 16):
-        return "a link, expected a file"
+        return "is a link, expected a file"
     if entry.compress_type not in _METHODS:
-        return f"compressed by method {entry.compress_type}, expected stored or deflated"
-    return "encrypted" if entry.flag_bits & 1 else None
+        return f"is compressed by method {entry.compress_type}, expected stored or deflated"
+    return "is encrypted" if entry.flag_bits & 1 else None
 
 
 def _limit(output: Expected) -> int:
@@ -133,11 +144,11 @@ def _limit(output: Expected) -> int:
 
 
 def _read(file: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> tuple[bytes, str | None]:
-    """Content of an entry, or why it cannot be read."""
+    """Content of a file in the archive, and why it cannot be read; None if it can."""
     try:
         with file.open(entry) as stream:
-            data = stream.read(limit + 1)  # whatever size the entry claims
-    except Exception as error:  # damaged streams end in exceptions of many types
+            data = stream.read(limit + 1)  # the size in the directory may be wrong
+    except Exception as error:  # a damaged stream raises exceptions of many types
         return b"", f"cannot be unpacked: {_message(error)}"
     return data, f"unpacks to more than {limit} bytes" if len(data) > limit else None
 
@@ -151,7 +162,9 @@ def _content(data: bytes, output: Expected | None, track: Track) -> list[str]:
 def _image_faults(data: bytes, output: Expected, track: Track) -> Iterator[str]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large images; the size is checked
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow warns of large images; the next lines check the size
             image = Image.open(io.BytesIO(data), formats=_DECODERS)
             if image.format != track.format:
                 yield f"is {image.format}, expected {track.format}"
@@ -160,15 +173,17 @@ def _image_faults(data: bytes, output: Expected, track: Track) -> Iterator[str]:
                 yield "is {}x{}, expected {}x{}".format(*image.size, *output.size)
                 return
             image.load()
-            Image.open(io.BytesIO(data), formats=_DECODERS).verify()  # checksums, and the end
-    except Exception as error:  # decoders meet damaged bytes with any type of exception
+            Image.open(
+                io.BytesIO(data), formats=_DECODERS
+            ).verify()  # checksums, and the end of the file
+    except Exception as error:  # decoders raise exceptions of many types
         yield f"cannot be decoded: {_message(error)}"
         return
     may_be_rgba = track.may_have_alpha and output.has_alpha
     is_rgb = image.mode == "RGB" and "transparency" not in image.info
     if not is_rgb and not (image.mode == "RGBA" and may_be_rgba):
         yield f"is {image.mode}, expected RGB"
-    elif image.format == "PNG" and data[_DEPTH_AT] != 8:  # Pillow reads 16 bits as 8
+    elif image.format == "PNG" and data[_DEPTH_AT] != 8:  # Pillow reads 16 bits per sample as 8
         yield f"has {data[_DEPTH_AT]} bits per sample, expected 8"
     elif not is_rgb and image.getchannel("A").getextrema() != (255, 255):
         yield "has an alpha channel that is not opaque"
@@ -203,6 +218,6 @@ def _has_alpha(path: Path) -> bool:
 
 
 def _message(error: Exception) -> str:
-    """An exception in one printable line."""
+    """Message of an exception as one printable line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text[:120].encode("ascii", "backslashreplace").decode()

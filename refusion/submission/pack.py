@@ -1,4 +1,4 @@
-"""Write a challenge entry: the same outputs and facts give the same bytes."""
+"""Write a challenge entry; equal outputs and facts give equal bytes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from refusion.files import atomic_write
 from refusion.submission.check import Expected, check_submission, expected_outputs
 from refusion.submission.tracks import README, Track
 
-_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say; the true one would change the bytes
+_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time of the format, for equal bytes
 _JPEG_QUALITY = 100
 _FAULTS = 10
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the readme states.
+    """What the readme of an entry states.
 
     Attributes:
         runtime: measured seconds per image.
@@ -40,11 +40,12 @@ class Facts:
 def write_submission(
     archive: str | Path, results: Mapping[str, Path], inputs: str | Path, track: Track, facts: Facts
 ) -> None:
-    """Write the zip of a track, if it passes `check_submission`; else leave what was there.
+    """Write an entry, if it passes `check_submission`; if not, an older file is left unchanged.
 
     Args:
-        archive: the file.
-        results: 8-bit images by the stem of the input they restore, any format.
+        archive: the zip file.
+        results: files of 8-bit images, in any format, by the file name of their input without its
+            last suffix.
         inputs: folder of the track's inputs.
         track: one of `TRACKS`.
         facts: for the readme.
@@ -68,7 +69,7 @@ def write_submission(
             faults = check_submission(aside, inputs, track)
             if faults:
                 raise ConfigError(
-                    f"--submit: {len(faults)} faults, nothing was written: "
+                    f"--submit: the entry has {len(faults)} faults and was not written: "
                     f"{'; '.join(faults[:_FAULTS])}"
                 )
     except OSError as error:
@@ -85,24 +86,24 @@ def readme(track: Track, facts: Facts) -> str:
     Extra Data [1] / No Extra Data [0] : 1
     Other description : Refusion
     """
-    said = {
+    values = {
         "runtime": f"{facts.runtime:.4g}",
         "is_cpu": str(int(facts.is_cpu)),
         "extra_data": str(int(facts.extra_data)),
         "description": " ".join(facts.description.split()),
     }
-    return "\n".join(f"{line.key} : {said[line.fact]}" for line in track.readme)
+    return "\n".join(f"{line.key} : {values[line.fact]}" for line in track.readme)
 
 
 def _add(file: zipfile.ZipFile, name: str, data: bytes) -> None:
     entry = zipfile.ZipInfo(name, _TIME)
-    entry.create_system = 3  # Unix on every system, for equal bytes
+    entry.create_system = 3  # always Unix, for equal bytes on all systems
     entry.external_attr = 0o644 << 16
     file.writestr(entry, data)
 
 
 def _image(path: Path, output: Expected, track: Track) -> bytes:
-    """The result as the track wants it; a PNG that is so already keeps its bytes."""
+    """The result in the format of the track; if it is in that format, its bytes are unchanged."""
     needs_alpha = track.may_have_alpha and output.has_alpha
     with Image.open(path) as image:
         if image.format == track.format == "PNG" and not needs_alpha:

@@ -1,7 +1,8 @@
-"""What each challenge track wants, in one table: a new track, or another year's, is one entry.
+"""The rules of each challenge track, in one table; a new track is an entry of `TRACKS`.
 
-The rules are those of the challenges' CodaLab pages as participants' public code quotes them; where
-a server's rule was never confirmed the entry says so. Read the page of your phase before uploading.
+The rules are those of the challenges' CodaLab pages, as participants quote them in public code. If
+the rule of a server is not confirmed, `Track.source` says so. Before you upload an entry, read the
+page of your phase of the challenge.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ class Line:
     """One line `key : value` of the readme.
 
     Attributes:
-        key: as the server expects it.
-        fact: field of `Facts` that it states.
+        key: text before the colon, as the server expects it.
+        fact: field of `Facts` that gives the value.
         kind: 'number' (not negative), 'flag' (0 or 1) or 'text' (not empty).
     """
 
@@ -28,7 +29,7 @@ class Line:
     kind: Literal["number", "flag", "text"]
 
     def accepts(self, value: str) -> bool:
-        """Whether the text is a value of the kind."""
+        """Whether the text is a value of this kind."""
         return _KINDS[self.kind](value)
 
 
@@ -46,12 +47,12 @@ class Track:
     """Rules of a track.
 
     Attributes:
-        output: name of the output for an input, of whose name '{stem}' is all but the last ending.
-        scale: size of outputs as a multiple of the inputs'.
-        may_have_alpha: an output may keep an opaque alpha channel where its input has alpha.
-        extra_data: whether data beside the track's own may be used.
-        readme: lines of the readme, in their order.
+        output: file name of an output; '{stem}' is the name of its input without the last suffix.
         source: where the rules come from.
+        scale: side of an output divided by that of its input.
+        may_have_alpha: whether an output may have an opaque alpha channel if its input has alpha.
+        extra_data: whether data beside the track's own may be used for training.
+        readme: lines of the readme, in their order.
     """
 
     output: str
@@ -63,7 +64,7 @@ class Track:
 
     @property
     def format(self) -> str:
-        """'PNG' or 'JPEG', by the ending of the outputs."""
+        """Format of the outputs, by their suffix: 'PNG' or 'JPEG'."""
         return "PNG" if self.output.endswith(".png") else "JPEG"
 
 

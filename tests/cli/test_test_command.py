@@ -127,8 +127,8 @@ def test_numbers_are_those_of_the_written_files(call, pairs, tiny_checkpoint, ki
 
 
 def test_any_sampler_is_measured(call, pairs, tiny_checkpoint):
-    walked = ("--sampler", "sde-data-2@log_snr", "--steps", "4")
-    code, _, err = call("--weights", tiny_checkpoint(), *pairs, *walked, "--json", "r.json")
+    sampling = ("--sampler", "sde-data-2@log_snr", "--steps", "4")
+    code, _, err = call("--weights", tiny_checkpoint(), *pairs, *sampling, "--json", "r.json")
     assert (code, err) == (0, "")
     model = read_json("r.json")["model"]
     assert (model["sampler"], model["steps"]) == ("sde-data-2@log_snr", 4)
@@ -210,15 +210,18 @@ def test_run_without_weights_says_train_first(call, trained):
     trained(name="other")
     code, _, err = call("-opt", "tiny.yml")
     assert code == 2
-    assert "runs/other/model.safetensors: not there yet; run 'train.py -opt tiny.yml'" in one_line(
-        err
+    assert (
+        "runs/other/model.safetensors: does not exist yet; run 'train.py -opt tiny.yml'"
+        in one_line(err)
     )
 
 
 def test_latent_unet_alone_restores_nothing(call, pairs, trained, tiny_checkpoint):
     code, out, err = call("--weights", tiny_checkpoint("unet"), *pairs)
     assert (code, out) == (2, "")
-    assert "nothing to restore with; train stage diffusion" in one_line(err)
+    assert "only a latent U-Net, which cannot restore photos; train stage diffusion" in one_line(
+        err
+    )
     unused = dict.fromkeys(("network", "sde", "prediction", "objective", "sampling"))
     trained(stage="latent_unet", latent_unet=tiny_models.UNET, **unused)
     code, _, err = call("-opt", "tiny.yml")

@@ -28,7 +28,7 @@ def call(tiny_checkpoint, tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_noise_level_and_lenses_are_told(call):
+def test_noise_level_and_lenses_are_conditions(call):
     make("lq/a.png")
     make("gt/a.png", seed=1)
     folders = ["--lq", "lq", "--gt", "gt"]
@@ -36,9 +36,9 @@ def test_noise_level_and_lenses_are_told(call):
     assert codes == 0
     assert call("denoise", *folders, "--noise-level", 10)[1] != first
     first = call("lens", *folders, *LENSES)[1]
-    told = json.loads(Path("r.json").read_text(encoding="utf-8"))["model"]
-    assert (told["from"], told["to"], told["disparity"]) == (LENSES[1], LENSES[3], 35)
-    assert "noise_level" not in told
+    model = json.loads(Path("r.json").read_text(encoding="utf-8"))["model"]
+    assert (model["from"], model["to"], model["disparity"]) == (LENSES[1], LENSES[3], 35)
+    assert "noise_level" not in model
     assert call("lens", *folders, *LENSES, "--disparity", 70)[1] != first
 
 

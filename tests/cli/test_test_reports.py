@@ -204,7 +204,7 @@ def test_baselines(call, tiny_checkpoint):
     assert code == 0
     rows = json.loads(Path("out/scores.json").read_text(encoding="utf-8"))["sets"]["a"]["images"]
     methods = {
-        # drawn from the same seed, so it is the U-Net of the other model
+        # initialized with the same seed, so it is equal to the U-Net of the model
         "latent_unet": load_restorer(tiny_checkpoint("unet"), precision="fp32").restore,
         "dark_channel": dark_channel_prior,
     }

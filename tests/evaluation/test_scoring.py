@@ -86,11 +86,11 @@ def test_callback_gets_each_score_and_write_each_picture():
         Brighten(0.1),
         items,
         limit=2,
-        callback=lambda *told: seen.append(told),
-        write=lambda *told: written.append(told),
+        callback=lambda *args: seen.append(args),
+        write=lambda *args: written.append(args),
     )
-    assert [told[:2] for told in seen] == [(1, 2), (2, 2)]
-    assert tuple(told[2] for told in seen) == result.rows
+    assert [args[:2] for args in seen] == [(1, 2), (2, 2)]
+    assert tuple(args[2] for args in seen) == result.rows
     assert [name for name, _ in written] == ["p0", "p1"]
     for (_, picture), item in zip(written, items, strict=False):
         assert torch.equal(picture, (item["lq"] + 0.1).clamp(0, 1))
@@ -139,7 +139,7 @@ def test_times_with_and_without_reading_and_writing(monkeypatch):
     assert table.endswith("seconds per photo: 5.000 without and 10.000 with reading and writing")
 
 
-def test_what_an_item_knows_reaches_the_restorer():
+def test_the_conditions_of_an_item_reach_the_restorer():
     restorer = Brighten(0.0)
     lens = torch.tensor([18.0, -14.0, 35.0])
     evaluate(restorer, photos(1, lens=lens, noise_std=torch.tensor(0.25)))

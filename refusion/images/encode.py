@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from refusion.errors import ImageError
+from refusion.images.kinds import LUMA
 from refusion.images.metadata import upright_exif
 from refusion.images.photo import Photo
 from refusion.images.samples import store, to_float
@@ -29,7 +30,6 @@ _WEBP_QUALITY = 92
 _WEBP_LOSSLESS_EFFORT = 30  # three times faster than Pillow's default 80, files of the same size
 _PNG_LEVEL = 3  # twice as fast as level 6, files 2 % larger
 _ROWS = 256  # rows per band; bands avoid a second float copy of a large photo
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG
 
 
 def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> None:
@@ -114,7 +114,7 @@ def _planes(image: Tensor, like: Photo, kind: str, name: str) -> Iterator[Tensor
     if alpha is not None and alpha.shape[1:] != image.shape[1:]:
         size = tuple(image.shape[1:])
         alpha = functional.interpolate(alpha[None], size, mode="bilinear", antialias=True)[0]
-    luma = torch.tensor(_LUMA).view(3, 1, 1)
+    luma = torch.tensor(LUMA).view(3, 1, 1)
     for top in range(0, image.shape[1], _ROWS):
         band = to_float(image[:, top : top + _ROWS].cpu())
         if like.mode == "gray":

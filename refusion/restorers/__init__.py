@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from refusion.checkpoint import Checkpoint, build_model, find_weights, read_checkpoint
+from refusion.checkpoint import Checkpoint, Model, build_model, find_weights, read_checkpoint
 from refusion.config.plugins import import_plugins
 from refusion.devices.precision import choose_device, choose_precision
 from refusion.errors import ConfigError, suggest
@@ -62,8 +61,8 @@ def load_restorer(
 ) -> ArrayRestorer:
     """Make the restorer that a weights file describes; of a prior alone, one that denoises.
 
-    The result is a `Restorer`, for batches of tensors, and can be called with one image, NumPy or
-    torch: see `ArrayRestorer.__call__`. Logs a warning of a latent U-Net alone.
+    The result is a `Restorer` for batches of tensors, and can be called with one image (NumPy,
+    torch or Pillow): see `ArrayRestorer.__call__`. Logs a warning for a latent U-Net alone.
 
     Args:
         source: 'dehaze' or another task with shipped weights, a .safetensors file, or the content
@@ -88,24 +87,31 @@ def load_restorer(
     is_read = isinstance(source, Checkpoint)
     checkpoint = source if is_read else read_checkpoint(find_weights(source))
     model = build_model(checkpoint)
-    if is_prior(model.config.sde):
-        where = choose_device(device)
-        prior = prior_of(model, where, choose_precision(precision, where))
-        return ArrayRestorer(DDRM(prior, denoise(model.config.task)))
     if model.network is None:
         logger.warning(
             "%s: a latent U-Net alone, which reconstructs photos as they are", checkpoint.path
         )
-    restorer = RESTORERS[_family(model.network)]
-    return ArrayRestorer(restorer(model, device=device, precision=precision, memory=memory))
+    family = _family(model)
+
+    def load(device: str | torch.device, precision: str) -> Restorer:
+        if family == "DDRM":
+            where = choose_device(device)
+            prior = prior_of(model, where, choose_precision(precision, where))
+            return DDRM(prior, denoise(model.config.task))
+        return RESTORERS[family](model, device=device, precision=precision, memory=memory)
+
+    return ArrayRestorer(load, device, precision)
 
 
-def _family(network: nn.Module | None) -> str:
-    """Key of `RESTORERS` for a network: its class may name one, in the attribute `restorer`.
+def _family(model: Model) -> str:
+    """Key of `RESTORERS` for a model: its network's class may name one, attribute `restorer`.
 
     Raises:
         ConfigError: the network's class names an unknown one.
     """
+    network = model.network
+    if is_prior(model.config.sde):
+        return "DDRM"
     default = "Regression" if getattr(network, "is_regression", False) else "Refusion"
     family = getattr(network, "restorer", default)
     if family not in RESTORERS:

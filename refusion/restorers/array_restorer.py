@@ -1,44 +1,91 @@
-"""A restorer as a function of one image: what `refusion.load_restorer` gives."""
+"""A restorer that takes images as people have them: what `refusion.load_restorer` returns."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Literal
 
+import torch
 from torch import Tensor
 
-from refusion.images.arrays import Image, from_batch, to_batch
-from refusion.restorers.base import Restorer, RestorerInfo
+from refusion.images.kinds import Kind, as_batch
+from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
+
+Loader = Callable[[str | torch.device, str], Restorer]
+"""Loads the same model on a device, in a precision."""
 
 
 class ArrayRestorer:
-    """A restorer that can also be called with an image, NumPy or torch.
+    """A restorer that can be called with one image: NumPy, torch or Pillow.
 
     Args:
-        restorer: what does the work.
+        load: loads the model, `(device, precision) -> restorer`.
+        device: 'auto', 'cpu', 'cuda' or a `torch.device`.
+        precision: 'auto', 'fp32', 'bf16' or 'fp16'.
     """
 
-    def __init__(self, restorer: Restorer) -> None:
-        self._restorer = restorer
+    def __init__(
+        self, load: Loader, device: str | torch.device = "auto", precision: str = "auto"
+    ) -> None:
+        self._load, self._restorer = load, load(device, precision)
+
+    def __repr__(self) -> str:
+        """Task, family, sampler, device and precision."""
+        info = self.info
+        steps = "" if info.sampler is None else f", sampler={info.sampler!r}, steps={info.steps}"
+        where = f"device={info.device!r}, precision={info.precision!r}"
+        return f"{type(self).__name__}(task={info.task!r}, family={info.family!r}{steps}, {where})"
 
     @property
     def info(self) -> RestorerInfo:
         """What this restorer is."""
         return self._restorer.info
 
-    def __call__(self, image: Image, **options: Any) -> Image:
+    def to(self, device: str | torch.device, precision: str = "auto") -> ArrayRestorer:
+        """The same model on another device; this restorer stays as it is.
+
+        Args:
+            device: 'auto', 'cpu', 'cuda' or a `torch.device`.
+            precision: 'auto' (what is fast on that device), 'fp32', 'bf16' or 'fp16'.
+
+        Raises:
+            ConfigError: device or precision unknown or not available.
+        """
+        return ArrayRestorer(self._load, device, precision)
+
+    def __call__(
+        self,
+        image: Kind,
+        *,
+        steps: int | None = None,
+        sampler: str | None = None,
+        seed: int = 0,
+        tile: int | Literal["auto"] | None = "auto",
+        conditions: Conditions = NO_CONDITIONS,
+        strength: float = 1.0,
+        callback: Progress | None = None,
+    ) -> Kind:
         """Restore an image; the result has its kind, layout and dtype.
 
         Integers are restored over their full range and rounded to nearest; floats are in [0, 1].
+        The options are those of `Restorer.restore`.
 
         Args:
-            image: NumPy (H, W, 3), or torch (3, H, W) or (B, 3, H, W), RGB (not BGR), any size
-                from 1x1: uint8, uint16, or float in [0, 1]. Of a stereo model the two views are
-                stacked: 6 channels.
-            options: `steps`, `sampler`, `seed`, `tile`, `known`, `strength`, `callback`, as
-                `Restorer.restore` takes them.
+            image: NumPy (H, W, 3), or torch (3, H, W) or (B, 3, H, W), or a Pillow image; RGB (not
+                BGR), any size from 1x1, uint8, uint16, or float in [0, 1]. Gray images and images
+                with alpha are accepted, see `refusion.images.kinds.as_batch`. The two views of a
+                stereo model are stacked: 6 channels.
+            steps: number of network evaluations; None for the default.
+            sampler: key of `refusion.sde.SAMPLERS`; None for the default.
+            seed: of the noise.
+            tile: side of the tiles in pixels; 'auto' chooses it by memory, None uses no tiles.
+            conditions: what the model needs beside the photo.
+            strength: share of the way from the photo (0) to its restoration (1).
+            callback: is called with the progress.
 
         Returns:
-            The restored image, its sides `info.scale` times as long.
+            The restored image, its sides `info.scale` times as long. A gray image stays gray,
+            unless the model adds colours (`info.colours`).
 
         Raises:
             ImageError: `image` is no such image.
@@ -53,9 +100,40 @@ class ArrayRestorer:
         >>> clear.shape, clear.dtype
         ((24, 32, 3), dtype('uint8'))
         """
-        batch = to_batch("image", image, 3 * self.info.views)
-        return from_batch(self.restore(batch, **options), image)
+        info = self.info
+        batch, back = as_batch("image", image, 3 * info.views, keeps_gray=not info.colours)
+        restored = self.restore(
+            batch,
+            steps=steps,
+            sampler=sampler,
+            seed=seed,
+            tile=tile,
+            conditions=conditions,
+            strength=strength,
+            callback=callback,
+        )
+        return back(restored)
 
-    def restore(self, lq: Tensor, **options: Any) -> Tensor:
-        """See `Restorer.restore`."""
-        return self._restorer.restore(lq, **options)
+    def restore(
+        self,
+        lq: Tensor,
+        *,
+        steps: int | None = None,
+        sampler: str | None = None,
+        seed: int | Sequence[int] = 0,
+        tile: int | Literal["auto"] | None = "auto",
+        conditions: Conditions = NO_CONDITIONS,
+        strength: float = 1.0,
+        callback: Progress | None = None,
+    ) -> Tensor:
+        """Restore a batch of photos (B, 3, H, W); see `Restorer.restore`."""
+        return self._restorer.restore(
+            lq,
+            steps=steps,
+            sampler=sampler,
+            seed=seed,
+            tile=tile,
+            conditions=conditions,
+            strength=strength,
+            callback=callback,
+        )

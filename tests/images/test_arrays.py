@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import refusion
 from refusion.errors import ImageError
@@ -56,7 +57,7 @@ def test_tensors_keep_their_layout(restorer):
 
 @pytest.mark.parametrize(
     "wrong",
-    [np.zeros((4, 4)), np.zeros((3, 4, 4)), np.zeros((4, 4, 3), np.int32), torch.zeros(4, 4, 3),
+    [np.zeros(4), np.zeros((3, 9, 9)), np.zeros((4, 4, 3), np.int32), torch.zeros(9, 9, 3),
      torch.zeros(3, 4, 4, dtype=torch.int64), "photo.jpg"],
     ids=range(6),
 )  # fmt: skip
@@ -81,3 +82,62 @@ def test_evaluate_takes_arrays(restorer):
     pair = {"lq": ARRAYS["uint8"], "gt": ARRAYS["float32"], "name": "x"}
     row = refusion.evaluate(restorer, [pair], metrics=refusion.metrics.reported_metrics()).rows[0]
     assert row.input == pytest.approx(refusion.metrics.measure(pair["lq"], pair["gt"]))
+
+
+def test_options_are_named_and_the_restorer_says_what_it_is(restorer):
+    with pytest.raises(TypeError, match="strenght"):
+        restorer(ARRAYS["uint8"], strenght=0.5)
+    assert repr(restorer).startswith("ArrayRestorer(task='dehaze', family='Refusion', sampler=")
+    assert "device='cpu', precision='fp32'" in repr(restorer)
+    moved = restorer.to("cpu", "bf16")
+    assert (moved.info.precision, restorer.info.precision) == ("bf16", "fp32")
+    assert torch.equal(
+        restorer.to("cpu", "fp32").restore(torch.full((1, 3, 9, 9), 0.3)),
+        restorer.restore(torch.full((1, 3, 9, 9), 0.3)),
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_gray_and_alpha_are_kept(restorer, dtype):
+    full = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
+    gray = (RNG.random((12, 17)) * full).astype(dtype)
+    alpha = (RNG.random((12, 17)) * full).astype(dtype)
+    colour = restorer(np.repeat(gray[..., None], 3, axis=2))
+    weights = np.array([0.299, 0.587, 0.114])
+    expected = (colour / full) @ weights
+    for image in (gray, gray[..., None], np.stack([gray, alpha], axis=2)):
+        result = restorer(image)
+        assert (result.shape, result.dtype) == (image.shape, image.dtype)
+        luma = result if image.ndim == 2 else result[..., 0]
+        assert np.allclose(luma / full, expected, atol=0.51 / full if full > 1 else 1e-6)
+        if image.ndim == 3 and image.shape[2] == 2:
+            assert np.array_equal(result[..., 1], alpha)
+    rgba = np.dstack([np.repeat(gray[..., None], 3, axis=2), alpha])
+    result = restorer(rgba)
+    assert np.array_equal(result[..., :3], colour) and np.array_equal(result[..., 3], alpha)
+    tensor = torch.from_numpy(rgba.copy()).permute(2, 0, 1)
+    assert torch.equal(restorer(tensor).permute(1, 2, 0), torch.from_numpy(result))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_pillow_images_come_back_as_they_were(restorer, mode):
+    image = Image.fromarray(ARRAYS["uint8"]).convert(mode)
+    image.info["icc_profile"] = b"profile"
+    result = restorer(image)
+    assert (result.mode, result.size) == (image.mode, image.size)
+    assert result.info["icc_profile"] == b"profile"
+    assert np.array_equal(np.asarray(result), restorer(np.asarray(image)))
+
+
+def test_other_modes_of_pillow_are_named(restorer):
+    with pytest.raises(ImageError, match=r"mode L, LA, RGB, RGBA, got CMYK; convert it"):
+        restorer(Image.new("CMYK", (4, 4)))
+
+
+def test_alpha_and_gray_follow_a_larger_result(tiny_checkpoint):
+    restorer = refusion.load_restorer(tiny_checkpoint("sr"), device="cpu", precision="fp32")
+    scale, image = restorer.info.scale, np.dstack([ARRAYS["uint8"], ARRAYS["uint8"][..., :1]])
+    result = restorer(image)
+    assert result.shape == (12 * scale, 17 * scale, 4)
+    flat = restorer(np.dstack([ARRAYS["uint8"], np.full((12, 17), 200, np.uint8)]))
+    assert (flat[..., 3] == 200).all()

@@ -1,0 +1,121 @@
+"""Images of every common kind as RGB batches, and results in the kind of the given image.
+
+Kinds are NumPy arrays, tensors and Pillow images; gray, RGB, and both with alpha.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from refusion.errors import ImageError
+from refusion.images.arrays import from_batch, to_batch
+from refusion.images.samples import is_integer, store, to_float
+
+Kind = TypeVar("Kind", np.ndarray, Tensor, Image.Image)
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in gray (ITU-R BT.601), as in JPEG."""
+
+_PILLOW_MODES = ("L", "LA", "RGB", "RGBA")
+
+
+def as_batch(
+    name: str, image: Kind, channels: int = 3, *, keeps_gray: bool = True
+) -> tuple[Tensor, Callable[[Tensor], Kind]]:
+    """Convert an image to a batch that a restorer takes, and prepare the way back.
+
+    Args:
+        name: of the argument, for the error message.
+        image: NumPy (H, W), (H, W, 1), (H, W, 2) gray and alpha, (H, W, 3) or (H, W, 4) RGBA;
+            torch (C, H, W) or (B, C, H, W) with C = 1 to 4; uint8, uint16 or float in [0, 1]; or a
+            Pillow image of mode L, LA, RGB or RGBA.
+        channels: 3; 6 for the two stacked views of a stereo pair, which have neither alpha nor
+            gray.
+        keeps_gray: whether the result of a gray image is gray; otherwise it is RGB.
+
+    Returns:
+        The batch (B, channels, H, W) of the image's dtype, and a function that turns a restored
+        batch (B, channels, h, w) into the kind, layout and dtype of `image`. Alpha is kept; where
+        the restored image is larger, alpha is resized bilinearly.
+
+    Raises:
+        ImageError: `image` is none of these.
+    """
+    if isinstance(image, Image.Image):
+        return _pillow_batch(name, image, keeps_gray=keeps_gray, channels=channels)
+    if isinstance(image, np.ndarray) and image.ndim == 2:
+        batch, back = as_batch(name, image[..., None], channels, keeps_gray=keeps_gray)
+        return batch, lambda result: back(result)[..., 0] if keeps_gray else back(result)
+    count = _channel_count(image)
+    if channels != 3 or count not in (1, 2, 4):
+        return to_batch(name, image, channels), lambda result: from_batch(result, image)
+    planes = to_batch(name, image, count)
+    colour, alpha = (planes[:, :-1], planes[:, -1:]) if count in (2, 4) else (planes, None)
+    is_gray = colour.shape[1] == 1
+
+    def back(result: Tensor) -> Kind:
+        if is_gray and keeps_gray:
+            result = _gray(result)
+        if alpha is not None:
+            result = torch.cat([result, _resized(alpha, result)], dim=1)
+        return from_batch(result, image)
+
+    return colour.expand(-1, 3, -1, -1), back
+
+
+def _channel_count(image: object) -> int | None:
+    """Number of channels; None of what is no image."""
+    if isinstance(image, np.ndarray) and image.ndim == 3:
+        return image.shape[2]
+    if isinstance(image, Tensor) and image.ndim in (3, 4):
+        return image.shape[-3]
+    return None
+
+
+def _pillow_batch(
+    name: str, image: Image.Image, channels: int, *, keeps_gray: bool
+) -> tuple[Tensor, Callable[[Tensor], Image.Image]]:
+    if image.mode not in _PILLOW_MODES:
+        raise ImageError(
+            f"{name}: expected a Pillow image of mode {', '.join(_PILLOW_MODES)}, got "
+            f"{image.mode}; convert it, for example by image.convert('RGB')"
+        )
+    batch, back = as_batch(name, np.asarray(image), channels, keeps_gray=keeps_gray)
+
+    def to_pillow(result: Tensor) -> Image.Image:
+        restored = Image.fromarray(back(result))
+        restored.info = dict(image.info)  # the ICC profile among them
+        return restored
+
+    return batch, to_pillow
+
+
+def _gray(result: Tensor) -> Tensor:
+    """Luma (B, 1, H, W) of RGB, in the same dtype."""
+    luma = (to_float(result) * torch.tensor(LUMA, device=result.device).view(3, 1, 1)).sum(
+        1, keepdim=True
+    )
+    return _like(luma, result)
+
+
+def _resized(alpha: Tensor, result: Tensor) -> Tensor:
+    """Alpha (B, 1, H, W) at the size of the result, in its dtype and on its device."""
+    if alpha.shape[-2:] != result.shape[-2:]:
+        alpha = functional.interpolate(
+            to_float(alpha), result.shape[-2:], mode="bilinear", antialias=True
+        )
+    return _like(alpha.to(result.device), result)
+
+
+def _like(plane: Tensor, result: Tensor) -> Tensor:
+    if plane.dtype == result.dtype or not is_integer(result):
+        return plane.to(result.dtype)
+    out = torch.empty(plane.shape, dtype=result.dtype, device=result.device)
+    store(plane, out)
+    return out

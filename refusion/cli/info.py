@@ -9,6 +9,9 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from refusion.cli.options.plugins import add_plugin_option
+from refusion.config.plugins import import_plugins
+
 if TYPE_CHECKING:  # imports torch, for which --help must not wait
     from refusion.checkpoint import Checkpoint
 
@@ -23,6 +26,7 @@ def run(argv: list[str]) -> int:
         CheckpointError: it is none, or damaged.
     """
     options = build_parser().parse_args(argv)
+    import_plugins(options.plugin)
     from refusion.checkpoint import find_weights, read_checkpoint
 
     facts = describe(read_checkpoint(find_weights(options.file)))
@@ -42,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit code: 0 described, 2 wrong usage or no weights file.",
     )
     parser.add_argument("file", metavar="FILE", help="a .safetensors file, or a shipped task")
+    add_plugin_option(parser.add_argument)
     parser.add_argument("--json", action="store_true", help="as JSON")
     return parser
 

@@ -132,6 +132,8 @@ def model_config(config: RunConfig, latent_unet: Component | None = None) -> Mod
 
 
 def _plugins_of(raw: object) -> list[str]:
-    """Names under the key `plugins`; of another type none, since the parser refuses that."""
-    names = raw.get("plugins") if isinstance(raw, dict) else None
-    return names if isinstance(names, list) else []
+    """Names under the key `plugins`, which has to be a list."""
+    names = raw.get("plugins", []) if isinstance(raw, dict) else []
+    if not isinstance(names, list):
+        raise ConfigError(f"plugins: expected a list such as [my_package.my_nets], got {names!r}")
+    return names

@@ -1,4 +1,8 @@
-"""Images and training data: reading and writing, datasets, degradations."""
+"""Datasets: pairs of a degraded and a clean photo, for training and for evaluation.
+
+A new dataset is one file in this package and one entry in `DATASETS`; most derive from
+`stream.PhotoStream`. docs/extending.md shows an entry in a module outside this package.
+"""
 
 from __future__ import annotations
 
@@ -13,4 +17,4 @@ DATASETS = {
     "StereoFolder": StereoFolder,
     "BokehFolder": BokehFolder,
 }
-"""YAML key -> dataset class."""
+"""Key of the YAML file -> class; the name of the class is the key."""

@@ -1,4 +1,12 @@
-"""Networks: pure ``torch`` modules, named in YAML by their class names."""
+"""Networks: pure ``torch`` modules, named in YAML by their class names.
+
+A new network is one file and one entry in `NETS`. Its constructor's keyword arguments are its
+settings. These class attributes say how it is used:
+
+- `factor`: positions and sides of tiles are multiples of it; 1 if any are right.
+- `is_regression`: True for a network that is called with the photo alone.
+- `restorer`: key of `refusion.restorers.RESTORERS`, if it needs another one than its kind.
+"""
 
 from __future__ import annotations
 

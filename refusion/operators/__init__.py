@@ -1,7 +1,8 @@
 """Linear operators with their SVD in closed form: what a photo went through, for DDRM.
 
 Every one works on images of any size and gives H, its transpose and its pseudo-inverse, in time and
-memory of a few images (`Dense` apart, for small ones); see `LinearOperator`.
+memory of a few images (`Dense` apart, for small ones); see `LinearOperator`. A new operator is one
+file and one entry in `OPERATORS`; in Python, `Problem("name", Operator)` gives it to DDRM.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Degradations: what turns a clean photo into the input of a restorer, one idea per file."""
+"""Degradations: functions that turn a clean photo into the input of a restorer.
+
+A new degradation is one file with a frozen dataclass as in `base.Degradation`, whose fields are its
+settings, and one entry in `DEGRADATIONS`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The stages that a run can be of, by the word in its experiment file."""
+"""The training stages, by the value of `stage` in an experiment file.
+
+A new stage is one file with a class as in `base.Stage` and one entry in `STAGES`. The sections that
+it reads are checked by the class itself.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simple methods that `refusion test` measures beside the model."""
+"""Baselines: methods that `refusion test` measures in addition to the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scores of a set depend on: an interrupted run only goes on if all of it is the same."""
+"""What the scores of a set depend on: a run only continues if all of it is unchanged."""
 
 from __future__ import annotations
 

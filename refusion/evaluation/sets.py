@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not n
     from refusion.evaluation.scoring import Photos
     from refusion.restorers.base import Conditions, RestorerInfo
 
-_SOURCES = ("lq", "gt", "folder")  # settings of datasets that name one folder; `folders` has many
+_SOURCES = ("lq", "gt", "folder")  # settings that name one folder; `folders` names several
 
 
 @dataclass(frozen=True)

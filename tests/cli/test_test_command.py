@@ -187,7 +187,7 @@ def test_options_file_names_sets_and_checkpoint(call, trained):
     assert max(pixels("small/haze/0_GT.png").shape) == 16
 
 
-def test_data_and_weights_stand_in_for_those_of_the_file(call, trained, tiny_checkpoint, pairs):
+def test_data_and_weights_replace_those_of_the_file(call, trained, tiny_checkpoint, pairs):
     trained()
     Path("runs/tiny/model.safetensors").unlink()
     given = ["-opt", "tiny.yml", "--weights", tiny_checkpoint("latent"), *pairs[4:]]
@@ -216,7 +216,7 @@ def test_run_without_weights_says_train_first(call, trained):
     )
 
 
-def test_latent_unet_alone_restores_nothing(call, pairs, trained, tiny_checkpoint):
+def test_a_latent_unet_alone_is_refused(call, pairs, trained, tiny_checkpoint):
     code, out, err = call("--weights", tiny_checkpoint("unet"), *pairs)
     assert (code, out) == (2, "")
     assert "only a latent U-Net, which cannot restore photos; train stage diffusion" in one_line(

@@ -59,7 +59,7 @@ def test_noise_level_and_lenses_are_conditions(call):
         ("stereo", [], "does not end in left_suffix"),
     ],
 )
-def test_what_does_not_go_with_the_model_is_one_line(call, kind, argv, message):
+def test_an_option_that_the_model_cannot_use_is_one_line(call, kind, argv, message):
     make("lq/a.png")
     code, _, err = call(kind, "--lq", "lq", *argv)
     assert code == 2

@@ -1,4 +1,4 @@
-"""`refusion test`: sets of --data, CSV, the page, baselines, and going on after an interrupt."""
+"""`refusion test`: sets of --data, CSV, the page, baselines, and continuing after an interrupt."""
 
 import csv
 import json
@@ -54,14 +54,14 @@ def numbers(path="out/scores.json", name="a"):
         (r"a=C:\x\lq:D:\gt", r"C:\x\lq", r"D:\gt"),
     ],
 )
-def test_folders_as_words(text, lq, gt):
+def test_folders_from_text(text, lq, gt):
     chosen = folders_of(text)
     assert (chosen.name, str(chosen.lq)) == ("a", lq)
     assert chosen.gt == (None if gt is None else Path(gt))
 
 
 @pytest.mark.parametrize("text", ["lq", "a=", "=lq", "a=b:c:d", "a/b=lq", "a=b:"])
-def test_folders_misspelt(call, text):
+def test_wrong_text_for_folders_is_refused(call, text):
     with pytest.raises(SystemExit):
         call(data=[text])
 
@@ -95,7 +95,7 @@ def test_crop_border_is_applied_and_stated(call):
 
 
 def interrupt_third(monkeypatch):
-    """Have the third restoration end in Ctrl-C; returns the list that every call is added to."""
+    """Make the third restoration raise KeyboardInterrupt; returns the list of all calls."""
     restore, calls = Refusion.restore, []
 
     def interrupted(self, lq, **options):
@@ -108,7 +108,7 @@ def interrupt_third(monkeypatch):
     return calls
 
 
-def test_an_interrupted_run_goes_on(call, monkeypatch):
+def test_an_interrupted_run_continues(call, monkeypatch):
     assert call("--output", "whole")[0] == 0
     calls = interrupt_third(monkeypatch)
     assert call("--output", "out")[0] == 130
@@ -121,7 +121,7 @@ def test_an_interrupted_run_goes_on(call, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["option", "photo", "result", "half line"])
-def test_what_was_done_otherwise_is_done_again(call, monkeypatch, change):
+def test_a_changed_run_restores_photos_again(call, monkeypatch, change):
     calls = interrupt_third(monkeypatch)
     call("--output", "out")
     if change == "photo":
@@ -144,7 +144,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-def test_page_is_whole_in_itself_and_shows_the_worst_first(call):
+def test_page_is_self_contained_and_shows_the_worst_first(call):
     assert call("--output", "out", "--html", "page/p.html")[0] == 0
     text = Path("page/p.html").read_text(encoding="utf-8")
     page = Page()
@@ -164,7 +164,7 @@ def test_page_is_whole_in_itself_and_shows_the_worst_first(call):
 @pytest.mark.slow
 @needs_chromium
 def test_page_in_a_browser(call, tmp_path):
-    """The slider uncovers what it should, the worst photo comes first, nothing is fetched."""
+    """The slider works, the worst photo comes first, and the page loads no other file."""
     make("lq/3.png", 60, 90, seed=3)
     make("gt/3.png", 60, 90, seed=12)
     assert call("--output", "out", "--html", "p.html")[0] == 0
@@ -216,7 +216,7 @@ def test_baselines(call, tiny_checkpoint):
     assert rows[0]["latent_unet"] != rows[0]["input"]
 
 
-def test_dark_channel_prior_takes_known_haze_away():
+def test_dark_channel_prior_removes_haze():
     generator = torch.Generator().manual_seed(0)
     clean = torch.rand(1, 3, 80, 90, generator=generator)
     clean[:, 0] *= 0.1  # dark somewhere in every patch, as the prior says
@@ -231,7 +231,7 @@ def test_dark_channel_prior_takes_known_haze_away():
 
 def test_fid_of_results_and_input(call, monkeypatch):
     class Colours:
-        """Stands for the network: the mean colour of an image."""
+        """Replaces the network; the features are the mean colour of an image."""
 
         def __init__(self, weights):
             assert weights == Path("inception.pth")
@@ -260,7 +260,7 @@ def test_fid_of_results_and_input(call, monkeypatch):
         assert "not measured, it needs ground truth and two photos at least" in out
 
 
-def test_files_of_metrics_are_looked_at_before_photos_are_restored(call, monkeypatch):
+def test_files_of_metrics_are_checked_before_photos_are_restored(call, monkeypatch):
     monkeypatch.delattr(Refusion, "restore")
     for argv in (["--fid", "absent.pth"], ["--lpips", "absent.pth", "absent.pth"]):
         assert call("--output", "out", *argv)[0] == 2

@@ -26,7 +26,7 @@ class Brighten:
 
 
 def photos(count=3, **keys):
-    """Photos on 8-bit levels, each darker than its ground truth by 20 levels more than the last."""
+    """Photos with 8-bit levels; photo n is 20 * (n + 1) levels darker than its ground truth."""
     generator = torch.Generator().manual_seed(0)
     items = []
     for number in range(count):
@@ -54,7 +54,7 @@ def test_every_number_is_that_of_the_result_and_of_the_input():
         assert row.seconds > 0
     mean = np.mean([numpy_psnr(item["lq"] + gain, item["gt"]) for item in items])
     assert result.mean.result["psnr"] == pytest.approx(mean, abs=1e-4)
-    # The darker the input, the further 13 levels are from enough.
+    # The darker the input, the larger its error after 13 more levels.
     assert (result.best.name, result.worst.name) == ("p0", "p2")
 
 
@@ -112,7 +112,7 @@ def test_baselines_are_measured_beside_the_result():
     result = evaluate(Brighten(0.1), items, baselines=both, metrics=reported_metrics())
     for row in result.rows:
         assert row.baselines["same"] == row.input
-    assert result.rows[0].baselines["up"]["psnr"] == math.inf  # 20 levels are what it lacks
+    assert result.rows[0].baselines["up"]["psnr"] == math.inf  # exactly the missing 20 levels
     assert list(result.mean.methods) == ["input", "same", "up", "result"]
     assert result.mean.baselines["same"] == result.mean.input
     lines = result.methods_table(reported_metrics()).splitlines()
@@ -189,7 +189,7 @@ def test_a_mean_is_over_the_photos_that_have_the_number():
     assert mean.result == mean.input == {"niqe": 4.0, "psnr": 25.0}
 
 
-def test_of_a_distance_the_table_shows_no_gain_but_a_change():
+def test_without_psnr_the_table_shows_a_change_instead_of_a_gain():
     niqe = Evaluation((Score("x", 1.0, {"niqe": 5.0}, {"niqe": 3.0}),)).table()
     assert "change niqe" in niqe
     assert "-2.0000" in niqe
@@ -260,6 +260,6 @@ def test_errors_name_the_photo():
 
 
 @pytest.mark.parametrize("lq", ["a.jpg", np.zeros((8, 9), np.uint8), torch.zeros(8, 9), None])
-def test_what_is_no_image_is_named(lq):
+def test_an_item_without_an_image_is_refused(lq):
     with pytest.raises(ImageError, match="lq: expected an array"):
         evaluate(Brighten(0.1), [{"lq": lq, "gt": np.zeros((8, 9, 3), np.uint8)}])

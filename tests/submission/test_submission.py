@@ -1,4 +1,4 @@
-"""Challenge entries: what is written passes the checks, what is wrong is named, whatever it is."""
+"""Challenge entries: written entries pass the checks, and each fault of a zip is reported."""
 
 import io
 import os
@@ -96,7 +96,7 @@ def test_same_outputs_same_bytes(work):
     assert Path("a.zip").read_bytes() == Path("b.zip").read_bytes()
 
 
-def test_what_breaks_a_rule_is_not_written(work):
+def test_an_entry_that_breaks_a_rule_is_not_written(work):
     Path("a.zip").write_text("old")
     photo("out/01.png", size=(8, 8))
     with pytest.raises(ConfigError, match=r"01\.png: is 8x8, expected 9x7"):
@@ -205,14 +205,14 @@ def test_links_duplicates_and_too_many_entries(work):
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_methods_that_unpack_without_a_limit_are_refused(work, method):
-    """Of these, Python unpacks all that it has read: 4 KB may become gigabytes, unasked."""
+    """Python unpacks these methods without a limit: 4 KB may become gigabytes."""
     with zipfile.ZipFile(archive({"01.png": None}), "a") as file:
         file.writestr("01.png", bytes(1 << 24), compress_type=method)
     (fault,) = check_submission("e.zip", "in", DEHAZE)
     assert fault == f"'01.png': is compressed by method {method}, expected stored or deflated"
 
 
-def test_command_lists_faults_and_its_exit_code_tells(work, capsys):
+def test_command_lists_faults_and_sets_the_exit_code(work, capsys):
     argv = ["check-submission", archive(), "--inputs", "in", "--track", "dehaze"]
     assert cli.main(argv) == 0
     assert "no fault found" in capsys.readouterr().out
@@ -238,7 +238,9 @@ def test_entry_of_a_run(work, capsys, tmp_path, monkeypatch, tiny_checkpoint):
     with zipfile.ZipFile("e.zip") as file:
         assert "CPU[1] / GPU[0] : 1" in file.read(README).decode()
     capsys.readouterr()
-    monkeypatch.delattr("refusion.restorers.Refusion.restore")  # all is refused before the work
+    monkeypatch.delattr(
+        "refusion.restorers.Refusion.restore"
+    )  # errors come before photos are restored
     for wrong, words in [
         ([*argv, "--submit", "e.zip"], "--submit: needs --output"),
         ([*argv, "--track", "dehaze"], "--track: needs --submit"),

@@ -1,4 +1,4 @@
-"""What every restorer does at its borders: options checked first, results of the photos' kind."""
+"""What every restorer does first and last: check its options, and return the dtype it was given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from refusion.images.samples import is_integer, store
 def check_options(
     batch: int, seed: int | Sequence[int], tile: int | Literal["auto"] | None, strength: float
 ) -> None:
-    """Refuse options of `Restorer.restore` that no restorer can use.
+    """Refuse values of options of `Restorer.restore` that are invalid for every restorer.
 
     Raises:
         ConfigError: names the option, what was expected and what came.
@@ -29,7 +29,10 @@ def check_options(
 
 
 def match_dtype(result: Tensor, lq: Tensor) -> Tensor:
-    """Restored photos as float32 in [0, 1], or as the integers that the photos `lq` came in.
+    """Convert restored photos to the dtype of the degraded ones.
+
+    Returns:
+        float32 clamped to [0, 1], or integers over the full range of the dtype of `lq`.
 
     Floats are clamped in place: `result` must not be `lq` itself.
     """

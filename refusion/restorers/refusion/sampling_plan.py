@@ -1,4 +1,4 @@
-"""How a photo's reverse process is walked: the arguments of `restore`, checked before any work."""
+"""How the reverse process is sampled: arguments of `restore`, checked before any work."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from refusion.sde.samplers import Callback, Denoise
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """One way from the degraded photo to the restored one.
+    """A checked choice of sampler, number of steps, start and noise.
 
     Attributes:
         sde: the process.
-        sampler: what walks.
+        sampler: runs the reverse process.
         steps: number of network evaluations.
         start: time of the start state; None for the end of the process.
-        start_noise: share of the process' spread that the start state gets.
-        noise: source of all that is random.
+        start_noise: standard deviation of the start state, as a share of the process' own.
+        noise: source of all randomness.
     """
 
     sde: IRSDE
@@ -59,13 +59,13 @@ def plan_sampling(
     steps: int | None,
     sampler: str | None,
 ) -> SamplingPlan:
-    """The walk that `restore` was asked for.
+    """Check the options of `restore` and fill in the defaults of the model.
 
     Args:
-        model: the model, whose defaults fill in what is None.
+        model: its defaults replace options that are None.
         sde: its process.
         conditions: of the photos.
-        noise: source of all that is random.
+        noise: source of all randomness.
         steps: number of network evaluations.
         sampler: key of `SAMPLERS`.
 
@@ -77,29 +77,29 @@ def plan_sampling(
     chosen = find_sampler(sampling.sampler if sampler is None else sampler)
     start = _start(model.task, sde, conditions) or sampling.distilled_at
     limit = sde.T if start is None else start
-    # Less noise than the SDE spans is walked back from a smaller time, which has fewer steps.
+    # With less noise than the largest, the process starts at an earlier time and has fewer steps.
     steps = min(sampling.steps, limit) if steps is None else steps
     if sampling.distilled_at is not None and steps != 1:
         raise ConfigError(
-            f"steps: the '{model.task}' model was distilled to answer in 1 step at time "
-            f"{sampling.distilled_at} and knows no other, got {steps}; leave out --steps"
+            f"steps: the '{model.task}' model was distilled to 1 step at time "
+            f"{sampling.distilled_at}, got {steps}; leave out --steps"
         )
     if sampling.distilled_at is not None:
         check_answer(sampling.sampler if sampler is None else sampler)
-    chosen.times(sde, steps, start)  # refuses what is out of range
+    chosen.times(sde, steps, start)  # raises where a value is out of range
     return SamplingPlan(sde, chosen, steps, start, sampling.start_noise, noise)
 
 
 def check_answer(word: str) -> None:
-    """Refuse a sampler whose only step is not the answer of a distilled model.
+    """Refuse a sampler that does not return the estimate of a distilled model in one step.
 
     Raises:
-        ConfigError: there is no such sampler, or it takes one step of many.
+        ConfigError: there is no such sampler, or its last step is not the estimate of x0.
     """
     if not find_sampler(word).ends_at_x0:
         raise ConfigError(
-            f"sampler: '{word}' moves a small step along the network's answer, and a model "
-            "distilled for 1 step must be taken at its word; use posterior"
+            f"sampler: '{word}' does not end at the network's estimate of x0, which a model "
+            "distilled to 1 step needs; use posterior"
         )
 
 
@@ -111,15 +111,15 @@ def is_stochastic(sde: IRSDE, sampling: SamplingConfig) -> bool:
 
 
 def _start(task: str, sde: IRSDE, conditions: Conditions) -> int | None:
-    """Time whose marginal the degraded photo is drawn from; None for the end of the process."""
+    """Time at which the degraded photo is a state of the process; None for its end, T."""
     if not isinstance(sde, DenoisingSDE):
         return None
     if conditions.noise_std is None:
         raise ConfigError(
-            f"noise level: the '{task}' model must know how noisy the photo is; "
+            f"noise level: the '{task}' model needs the noise level of the photo; "
             "give --noise-level, the standard deviation in 8-bit levels"
         )
-    # A dataset's float32 may lie a rounding above the limit.
+    # A float32 value of a dataset may exceed the limit by a rounding error.
     if not 0 <= conditions.noise_std <= sde.lam * (1 + 1e-6):
         raise ConfigError(
             f"noise level: expected 0..{255 * sde.lam:g} 8-bit levels, the range of the model, "

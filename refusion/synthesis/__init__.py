@@ -1,6 +1,9 @@
-"""Degraded photos from clean ones: `degradations`, and the `scenes` and camera they need.
+"""Synthesis of degraded photos from clean ones: haze, shadow, rain, blur, noise and others.
 
-Every draw takes a generator, every field is a function of photo coordinates, so a crop shows its
-part of the whole photo. Imported by `data`. A new degradation is one file in `degradations` and one
-line in its table.
+`degradations` contains the degradations, `scenes` the depth maps, fields and surfaces that they
+use, `camera` exposure, noise and JPEG, `lens_blur` bokeh rendering, and `tone` tone curves. Every
+random function takes a generator, and fields are functions of photo coordinates, so a crop gets the
+same result as that part of the whole photo. `data` and higher packages may import from here; start
+with `degradations.build_degradation`. To add a degradation, add a module to `degradations` and an
+entry to its table `DEGRADATIONS`.
 """

@@ -1,4 +1,4 @@
-"""What a camera does to the light that reaches it: exposure, noise, 8 bits, JPEG."""
+"""Effects of a camera on an image: exposure, sensor noise, 8-bit rounding, JPEG."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from refusion.randomness import bernoulli, randint, uniform
 
 
 def expose(image: Tensor, generator: Generator, *, exposure: float, colour: float) -> Tensor:
-    """Small change of gain, gamma and white balance.
+    """Apply a small random change of gain, gamma and white balance.
 
     Args:
         image: (3, H, W) in [0, 1].
         generator: source of randomness.
         exposure: largest relative change of gain and of gamma.
-        colour: largest relative change of one channel against the others.
+        colour: largest relative change of one channel.
+
+    Returns:
+        (3, H, W) in [0, 1].
     """
     gain = 1 + uniform(generator, -exposure, exposure)
     gamma = 1 + uniform(generator, -exposure, exposure)
@@ -28,17 +31,29 @@ def expose(image: Tensor, generator: Generator, *, exposure: float, colour: floa
 
 
 def add_noise(image: Tensor, generator: Generator, *, read: float, shot: float) -> Tensor:
-    """Gaussian noise of variance read^2 + shot^2 * image, the sensor model of Foi et al. (2008)."""
+    """Add Gaussian noise of variance read^2 + shot^2 * image.
+
+    This is the sensor model of Foi et al. (2008).
+
+    Args:
+        image: (C, H, W) in [0, 1].
+        generator: source of randomness.
+        read: standard deviation of the read noise, in units of full scale.
+        shot: standard deviation of the shot noise at value 1.
+
+    Returns:
+        (C, H, W) in [0, 1].
+    """
     deviation = torch.sqrt(read**2 + shot**2 * image)
     return (image + deviation * torch.randn(image.shape, generator=generator)).clamp(0, 1)
 
 
 def quantise(image: Tensor, quality: int | None = None) -> Tensor:
-    """Round to 8-bit levels, through a JPEG of that quality (1..100) when one is given.
+    """Round to 8-bit levels; if a quality is given, also compress as JPEG and decode.
 
     Args:
         image: (3, H, W) float in [0, 1].
-        quality: JPEG quality, or None for rounding alone.
+        quality: JPEG quality 1..100, or None for rounding only.
 
     Returns:
         (3, H, W) float32, multiples of 1/255.
@@ -56,13 +71,16 @@ def quantise(image: Tensor, quality: int | None = None) -> Tensor:
 def file_round_trip(
     image: Tensor, generator: Generator, share: float, quality: tuple[int, int]
 ) -> Tensor:
-    """The image as a file keeps it: 8 bits, in a share of the cases through a JPEG.
+    """Round to 8-bit levels, with random JPEG compression.
 
     Args:
         image: (3, H, W) in [0, 1].
-        generator: source of randomness; two draws whatever comes.
+        generator: source of randomness; always two draws.
         share: probability of the JPEG.
-        quality: its lowest and highest quality, 1..100.
+        quality: lowest and highest JPEG quality, 1..100.
+
+    Returns:
+        (3, H, W) float32, multiples of 1/255.
     """
     drawn = randint(generator, *quality)
     return quantise(image, drawn if bernoulli(generator, share) else None)

@@ -1,4 +1,4 @@
-"""The checks that degradations make of their settings."""
+"""Checks of degradation settings."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from refusion.errors import ConfigError
 
 
 def check_settings(settings: Any, domains: dict[str, tuple[float, float]]) -> None:
-    """Refuse settings that have another shape than their default, or leave their domain.
+    """Raise `ConfigError` if a setting differs in form from its default or is out of its domain.
 
     Args:
-        settings: frozen dataclass of numbers and tuples of numbers, every field with a default; a
-            pair is a range (low, high), except where its name ends in "_weights".
-        domains: closed (low, high) for the fields that may leave [0, 1]; weights need none.
+        settings: frozen dataclass whose fields are numbers or tuples of numbers with defaults. A
+            tuple is a range (low, high), unless the field name ends in "_weights".
+        domains: allowed [low, high] by field name. The default is [0, 1], for weights [0, inf).
 
     Raises:
-        ConfigError: naming the class, the field, what was expected and what came.
+        ConfigError: names the class, the field, the expected and the actual value.
     """
     for field in fields(settings):
         value, name = getattr(settings, field.name), f"{type(settings).__name__}.{field.name}"
@@ -32,16 +32,16 @@ def check_settings(settings: Any, domains: dict[str, tuple[float, float]]) -> No
 
 
 def check_range(name: str, value: object, low: float, high: float) -> None:
-    """Refuse a setting that is no range.
+    """Raise `ConfigError` unless a setting is a range (low, high) inside limits.
 
     Args:
-        name: what the error calls it.
-        value: of the setting.
-        low: least value allowed.
-        high: largest value allowed.
+        name: name of the setting, for the message.
+        value: the setting.
+        low: smallest allowed value.
+        high: largest allowed value.
 
     Raises:
-        ConfigError: not a pair of numbers in order, or outside [low, high].
+        ConfigError: `value` is not a pair of ascending numbers, or is outside [low, high].
     """
     is_pair = isinstance(value, tuple) and len(value) == 2
     if not is_pair or not all(isinstance(v, (int, float)) for v in value):

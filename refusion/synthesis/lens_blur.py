@@ -1,9 +1,9 @@
-"""Lens blur of one photo from a map of defocus: layers composited from back to front.
+"""Lens blur of a photo from a defocus map: layers are composited from back to front.
 
-Every point of a scene becomes a disc (the image of the lens opening), and near discs cover far
-ones. Layered rendering in linear light with expanded highlights, after Peng et al., BokehMe (CVPR
-2022), section 3.1, and Kraus and Strengert, Depth-of-field rendering by pyramidal image processing
-(2007), for the filling of what blurred foreground uncovers.
+Each point of a scene is imaged as a disc with the shape of the lens aperture, and near discs
+occlude far discs. The photo is rendered in layers, in linear light with expanded highlights, after
+Peng et al., BokehMe (CVPR 2022), section 3.1. Regions that the blurred foreground uncovers are
+filled after Kraus and Strengert, Depth-of-field rendering by pyramidal image processing (2007).
 """
 
 from __future__ import annotations
@@ -19,47 +19,46 @@ from torch import Tensor
 from refusion.errors import ConfigError, ImageError
 
 SHARP = 0.5  # blur radius in pixels up to which a disc is one pixel
-LAYERS = 7  # at most, before and behind the plane of focus each
-DIRECT = 2.5  # radius up to which sliding a kernel costs less than a Fourier transform
+LAYERS = 7  # largest number of layers in front of, and behind, the plane of focus
+DIRECT = 2.5  # radius in pixels up to which direct convolution is faster than a Fourier transform
 GAMMA = 2.2
-SHOULDER = 4.0  # how suddenly highlights rise towards their peak
-UNSEEN = 1e-4  # share of the unblurred photo where a layer shows almost nothing of itself
+SHOULDER = 4.0  # exponent of the highlight expansion; larger values affect only brighter pixels
+UNSEEN = 1e-4  # weight of the unblurred photo, visible where all layers are transparent
 
 
 @dataclass(frozen=True)
 class LensShape:
-    """What a point out of focus looks like.
+    """Shape of the disc that images a point out of focus.
 
     Attributes:
-        blades: corners of the opening; 0 for a circle. Corners lie on the circle of the radius.
-        rim: how much brighter the disc is at its rim than at its centre, as a share, >= 0.
+        blades: number of corners of the aperture, on the circle of the blur radius; 0 for a circle.
+        rim: relative increase of brightness from the centre of the disc to its rim, >= 0.
 
     Raises:
-        ConfigError: one or two blades, or a negative rim.
+        ConfigError: `blades` is 1 or 2 or negative, or `rim` is negative.
     """
 
     blades: int = 0
     rim: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a shape that no opening has."""
+        """Check the settings."""
         if self.blades < 0 or self.blades in (1, 2):
             raise ConfigError(f"blades: expected 0 (a circle) or at least 3, got {self.blades}")
         if self.rim < 0:
-            raise ConfigError(f"rim: expected a share >= 0, got {self.rim}")
+            raise ConfigError(f"rim: expected a number >= 0, got {self.rim}")
 
 
 @functools.lru_cache(maxsize=64)
 def disc_kernel(radius: float, shape: LensShape | None = None) -> Tensor:
-    """Image of a point: a disc with an anti-aliased rim.
+    """Compute the blur kernel of a point: a disc with an anti-aliased rim.
 
     Args:
-        radius: of the disc in pixels, >= 0; up to 0.5 the kernel is one pixel.
-        shape: of the opening; None for a plain circle.
+        radius: radius of the disc in pixels, >= 0; up to 0.5 the kernel is one pixel.
+        shape: shape of the aperture; None for a uniform circle.
 
     Returns:
-        (2 n + 1, 2 n + 1) float32 with sum 1, n = ceil(radius); shared between calls, not to be
-        written to.
+        (2 n + 1, 2 n + 1) float32 with sum 1, n = ceil(radius). Cached and shared: do not modify.
     """
     shape = shape or LensShape()
     reach = math.ceil(radius) if radius > SHARP else 0
@@ -78,27 +77,27 @@ def disc_kernel(radius: float, shape: LensShape | None = None) -> Tensor:
 def render_bokeh(
     image: Tensor, defocus: Tensor, shape: LensShape | None = None, highlights: float = 3.0
 ) -> Tensor:
-    """The photo as a lens would have taken it.
+    """Render a photo with the blur of a lens.
 
-    Layers of equal blur are composited from the farthest to the nearest. The sharp subject gives
-    no light to the background (masked out, and the rest normalised), blurred foreground spreads
-    over what is behind it, and what it uncovers is filled from its surroundings. Pixels in focus
-    with no foreground near keep their values.
+    Layers of equal blur radius are composited from the farthest to the nearest. The subject in
+    focus is excluded from the blurred background, whose weights are renormalised. Blurred
+    foreground spreads over the layers behind it, and the regions that it uncovers are filled
+    from their surroundings. Pixels in focus without foreground nearby keep their values.
 
     Args:
         image: (3, H, W) float32 in [0, 1], in focus everywhere.
-        defocus: (H, W) float32, radius of each pixel's disc in pixels; positive behind the plane
-            of focus, negative before it.
-        shape: of the lens opening; None for a plain circle.
-        highlights: light of a clipped pixel (1.0) relative to white, >= 1; only pixels near the
-            clip are expanded, and the inverse is applied to the result.
+        defocus: (H, W) float32, blur radius in pixels; positive behind the plane of focus, negative
+            in front of it.
+        shape: shape of the aperture; None for a uniform circle.
+        highlights: linear light assumed for a clipped pixel (value 1.0), relative to white, >= 1.
+            Only pixels close to 1.0 are expanded, and the result is compressed by the inverse.
 
     Returns:
         (3, H, W) float32 in [0, 1].
 
     Raises:
-        ImageError: the sizes differ.
-        ConfigError: highlights below 1.
+        ImageError: the sizes of `image` and `defocus` differ.
+        ConfigError: `highlights` is below 1.
     """
     if image.shape[1:] != defocus.shape:
         raise ImageError(
@@ -118,7 +117,7 @@ def render_bokeh(
 
 
 def _expand(image: Tensor, peak: float) -> Tensor:
-    """Linear light, with the range lost at the clip put back: 1 becomes `peak`."""
+    """Convert to linear light and expand clipped highlights, so that value 1 becomes `peak`."""
     powered = image.clamp(0, 1) ** (GAMMA * SHOULDER)
     return (powered / (1 - (1 - peak**-SHOULDER) * powered)) ** (1 / SHOULDER)
 
@@ -130,73 +129,76 @@ def _compress(light: Tensor, peak: float) -> Tensor:
 
 
 def _extend(field: Tensor, reach: int) -> Tensor:
-    """Mirror the borders outwards, as far as discs reach in; repeat where the photo is small."""
+    """Pad by the largest blur radius: reflect, or replicate if the photo is too small."""
     mode = "reflect" if reach < min(field.shape[-2:]) else "replicate"
     return F.pad(field[None], (reach, reach, reach, reach), mode=mode)[0]
 
 
 def _composite(light: Tensor, defocus: Tensor, shape: LensShape) -> Tensor:
-    """Background, then the plane of focus, then foreground; light (3, h, w)."""
-    behind = _behind(light, defocus.clamp_min(0), shape)
-    return _before(light, -defocus, behind, shape) if (defocus < -SHARP).any() else behind
+    """Composite background, plane of focus and foreground of linear light (3, h, w)."""
+    background = _render_background(light, defocus.clamp_min(0), shape)
+    has_foreground = bool((defocus < -SHARP).any())
+    return _render_foreground(light, -defocus, background, shape) if has_foreground else background
 
 
-def _behind(light: Tensor, radius: Tensor, shape: LensShape) -> Tensor:
-    """Background and plane of focus; the foreground, of radius 0 here, gives it no light."""
-    levels = _levels(radius)
+def _render_background(light: Tensor, radius: Tensor, shape: LensShape) -> Tensor:
+    """Render background and plane of focus; foreground pixels have radius 0 and add no light."""
+    radii = _layer_radii(radius)
     total, cover = UNSEEN * light, torch.full_like(radius, UNSEEN)
-    for index in range(len(levels) - 1, 0, -1):
-        mask = _share(radius, levels, index)
-        seen = _blur(torch.cat([light * mask, mask[None]]), levels[index], shape)
+    for index in range(len(radii) - 1, 0, -1):
+        mask = _layer_weight(radius, radii, index)
+        seen = _blur(torch.cat([light * mask, mask[None]]), radii[index], shape)
         opacity = seen[3].clamp(0, 1)
         total = total * (1 - opacity) + seen[:3]
         cover = cover * (1 - opacity) + opacity
-    return torch.lerp(total / cover, light, _share(radius, levels, 0))
+    return torch.lerp(total / cover, light, _layer_weight(radius, radii, 0))
 
 
-def _before(light: Tensor, radius: Tensor, behind: Tensor, shape: LensShape) -> Tensor:
-    """Lay blurred foreground over what is behind it.
+def _render_foreground(
+    light: Tensor, radius: Tensor, background: Tensor, shape: LensShape
+) -> Tensor:
+    """Composite the blurred foreground over the rendered background.
 
-    A layer holds all that is as near as it or nearer: what it hides of itself is not missing
-    then, and the opacity of a foreground with slopes is 1 inside.
+    Each layer contains all pixels at its depth or nearer, so that a foreground with varying depth
+    is opaque inside.
     """
-    levels = _levels(radius.clamp_min(0))
-    nearer = torch.cumsum(
-        torch.stack([_share(radius.clamp_min(0), levels, i) for i in range(len(levels))]).flip(0), 0
-    ).flip(0)
-    result = _fill(behind, 1 - nearer[1])
-    for index in range(1, len(levels)):
+    radius = radius.clamp_min(0)
+    radii = _layer_radii(radius)
+    weights = torch.stack([_layer_weight(radius, radii, i) for i in range(len(radii))])
+    nearer = torch.cumsum(weights.flip(0), 0).flip(0)
+    result = _fill(background, 1 - nearer[1])
+    for index in range(1, len(radii)):
         mask = nearer[index]
-        seen = _blur(torch.cat([light * mask, mask[None]]), levels[index], shape)
+        seen = _blur(torch.cat([light * mask, mask[None]]), radii[index], shape)
         result = result * (1 - seen[3].clamp(0, 1)) + seen[:3]
     return result
 
 
-def _levels(radius: Tensor) -> list[float]:
-    """0 and the radii of the blurred layers, denser where a pixel more is easier seen."""
+def _layer_radii(radius: Tensor) -> list[float]:
+    """0 and the radii of the blurred layers, evenly spaced in the square root of the radius."""
     blurred = radius[radius > SHARP]
     if not len(blurred):
         return [0.0]
     low, high = math.sqrt(float(blurred.min())), math.sqrt(float(blurred.max()))
-    # Radii that hardly differ are one layer: two would have a seam, or no distance, between them.
+    # Nearly equal radii form one layer: two would show a seam, or would have distance 0.
     count = min(LAYERS, 1 + math.ceil(4 * (high - low) - 0.05))
     steps = torch.linspace(low, high, count) if count > 1 else torch.tensor([high])
     return [0.0, *(steps**2).tolist()]
 
 
-def _share(radius: Tensor, levels: list[float], index: int) -> Tensor:
-    """How much of a pixel belongs to a layer: hats between its neighbours, they add up to 1."""
-    level, share = levels[index], torch.ones_like(radius)
+def _layer_weight(radius: Tensor, radii: list[float], index: int) -> Tensor:
+    """Weight of each pixel in a layer: linear interpolation between layers, weights sum to 1."""
+    level, share = radii[index], torch.ones_like(radius)
     if index > 0:
-        below = levels[index - 1]
+        below = radii[index - 1]
         share = ((radius - below) / (level - below)).clamp(0, 1)
-    if index + 1 < len(levels):
-        share = torch.minimum(share, (levels[index + 1] - radius) / (levels[index + 1] - level))
+    if index + 1 < len(radii):
+        share = torch.minimum(share, (radii[index + 1] - radius) / (radii[index + 1] - level))
     return share.clamp(0, 1)
 
 
 def _blur(layer: Tensor, radius: float, shape: LensShape) -> Tensor:
-    """Convolve (C, h, w) with a disc; what lies within a radius of the border is not valid."""
+    """Convolve (C, h, w) with a disc; pixels within one radius of the border are not valid."""
     kernel = disc_kernel(radius, shape)
     side = kernel.shape[-1]
     if radius <= DIRECT:
@@ -209,7 +211,7 @@ def _blur(layer: Tensor, radius: float, shape: LensShape) -> Tensor:
 
 
 def _fill(colour: Tensor, known: Tensor) -> Tensor:
-    """Push-pull interpolation of (3, h, w) where `known` (h, w) in [0, 1] is not 1."""
+    """Fill pixels of (3, h, w) where `known` (h, w) in [0, 1] is below 1, by push-pull pyramids."""
     if min(known.shape) < 2 or float(known.min()) > 1 - UNSEEN:
         return colour
     coarse = F.avg_pool2d(torch.cat([colour * known, known[None]])[None], 2, ceil_mode=True)[0]

@@ -1,7 +1,7 @@
-"""Other tones for clean photos, so that few of them stand for many scenes and exposures.
+"""Random tone changes of clean training photos: brightness, contrast and colour.
 
-Wallpapers are bright, contrasty and colourful; rooms, roads and lawns are not. A model that only
-saw the former takes a grey wall for fog.
+Photo collections are often bright, contrasty and colourful, while rooms, roads and lawns are not. A
+model that is trained on such photos only can mistake a grey wall for fog.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _DOMAINS = {"gain": (-4.0, 4.0), "exponent": (-3.0, 3.0), "saturation": (0.0, 4.
 
 @dataclass(frozen=True)
 class Tones:
-    """Which tones are drawn; pairs are (low, high) of a uniform draw.
+    """Ranges of random tones; a pair (low, high) is the range of a uniform draw.
 
     Attributes:
-        strength: shrinks all ranges; 0 leaves every photo as it is.
-        kept: share of the photos whose tone stays.
-        gain: brightness, in stops of the display values.
-        exponent: of the tone curve, in powers of two; > 0 darkens the middle.
-        warmth: largest excess of red over blue or of blue over red, relative.
-        saturation: distance from grey, 1 as it was.
+        strength: factor of all ranges, 0..1; 0 leaves every photo unchanged.
+        kept: share of the photos that keep their tone.
+        gain: log2 of the factor of the display values (stops).
+        exponent: log2 of the exponent of the tone curve; values > 0 darken the midtones.
+        warmth: largest relative change of red, and opposite change of blue.
+        saturation: factor of the saturation; 1 leaves it unchanged, 0 gives grey.
 
     Raises:
-        ConfigError: a range is reversed or out of its domain.
+        ConfigError: a range is not ascending or out of its domain.
     """
 
     strength: float = 1.0
@@ -60,13 +60,13 @@ class Tones:
 
 @dataclass(frozen=True)
 class Tone:
-    """Tone curve, colour temperature and saturation of a photo, the same for all its parts.
+    """Tone curve, colour temperature and saturation, constant over a photo.
 
     Attributes:
         gain: factor of the display values.
-        exponent: of the tone curve, > 1 darkens the middle.
-        warmth: relative gain of red, and loss of blue.
-        saturation: distance from grey, 1 as it was.
+        exponent: exponent of the tone curve; values > 1 darken the midtones.
+        warmth: relative increase of red and decrease of blue.
+        saturation: factor of the saturation; 1 leaves it unchanged, 0 gives grey.
     """
 
     gain: float = 1.0
@@ -75,7 +75,7 @@ class Tone:
     saturation: float = 1.0
 
     def __call__(self, photo: Tensor) -> Tensor:
-        """The photo (3, H, W) in [0, 1] in this tone."""
+        """Apply the tone to a photo (3, H, W) in [0, 1]; returns the same shape and range."""
         if self == Tone():
             return photo
         temperature = torch.tensor([1 + self.warmth, 1.0, 1 - self.warmth])[:, None, None]
@@ -85,10 +85,13 @@ class Tone:
 
 
 def tones_of(setting: float | Tones) -> Tones:
-    """The tones that a setting asks for: a strength from 0 to 1 of the usual ranges, or ranges.
+    """Convert the setting `tone` to ranges.
+
+    Args:
+        setting: a strength 0..1 of the default ranges, or the ranges themselves.
 
     Raises:
-        ConfigError: a strength out of its domain.
+        ConfigError: the strength is outside [0, 1].
     """
     if isinstance(setting, Tones):
         return setting

@@ -134,7 +134,7 @@ def test_extras_merge_and_truth_is_the_first_steps() -> None:
     torch.testing.assert_close(item["lens"], clean)
     torch.testing.assert_close(item["noise_std"], clean + 2)
     assert "gt" not in run(Chain((Add(1.0), Add(2.0))))
-    with pytest.raises(ConfigError, match=r"steps.1: Add sets the truth itself"):
+    with pytest.raises(ConfigError, match=r"steps.1: Add sets the ground truth; put it first"):
         run(Chain((Add(1.0), Add(2.0, "gt"))))
 
 

@@ -11,7 +11,7 @@ from degradation_cases import assert_8_bit, colours, generator
 from refusion.errors import ConfigError
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.degradations.shadow import Caster, Shadow, ShadowFields
-from refusion.synthesis.degradations.shadow_shapes import SHAPES, Points, Stage
+from refusion.synthesis.degradations.shadow_shapes import SHAPES, Points, ShadowScene
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 STILL = Shadow(clean_share=0.0, exposure=0.0, colour=0.0, noise_share=0.0, jpeg_share=0.0)
@@ -89,7 +89,7 @@ def test_shadow_is_the_same_at_every_resolution(seed: int) -> None:
 
 def test_half_shadow_widens_as_far_as_said() -> None:
     """An edge along the columns, cast by something at column 0."""
-    points, pixel = Stage(1.0, 1.0, 0.0).grid(400), 1 / 400
+    points, pixel = ShadowScene(1.0, 1.0, 0.0).grid(400), 1 / 400
     caster = Caster(lambda p: (p.rows - 0.5, p.columns), 0.02, 0.3, 1.0)
     hidden = caster.occlusion(points, pixel)
     widths = ((hidden > 0) & (hidden < 1)).sum(0) * pixel
@@ -112,8 +112,8 @@ def test_hard_shadows_are_sharp_at_the_resolution_of_the_crop() -> None:
 def test_outlines_are_sound(kind: str) -> None:
     shadowed = []
     for seed in range(12):
-        stage = Stage(0.75, 1.0, azimuth=seed / 2)
-        distance, reach = SHAPES[kind](generator(seed), stage)(stage.grid(64))
+        scene = ShadowScene(0.75, 1.0, azimuth=seed / 2)
+        distance, reach = SHAPES[kind](generator(seed), scene)(scene.grid(64))
         assert distance.shape == reach.shape == (48, 64)
         assert torch.isfinite(distance).all()
         assert (reach >= 0).all()
@@ -130,9 +130,9 @@ def test_outlines_are_sound(kind: str) -> None:
 
 def test_limbs_have_their_true_distance() -> None:
     """Outside a figure, walking the distance back along its gradient ends on the outline."""
-    stage = Stage(1.0, 1.0, 1.2)
-    outline = SHAPES["figure"](generator(3), stage)
-    points = stage.grid(40)
+    scene = ShadowScene(1.0, 1.0, 1.2)
+    outline = SHAPES["figure"](generator(3), scene)
+    points = scene.grid(40)
     rows, columns = points.rows.clone().requires_grad_(), points.columns.clone().requires_grad_()
     distance, _ = outline(Points(rows, columns))
     down, right = torch.autograd.grad(distance.sum(), (rows, columns))

@@ -10,7 +10,7 @@ from dataset_cases import assert_same, save_photo
 
 from refusion.data.synthetic_pairs import SyntheticPairs
 from refusion.errors import ConfigError
-from refusion.synthesis.scenes.marks import MARKS, Place
+from refusion.synthesis.scenes.marks import MARKS, SurfacePoints
 from refusion.synthesis.scenes.materials import MATERIALS
 from refusion.synthesis.scenes.surfaces import draw_surface
 
@@ -19,9 +19,9 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def place(side: int) -> Place:
+def place(side: int) -> SurfacePoints:
     axis = (torch.arange(side) + 0.5) / side - 0.5
-    return Place(axis[:, None].expand(side, side), axis[None].expand(side, side), 1 / side)
+    return SurfacePoints(axis[:, None].expand(side, side), axis[None].expand(side, side), 1 / side)
 
 
 @pytest.fixture(scope="module")

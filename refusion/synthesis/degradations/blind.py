@@ -1,8 +1,9 @@
-"""Blind restoration: degradations of unknown kind and strength, several in a row.
+"""Degradation sequences for blind restoration, with random types and strengths.
 
-Pipelines and parameters of CodeFormer (Zhou et al., NeurIPS 2022), first order, and of Real-ESRGAN
-(Wang et al., ICCVW 2021), second order, as DiffBIR trains on them: the result is enlarged to the
-size it had. JPEGs are libjpeg's with whole qualities, sizes are rounded down.
+The first-order sequence and its parameters are those of CodeFormer (Zhou et al., NeurIPS 2022), the
+second-order sequence is that of Real-ESRGAN (Wang et al., ICCVW 2021), both as used to train
+DiffBIR: the result is enlarged to the original size. JPEG compression uses libjpeg with whole
+qualities; sizes are rounded down.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ _Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class FirstOrder:
-    """Blur, fewer pixels, noise, JPEG, back to size: CodeFormer's, and of DiffBIR's stage 1.
+    """Blur, downsampling, noise, JPEG, enlarging: from CodeFormer, and for stage 1 of DiffBIR.
 
-    Pairs are (low, high) of a uniform draw.
+    A pair (low, high) is the range of a uniform draw.
 
     Attributes:
-        side: of the blur's kernel in pixels, odd.
-        anisotropic_share: part of the samples whose blur has two widths and a direction.
+        side: side of the blur kernel in pixels, odd.
+        anisotropic_share: share of the samples with an elliptical blur kernel.
         sigma: standard deviation of the blur in pixels.
-        factor: how many times fewer rows and columns; bilinear.
+        factor: factor of the bilinear downsampling, >= 1.
         noise: standard deviation of the noise in 8-bit levels.
-        quality: of the JPEG.
+        quality: JPEG quality, 1..100.
 
     Raises:
-        ConfigError: a setting is out of its domain or a range is reversed.
+        ConfigError: a setting is out of its domain, or a range is not ascending.
     """
 
     side: int = 41
@@ -70,35 +71,35 @@ class FirstOrder:
 
 @dataclass(frozen=True)
 class SecondOrder:
-    """Blur, resize, noise and JPEG twice, the second time with ringing: Real-ESRGAN's.
+    """Blur, resizing, noise and JPEG in two passes, then ringing, as in Real-ESRGAN.
 
-    Names with a 2 belong to the second pass. Pairs are (low, high) of a uniform draw, shares
-    are probabilities; see `MixedBlur`, `SincFilter` and `MixedNoise` for theirs.
+    Settings whose name ends in 2 are for the second pass. A pair (low, high) is the range of a
+    uniform draw; a share is a probability.
 
     Attributes:
-        reduction: how many times fewer rows and columns the second pass ends with.
-        form_weights: of the blur, both passes.
-        sinc_share: of the blur, both passes.
-        sigma: of the blur.
-        sigma2: the same.
-        blur_share2: part of the samples that are blurred a second time.
-        generalised: of the blur, both passes.
-        plateau: of the blur, both passes.
-        resize_weights: how often the image is enlarged, shrunk and left as it is.
-        resize: least and largest scale.
-        resize2_weights: the same, of the size that `reduction` gives.
-        resize2: the same.
-        gaussian_share: of the noise, both passes.
-        gray_share: of the noise, both passes.
-        noise: standard deviation of Gaussian noise in 8-bit levels.
-        noise2: the same.
-        poisson: strength of Poisson noise.
-        poisson2: the same.
-        quality: of the JPEG, both passes.
-        ringing_share: part of the samples filtered by a sinc at the end.
+        reduction: ratio of the sides of the input and of the image after the second pass, >= 1.
+        form_weights: relative frequencies of kernel types, both passes; see `MixedBlur`.
+        sinc_share: share of the blurs that are sinc filters, both passes.
+        sigma: standard deviation of the blur in pixels, first pass.
+        sigma2: standard deviation of the blur in pixels, second pass.
+        blur_share2: share of the samples that are blurred in the second pass.
+        generalised: exponent of generalised Gaussians, both passes; see `MixedBlur`.
+        plateau: exponent of plateau kernels, both passes; see `MixedBlur`.
+        resize_weights: relative frequencies of enlarging, shrinking and no resizing, first pass.
+        resize: smallest and largest scale of the first pass, relative to the input.
+        resize2_weights: relative frequencies as `resize_weights`, second pass.
+        resize2: smallest and largest scale, relative to the size that `reduction` gives.
+        gaussian_share: share of Gaussian instead of Poisson noise, both passes.
+        gray_share: share of noise that is equal in all channels, both passes.
+        noise: standard deviation of Gaussian noise in 8-bit levels, first pass.
+        noise2: standard deviation of Gaussian noise in 8-bit levels, second pass.
+        poisson: strength of Poisson noise, first pass; see `MixedNoise`.
+        poisson2: strength of Poisson noise, second pass.
+        quality: JPEG quality, both passes.
+        ringing_share: share of the samples that are filtered by a sinc at the end.
 
     Raises:
-        ConfigError: a setting is out of its domain or a range is reversed.
+        ConfigError: a setting is out of its domain, or a range is not ascending.
     """
 
     reduction: tuple[float, float] = (4.0, 4.0)
@@ -123,7 +124,7 @@ class SecondOrder:
     ringing_share: float = 0.8
 
     def __post_init__(self) -> None:
-        """Check every setting; those of the parts are theirs to check."""
+        """Check every setting; `MixedBlur` and `MixedNoise` check theirs."""
         domains = {"reduction": (1.0, 64.0), "quality": (1, 100)}
         domains |= dict.fromkeys(("resize", "resize2"), (0.01, 8.0))
         of_parts = ("sigma", "sigma2", "generalised", "plateau")
@@ -146,17 +147,22 @@ class SecondOrder:
         scale = draw_scale(generator, self.resize2_weights, self.resize2)
         lq = resized(lq, scaled(small, scale), draw_mode(generator))
         lq = self._noise(1)(lq, generator, frame)["lq"]
-        lq = self._end(lq, small, generator, frame)
+        lq = self._compress_and_filter(lq, small, generator, frame)
         return {"lq": quantise(resized(lq, size, "bicubic"))}
 
-    def _end(self, lq: Tensor, size: _Size, generator: Generator, frame: PhotoFrame) -> Tensor:
-        """JPEG, and ringing at the final size, in either order."""
+    def _compress_and_filter(
+        self, lq: Tensor, size: _Size, generator: Generator, frame: PhotoFrame
+    ) -> Tensor:
+        """JPEG and sinc filter at the final size, in random order."""
         is_last = bernoulli(generator, 0.5)
-        lq = lq if is_last else self._ringing(lq, size, generator, frame)
+        lq = lq if is_last else self._sinc_filter(lq, size, generator, frame)
         lq = Jpeg(self.quality)(lq, generator, frame)["lq"]
-        return self._ringing(lq, size, generator, frame) if is_last else lq
+        return self._sinc_filter(lq, size, generator, frame) if is_last else lq
 
-    def _ringing(self, lq: Tensor, size: _Size, generator: Generator, frame: PhotoFrame) -> Tensor:
+    def _sinc_filter(
+        self, lq: Tensor, size: _Size, generator: Generator, frame: PhotoFrame
+    ) -> Tensor:
+        """Resize to `size` and apply the sinc filter."""
         lq = resized(lq, size, draw_mode(generator))
         return SincFilter(share=self.ringing_share)(lq, generator, frame)["lq"]
 
@@ -182,24 +188,38 @@ class SecondOrder:
 def draw_scale(
     generator: Generator, weights: tuple[float, float, float], ends: tuple[float, float]
 ) -> float:
-    """How many times larger: from 1 to the high end, from the low end to 1, or 1, by `weights`."""
+    """Draw a scale: in [1, high], in [low, 1], or 1.
+
+    Args:
+        generator: source of randomness.
+        weights: relative frequencies of the three cases.
+        ends: (low, high), smallest and largest scale.
+    """
     low, high = ((1.0, ends[1]), (ends[0], 1.0), (1.0, 1.0))[categorical(generator, weights)]
     return uniform(generator, low, high)
 
 
 def draw_mode(generator: Generator) -> str:
-    """One of `MODES`."""
+    """Random interpolation mode of `MODES`, with equal probabilities."""
     return MODES[randint(generator, 0, len(MODES) - 1)]
 
 
 def scaled(size: _Size, scale: float) -> _Size:
-    """Height and width times `scale`, rounded down but not to nothing."""
+    """Height and width times `scale`, rounded down, at least 1."""
     height, width = (max(1, int(side * scale)) for side in size)
     return height, width
 
 
 def resized(image: Tensor, size: _Size, mode: str) -> Tensor:
-    """Image (3, H, W) -> (3, *size) in [0, 1]; as published not filtered before, so it aliases."""
+    """Resize an image (3, H, W) to (3, *size), clamped to [0, 1].
+
+    There is no antialiasing filter, as in the published code.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        size: (height, width) of the result.
+        mode: interpolation mode of `MODES`.
+    """
     if tuple(image.shape[-2:]) == size:
         return image
     return F.interpolate(image[None], size, mode=mode)[0].clamp(0, 1)

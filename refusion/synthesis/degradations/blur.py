@@ -1,8 +1,9 @@
-"""Blur by a lens (Gaussian) or by a camera that moved during the exposure.
+"""Gaussian blur of a lens, and motion blur of a camera that moves during the exposure.
 
-Kernels sum to 1 and have their centroid in the middle, so that light is kept and the blurred image
-lies on the sharp one. Camera shake is the random path of Boracchi and Foi (2012) in the form of
-Kupyn et al. (2018): a point with inertia, pushed by a trembling hand, pulled back, jerked at times.
+Kernels sum to 1 and have their centroid at the centre, so that brightness is preserved and the
+blurred image is aligned with the sharp one. Camera shake follows the random path of Boracchi and
+Foi (2012) as in Kupyn et al. (2018): a point with inertia gets random impulses, a force towards the
+start, and occasional sudden reversals.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from refusion.synthesis.scenes.frame import PhotoFrame
 
 GAMMA = 2.2
 PATH_STEPS = 96
-SPLAT_STEP = 0.2  # pixels between points of a rasterised path, a fifth of the grid they fall on
+SPLAT_STEP = 0.2  # distance of the points of a rasterised path in pixels
 
 
 @dataclass(frozen=True)
 class GaussianBlur:
-    """Blur by a round or an elliptic Gaussian.
+    """Gaussian blur with a circular or elliptical kernel.
 
-    Pairs are (low, high) of a uniform draw, shares are probabilities.
+    A pair (low, high) is the range of a uniform draw; a share is a probability.
 
     Attributes:
-        sigma: standard deviation along the longer axis, in pixels.
-        anisotropy: longer axis over shorter axis.
-        linear_share: part of the samples blurred in linear light, as a lens does it.
-        noise: standard deviation of the noise at full light.
+        sigma: standard deviation along the longer axis in pixels.
+        anisotropy: ratio of the longer to the shorter axis, >= 1.
+        linear_share: share of the samples blurred in linear light, as by a real lens.
+        noise: standard deviation of the noise at value 1.
 
     Raises:
-        ConfigError: a setting is out of its domain or a range is reversed.
+        ConfigError: a setting is out of its domain, or a range is not ascending.
     """
 
     sigma: tuple[float, float] = (0.5, 4.0)
@@ -55,7 +56,7 @@ class GaussianBlur:
         return {"lq": _blur(clean, kernel, generator, self.linear_share, self.noise)}
 
     def draw_kernel(self, generator: Generator) -> Tensor:
-        """Kernel (k, k), k odd, of a random turn; sums to 1."""
+        """Random kernel (k, k), k odd, that sums to 1."""
         sigma, ratio = uniform(generator, *self.sigma), uniform(generator, *self.anisotropy)
         angle = uniform(generator, 0, math.pi)
         reach = math.ceil(3.5 * sigma)
@@ -68,21 +69,21 @@ class GaussianBlur:
 
 @dataclass(frozen=True)
 class MotionBlur:
-    """Blur by a shaking hand, or by a straight pan.
+    """Motion blur of camera shake, or of a straight movement.
 
-    Pairs are (low, high) of a uniform draw, shares are probabilities.
+    A pair (low, high) is the range of a uniform draw; a share is a probability.
 
     Attributes:
-        size: length of the path in pixels; its kernel is at most two pixels wider.
-        straight_share: part of the samples with a straight path of even speed.
-        shake: how much the hand trembles: standard deviation of the path's turning in radians.
-        pull: force back to the start, relative to what bends the path by 1 radian.
-        jerk: expected number of sudden turns back during the exposure.
-        linear_share: part of the samples blurred in linear light, as a sensor adds it up.
-        noise: standard deviation of the noise at full light.
+        size: length of the path in pixels; the kernel is at most two pixels wider.
+        straight_share: share of the samples with a straight path at constant speed.
+        shake: standard deviation of the change of direction along the path, in radians.
+        pull: force towards the start; 1 is the force that bends the path by 1 radian.
+        jerk: expected number of sudden reversals during the exposure.
+        linear_share: share of the samples blurred in linear light, as by a real sensor.
+        noise: standard deviation of the noise at value 1.
 
     Raises:
-        ConfigError: a setting is out of its domain or a range is reversed.
+        ConfigError: a setting is out of its domain, or a range is not ascending.
     """
 
     size: tuple[float, float] = (3.0, 35.0)
@@ -104,28 +105,28 @@ class MotionBlur:
         return {"lq": _blur(clean, kernel, generator, self.linear_share, self.noise)}
 
     def draw_kernel(self, generator: Generator) -> Tensor:
-        """Kernel (k, k), k odd, of a random path; sums to 1, its centroid is the middle."""
+        """Kernel (k, k), k odd, of a random path; its sum is 1 and its centroid is the centre."""
         size, turn = uniform(generator, *self.size), uniform(generator, 0, 2 * math.pi)
         shake, pull = uniform(generator, *self.shake), uniform(generator, *self.pull)
         jerk = uniform(generator, *self.jerk)
-        trembling = torch.randn(PATH_STEPS, 2, generator=generator)
-        chances = torch.rand(PATH_STEPS, 2, generator=generator)
+        directions = torch.randn(PATH_STEPS, 2, generator=generator)
+        draws = torch.rand(PATH_STEPS, 2, generator=generator)
         if uniform(generator, 0, 1) < self.straight_share:
             shake = pull = jerk = 0.0
-        jerks = [(a < jerk / PATH_STEPS, math.pi + b - 0.5) for a, b in chances.tolist()]
-        shoves = [shake / math.sqrt(PATH_STEPS) * complex(*xy) for xy in trembling.tolist()]
-        path = _walk(cmath.exp(1j * turn), shoves, jerks, pull)
+        reversals = [(a < jerk / PATH_STEPS, math.pi + b - 0.5) for a, b in draws.tolist()]
+        impulses = [shake / math.sqrt(PATH_STEPS) * complex(*xy) for xy in directions.tolist()]
+        path = _camera_path(cmath.exp(1j * turn), impulses, reversals, pull)
         return _rasterise(torch.tensor(path, dtype=torch.complex128) * size)
 
 
-def _walk(
-    velocity: complex, shoves: list[complex], jerks: list[tuple[bool, float]], pull: float
+def _camera_path(
+    velocity: complex, impulses: list[complex], reversals: list[tuple[bool, float]], pull: float
 ) -> list[complex]:
-    """Path of length 1, at constant speed, starting at 0."""
-    step, path = 1 / len(shoves), [0j]
-    for shove, (is_jerked, angle) in zip(shoves, jerks, strict=True):
-        velocity += shove - pull * step * path[-1]
-        if is_jerked:
+    """Camera path of length 1 at constant speed, as complex positions starting at 0."""
+    step, path = 1 / len(impulses), [0j]
+    for impulse, (is_reversed, angle) in zip(impulses, reversals, strict=True):
+        velocity += impulse - pull * step * path[-1]
+        if is_reversed:
             velocity += 2 * velocity * cmath.exp(1j * angle)
         velocity /= abs(velocity)
         path.append(path[-1] + velocity * step)
@@ -133,9 +134,10 @@ def _walk(
 
 
 def _rasterise(path: Tensor) -> Tensor:
-    """Kernel (k, k) of a path (n,) in pixels, real part right and imaginary part down.
+    """Convert a path to a kernel (k, k) with bilinear weights, which preserve sum and centroid.
 
-    Bilinear weights keep the sum and the centroid of the points exactly.
+    Args:
+        path: (n,) complex positions in pixels; the real part is right, the imaginary part down.
     """
     length = float(path.diff().abs().sum())
     repeats = max(2, math.ceil(length / (len(path) - 1) / SPLAT_STEP))
@@ -150,7 +152,7 @@ def _rasterise(path: Tensor) -> Tensor:
     kernel = torch.zeros(side * side, dtype=torch.float64)
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
         weight = (y if down else 1 - y) * (x if right else 1 - x)
-        # A point on the last row or column has nothing beyond it, and no weight there.
+        # For a point on the last row or column, the weight beyond the border is 0.
         index = (row + down).clamp(max=side - 1) * side + (column + right).clamp(max=side - 1)
         kernel.index_add_(0, index, weight)
     return (kernel / len(points)).view(side, side).float()
@@ -172,20 +174,20 @@ def _blur(
 
 
 def convolve(image: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution with mirrored borders, the edge pixels not repeated.
+    """Convolve an image with a kernel, with reflected borders (edge pixels are not repeated).
 
     Args:
-        image: (C, H, W) float, of any size: borders wider than the image mirror again.
-        kernel: (k, l), both odd, middle at zero shift.
+        image: (C, H, W) float; the image may be smaller than the kernel.
+        kernel: (k, l), both odd; its centre corresponds to no shift.
 
     Returns:
-        (C, H, W), by the Fourier transform, exact to about 1e-6.
+        (C, H, W), computed by the Fourier transform with an error of about 1e-6.
     """
     reach = [side // 2 for side in kernel.shape]
     height, width = image.shape[-2:]
     rows, columns = _mirror(height, reach[0]), _mirror(width, reach[1])
     padded = image[:, rows][:, :, columns]
-    # Wrapped around, the kernel soils `reach` pixels at each border, and those are cut off.
+    # Circular convolution makes `reach` pixels at each border invalid; they are cropped.
     size = [math.ceil(side / 32) * 32 for side in padded.shape[-2:]]
     spectrum = torch.fft.rfft2(padded, size) * torch.fft.rfft2(kernel, size)
     full = torch.fft.irfft2(spectrum, size)
@@ -194,7 +196,7 @@ def convolve(image: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _mirror(count: int, margin: int) -> Tensor:
-    """Indices -margin..count+margin-1 folded into 0..count-1."""
+    """Indices -margin..count+margin-1, reflected into 0..count-1."""
     period = max(2 * (count - 1), 1)
     index = torch.arange(-margin, count + margin) % period
     return torch.where(index < count, index, period - index)

@@ -1,11 +1,11 @@
-"""Bokeh transformation: what one lens photographed, as another lens would have (NTIRE 2023).
+"""Bokeh transformation: convert the photo of one lens to that of another lens (NTIRE 2023).
 
-A thin lens focused at distance z_f with f-number N blurs what lies at z by a disc whose radius is
-proportional to |1/z_f - 1/z| / N. A lens is written as in the challenge's files: ten times its
-f-number, positive for Sony, negative for Canon (18 is Sony f/1.8, -14 is Canon f/1.4).
+A thin lens with f-number N, focused at distance z_f, images a point at distance z as a disc whose
+radius is proportional to |1/z_f - 1/z| / N. The number of a lens is that of the challenge: ten
+times its f-number, positive for Sony, negative for Canon (18 is Sony f/1.8, -14 is Canon f/1.4).
 
-The disparity of a pair is the radius, in pixels of the very image that is processed, of the discs
-of the farthest background at f/1.8. Whoever shrinks a photo shrinks its disparity with it.
+The disparity of a pair is the blur radius of the farthest background at f/1.8, in pixels of the
+processed image. If a photo is shrunk, its disparity shrinks by the same factor.
 """
 
 from __future__ import annotations
@@ -27,35 +27,37 @@ from refusion.synthesis.scenes.fields import photo_coordinates, smooth_field
 from refusion.synthesis.scenes.frame import GRID, PhotoFrame
 
 LENSES = (160.0, 40.0, 28.0, 18.0, -160.0, -40.0, -28.0, -14.0)
-"""Lenses that pairs are drawn from: Sony f/16, f/4, f/2.8, f/1.8, Canon f/16, f/4, f/2.8, f/1.4."""
+"""Lenses of the pairs: Sony f/16, f/4, f/2.8, f/1.8, Canon f/16, f/4, f/2.8, f/1.4."""
 
 SCENES = ("subject", "ground", "room", "layers", "smooth")
 SONY = LensShape()
 CANON = LensShape(blades=8, rim=0.5)
-EDGE = 1.5  # pixels of a thumbnail over which its edges are moved to those of the crop
-STEEPNESS = 5.0  # how much narrower steps of the defocus become there
+EDGE = 1.5  # distance in thumbnail pixels over which depth edges are aligned to the crop
+STEEPNESS = 5.0  # factor by which the steps of the defocus are narrowed
 
 
 @dataclass(frozen=True)
 class Bokeh:
-    """A photo in focus everywhere, as two lenses would have taken a layered scene of its content.
+    """Render an all-in-focus photo with two lenses, with a random depth map.
 
-    Pairs are (low, high) of a uniform draw, shares are probabilities, weights relative frequencies.
+    A pair (low, high) is the range of a uniform draw; a share is a probability; weights are
+    relative frequencies.
 
     Attributes:
-        scene_weights: of a subject before a background, ground, room, layers and smooth depth.
-        lens_weights: of the lenses in `LENSES`, drawn twice; the source is the one of the two that
-            blurs less.
-        sharp_share: part of the pairs whose source is Sony f/16, nearly sharp.
-        swap_share: part of the pairs where source and target change places: blurred to sharper.
-        identity_share: part of the pairs with equal lenses, where nothing is to be changed.
-        blur: radius of the farthest background's discs at f/1.8, in parts of the photo's long side.
-        foreground_share: part of the scenes with blurred objects before the plane of focus.
-        in_focus: depth of the zone in focus, in parts of the farthest background's defocus.
-        highlights: light of clipped pixels relative to white.
+        scene_weights: weights of the depth types: subject in front of a background, ground, room,
+            layers, smooth.
+        lens_weights: weights of `LENSES`. Two lenses are drawn; the one with less blur is the
+            source.
+        sharp_share: share of the pairs whose source is Sony f/16, which is nearly sharp.
+        swap_share: share of the pairs with exchanged source and target (blurred to sharper).
+        identity_share: share of the pairs with equal lenses, where nothing changes.
+        blur: blur radius of the farthest background at f/1.8, relative to the long side.
+        foreground_share: share of the scenes with blurred objects in front of the plane of focus.
+        in_focus: depth of field, relative to the defocus of the farthest background.
+        highlights: linear light of clipped pixels relative to white, >= 1.
 
     Raises:
-        ConfigError: a setting is out of its domain or a range is reversed.
+        ConfigError: a setting is out of its domain, or a range is not ascending.
     """
 
     scene_weights: tuple[float, float, float, float, float] = (0.5, 0.15, 0.1, 0.15, 0.1)
@@ -82,12 +84,12 @@ class Bokeh:
         check_settings(self, {"highlights": (1.0, 20.0), "blur": (0.0, 0.1)})
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
-        """The crop through two lenses.
+        """Render the crop with two lenses.
 
         Args:
             clean: (3, H, W) float32 in [0, 1].
             generator: source of randomness.
-            frame: the crop's place; depth and blur belong to the photo.
+            frame: position of the crop; depth and blur are those of the whole photo.
 
         Returns:
             As `photograph`; the disparity is in pixels of the crop.
@@ -101,7 +103,7 @@ class Bokeh:
         return photograph(clean, defocus, (source, target, disparity), highlights)
 
     def _draw_lenses(self, generator: Generator) -> tuple[float, float]:
-        pair = [LENSES[_pick(self.lens_weights, generator)] for _ in range(2)]
+        pair = [LENSES[_draw_index(self.lens_weights, generator)] for _ in range(2)]
         is_sharp, is_swapped, is_equal = (
             bernoulli(generator, share)
             for share in (self.sharp_share, self.swap_share, self.identity_share)
@@ -113,8 +115,8 @@ class Bokeh:
         return source, source if is_equal else target
 
     def _draw_scene(self, photo: Tensor, generator: Generator) -> Tensor:
-        """Defocus of the whole photo (h, w): 0 in focus, 1 the farthest, negative before it."""
-        kind = SCENES[_pick(self.scene_weights, generator)]
+        """Defocus of the photo (h, w): 0 in focus, 1 at the farthest point, negative in front."""
+        kind = SCENES[_draw_index(self.scene_weights, generator)]
         tolerance = uniform(generator, *self.in_focus)
         has_foreground = bernoulli(generator, self.foreground_share)
         nearest = -uniform(generator, 0.3, 1.0) if has_foreground else 0.0
@@ -125,13 +127,14 @@ class Bokeh:
 
 
 def lens_shape(number: float) -> LensShape:
-    """Discs of a maker's lenses.
+    """Blur disc of a lens, by its maker.
 
-    Sony's are plain circles, Canon's octagons with a rim half again as bright as their centre:
-    mild stand-ins, so that the sign of the lens number carries what it does in the challenge.
+    Sony lenses have uniform circular discs; Canon lenses have octagons whose rim is 1.5 times as
+    bright as the centre. The shapes are approximations, so that the sign of the lens number has an
+    effect as in the challenge data.
 
     Args:
-        number: ten times the f-number, negative for Canon.
+        number: lens number, ten times the f-number, negative for Canon.
     """
     return CANON if number < 0 else SONY
 
@@ -139,18 +142,18 @@ def lens_shape(number: float) -> LensShape:
 def photograph(
     clean: Tensor, defocus: Tensor, lens: tuple[float, float, float], highlights: float
 ) -> dict[str, Tensor]:
-    """A scene through two lenses.
+    """Render a scene with two lenses.
 
     Args:
         clean: (3, H, W) float32 in [0, 1], in focus everywhere.
-        defocus: (H, W), radii of the discs in parts of the largest, negative before the plane of
-            focus.
+        defocus: (H, W) in [-1, 1], blur radii relative to the largest; negative in front of the
+            plane of focus.
         lens: numbers of source and target lens, and the largest radius at f/1.8 in pixels.
         highlights: see `render_bokeh`.
 
     Returns:
         "lq", the source lens, and "gt", the target lens, (3, H, W), 8-bit levels; "lens" (3,)
-        float32; "guide" (2, H, W): where and how far each lens blurs, see `defocus_guide`.
+        float32; "guide" (2, H, W), see `defocus_guide`.
     """
     lq, gt = (
         quantise(
@@ -164,21 +167,24 @@ def photograph(
     return {"lq": lq, "gt": gt, "lens": torch.tensor(lens), "guide": guide}
 
 
-def _pick(weights: tuple[float, ...], generator: Generator) -> int:
+def _draw_index(weights: tuple[float, ...], generator: Generator) -> int:
     return int(
         torch.multinomial(torch.tensor(weights, dtype=torch.float32), 1, generator=generator)
     )
 
 
 def _focus(depth: Tensor, nearer_share: float, tolerance: float) -> Tensor:
-    """Thin lens focused where `nearer_share` of the photo is nearer; the farthest gives 1."""
+    """Defocus of a thin lens; `nearer_share` of the photo is in front of the plane of focus.
+
+    The result is 0 within the tolerance and 1 at depth 1, the farthest point.
+    """
     distance = torch.quantile(depth, nearer_share).clamp(max=0.95)
     defocus = (1 / distance - 1 / depth) / (1 / distance - 1)
     return defocus.sign() * (defocus.abs() - tolerance).clamp_min(0) / (1 - tolerance)
 
 
 def _subject_before_background(photo: Tensor, generator: Generator) -> Tensor:
-    """Something in focus, and behind it a background that is nearly or quite as far as the rest."""
+    """Defocus of a subject in focus in front of a background with little variation in depth."""
     size = (photo.shape[-2], photo.shape[-1])
     subject = _subject(photo, generator)
     nearest = uniform(generator, 0.4, 1.0)
@@ -188,9 +194,9 @@ def _subject_before_background(photo: Tensor, generator: Generator) -> Tensor:
 
 
 def _subject(photo: Tensor, generator: Generator) -> Tensor:
-    """Region of like colour around a point below the middle, (h, w) in [0, 1].
+    """Region of similar colour around a random point, mostly in the lower half; (h, w) in [0, 1].
 
-    Its border is steep where colours change, and a slope in depth where they do not.
+    Its border is sharp where colours change, and gradual elsewhere.
     """
     size = (photo.shape[-2], photo.shape[-1])
     rows, columns = photo_coordinates(*size)
@@ -206,7 +212,7 @@ def _subject(photo: Tensor, generator: Generator) -> Tensor:
 
 
 def _long_side(frame: PhotoFrame, size: tuple[int, int]) -> float:
-    """Long side that the whole photo has at the crop's resolution, in pixels."""
+    """Long side of the whole photo at the resolution of the crop, in pixels."""
     rows, columns = frame.coordinates(size)
     across = torch.hypot(rows[0, -1] - rows[0, 0], columns[0, -1] - columns[0, 0])
     down = torch.hypot(rows[-1, 0] - rows[0, 0], columns[-1, 0] - columns[0, 0])
@@ -214,21 +220,21 @@ def _long_side(frame: PhotoFrame, size: tuple[int, int]) -> float:
 
 
 def _defocus_of_crop(scene: Tensor, crop: Tensor, frame: PhotoFrame, long_side: float) -> Tensor:
-    """The crop's part of the photo's defocus (h, w), its steps moved to the crop's edges."""
+    """Defocus (h, w) of the crop, with steps aligned to the edges of the crop."""
     size = (crop.shape[-2], crop.shape[-1])
     field = frame.crop(scene[None], size)
     reach = min(max(1, round(EDGE * long_side / GRID)), (min(size) - 1) // 2)
     side = 2 * reach + 1
     guided = guided_blur(crop.mean(0)[None, None], field[None], side, 1e-3, separable=True)[0]
-    low, high = -_highest(-field, side), _highest(field, side)
+    low, high = -_window_max(-field, side), _window_max(field, side)
     step = (high - low).clamp_min(1e-6)
-    # A slope lies half way between the ends of any window and stays; a step becomes steeper.
+    # In a smooth slope, the value is the middle of its window and is unchanged; steps get steeper.
     gain = 1 + (STEEPNESS - 1) * ((step - 0.1) / 0.2).clamp(0, 1)
     place = (((guided - low) / step - 0.5) * gain + 0.5).clamp(0, 1)
     return torch.lerp(low, high, place)[0]
 
 
-def _highest(field: Tensor, side: int) -> Tensor:
-    """Maximum over a square window, one axis after the other."""
+def _window_max(field: Tensor, side: int) -> Tensor:
+    """Maximum over a square window, computed separately along rows and columns."""
     rows = F.max_pool2d(field, (side, 1), 1, (side // 2, 0))
     return F.max_pool2d(rows, (1, side), 1, (0, side // 2))

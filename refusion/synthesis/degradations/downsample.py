@@ -1,4 +1,4 @@
-"""Fewer pixels: the input of super-resolution."""
+"""Downsampling by a whole factor, for super-resolution."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from refusion.synthesis.checks import check_range
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 MODES = ("bicubic", "area", "nearest")
-LARGEST = 16
+MAX_FACTOR = 16
 LEVELS = 255.0
 
 
 @dataclass(frozen=True)
 class Downsample:
-    """The crop with 1/factor of its rows and columns.
+    """Reduce the number of rows and columns by a whole factor.
 
     Attributes:
-        factor: 2 to 16; sides must be multiples of it.
-        mode: "bicubic" (anti-aliased with a = -0.5, as Pillow and MATLAB's imresize do it and the
-            benchmarks of super-resolution were made), "area" (mean of the pixels) or "nearest"
-            (one pixel of each block, aliased).
-        noise: (low, high) of the standard deviation of Gaussian noise in 8-bit levels that the
-            small photo gets, one uniform draw per sample.
+        factor: 2 to 16; the sides of the image must be multiples of it.
+        mode: "bicubic" (anti-aliased with a = -0.5, as in Pillow, MATLAB's imresize and the
+            super-resolution benchmarks), "area" (mean of the pixels) or "nearest" (one pixel of
+            each block, aliased).
+        noise: (low, high), standard deviation in 8-bit levels of Gaussian noise that is added to
+            the small image; one uniform draw per sample.
 
     Raises:
         ConfigError: a setting is out of its domain.
@@ -42,9 +42,10 @@ class Downsample:
     def __post_init__(self) -> None:
         """Check every setting."""
         is_whole = isinstance(self.factor, int) and not isinstance(self.factor, bool)
-        if not is_whole or not 2 <= self.factor <= LARGEST:
+        if not is_whole or not 2 <= self.factor <= MAX_FACTOR:
             raise ConfigError(
-                f"Downsample.factor: expected a whole number in [2, {LARGEST}], got {self.factor!r}"
+                f"Downsample.factor: expected a whole number in [2, {MAX_FACTOR}], "
+                f"got {self.factor!r}"
             )
         if self.mode not in MODES:
             raise ConfigError(
@@ -54,16 +55,16 @@ class Downsample:
 
     @property
     def multiple(self) -> int:
-        """The sides of a crop must be multiples of this."""
+        """Number that divides the sides of valid images: the factor."""
         return self.factor
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
-        """Shrink the crop.
+        """Downsample the crop.
 
         Args:
             clean: (3, H, W) float32 in [0, 1].
             generator: source of randomness.
-            frame: not looked at.
+            frame: not used.
 
         Returns:
             "lq" (3, H / factor, W / factor), 8-bit levels.

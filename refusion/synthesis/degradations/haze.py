@@ -1,7 +1,7 @@
-"""Haze over clean photos: the scattering model with photo-scale depth, density and airlight.
+"""Haze over clean photos by the scattering model, with random depth, density and airlight.
 
 I = J t + A (1 - t) with transmission t = exp(-beta * density * depth) (Koschmieder 1924; Narasimhan
-and Nayar 2002). Fields belong to the whole photo; a crop sees its part of them.
+and Nayar 2002). The fields are defined over the whole photo; a crop gets its part of them.
 """
 
 from __future__ import annotations
@@ -32,32 +32,38 @@ _DOMAINS = {
 
 @dataclass(frozen=True)
 class Haze:
-    """Clean photos as a camera takes them through haze.
+    """Haze, with the exposure, noise and compression of a camera.
 
-    Pairs are (low, high) of a uniform draw, shares are probabilities.
+    A pair (low, high) is the range of a uniform draw; a share is a probability.
 
     Attributes:
         depth_weights: relative frequency of veil, ground, room, layers, smooth (`DEPTHS`).
-        clean_share: part of the samples that stay (almost) clean, so that clean photos do.
-        mean_transmission: mean of t over the photo; beta is solved for it.
-        min_transmission: floor of t, below which nothing could be restored.
-        uneven_share: part of the samples, veils apart, whose density varies over the photo.
-        density_spread: standard deviation of the log density where it varies; leans to the low end.
-        density_modes: density blobs span at least 1/density_modes of the photo's long side.
-        airlight: brightness of A; beyond 1 it is white.
-        airlight_tint: largest deviation of a channel of A from grey.
-        scene_light_share: part of the samples whose airlight takes the warmth of the scene.
-        airlight_spread: relative variation of A over the photo.
-        glow: how much of A is light scattered from its surroundings in the photo.
-        soften_share: part of the samples whose haze also blurs (multiple scattering).
-        soften: how much of the light is blurred where nothing comes through directly.
-        linear_share: part of the samples mixed in linear light instead of display values.
-        exposure: camera gain and gamma of the hazy photo, relative change.
-        colour: white balance of the hazy photo, relative change.
-        noise_share: part of the samples with sensor noise.
-        noise: standard deviation of the noise at full light.
-        jpeg_share: part of the samples that went through a JPEG.
-        jpeg_quality: its quality.
+        clean_share: share of the samples with almost no haze, so that a model keeps clean photos
+            unchanged.
+        mean_transmission: mean of t over the photo; beta is chosen accordingly.
+        min_transmission: lower limit of t; with less transmission nothing could be restored.
+        uneven_share: share of the samples, except veils, whose density varies over the photo.
+        density_spread: standard deviation of the log density if it varies; small values are more
+            frequent.
+        density_modes: density structures span at least 1/density_modes of the long side.
+        airlight: brightness of A; values above 1 are clipped to white.
+        airlight_tint: largest relative deviation of a channel of A from grey.
+        scene_light_share: share of the samples whose airlight has the colour temperature of the
+            scene.
+        airlight_spread: relative standard deviation of A over the photo.
+        glow: share of A that is a blurred copy of the photo.
+        soften_share: share of the samples whose haze also blurs (multiple scattering).
+        soften: share of the light that is blurred where t is 0.
+        linear_share: share of the samples mixed in linear light instead of display values.
+        exposure: largest relative change of gain and of gamma of the hazy photo.
+        colour: largest relative change of a channel of the hazy photo.
+        noise_share: share of the samples with sensor noise.
+        noise: standard deviation of the noise at value 1.
+        jpeg_share: share of the samples with JPEG compression.
+        jpeg_quality: JPEG quality, 1..100.
+
+    Raises:
+        ConfigError: a setting is out of its domain, or a range is not ascending.
     """
 
     depth_weights: tuple[float, float, float, float, float] = (0.35, 0.2, 0.2, 0.15, 0.1)
@@ -83,11 +89,11 @@ class Haze:
     jpeg_quality: tuple[int, int] = (50, 98)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError where a range is reversed or out of its domain."""
+        """Check every setting."""
         check_settings(self, _DOMAINS)
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
-        """The crop's part of the haze over its photo (see `Degradation`)."""
+        """{"lq"}: the crop (3, H, W) with its part of the haze over the photo, 8-bit levels."""
         drawn = sample_haze(frame.thumbnail, generator, self)
         size = (clean.shape[-2], clean.shape[-1])
         seen = frame.crop(torch.cat([drawn.transmission, drawn.airlight]), size)
@@ -97,15 +103,15 @@ class Haze:
 
 @dataclass(frozen=True)
 class HazeFields:
-    """Haze over one whole photo.
+    """Haze fields over a whole photo.
 
     Attributes:
         transmission: (1, h, w) in (0, 1].
         airlight: (3, h, w) in [0, 1], in display values.
-        depth: (1, h, w) in (0, 1], 1 the farthest.
-        soften: share of blurred light where t is 0, in [0, 1].
-        linear: whether light mixes in linear light.
-        is_clean: the sample is to stay (almost) clean; the camera leaves it alone too.
+        depth: (1, h, w) in (0, 1], 1 at the farthest point.
+        soften: share of the light that is blurred where t is 0, in [0, 1].
+        linear: whether haze is mixed in linear light.
+        is_clean: whether the sample has almost no haze and no camera effects.
     """
 
     transmission: Tensor
@@ -123,7 +129,10 @@ def scatter(clean: Tensor, transmission: Tensor, airlight: Tensor, linear: bool 
         clean: J, (3, H, W) in [0, 1].
         transmission: t, (1, H, W) in [0, 1].
         airlight: A, (3, H, W) or (3, 1, 1) in [0, 1].
-        linear: mix in linear light (power 2.2) rather than display values.
+        linear: mix in linear light (power 2.2) instead of display values.
+
+    Returns:
+        (3, H, W) in [0, 1].
     """
     if not linear:
         return torch.lerp(airlight.expand_as(clean), clean, transmission)
@@ -132,12 +141,12 @@ def scatter(clean: Tensor, transmission: Tensor, airlight: Tensor, linear: bool 
 
 
 def sample_haze(thumbnail: Tensor, generator: Generator, settings: Haze) -> HazeFields:
-    """Draw depth, density, transmission and airlight for a photo, from a small copy of it.
+    """Draw depth, density, transmission and airlight for a photo.
 
     Args:
-        thumbnail: (3, h, w) in [0, 1], the whole photo; fields come in this size.
+        thumbnail: (3, h, w) in [0, 1], a small copy of the whole photo; fields get this size.
         generator: source of randomness.
-        settings: ranges.
+        settings: ranges of the random parameters.
     """
     size = (thumbnail.shape[-2], thumbnail.shape[-1])
     weights = torch.tensor(settings.depth_weights, dtype=torch.float32)
@@ -157,7 +166,7 @@ def sample_haze(thumbnail: Tensor, generator: Generator, settings: Haze) -> Haze
 
 
 def _uneven_density(size: tuple[int, int], generator: Generator, settings: Haze) -> Tensor:
-    """Log-normal clouds, at times thickening towards the floor (mist) or ceiling (smoke)."""
+    """Log-normal density, sometimes increasing downwards (mist) or upwards (smoke)."""
     decay = uniform(generator, 1.0, 2.2)
     field = smooth_field(size, generator, modes=settings.density_modes, decay=decay)
     low, high = settings.density_spread
@@ -170,7 +179,7 @@ def _uneven_density(size: tuple[int, int], generator: Generator, settings: Haze)
 
 
 def _transmission(optical_depth: Tensor, mean: float) -> Tensor:
-    """exp(-beta * optical depth) with beta solved by bisection so that its mean is as asked."""
+    """exp(-beta * optical depth), where bisection finds the beta that gives the requested mean."""
     sample = optical_depth[::4, ::4]
     low, high = math.log(1e-3), math.log(1e3)
     for _ in range(24):
@@ -183,14 +192,14 @@ def _transmission(optical_depth: Tensor, mean: float) -> Tensor:
 
 
 def _airlight(thumbnail: Tensor, generator: Generator, settings: Haze) -> Tensor:
-    """Airlight (3, h, w): nearly grey, or the scene's own light, uneven, with glow round lamps."""
+    """Airlight (3, h, w): nearly grey, or tinted like the scene; uneven, with glow around lamps."""
     size = (thumbnail.shape[-2], thumbnail.shape[-1])
     tint = settings.airlight_tint
     warm = uniform(generator, -tint, tint)
     green = uniform(generator, -tint / 4, tint / 4)
     blurred = _blur(thumbnail)
     if bernoulli(generator, settings.scene_light_share):
-        # Lamps and skies differ from blue to orange only: a lawn does not turn fog green.
+        # Only the blue-orange axis is used: light sources vary along it, and fog is never green.
         light = blurred.flatten(1).quantile(0.8, dim=1)
         lean = float((light[0] - light[2]) / (light[0] + light[2]).clamp_min(0.05))
         warm += max(-0.25, min(0.35, lean)) * uniform(generator, 0.2, 1.0)
@@ -202,7 +211,7 @@ def _airlight(thumbnail: Tensor, generator: Generator, settings: Haze) -> Tensor
 
 
 def _blur(thumbnail: Tensor) -> Tensor:
-    """Light spread over about a tenth of the photo, (3, h, w)."""
+    """Photo blurred over about a tenth of its side, (3, h, w)."""
     size = thumbnail.shape[-2:]
     coarse = F.adaptive_avg_pool2d(thumbnail[None], (max(2, size[0] // 16), max(2, size[1] // 16)))
     coarse = F.avg_pool2d(coarse, 3, 1, 1, count_include_pad=False)
@@ -210,7 +219,7 @@ def _blur(thumbnail: Tensor) -> Tensor:
 
 
 def _soften(clean: Tensor, transmission: Tensor, strength: float) -> Tensor:
-    """Mix in a copy blurred over 1/64 of the picture, the more the denser the haze."""
+    """Mix with a copy blurred over 1/64 of the image, with more weight in dense haze."""
     if strength == 0:
         return clean
     size = (clean.shape[-2], clean.shape[-1])

@@ -14,13 +14,13 @@ from refusion.synthesis.scenes.frame import PhotoFrame
 
 @dataclass(frozen=True)
 class Jpeg:
-    """A JPEG file of the crop, written and read again; 4:2:0 chroma.
+    """JPEG compression with 4:2:0 chroma subsampling.
 
     Attributes:
-        quality: (low, high) of the quality as libjpeg counts it, 1 to 100, both may come.
+        quality: (low, high), range of the libjpeg quality, 1..100, both included.
 
     Raises:
-        ConfigError: the range is out of its domain or reversed.
+        ConfigError: the range is out of its domain or not ascending.
     """
 
     quality: tuple[int, int] = (10, 90)
@@ -30,5 +30,5 @@ class Jpeg:
         check_settings(self, {"quality": (1, 100)})
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
-        """{"lq" (3, H, W)}: the crop as the file holds it, 8-bit levels."""
+        """{"lq" (3, H, W)}: the compressed and decoded crop, 8-bit levels."""
         return {"lq": quantise(clean, randint(generator, *self.quality))}

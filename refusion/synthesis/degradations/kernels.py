@@ -1,8 +1,8 @@
-"""Blur kernels of blind restoration: Gaussians, flatter and sharper ones, and the sinc.
+"""Blur kernels for blind restoration: generalised Gaussian, plateau and sinc.
 
-Those of Real-ESRGAN (Wang et al., ICCVW 2021, sections 3.2 and 3.4): each is a square of odd side
-and sums to 1. `q` is the squared distance from the middle in units of the standard deviation, along
-both axes of an ellipse.
+The kernels are those of Real-ESRGAN (Wang et al., ICCVW 2021, sections 3.2 and 3.4). Each kernel is
+square with an odd side and sums to 1. `q` is the squared distance from the centre, measured in
+standard deviations along the two axes of an ellipse.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Ellipse:
-    """What a kernel's level lines look like.
+    """Elliptical shape of a kernel.
 
     Attributes:
-        side: of the kernel in pixels, odd.
-        sigmas: standard deviation along both axes, in pixels, above 0.
-        angle: of the first axis, in radians from the x axis.
+        side: side of the kernel in pixels, odd.
+        sigmas: standard deviations along the two axes in pixels, above 0.
+        angle: angle of the first axis from the x axis, in radians.
     """
 
     side: int
@@ -30,7 +30,7 @@ class Ellipse:
 
     @property
     def q(self) -> Tensor:
-        """Squared distance in units of sigma, (side, side) float64."""
+        """Squared distance from the centre in standard deviations, (side, side) float64."""
         offsets = torch.arange(self.side, dtype=torch.float64) - self.side // 2
         x, y = offsets, offsets[:, None]
         cos, sin = math.cos(self.angle), math.sin(self.angle)
@@ -39,9 +39,15 @@ class Ellipse:
 
 
 def gaussian(ellipse: Ellipse, beta: float = 1.0) -> Tensor:
-    """Generalised Gaussian exp(-q^beta / 2), (side, side) float32.
+    """Generalised Gaussian exp(-q^beta / 2), normalised to sum 1.
 
-    beta 1 is the Gaussian; below, the peak is sharper, above, the top is flatter.
+    Args:
+        ellipse: size and shape of the kernel.
+        beta: exponent, > 0; 1 is the Gaussian, smaller values have a sharper peak, larger values a
+            flatter top.
+
+    Returns:
+        (side, side) float32.
 
     >>> float(gaussian(Ellipse(3, (1.0, 1.0))).sum())
     1.0
@@ -50,19 +56,28 @@ def gaussian(ellipse: Ellipse, beta: float = 1.0) -> Tensor:
 
 
 def plateau(ellipse: Ellipse, beta: float) -> Tensor:
-    """Plateau 1 / (1 + q^beta), (side, side) float32; flat on top, with long tails."""
+    """Plateau kernel 1 / (1 + q^beta), with a flat top and long tails, normalised to sum 1.
+
+    Args:
+        ellipse: size and shape of the kernel.
+        beta: exponent, > 0; larger values have a flatter top.
+
+    Returns:
+        (side, side) float32.
+    """
     return _normalised(1 / (1 + ellipse.q**beta))
 
 
 def sinc(side: int, cutoff: float) -> Tensor:
-    """Ideal low pass, which rings at edges as sharpening and compression do.
+    """Ideal low-pass filter; its ringing at edges resembles that of sharpening and compression.
 
     Args:
-        side: of the kernel in pixels, odd.
-        cutoff: frequency in radians per pixel, above 0 and at most pi.
+        side: side of the kernel in pixels, odd.
+        cutoff: cutoff frequency in radians per pixel, in (0, pi].
 
     Returns:
-        cutoff J1(cutoff r) / (2 pi r), cut off at the side, (side, side) float32.
+        cutoff J1(cutoff r) / (2 pi r), truncated to the square and normalised to sum 1,
+        (side, side) float32.
     """
     offsets = torch.arange(side, dtype=torch.float64) - side // 2
     r = torch.hypot(offsets, offsets[:, None])

@@ -1,4 +1,4 @@
-"""Holes to be filled: the input of inpainting, lq = mask * gt + (1 - mask) * fill."""
+"""Masks for inpainting: lq = mask * gt + (1 - mask) * fill."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_range
 from refusion.synthesis.scenes.frame import PhotoFrame
 
-MOST = 400  # strokes or boxes, should the coverage not be reached before
-CLOSE = 0.01  # share of the pixels by which boxes may miss their coverage
+MAX_SHAPES = 400  # largest number of strokes or boxes, if the coverage is not reached before
+TOLERANCE = 0.01  # allowed error of the coverage of boxes
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Parts of the photo painted over.
+    """Replace parts of the photo by a constant value.
 
     Attributes:
-        kinds: keys of `MASKS`, one drawn with equal chance for every sample; name a word twice to
-            have it twice as often.
-        coverage: (low, high) of the hidden share of the pixels, for strokes, boxes and expand.
-        fill: value of hidden pixels in [0, 1]; white is what the published models know.
-        folder: of mask images to draw from instead of `kinds`, white where the photo is kept; they
-            are stretched to the crop and mirrored at random.
+        kinds: keys of `MASKS`; one is chosen with equal probability for each sample. A key that is
+            listed twice is twice as frequent.
+        coverage: (low, high), share of hidden pixels for the kinds strokes, boxes and expand.
+        fill: value of hidden pixels in [0, 1]; the published models expect white, 1.
+        folder: folder of mask images that are used instead of `kinds`; white pixels keep the
+            photo. Masks are resized to the crop and mirrored at random.
 
     Raises:
-        ConfigError: an unknown kind, a range reversed or out of its domain, a folder of no images.
+        ConfigError: a kind is unknown, a range is not ascending or out of its domain, or the folder
+            contains no images.
     """
 
     kinds: tuple[str, ...] = ("strokes", "strokes", "boxes", "half", "expand")
@@ -48,7 +49,7 @@ class Mask:
     def __post_init__(self) -> None:
         """Check every setting."""
         if not isinstance(self.kinds, tuple) or not self.kinds:
-            raise ConfigError(f"Mask.kinds: expected a list of words, got {self.kinds!r}")
+            raise ConfigError(f"Mask.kinds: expected a list of names, got {self.kinds!r}")
         for kind in self.kinds:
             if kind not in MASKS:
                 raise ConfigError(f"Mask.kinds: unknown kind '{kind}'{suggest(kind, MASKS)}")
@@ -59,19 +60,19 @@ class Mask:
             _masks_in(self.folder)
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
-        """{"lq" (3, H, W)}: the crop with holes, 8-bit levels; what is kept is kept as it is."""
+        """{"lq" (3, H, W)}: the crop with hidden pixels, 8-bit levels."""
         mask = self.draw(generator, (clean.shape[-2], clean.shape[-1]))
         return {"lq": quantise(torch.where(mask, clean, torch.full_like(clean, self.fill)))}
 
     def draw(self, generator: Generator, size: tuple[int, int]) -> Tensor:
-        """Where the photo is kept.
+        """Draw a random mask.
 
         Args:
             generator: source of randomness.
             size: (H, W) in pixels.
 
         Returns:
-            (1, H, W) bool, false in the holes.
+            (1, H, W) bool, true where the photo is kept.
         """
         if self.folder is not None:
             return _from_folder(self.folder, size, generator)
@@ -80,11 +81,11 @@ class Mask:
 
 
 def _strokes(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
-    """Bent brush strokes with round ends, added until the coverage is reached."""
+    """Curved brush strokes with round ends, added until the coverage is reached."""
     height, width = size
     canvas = Image.new("L", (width, height))
     draw, long_side = ImageDraw.Draw(canvas), max(size)
-    for _ in range(MOST):
+    for _ in range(MAX_SHAPES):
         if np.asarray(canvas).mean() / 255 >= coverage:
             break
         brush = uniform(generator, 0.015, 0.08) * long_side
@@ -108,12 +109,12 @@ def _line(
 
 
 def _boxes(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
-    """Upright rectangles that may overlap, never larger than what is still to be hidden."""
+    """Axis-aligned boxes that may overlap; none is larger than the remaining area to hide."""
     height, width = size
     hidden = torch.zeros(size, dtype=torch.bool)
-    for _ in range(MOST):
+    for _ in range(MAX_SHAPES):
         left = (coverage - float(hidden.float().mean())) * height * width
-        if left < CLOSE * height * width:
+        if left < TOLERANCE * height * width:
             break
         area = left * uniform(generator, 0.3, 1.0)
         ratio = math.exp(uniform(generator, -1.0, 1.0))
@@ -126,7 +127,7 @@ def _boxes(size: tuple[int, int], coverage: float, generator: Generator) -> Tens
 
 
 def _half(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
-    """The left, right, upper or lower half, whatever the coverage."""
+    """The left, right, upper or lower half; the coverage is ignored."""
     hidden = torch.zeros(size, dtype=torch.bool)
     axis = randint(generator, 0, 1)
     hidden.narrow(axis, 0, size[axis] // 2)[:] = True
@@ -134,7 +135,7 @@ def _half(size: tuple[int, int], coverage: float, generator: Generator) -> Tenso
 
 
 def _expand(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
-    """All but a window in the middle, which has the photo's proportions."""
+    """All pixels except a central window with the proportions of the photo."""
     height, width = size
     rows, columns = (max(1, round(side * math.sqrt(1 - coverage))) for side in size)
     top, left = (height - rows) // 2, (width - columns) // 2
@@ -144,7 +145,7 @@ def _expand(size: tuple[int, int], coverage: float, generator: Generator) -> Ten
 
 
 def _lines(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
-    """Every second row or column, whatever the coverage."""
+    """Every second row or every second column; the coverage is ignored."""
     hidden = torch.zeros(size, dtype=torch.bool)
     if randint(generator, 0, 1):
         hidden[1::2] = True
@@ -154,7 +155,7 @@ def _lines(size: tuple[int, int], coverage: float, generator: Generator) -> Tens
 
 
 def _grid(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
-    """All but one pixel of every 2 x 2, whatever the coverage."""
+    """All pixels but one in each 2 x 2 block; the coverage is ignored."""
     hidden = torch.ones(size, dtype=torch.bool)
     hidden[::2, ::2] = False
     return hidden
@@ -168,7 +169,7 @@ MASKS: dict[str, Callable[[tuple[int, int], float, Generator], Tensor]] = {
     "every_second_line": _lines,
     "every_second_pixel": _grid,
 }
-"""Kind -> (size, coverage, generator) -> hidden pixels, (H, W) bool."""
+"""Mask functions by name: (size, coverage, generator) -> hidden pixels, (H, W) bool."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -177,7 +178,7 @@ def _masks_in(folder: str) -> list[Path]:
 
 
 def _from_folder(folder: str, size: tuple[int, int], generator: Generator) -> Tensor:
-    """One of the folder's masks, stretched, mirrored along either axis at random."""
+    """A random mask of the folder, resized, and mirrored along each axis at random."""
     files = _masks_in(folder)
     path = files[randint(generator, 0, len(files) - 1)]
     with Image.open(path) as image:

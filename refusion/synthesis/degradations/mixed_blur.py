@@ -1,4 +1,4 @@
-"""Blur of unknown form: one of many kernels, drawn anew for every sample."""
+"""Blur with a random kernel, and sinc filtering, as in Real-ESRGAN."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from refusion.synthesis.degradations.kernels import Ellipse, gaussian, plateau, 
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 FORMS = ("iso", "aniso", "generalised_iso", "generalised_aniso", "plateau_iso", "plateau_aniso")
-WIDE = 13  # pixels; a sinc of that side or more may cut off lower
-LOW_WIDE, LOW = 1 / 5, 1 / 3  # lowest cutoff of wide and of other kernels, of the Nyquist frequency
+WIDE = 13  # side in pixels from which a sinc kernel may have the lower cutoff
+LOW_WIDE, LOW = 1 / 5, 1 / 3  # smallest cutoff of wide and of other kernels, relative to Nyquist
 
 
 @dataclass(frozen=True)
 class MixedBlur:
-    """Blur by one of six forms of kernel, or by a sinc: Real-ESRGAN's, first pass.
+    """Blur with one of six types of kernel or a sinc, as in the first pass of Real-ESRGAN.
 
-    Pairs are (low, high) of a uniform draw, shares are probabilities.
+    A pair (low, high) is the range of a uniform draw; a share is a probability.
 
     Attributes:
-        side: of the kernel in pixels, odd ones.
-        form_weights: how often each of `FORMS` comes.
-        sinc_share: part of the samples blurred by a sinc instead.
-        sigma: standard deviation of the kernel in pixels, both axes alike or each its own.
-        generalised: exponent of generalised Gaussians, half of the draws below 1.
-        plateau: exponent of plateaus, half of the draws below 1 where that is in the range.
-        share: part of the samples blurred at all.
+        side: range of the side of the kernel in pixels; both numbers and the draw are odd.
+        form_weights: relative frequencies of the kernel types in `FORMS`.
+        sinc_share: share of the samples that are filtered by a sinc instead.
+        sigma: standard deviation of the kernel in pixels; drawn per axis for "aniso" kernels.
+        generalised: exponent of generalised Gaussians; half of the draws are below 1.
+        plateau: exponent of plateaus; half of the draws are below 1 if the range permits it.
+        share: share of the samples that are blurred.
 
     Raises:
-        ConfigError: a setting is out of its domain or a range is reversed.
+        ConfigError: a setting is out of its domain, or a range is not ascending.
     """
 
     side: tuple[int, int] = (7, 21)
@@ -64,7 +64,7 @@ class MixedBlur:
         return {"lq": convolve(clean, self.draw_kernel(generator)).clamp(0, 1)}
 
     def draw_kernel(self, generator: Generator) -> Tensor:
-        """Kernel (k, k), k odd, that sums to 1."""
+        """Random kernel (k, k), k odd, that sums to 1."""
         side = draw_odd(generator, *self.side)
         if bernoulli(generator, self.sinc_share):
             low = LOW_WIDE if side >= WIDE else LOW
@@ -84,15 +84,15 @@ class MixedBlur:
 
 @dataclass(frozen=True)
 class SincFilter:
-    """Ringing of sharpening and of compression: Real-ESRGAN's last filter.
+    """Sinc filter that imitates the ringing of sharpening and compression: Real-ESRGAN's last step.
 
     Attributes:
-        side: (low, high) of the kernel's side in pixels, odd ones.
-        cutoff: (low, high) of the highest frequency that passes, 1 for that of the pixels' grid.
-        share: part of the samples filtered at all.
+        side: (low, high), range of the side of the kernel in pixels; odd numbers.
+        cutoff: (low, high), range of the cutoff frequency relative to the Nyquist frequency.
+        share: share of the samples that are filtered.
 
     Raises:
-        ConfigError: a setting is out of its domain or a range is reversed.
+        ConfigError: a setting is out of its domain, or a range is not ascending.
     """
 
     side: tuple[int, int] = (7, 21)
@@ -114,22 +114,26 @@ class SincFilter:
 
 
 def check_odd(name: str, sides: tuple[int, int]) -> None:
-    """Refuse sides of a kernel that has no middle.
+    """Raise `ConfigError` unless the sides of a kernel are odd.
 
-    Raises:
-        ConfigError: one of them is even.
+    Args:
+        name: name of the setting, for the message.
+        sides: smallest and largest side in pixels.
     """
     if not all(side % 2 for side in sides):
         raise ConfigError(f"{name}: expected odd sides, got {sides}")
 
 
 def draw_odd(generator: Generator, low: int, high: int) -> int:
-    """One of the odd numbers from low to high, both odd."""
+    """Random odd number in [low, high]; both limits are odd."""
     return 2 * randint(generator, low // 2, high // 2) + 1
 
 
 def draw_exponent(generator: Generator, low: float, high: float) -> float:
-    """An exponent below 1 as often as above, from [low, high]; 1 where one side has none."""
+    """Random exponent in [low, high], below 1 and above 1 with equal probability.
+
+    If [low, high] is entirely above or below 1, the other half of the draws is the nearer limit.
+    """
     below = torch.rand((), generator=generator).item() < 0.5
     ends = (low, max(low, min(1.0, high))) if below else (min(high, max(1.0, low)), high)
     return uniform(generator, *ends)

@@ -1,4 +1,4 @@
-"""Noise of unknown kind: Gaussian or Poisson, in colour or gray."""
+"""Random choice of Gaussian or Poisson noise, in colour or gray."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ from refusion.synthesis.checks import check_settings
 from refusion.synthesis.degradations.noise import LEVELS, GaussianNoise
 from refusion.synthesis.scenes.frame import PhotoFrame
 
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601
 
 
 @dataclass(frozen=True)
 class MixedNoise:
-    """Gaussian or Poisson noise: Real-ESRGAN's, first pass.
+    """Gaussian or Poisson noise, as in the first pass of Real-ESRGAN.
 
-    Pairs are (low, high) of a uniform draw, shares are probabilities.
+    A pair (low, high) is the range of a uniform draw; a share is a probability.
 
     Attributes:
-        gaussian_share: part of the samples with Gaussian noise, the others have Poisson noise.
+        gaussian_share: share of the samples with Gaussian noise; the others have Poisson noise.
         sigma: standard deviation of Gaussian noise in 8-bit levels.
-        poisson: strength of Poisson noise: 1 is that of as many photons in white as the image has
-            levels, rounded up to a power of two; it multiplies the noise.
-        gray_share: part of the samples whose three channels get the same noise.
+        poisson: factor of Poisson noise; see `poisson_noise` for the noise at factor 1.
+        gray_share: share of the samples with the same noise in all three channels.
 
     Raises:
-        ConfigError: a setting is out of its domain or a range is reversed.
+        ConfigError: a setting is out of its domain, or a range is not ascending.
     """
 
     gaussian_share: float = 0.5
@@ -56,15 +55,18 @@ class MixedNoise:
 
 
 def poisson_noise(image: Tensor, generator: Generator, *, is_gray: bool) -> Tensor:
-    """Shot noise of as many photons in white as the image has levels, at most 256.
+    """Draw Poisson noise for an image.
+
+    A white pixel has as many photons as the image has different 8-bit levels, rounded up to a power
+    of two, at most 256.
 
     Args:
         image: (3, H, W) in [0, 1].
         generator: source of randomness.
-        is_gray: of its brightness, the same for all channels.
+        is_gray: compute the noise from the luma, the same for all channels.
 
     Returns:
-        Noise (3, H, W), or (1, H, W) if gray, of mean 0 and variance light / photons.
+        Noise (3, H, W), or (1, H, W) if gray, with mean 0 and variance value / photons.
     """
     if is_gray:
         image = (image * image.new_tensor(LUMA)[:, None, None]).sum(dim=0, keepdim=True)

@@ -1,4 +1,4 @@
-"""Noise of a sensor: thermal (Gaussian) and of the light itself (Poisson)."""
+"""Gaussian noise, and Poisson noise (shot noise)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ LEVELS = 255.0
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """White Gaussian noise of known strength.
+    """White Gaussian noise.
 
     Attributes:
-        sigma: (low, high) of its standard deviation in 8-bit levels, one uniform draw per sample.
-        clip: cut and round to 8-bit levels as a file would. Off, values leave [0, 1] and are not
-            rounded: `DenoisingSDE` starts at the step whose noise is the input's, and takes it to
-            be Gaussian, which clipped noise is not.
-        gray_share: part of the samples whose three channels get the same noise.
+        sigma: (low, high), standard deviation in 8-bit levels, one uniform draw per sample.
+        clip: clip and round to 8-bit levels, as in a file. If false, values may leave [0, 1] and
+            are not rounded. `DenoisingSDE` needs this: it starts at the time with the noise level
+            of the input and assumes Gaussian noise, and clipped noise is not Gaussian.
+        gray_share: share of the samples with the same noise in all three channels.
 
     Raises:
-        ConfigError: a setting is out of its domain or the range is reversed.
+        ConfigError: a setting is out of its domain, or the range is not ascending.
     """
 
     sigma: tuple[float, float] = (5.0, 50.0)
@@ -43,7 +43,7 @@ class GaussianNoise:
             raise ConfigError(f"GaussianNoise.clip: expected true or false, got {self.clip!r}")
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
-        """{"lq" (3, H, W), "noise_std" ()}: the noisy crop, and sigma / 255 before any clipping."""
+        """{"lq" (3, H, W), "noise_std" ()}: the noisy crop, and sigma / 255 before clipping."""
         deviation = uniform(generator, *self.sigma) / LEVELS
         is_gray = self.gray_share > 0 and bernoulli(generator, self.gray_share)
         shape = (1 if is_gray else len(clean), *clean.shape[1:])
@@ -54,14 +54,14 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class PoissonNoise:
-    """Shot noise: every pixel counts photons, so its variance is its light over the peak.
+    """Poisson noise: photon counts of each pixel; the variance is value / peak.
 
     Attributes:
-        peak: (low, high) of the photons that a white pixel catches; few are noisy. Drawn with equal
-            chance per octave.
+        peak: (low, high), mean number of photons in a white pixel, log-uniform; a smaller number
+            gives more noise.
 
     Raises:
-        ConfigError: the range is out of its domain or reversed.
+        ConfigError: the range is out of its domain or not ascending.
     """
 
     peak: tuple[float, float] = (30.0, 1000.0)

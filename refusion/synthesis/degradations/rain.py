@@ -1,8 +1,8 @@
-"""Rain: layers of streaks, each drop smeared by its fall, and the mist of those too far to see.
+"""Rain: layers of motion-blurred streaks, and the mist of distant drops.
 
-Streaks brighten what is behind them in screen mode, I = 1 - (1 - J)(1 - R), so that white stays
-white; the mist is I = J (1 - v) + A v (Garg and Nayar 2007; Yang et al. 2017 for layers and mist).
-Lengths are in pixels of the crop: a lens sees drops of one size near and far in any photo.
+Streaks R are added in screen mode, I = 1 - (1 - J)(1 - R), so that white stays white. The mist is
+I = J (1 - v) + A v (Garg and Nayar 2007; Yang et al. 2017 for layers and mist). Lengths are in
+pixels of the crop, because the apparent size of drops does not depend on the size of the photo.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from refusion.synthesis.checks import check_settings
 from refusion.synthesis.scenes.fields import smooth_field
 from refusion.synthesis.scenes.frame import PhotoFrame
 
-SPACING = 1.2  # of the blobs that make a streak, in their deviations: ripples of 2e-6 are left
-LARGEST = {
+SPACING = 1.2  # distance of the Gaussians of a streak in standard deviations; gives ripples of 2e-6
+_DOMAINS = {
     "layers": (1, 8),
     "density": (0.0, 100.0),
     "length": (1.0, 500.0),
@@ -33,31 +33,31 @@ LARGEST = {
 
 @dataclass(frozen=True)
 class Rain:
-    """Photos in the rain, from a drizzle to a cloudburst; lengths in pixels.
+    """Rain from drizzle to heavy rain; lengths in pixels.
 
-    Pairs are (low, high) of a uniform draw, shares are probabilities. The nearest layer has the
-    drawn length, width and brightness; each layer behind it has shorter, thinner, fainter streaks,
-    and more of them.
+    A pair (low, high) is the range of a uniform draw; a share is a probability. The nearest
+    layer has the drawn length, width and brightness; each layer behind it has more, and shorter,
+    thinner, fainter streaks.
 
     Attributes:
-        layers: fewest and most distances at which streaks hang.
-        density: streaks per 1000 pixels, all layers; drawn with equal chance per octave.
-        length: of the nearest streaks.
-        width: full width of their profile at 0.6 of its height.
-        angle: tilt from the vertical in degrees, positive to the right.
-        angle_spread: standard deviation of single streaks about it.
-        brightness: of the nearest streaks at their middle.
-        shrink: size and brightness of a layer relative to the one before it.
-        veil_share: part of the samples with mist.
-        veil: its mean opacity.
-        airlight: its brightness.
-        noise_share: part of the samples with sensor noise.
-        noise: standard deviation of the noise at full light.
-        jpeg_share: part of the samples that went through a JPEG.
-        jpeg_quality: its quality.
+        layers: smallest and largest number of layers.
+        density: streaks per 1000 pixels in all layers together; log-uniform.
+        length: length of the nearest streaks.
+        width: full width of the profile of the nearest streaks at 0.6 of its height.
+        angle: mean tilt from the vertical in degrees, positive to the right.
+        angle_spread: standard deviation of the tilt in degrees.
+        brightness: brightness of the nearest streaks at their centre.
+        shrink: factor of size and brightness from each layer to the next one behind it.
+        veil_share: share of the samples with mist.
+        veil: mean opacity of the mist.
+        airlight: brightness of the mist.
+        noise_share: share of the samples with sensor noise.
+        noise: standard deviation of the noise at value 1.
+        jpeg_share: share of the samples with JPEG compression.
+        jpeg_quality: JPEG quality, 1..100.
 
     Raises:
-        ConfigError: a setting is out of its domain or a range is reversed.
+        ConfigError: a setting is out of its domain, or a range is not ascending.
     """
 
     layers: tuple[int, int] = (1, 4)
@@ -78,10 +78,10 @@ class Rain:
 
     def __post_init__(self) -> None:
         """Check every setting."""
-        check_settings(self, LARGEST)
+        check_settings(self, _DOMAINS)
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
-        """{"lq"}: the clean image (3, H, W) in rain, 8-bit levels."""
+        """{"lq"}: the image (3, H, W) with rain, 8-bit levels."""
         size = (clean.shape[-2], clean.shape[-1])
         streaks = self._draw_streaks(size, generator).clamp_(0, 1)
         rainy = 1 - (1 - self._mist(clean, generator)) * (1 - streaks)
@@ -118,12 +118,12 @@ class Rain:
 
 @dataclass(frozen=True)
 class Streaks:
-    """Streaks of one distance.
+    """One layer of streaks, at one distance.
 
     Attributes:
         density: streaks per pixel.
-        length: mean length in pixels; single ones have 0.6 to 1.4 of it.
-        width: full width at 0.6 of the height, in pixels, at least 0.7 when drawn.
+        length: mean length in pixels; streaks have 0.6 to 1.4 times this length.
+        width: full width in pixels at 0.6 of the height; values below 0.7 are treated as 0.7.
         angle: mean tilt from the vertical in degrees, positive to the right.
         spread: standard deviation of the tilt in degrees.
     """
@@ -135,10 +135,10 @@ class Streaks:
     spread: float
 
     def draw(self, size: tuple[int, int], generator: Generator) -> Tensor:
-        """Sum of streaks of unit height with soft ends, (H, W).
+        """Draw streaks with heights of 0.5 to 1 and soft ends; returns their sum, (H, W).
 
-        Each is a string of Gaussian blobs, so close that it has no knots, on sub-pixel places:
-        nothing is aliased at any angle.
+        A streak is a row of overlapping Gaussians at sub-pixel positions, so it is smooth and not
+        aliased at any angle.
         """
         margin = 0.75 * self.length
         area = (size[0] + 2 * margin) * (size[1] + 2 * margin)
@@ -162,7 +162,7 @@ class Streaks:
 def _splat(
     rows: Tensor, columns: Tensor, heights: Tensor, deviation: float, size: tuple[int, int]
 ) -> Tensor:
-    """Sum of Gaussian blobs at sub-pixel places (n, m); those outside are cut off, (H, W)."""
+    """Sum (H, W) of Gaussians at sub-pixel positions (n, m), cropped to the image."""
     height, width = size
     reach = math.ceil(3 * deviation)
     inside = (rows > -reach) & (rows < height + reach - 1)

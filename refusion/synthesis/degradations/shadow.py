@@ -1,9 +1,9 @@
-"""Cast shadows over clean photos: where direct light is taken away, ambient light is left.
+"""Cast shadows over clean photos: direct light is blocked, ambient light remains.
 
-In linear light I = J (1 - m (1 - a)), with m in [0, 1] how much of the light source is hidden and
-a the share of ambient light per channel (Barrow and Tenenbaum 1978; Finlayson et al. 2006). The
-half shadow widens with the distance from what casts it. Nothing here depends on the photo's own
-dark places, so that its shading and texture stay in the truth.
+In linear light I = J (1 - m (1 - a)), where m in [0, 1] is the occluded part of the light source
+and a the share of ambient light per channel (Barrow and Tenenbaum 1978; Finlayson et al. 2006). The
+penumbra widens with the distance from the caster. The shadow does not depend on the brightness of
+the photo, so shading and texture of the photo remain in the ground truth.
 """
 
 from __future__ import annotations
@@ -18,15 +18,21 @@ from torch import Generator, Tensor
 from refusion.randomness import bernoulli, log_uniform, randint, uniform
 from refusion.synthesis.camera import add_noise, expose, file_round_trip, quantise
 from refusion.synthesis.checks import check_settings
-from refusion.synthesis.degradations.shadow_shapes import SHAPES, Outline, Points, Stage, draw_waves
+from refusion.synthesis.degradations.shadow_shapes import (
+    SHAPES,
+    Outline,
+    Points,
+    ShadowScene,
+    draw_waves,
+)
 from refusion.synthesis.scenes.depth import layered_depth
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 GAMMA = 2.2
-TRIES = 24  # scenes drawn until one covers as much of the photo as asked
+MAX_TRIES = 24  # scenes that are drawn until one has the requested coverage
 SAMPLES = 64  # long side of the grid on which coverage is measured
-BLOCK = 1 << 16  # pixels evaluated at a time: their distances stay in the processor's cache
-LARGEST = {"casters": (1, 16), "growth": (0.0, 2.0), "jpeg_quality": (1, 100)}
+BLOCK = 1 << 16  # pixels per block, small enough for the processor cache
+_DOMAINS = {"casters": (1, 16), "growth": (0.0, 2.0), "jpeg_quality": (1, 100)}
 
 
 @dataclass(frozen=True)
@@ -34,28 +40,28 @@ class ShadowFields:
     """Shadow over one crop.
 
     Attributes:
-        occlusion: m, (1, H, W) in [0, 1], 1 where all direct light is hidden.
-        ambient: a, (3, H, W) in [0, 1], what light is left there, linear.
+        occlusion: m, (1, H, W) in [0, 1], 1 where all direct light is blocked.
+        ambient: a, (3, H, W) in [0, 1], linear light that remains in full shadow.
     """
 
     occlusion: Tensor
     ambient: Tensor
 
     def cast(self, clean: Tensor) -> Tensor:
-        """The photo (3, H, W) in [0, 1], display values, under this shadow."""
+        """Apply the shadow to a photo (3, H, W) in [0, 1], display values."""
         light = torch.addcmul(torch.ones(()), self.occlusion, self.ambient - 1)
         return clean * light.pow(1 / GAMMA)  # equals ((clean^2.2) light)^(1/2.2)
 
 
 @dataclass(frozen=True)
 class Caster:
-    """What casts one shadow.
+    """An object that casts a shadow.
 
     Attributes:
-        outline: of the shadow (`SHAPES`).
-        penumbra: width of the half shadow at the caster, in long sides.
-        growth: of that width per distance fallen.
-        strength: part of the direct light that it hides.
+        outline: outline of the shadow, see `SHAPES`.
+        penumbra: width of the penumbra at the object, in long sides.
+        growth: increase of that width per distance from the object.
+        strength: share of the direct light that the object blocks, 0..1.
     """
 
     outline: Outline
@@ -64,11 +70,11 @@ class Caster:
     strength: float
 
     def occlusion(self, points: Points, pixel: float) -> Tensor:
-        """Part of the light hidden, (H, W): a smooth ramp across the half shadow.
+        """Blocked share of the direct light, (H, W): a smooth ramp across the penumbra.
 
         Args:
-            points: where.
-            pixel: their distance; no half shadow is narrower than one and a half.
+            points: points of the photo.
+            pixel: distance of neighbouring points; the penumbra is at least 1.5 times as wide.
         """
         distance, reach = self.outline(points)
         width = reach.mul(self.growth).add_(self.penumbra).clamp_min_(1.5 * pixel)
@@ -77,11 +83,11 @@ class Caster:
 
 @dataclass(frozen=True)
 class _Ground:
-    """What shadows fall on.
+    """The surface that shadows fall on.
 
     Attributes:
-        points: of the photo, displaced by relief.
-        catches: (H, W) in [0, 1], 0 where no shadow falls.
+        points: points of the photo, displaced by the relief.
+        catches: (H, W) in [0, 1], factor of the shadow, 0 where no shadow falls.
     """
 
     points: Points
@@ -90,40 +96,42 @@ class _Ground:
 
 @dataclass(frozen=True)
 class Shadow:
-    """Photos under synthetic shadows; lengths are in parts of the photo's long side.
+    """Synthetic shadows; lengths are relative to the long side of the photo.
 
-    Pairs are (low, high) of a uniform draw, shares are probabilities.
+    A pair (low, high) is the range of a uniform draw; a share is a probability.
 
     Attributes:
-        shape_weights: relative frequency of wall, polygon, window, branches, figure, blob and
-            foliage (`SHAPES`).
-        clean_share: part of the samples without any shadow, so that such photos stay as they are.
-        casters: fewest and most outlines in one photo.
-        coverage: how much of the photo lies in shadow, its half shadow counted in part.
-        lights_share: part of the photos with several lamps: each outline hides but one of them.
-        lamp: how much of the direct light one of several lamps gives.
-        ambient: light left in full shadow, linear, mean of the channels.
-        sky_share: part of the photos in which that light is the blue sky's.
-        sky_tint: how much bluer it is there: excess of blue and lack of red.
-        tint: largest deviation of a channel from grey anywhere.
-        ambient_spread: how much the ambient light varies over the photo, relative deviation.
-        penumbra: width of the half shadow at the caster; drawn with equal chance per octave.
-        growth: growth of that width per distance the shadow fell, squared draw: leans to the low.
-        bend: how far uneven ground displaces the outline, standard deviation.
-        roughness: the same for grass, gravel and cloth.
-        relief_share: part of the photos whose outlines break where objects stand.
-        relief: how far they are displaced there.
-        spare_share: part of the photos whose farthest layer, often the sky, catches no shadow.
-        spare: depth beyond which that is so, 0 the nearest layer and 1 the farthest.
-        exposure: camera gain and gamma of the shadowed photo, relative change.
-        colour: white balance of the shadowed photo, relative change.
-        noise_share: part of the samples with sensor noise, which is strongest in the dark.
-        noise: standard deviation of the noise at full light, linear.
-        jpeg_share: part of the samples that went through a JPEG.
-        jpeg_quality: its quality.
+        shape_weights: relative frequencies of wall, polygon, window, branches, figure, blob and
+            foliage, see `SHAPES`.
+        clean_share: share of the samples without shadow, so that a model keeps such photos
+            unchanged.
+        casters: smallest and largest number of shadow outlines in a photo.
+        coverage: share of the photo in shadow; penumbra pixels count in part.
+        lights_share: share of the photos with several lamps; each object blocks one lamp.
+        lamp: share of the direct light that one of several lamps gives.
+        ambient: linear light that remains in full shadow, mean of the channels.
+        sky_share: share of the photos whose ambient light comes from a blue sky.
+        sky_tint: relative increase of blue and decrease of red for a blue sky.
+        tint: largest relative deviation of a channel of the ambient light from grey.
+        ambient_spread: relative standard deviation of the ambient light over the photo.
+        penumbra: width of the penumbra at the object, log-uniform.
+        growth: increase of that width per distance from the object; small values are more
+            frequent.
+        bend: standard deviation of the displacement of the outline by uneven ground.
+        roughness: standard deviation of the displacement by fine relief (grass, gravel, cloth).
+        relief_share: share of the photos whose outlines are displaced at objects.
+        relief: displacement of the outline at objects.
+        spare_share: share of the photos whose farthest layer, often the sky, has no shadow.
+        spare: depth from which there is no shadow; 0 is the nearest layer, 1 the farthest.
+        exposure: largest relative change of gain and of gamma of the photo with shadow.
+        colour: largest relative change of a channel of the photo with shadow.
+        noise_share: share of the samples with sensor noise, which is strongest in dark regions.
+        noise: standard deviation of the noise at value 1, in linear light.
+        jpeg_share: share of the samples with JPEG compression.
+        jpeg_quality: JPEG quality, 1..100.
 
     Raises:
-        ConfigError: a setting is out of its domain or a range is reversed.
+        ConfigError: a setting is out of its domain, or a range is not ascending.
     """
 
     shape_weights: tuple[float, float, float, float, float, float, float] = (
@@ -162,10 +170,10 @@ class Shadow:
 
     def __post_init__(self) -> None:
         """Check every setting."""
-        check_settings(self, LARGEST)
+        check_settings(self, _DOMAINS)
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
-        """{"lq"}: the clean crop (3, H, W) under its part of the photo's shadow, 8-bit levels."""
+        """{"lq"}: the crop (3, H, W) with its part of the shadow over the photo, 8-bit levels."""
         fields = self.draw(generator, frame, (clean.shape[-2], clean.shape[-1]))
         if fields is None:
             return {"lq": quantise(clean)}
@@ -174,54 +182,56 @@ class Shadow:
     def draw(
         self, generator: Generator, frame: PhotoFrame, size: tuple[int, int]
     ) -> ShadowFields | None:
-        """The shadow of a crop.
+        """Draw the shadow of a photo and evaluate it on a crop.
 
         Args:
-            generator: source of randomness; same state, same shadow over the whole photo.
-            frame: the crop's place in its photo.
+            generator: source of randomness; the same state gives the same shadow over the photo.
+            frame: position of the crop in its photo.
             size: (H, W) of the crop in pixels.
 
         Returns:
-            The crop's part of the shadow, or None where the photo is to stay without one.
+            The shadow on the crop, or None if the photo gets no shadow.
         """
         if bernoulli(generator, self.clean_share):
             return None
         height, width = frame.thumbnail.shape[-2:]
         sides = (height / max(height, width), width / max(height, width))
-        stage = Stage(*sides, uniform(generator, 0, 2 * math.pi))
-        ambient = self._draw_ambient(generator, stage)
-        ground = self._draw_ground(generator, stage, frame)
-        whole = ground(stage.grid(SAMPLES), PhotoFrame(frame.thumbnail))
-        casters = self._draw_casters(generator, stage, whole)
+        scene = ShadowScene(*sides, uniform(generator, 0, 2 * math.pi))
+        ambient = self._draw_ambient(generator, scene)
+        ground = self._draw_ground(generator, scene, frame)
+        whole = ground(scene.grid(SAMPLES), PhotoFrame(frame.thumbnail))
+        casters = self._draw_casters(generator, scene, whole)
         points = Points(*frame.coordinates(size))
         occlusion = _occlusion(casters, ground(points, frame))
         return ShadowFields(occlusion[None], ambient(points))
 
-    def _draw_ambient(self, generator: Generator, stage: Stage) -> Callable[[Points], Tensor]:
+    def _draw_ambient(self, generator: Generator, scene: ShadowScene) -> Callable[[Points], Tensor]:
         level, spread = uniform(generator, *self.ambient), uniform(generator, *self.ambient_spread)
         tint = self.tint * (2 * torch.rand(3, generator=generator) - 1)
         sky, is_outdoors = uniform(generator, *self.sky_tint), bernoulli(generator, self.sky_share)
         if is_outdoors:
             tint = tint + sky * torch.tensor([-1.0, 0.0, 1.0])
-        uneven = draw_waves(generator, stage, 3, 1.0)
+        uneven = draw_waves(generator, scene, 3, 1.0)
         colour = level * (1 + tint)[:, None, None]
         return lambda points: (colour * (1 + spread * uneven(points))).clamp(0.02, 1)
 
     def _draw_ground(
-        self, generator: Generator, stage: Stage, frame: PhotoFrame
+        self, generator: Generator, scene: ShadowScene, frame: PhotoFrame
     ) -> Callable[[Points, PhotoFrame], _Ground]:
-        """What lies under the shadow and displaces it, as a function of place.
+        """The relief of the ground under the shadow, as a function of position.
 
-        Whatever stands higher meets the light earlier: all displacements are along one direction.
+        Height displaces the outline towards the light, so all displacements have one direction.
         """
-        hills, bend = draw_waves(generator, stage, 6, 1.0), uniform(generator, *self.bend)
-        grain, rough = draw_waves(generator, stage, 70, 0.5), uniform(generator, *self.roughness)
-        angle = stage.azimuth + uniform(generator, -0.8, 0.8)
+        hills, bend = draw_waves(generator, scene, 6, 1.0), uniform(generator, *self.bend)
+        grain, rough = draw_waves(generator, scene, 70, 0.5), uniform(generator, *self.roughness)
+        angle = scene.azimuth + uniform(generator, -0.8, 0.8)
         direction = torch.tensor([math.sin(angle), math.cos(angle)])[:, None, None]
         relief, is_rough = uniform(generator, *self.relief), bernoulli(generator, self.relief_share)
         spare, is_spared = uniform(generator, *self.spare), bernoulli(generator, self.spare_share)
         layers = _unit_range(layered_depth(frame.thumbnail, generator))[None]
-        is_spared = is_spared and bool(layers.median() < spare)  # else little would be left
+        is_spared = is_spared and bool(
+            layers.median() < spare
+        )  # otherwise little shadow would remain
 
         def ground(points: Points, frame: PhotoFrame) -> _Ground:
             depth = frame.crop(layers, (points.rows.shape[0], points.rows.shape[1]))[0]
@@ -231,14 +241,16 @@ class Shadow:
 
         return ground
 
-    def _draw_casters(self, generator: Generator, stage: Stage, whole: _Ground) -> list[Caster]:
-        """Outlines that together cover as much as asked, or as nearly as `TRIES` draws come."""
+    def _draw_casters(
+        self, generator: Generator, scene: ShadowScene, whole: _Ground
+    ) -> list[Caster]:
+        """Draw casters with the requested coverage, or the closest of `MAX_TRIES` draws."""
         low, high = self.coverage
         best, best_miss = [], math.inf
-        for _ in range(TRIES):
-            casters = self._draw_group(generator, stage)
+        for _ in range(MAX_TRIES):
+            casters = self._draw_group(generator, scene)
             hidden = _occlusion(casters, whole)
-            # Relative to the darkest place: one lamp's shadow everywhere would be no shadow at all.
+            # Relative to the darkest point: a uniform shadow of one lamp is not visible as one.
             covered = float(hidden.mean() / hidden.amax().clamp_min(1e-6))
             miss = max(low - covered, covered - high, 0.0)
             if miss < best_miss:
@@ -247,7 +259,7 @@ class Shadow:
                 break
         return best
 
-    def _draw_group(self, generator: Generator, stage: Stage) -> list[Caster]:
+    def _draw_group(self, generator: Generator, scene: ShadowScene) -> list[Caster]:
         weights = torch.tensor(self.shape_weights, dtype=torch.float32)
         has_lamps = bernoulli(generator, self.lights_share)
         casters = []
@@ -257,11 +269,11 @@ class Shadow:
             part = uniform(generator, 0, 1) ** 2
             growth = self.growth[0] + (self.growth[1] - self.growth[0]) * part
             strength = uniform(generator, *self.lamp) if has_lamps else 1.0
-            casters.append(Caster(SHAPES[kind](generator, stage), penumbra, growth, strength))
+            casters.append(Caster(SHAPES[kind](generator, scene), penumbra, growth, strength))
         return casters
 
     def _photograph(self, dark: Tensor, generator: Generator) -> Tensor:
-        """What a camera makes of it: the sensor counts linear light, the file is for displays."""
+        """Apply camera effects; noise is added in linear light, the result is in display values."""
         dark = expose(dark, generator, exposure=self.exposure, colour=self.colour)
         if bernoulli(generator, self.noise_share):
             noise = uniform(generator, *self.noise)
@@ -271,7 +283,7 @@ class Shadow:
 
 
 def _occlusion(casters: list[Caster], ground: _Ground) -> Tensor:
-    """All outlines together, (H, W): where two overlap, light has to pass both."""
+    """Occlusion (H, W) by all casters; overlapping casters multiply the transmitted light."""
     points = ground.points
     height, width = points.rows.shape
     spans = (points.rows, points.columns)
@@ -288,7 +300,7 @@ def _occlusion(casters: list[Caster], ground: _Ground) -> Tensor:
 
 
 def _ramp(position: Tensor) -> Tensor:
-    """From 0 at -1/2 to 1 at 1/2, flat at both ends."""
+    """Smoothstep from 0 at -1/2 to 1 at 1/2."""
     part = position.add(0.5).clamp_(0, 1)
     return (3 - 2 * part).mul_(part).mul_(part)
 

@@ -1,7 +1,7 @@
-"""Outlines of cast shadows: signed distances that can be evaluated at any point of a photo.
+"""Outlines of cast shadows as signed distance functions over a photo.
 
-Lengths are in units of the photo's long side. Outlines know nothing of pixels, so that a crop of
-any size, place and orientation sees its part of one and the same shadow.
+Lengths are in units of the long side of the photo. Outlines do not depend on a pixel grid, so a
+crop of any size, position and orientation gets its part of the same shadow.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from refusion.randomness import randint, uniform
 from refusion.synthesis.scenes.fields import wave_field
 
 MAX_SEED = 2**62
-GRID = 96  # long side of the grid on which fields are measured: 2.4 samples of the finest wave
+GRID = (
+    96  # long side of the grid for statistics of fields: 2.4 samples per period of the finest wave
+)
 
 
 @dataclass(frozen=True)
 class Points:
-    """Points of a photo on an upright grid, in units of its long side.
+    """Points of a photo on a rectangular grid, in units of its long side.
 
     Attributes:
         rows: (H, W) distance from the top.
         columns: (H, W) distance from the left.
-        shift: (2, H, W) what the surface's relief adds to rows and columns, or None on a plane.
+        shift: (2, H, W) displacement of rows and columns by relief, or None for a flat surface.
     """
 
     rows: Tensor
@@ -35,7 +37,12 @@ class Points:
     shift: Tensor | None = None
 
     def project(self, angle: float, origin: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-        """Distance from `origin` (row, column) along the direction `angle`; 0 is right, (H, W)."""
+        """Signed distance (H, W) from `origin` (row, column) in the direction `angle`.
+
+        Args:
+            angle: in radians; 0 is right, pi / 2 is down.
+            origin: (row, column) in long sides.
+        """
         down, right = math.sin(angle), math.cos(angle)
         along = (self.rows - origin[0]) * down + (self.columns - origin[1]) * right
         if self.shift is None:
@@ -43,12 +50,12 @@ class Points:
         return along + self.shift[0] * down + self.shift[1] * right
 
     def block(self, top: int, bottom: int) -> Points:
-        """The rows `top` to `bottom` (exclusive) of the grid."""
+        """Part of the grid: rows `top` to `bottom`, exclusive."""
         shift = None if self.shift is None else self.shift[:, top:bottom]
         return Points(self.rows[top:bottom], self.columns[top:bottom], shift)
 
     def waves(self, seed: int, modes: int, decay: float) -> Tensor:
-        """`wave_field` of that seed at these points, (H, W)."""
+        """`wave_field` with the given seed at these points, (H, W)."""
         generator = torch.Generator().manual_seed(seed)
         rows, columns = self.rows, self.columns
         if rows[0, 0] != rows[0, -1] or columns[0, 0] != columns[-1, 0]:
@@ -57,13 +64,13 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """The whole photo that shadows are drawn for.
+class ShadowScene:
+    """Size of the whole photo and direction of its shadows.
 
     Attributes:
-        height: of the photo, in long sides.
-        width: of the photo, in long sides.
-        azimuth: direction in which shadows fall; 0 is right, pi / 2 down.
+        height: height of the photo, in long sides.
+        width: width of the photo, in long sides.
+        azimuth: direction in which shadows fall, in radians; 0 is right, pi / 2 is down.
     """
 
     height: float
@@ -71,7 +78,7 @@ class Stage:
     azimuth: float
 
     def grid(self, long_side: int = GRID) -> Points:
-        """Coarse grid over the whole photo, at least 2 x 2."""
+        """Coarse grid over the whole photo, `long_side` points long, at least 2 x 2."""
         axes = [
             (torch.arange(count) + 0.5) * (side / count)
             for side in (self.height, self.width)
@@ -79,8 +86,13 @@ class Stage:
         ]
         return Points(*torch.meshgrid(*axes, indexing="ij"))
 
-    def place(self, generator: Generator, margin: float) -> tuple[float, float]:
-        """Random (row, column), up to `margin` of the side beyond the photo (inside if < 0)."""
+    def random_point(self, generator: Generator, margin: float) -> tuple[float, float]:
+        """Random (row, column) in the photo.
+
+        Args:
+            generator: source of randomness.
+            margin: extension of the area relative to each side; negative values shrink it.
+        """
         row = uniform(generator, -margin, 1 + margin) * self.height
         return row, uniform(generator, -margin, 1 + margin) * self.width
 
@@ -89,17 +101,24 @@ Outline = Callable[[Points], tuple[Tensor, Tensor]]
 Waves = Callable[[Points], Tensor]
 
 
-def draw_waves(generator: Generator, stage: Stage, modes: int, decay: float) -> Waves:
-    """Random smooth function of place, of zero mean and unit deviation over the whole photo."""
+def draw_waves(generator: Generator, scene: ShadowScene, modes: int, decay: float) -> Waves:
+    """Random smooth function of points, with zero mean and unit standard deviation on the photo.
+
+    Args:
+        generator: source of randomness.
+        scene: the whole photo.
+        modes: largest number of half periods along the long side.
+        decay: exponent of the amplitude, see `wave_field`.
+    """
     seed = int(torch.randint(MAX_SEED, (), generator=generator))
-    sample = stage.grid().waves(seed, modes, decay)
+    sample = scene.grid().waves(seed, modes, decay)
     mean, deviation = float(sample.mean()), max(float(sample.std()), 1e-6)
     return lambda points: (points.waves(seed, modes, decay) - mean) / deviation
 
 
-def _wall(generator: Generator, stage: Stage) -> Outline:
-    """One edge, or the corner of two: buildings, roofs, whatever is larger than the frame."""
-    corner = stage.place(generator, -0.05)
+def _wall(generator: Generator, scene: ShadowScene) -> Outline:
+    """One straight edge or a corner: buildings, roofs and other objects larger than the photo."""
+    corner = scene.random_point(generator, -0.05)
     angles = [uniform(generator, 0, 2 * math.pi)]
     if uniform(generator, 0, 1) < 0.6:
         angles.append(angles[0] + math.radians(uniform(generator, 40, 150)))
@@ -109,14 +128,14 @@ def _wall(generator: Generator, stage: Stage) -> Outline:
         sides = [points.project(angle, corner) for angle in angles]
         merge = torch.minimum if is_convex else torch.maximum
         distance = sides[0] if len(sides) == 1 else merge(*sides)
-        return distance, points.project(stage.azimuth, corner).clamp_min(0)
+        return distance, points.project(scene.azimuth, corner).clamp_min(0)
 
     return outline
 
 
-def _polygon(generator: Generator, stage: Stage) -> Outline:
+def _polygon(generator: Generator, scene: ShadowScene) -> Outline:
     """Convex polygon of three to six sides: signs, boxes, parasols, cars."""
-    centre, count = stage.place(generator, 0.1), randint(generator, 3, 6)
+    centre, count = scene.random_point(generator, 0.1), randint(generator, 3, 6)
     turn, radius = uniform(generator, 0, 2 * math.pi), uniform(generator, 0.1, 0.4)
     sides = [
         (
@@ -130,14 +149,14 @@ def _polygon(generator: Generator, stage: Stage) -> Outline:
         distance = sides[0][1] - points.project(sides[0][0], centre)
         for angle, reach in sides[1:]:
             distance = torch.minimum(distance, reach - points.project(angle, centre))
-        return distance, (points.project(stage.azimuth, centre) + radius).clamp_min(0)
+        return distance, (points.project(scene.azimuth, centre) + radius).clamp_min(0)
 
     return outline
 
 
-def _window(generator: Generator, stage: Stage) -> Outline:
-    """Light through a window, everything around it and its bars in shadow; or a fence's bars."""
-    centre, is_fence = stage.place(generator, -0.2), uniform(generator, 0, 1) < 0.4
+def _window(generator: Generator, scene: ShadowScene) -> Outline:
+    """Light through a window, with shadow around it and from its bars; or the shadow of a fence."""
+    centre, is_fence = scene.random_point(generator, -0.2), uniform(generator, 0, 1) < 0.4
     first = uniform(generator, 0, math.pi)
     angles = (first, first + math.radians(uniform(generator, 60, 120)))
     halves = [uniform(generator, 0.2, 0.5) for _ in angles]
@@ -162,11 +181,11 @@ def _window(generator: Generator, stage: Stage) -> Outline:
     return outline
 
 
-def _branches(generator: Generator, stage: Stage) -> Outline:
-    """A pole or a trunk along the light, with or without branches."""
-    base, angle = stage.place(generator, 0.15), stage.azimuth + uniform(generator, -0.2, 0.2)
+def _branches(generator: Generator, scene: ShadowScene) -> Outline:
+    """A pole or a trunk in the direction of the light, with or without branches."""
+    base, angle = scene.random_point(generator, 0.15), scene.azimuth + uniform(generator, -0.2, 0.2)
     length, radius = uniform(generator, 0.5, 1.6), uniform(generator, 0.006, 0.04)
-    limbs = [(base, _beyond(base, angle, length), radius, radius * uniform(generator, 0.4, 1.0))]
+    limbs = [(base, _move(base, angle, length), radius, radius * uniform(generator, 0.4, 1.0))]
     for _ in range(randint(generator, 0, 9)):
         start, end, thick, thin = limbs[randint(generator, 0, min(len(limbs), 3) - 1)]
         part, size = uniform(generator, 0.15, 0.95), uniform(generator, 0.1, 0.5)
@@ -174,8 +193,8 @@ def _branches(generator: Generator, stage: Stage) -> Outline:
         side = 1 if uniform(generator, 0, 1) < 0.5 else -1
         turn = angle + side * math.radians(uniform(generator, 20, 75))
         root = 0.7 * (thick + part * (thin - thick))
-        limbs.append((joint, _beyond(joint, turn, size), root, 0.3 * root))
-    return _limbs_outline(limbs, base, stage.azimuth)
+        limbs.append((joint, _move(joint, turn, size), root, 0.3 * root))
+    return _limbs_outline(limbs, base, scene.azimuth)
 
 
 FIGURE = [
@@ -186,30 +205,30 @@ FIGURE = [
     ((-0.14, 0.78), (-0.2, 0.45), 0.04, 0.03),
     ((0.14, 0.78), (0.2, 0.45), 0.04, 0.03),
 ]
-"""Limbs of a standing person of height 1: (across, up) of both ends, radius at both ends."""
+"""Limbs of a standing person of height 1: (across, up) of both ends, then both radii."""
 
 
-def _figure(generator: Generator, stage: Stage) -> Outline:
-    """A person or an object of a few lumps, standing at a point and falling along the light."""
-    foot, length = stage.place(generator, 0.1), uniform(generator, 0.25, 1.0)
+def _figure(generator: Generator, scene: ShadowScene) -> Outline:
+    """Shadow of a standing person, or of an object made of a few rounded parts."""
+    foot, length = scene.random_point(generator, 0.1), uniform(generator, 0.25, 1.0)
     stretch = uniform(generator, 0.4, 1.0) * min(length, 0.6)
     sway = uniform(generator, 0.0, 0.06)
     shape = FIGURE if uniform(generator, 0, 1) < 0.5 else _lumps(generator)
-    across = stage.azimuth + math.pi / 2 + uniform(generator, -0.5, 0.5)
+    across = scene.azimuth + math.pi / 2 + uniform(generator, -0.5, 0.5)
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
         aside = point[0] + uniform(generator, -sway, sway)
-        return _beyond(_beyond(foot, across, stretch * aside), stage.azimuth, length * point[1])
+        return _move(_move(foot, across, stretch * aside), scene.azimuth, length * point[1])
 
     limbs = [(place(a), place(b), stretch * p, stretch * q) for a, b, p, q in shape]
-    return _limbs_outline(limbs, foot, stage.azimuth)
+    return _limbs_outline(limbs, foot, scene.azimuth)
 
 
-def _blob(generator: Generator, stage: Stage) -> Outline:
-    """Large soft clouds of shadow from something far off or out of sight."""
-    waves = draw_waves(generator, stage, randint(generator, 2, 5), 1.0)
+def _blob(generator: Generator, scene: ShadowScene) -> Outline:
+    """Large soft shadows of distant or invisible objects."""
+    waves = draw_waves(generator, scene, randint(generator, 2, 5), 1.0)
     level, height = uniform(generator, -0.8, 1.0), uniform(generator, 0.3, 2.0)
-    slope = _slope(waves(stage.grid()))
+    slope = _rms_gradient(waves(scene.grid()))
 
     def outline(points: Points) -> tuple[Tensor, Tensor]:
         distance = (waves(points) - level) / slope
@@ -218,13 +237,13 @@ def _blob(generator: Generator, stage: Stage) -> Outline:
     return outline
 
 
-def _foliage(generator: Generator, stage: Stage) -> Outline:
-    """Dappled light under a crown: two heights of leaves, inside the same clumps."""
-    clumps, clumping = draw_waves(generator, stage, 5, 1.0), uniform(generator, 0.3, 1.5)
+def _foliage(generator: Generator, scene: ShadowScene) -> Outline:
+    """Dappled light under a tree: two layers of leaves in the same clumps."""
+    clumps, clumping = draw_waves(generator, scene, 5, 1.0), uniform(generator, 0.3, 1.5)
     height, layers = uniform(generator, 0.15, 0.6), []
     for modes in (randint(generator, 10, 30), randint(generator, 30, 80)):
-        leaves = draw_waves(generator, stage, modes, uniform(generator, 0.2, 1.0))
-        layers.append((leaves, uniform(generator, -0.5, 1.5), _slope(leaves(stage.grid()))))
+        leaves = draw_waves(generator, scene, modes, uniform(generator, 0.2, 1.0))
+        layers.append((leaves, uniform(generator, -0.5, 1.5), _rms_gradient(leaves(scene.grid()))))
 
     def outline(points: Points) -> tuple[Tensor, Tensor]:
         crown = clumping * clumps(points)
@@ -235,7 +254,7 @@ def _foliage(generator: Generator, stage: Stage) -> Outline:
     return outline
 
 
-SHAPES: dict[str, Callable[[Generator, Stage], Outline]] = {
+SHAPES: dict[str, Callable[[Generator, ShadowScene], Outline]] = {
     "wall": _wall,
     "polygon": _polygon,
     "window": _window,
@@ -244,18 +263,19 @@ SHAPES: dict[str, Callable[[Generator, Stage], Outline]] = {
     "blob": _blob,
     "foliage": _foliage,
 }
-"""Kind -> (generator, stage) -> outline: points -> (distance, reach), both (H, W).
+"""Shapes by name: (generator, scene) -> outline; outline: points -> (distance, reach), both (H, W).
 
-The distance is positive inside the shadow; the reach >= 0 is how far the shadow fell to get there.
+The distance is positive inside the shadow. The reach, >= 0, is the distance from the object that
+casts the shadow, in long sides.
 """
 
 
-def _beyond(start: tuple[float, float], angle: float, length: float) -> tuple[float, float]:
+def _move(start: tuple[float, float], angle: float, length: float) -> tuple[float, float]:
     return start[0] + length * math.sin(angle), start[1] + length * math.cos(angle)
 
 
-def _slope(field: Tensor) -> float:
-    """Root mean square gradient of a field on the coarse grid, per long side."""
+def _rms_gradient(field: Tensor) -> float:
+    """Root mean square of the gradient of a field on the coarse grid, per long side."""
     squares = field.diff(dim=0).square().mean() + field.diff(dim=1).square().mean()
     return max(GRID * math.sqrt(float(squares)), 1e-3)
 
@@ -264,7 +284,7 @@ Limb = tuple[tuple[float, float], tuple[float, float], float, float]
 
 
 def _lumps(generator: Generator) -> list[Limb]:
-    """Stacked fat limbs: bottles, bushes, animals, bags."""
+    """Stacked thick limbs: bottles, bushes, animals, bags."""
     lumps, up = [], 0.0
     for _ in range(randint(generator, 2, 5)):
         radius, wide = uniform(generator, 0.06, 0.3), uniform(generator, 0.0, 0.25)
@@ -275,7 +295,7 @@ def _lumps(generator: Generator) -> list[Limb]:
 
 
 def _limbs_outline(limbs: list[Limb], base: tuple[float, float], azimuth: float) -> Outline:
-    """Union of tapered sticks with round ends."""
+    """Outline of the union of tapered limbs with round ends."""
 
     def outline(points: Points) -> tuple[Tensor, Tensor]:
         down, right = points.project(math.pi / 2), points.project(0.0)

@@ -1,4 +1,8 @@
-"""Plausible depth for photos without any: ground planes, rooms, layers cut along image edges."""
+"""Random depth maps for photos without depth: ground planes, rooms, layers along image edges.
+
+Each function takes a photo (3, h, w) in [0, 1] and a generator, and returns a depth map (h, w) in
+(0, 1], where 1 is the farthest point.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,13 @@ from refusion.synthesis.scenes.fields import photo_coordinates, smooth_field
 
 
 def veil_depth(photo: Tensor, generator: Generator) -> Tensor:
-    """Nearly constant depth: a flat subject, or haze that hangs before the lens."""
+    """Nearly constant depth: a flat subject, or haze close to the lens."""
     field = smooth_field(_size(photo), generator, modes=2)
     return _normalise(1 + uniform(generator, 0.0, 0.12) * field.clamp(-2.5, 2.5))
 
 
 def ground_depth(photo: Tensor, generator: Generator) -> Tensor:
-    """Ground plane seen from a standing camera, far above its horizon, with objects on it."""
+    """Ground plane seen from eye height, up to its horizon, with objects on it."""
     rows, columns = photo_coordinates(*_size(photo))
     tilt = uniform(generator, -0.12, 0.12)
     below = (rows - uniform(generator, 0.05, 0.65) - tilt * (columns - 0.5)).clamp_min(0)
@@ -29,7 +33,7 @@ def ground_depth(photo: Tensor, generator: Generator) -> Tensor:
 
 
 def room_depth(photo: Tensor, generator: Generator) -> Tensor:
-    """Distance to the walls of a box around the camera, turned at random, with objects in it."""
+    """Distance to the walls of a randomly rotated room around the camera, with objects in it."""
     height, width = _size(photo)
     rows, columns = photo_coordinates(height, width)
     x = (2 * columns - 1 + uniform(generator, -0.3, 0.3)).expand(height, width)
@@ -49,13 +53,13 @@ def room_depth(photo: Tensor, generator: Generator) -> Tensor:
 
 
 def layered_depth(photo: Tensor, generator: Generator) -> Tensor:
-    """Flat layers, as mountain ridges or stage sets, whose borders follow the photo's edges."""
+    """Layers of constant depth, such as mountain ridges; borders follow edges of the photo."""
     near = uniform(generator, 0.03, 0.4)
     return near + (1 - near) * _layers(photo, generator)
 
 
 def smooth_depth(photo: Tensor, generator: Generator) -> Tensor:
-    """Depth that rolls smoothly, ignorant of the picture."""
+    """Smooth random depth that does not depend on the photo."""
     near = uniform(generator, 0.25, 0.7)
     field = smooth_field(_size(photo), generator, modes=3)
     return near + (1 - near) * torch.sigmoid(1.5 * field)
@@ -68,7 +72,7 @@ DEPTHS = {
     "layers": layered_depth,
     "smooth": smooth_depth,
 }
-"""Kind -> (photo (3, h, w) in [0, 1], generator) -> depth (h, w) in (0, 1], 1 the farthest."""
+"""Depth functions by name: (photo (3, h, w) in [0, 1], generator) -> depth (h, w) in (0, 1]."""
 
 
 def _size(photo: Tensor) -> tuple[int, int]:
@@ -80,13 +84,13 @@ def _normalise(depth: Tensor) -> Tensor:
 
 
 def _with_objects(depth: Tensor, photo: Tensor, generator: Generator) -> Tensor:
-    """Pull some image regions nearer than the background they stand before."""
+    """Move some image regions nearer than the background."""
     strength = uniform(generator, 0.0, 0.7)
     return depth * (1 - strength * (1 - _layers(photo, generator)))
 
 
 def _features(photo: Tensor) -> Tensor:
-    """What tends to tell near from far: light, greyness, blue, height in the picture; (4, h, w)."""
+    """Features that correlate with depth, (4, h, w): brightness, greyness, blueness, height."""
     high, low = photo.amax(0), photo.amin(0)
     rows, _ = photo_coordinates(*_size(photo))
     up = (1 - rows).expand_as(high)
@@ -94,9 +98,10 @@ def _features(photo: Tensor) -> Tensor:
 
 
 def _layers(photo: Tensor, generator: Generator, levels: tuple[int, int] = (2, 7)) -> Tensor:
-    """Posterised random mix of the photo's features, smoothed along its edges; (h, w) in [0, 1].
+    """Random combination of depth features, quantised and smoothed along edges; (h, w) in [0, 1].
 
-    Skies are bright, blue and at the top: the mix leans that way, but any sign may come.
+    Skies are bright, blue and at the top, so the mean weights are positive, but a weight may also
+    be negative.
     """
     lean = torch.tensor([0.5, 0.3, 0.3, 0.9])
     spread = torch.tensor([1.0, 0.7, 0.7, 0.5])
@@ -116,7 +121,7 @@ def _layers(photo: Tensor, generator: Generator, levels: tuple[int, int] = (2, 7
 
 
 def _smooth_along_edges(field: Tensor, photo: Tensor, radius: float) -> Tensor:
-    """Guided filter (He et al. 2013), the photo as guide; radius in parts of the long side."""
+    """Guided filter (He et al. 2013) with the photo as guide; radius relative to the long side."""
     kernel = 2 * max(1, round(radius * max(_size(photo)))) + 1
     kernel = min(kernel, 2 * (min(_size(photo)) // 2) - 1)
     guide = photo.mean(0)[None, None]

@@ -1,4 +1,4 @@
-"""Random smooth fields over a photo, band-limited: no structure smaller than a chosen scale."""
+"""Smooth random fields over a photo, band-limited to a given smallest scale."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Generator, Tensor
 
 
 def photo_coordinates(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Pixel centres of a whole photo: rows (h, 1) and columns (1, w), both in (0, 1)."""
+    """Pixel centres relative to the sides of a photo: rows (h, 1), columns (1, w), in (0, 1)."""
     rows = (torch.arange(height, dtype=torch.float32) + 0.5) / height
     columns = (torch.arange(width, dtype=torch.float32) + 0.5) / width
     return rows[:, None], columns[None, :]
 
 
 def _waves(coordinate: Tensor, extent: float, modes: int, generator: Generator) -> Tensor:
-    """Cosines of 0..modes half periods per long side with random phases, (n, modes + 1)."""
+    """Cosines with 0..modes half periods per long side and random phases, (n, modes + 1)."""
     phase = 2 * math.pi * torch.rand(modes + 1, generator=generator)
     order = torch.arange(modes + 1, dtype=torch.float32)
     return torch.cos(math.pi * extent * coordinate.reshape(-1, 1) * order + phase)
@@ -31,18 +31,18 @@ def wave_field(
     decay: float,
     extent: tuple[float, float] = (1.0, 1.0),
 ) -> Tensor:
-    """The sum of plane cosines behind `smooth_field`, at any coordinates and not normalised.
+    """Evaluate a random sum of plane cosines at given coordinates, without normalisation.
 
-    The same generator state gives the same field, wherever it is evaluated: a crop's coordinates
-    give the crop's part.
+    The field depends on the generator state only, so evaluating it at the coordinates of a crop
+    gives that part of the field over the whole photo. `smooth_field` normalises this sum.
 
     Args:
         rows: (n,) or (n, 1), in units of `extent[0]` long sides.
         columns: (m,) or (1, m), in units of `extent[1]` long sides.
         generator: source of phases and amplitudes.
         modes: largest number of half periods along the long side, at least 1.
-        decay: exponent of the amplitude's fall (1 + order)^-decay.
-        extent: what one unit of rows and of columns is, in long sides of the photo.
+        decay: exponent of the amplitude (1 + order)^-decay.
+        extent: unit of rows and unit of columns, in long sides of the photo.
 
     Returns:
         (n, m) float32.
@@ -52,24 +52,24 @@ def wave_field(
     order = torch.arange(modes + 1, dtype=torch.float32)
     radius = torch.sqrt(order[:, None] ** 2 + order[None, :] ** 2)
     amplitude = torch.randn(modes + 1, modes + 1, generator=generator) * (1 + radius) ** -decay
-    amplitude[radius > modes] = 0  # isotropic cut: the corner modes would be finer than asked
+    amplitude[radius > modes] = 0  # isotropic limit: the corner modes would be finer than `modes`
     return vertical @ amplitude @ horizontal.T
 
 
 def smooth_field(
     size: tuple[int, int], generator: Generator, *, modes: int, decay: float = 1.5
 ) -> Tensor:
-    """Random field with zero mean and unit standard deviation, free of small-scale structure.
+    """Smooth random field with zero mean and unit standard deviation.
 
-    A sum of plane cosines of at most `modes` half periods along the photo's long side, so that
-    its smallest blob spans 1/modes of that side. Amplitudes fall as (1 + order)^-decay, the
-    mark of turbulence; the same number of octaves of interpolated noise would leak energy above.
+    The field is a sum of plane cosines with at most `modes` half periods along the long side of the
+    photo, so its smallest structure spans 1/modes of that side. Amplitudes are (1 + order)^-decay,
+    a power law as in turbulence. Interpolated noise is not used, because it is not band-limited.
 
     Args:
         size: (height, width) of the field, which covers the whole photo.
         generator: source of phases and amplitudes.
         modes: largest number of half periods along the long side, at least 1.
-        decay: exponent of the amplitude's fall; larger is smoother.
+        decay: exponent of the amplitude; larger is smoother.
 
     Returns:
         (height, width) float32.

@@ -1,4 +1,4 @@
-"""Where a crop lies in its photo, so that what belongs to the scene falls on it as on the whole."""
+"""Position of a crop in its photo, so that a scene effect is the same on the crop and the photo."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 from refusion.synthesis.scenes.fields import photo_coordinates
 
-GRID = 192  # long side of thumbnails; finer fields would only sharpen their edges below two pixels
+GRID = 192  # long side of thumbnails in pixels; fields over a photo need no finer resolution
 
 
 @dataclass(frozen=True)
 class PhotoFrame:
-    """Where a crop lies in its photo, and how it was turned.
+    """Position and orientation of a crop in its photo.
 
     Attributes:
         thumbnail: (3, h, w) in [0, 1], the whole photo, upright, long side about `GRID`.
-        box: (left, top, right, bottom) of the crop in parts of the photo; left > right where the
-            crop is mirrored, top > bottom where it stands on its head.
-        transposed: rows and columns were swapped after cropping and flipping.
+        box: (left, top, right, bottom) of the crop relative to the size of the photo, in [0, 1].
+            left > right if the crop is mirrored, top > bottom if it is flipped vertically.
+        transposed: whether rows and columns were swapped after cropping and flipping.
     """
 
     thumbnail: Tensor
@@ -30,7 +30,7 @@ class PhotoFrame:
 
     @classmethod
     def whole(cls, photo: Tensor) -> PhotoFrame:
-        """Frame of a photo that is its own crop.
+        """Frame of a whole, upright photo.
 
         Args:
             photo: (3, H, W) in [0, 1].
@@ -40,25 +40,25 @@ class PhotoFrame:
         return cls(F.interpolate(photo[None], size, mode="bilinear", antialias=True)[0])
 
     def coordinates(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Place of every pixel of the crop in the upright photo.
+        """Compute the position of each pixel of the crop in the upright photo.
 
         Args:
-            size: (H, W) of the crop as it lies now, turned or not.
+            size: (H, W) of the crop, after transposition.
 
         Returns:
-            Row and column, each (H, W) float32, from the photo's top left corner, in units of its
-            long side: what is a circle here is one in the photo.
+            Row and column, each (H, W) float32, measured from the top left corner of the photo in
+            units of its long side, so that both axes have the same unit.
         """
         x, y = self._parts(size)
         height, width = self.thumbnail.shape[-2:]
         return y * (height / max(height, width)), x * (width / max(height, width))
 
     def crop(self, fields: Tensor, size: tuple[int, int]) -> Tensor:
-        """The crop's part of fields over the whole upright photo, bilinear.
+        """Sample fields over the whole upright photo at the pixels of the crop, bilinear.
 
         Args:
             fields: (C, h, w), any resolution.
-            size: (H, W) of the crop.
+            size: (H, W) of the crop, after transposition.
 
         Returns:
             (C, H, W).
@@ -68,7 +68,7 @@ class PhotoFrame:
         return F.grid_sample(fields[None], grid, padding_mode="border", align_corners=False)[0]
 
     def _parts(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Column and row (H, W) of every pixel in parts of the photo's width and height."""
+        """Column and row (H, W) of each pixel, relative to width and height of the photo."""
         left, top, right, bottom = self.box
         upright = (size[1], size[0]) if self.transposed else size
         rows, columns = photo_coordinates(*upright)

@@ -1,8 +1,7 @@
-"""Materials of the ground, of walls and tables: what they reflect and how rough they are.
+"""Materials of ground, walls and tables: random textures with colour and relief.
 
-Colours are display values, as a camera shows them at a good exposure. Lengths are in pixels of the
-texture, sizes of grains and tiles are drawn with equal chance per octave: there is no scale at
-which such photos are taken.
+Colours are display values of a well-exposed photo. Lengths are in pixels of the texture. Sizes of
+grains and tiles are log-uniform, because photos of surfaces have no typical scale.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ JOINTS: tuple[Colour, ...] = ((0.17, 0.16, 0.14), (0.42, 0.4, 0.37), (0.75, 0.72
 
 @dataclass(frozen=True)
 class Texture:
-    """A square torus of material.
+    """A square, periodic texture.
 
     Attributes:
         albedo: (3, side, side) display values, about [0, 1].
@@ -110,15 +109,18 @@ class Texture:
     relief: Tensor
 
     def lit(self, azimuth: float, height: float) -> Tensor:
-        """The texture under light from one side, (4, side, side): colours in [0, 1.5], relief.
+        """Shade the relief by a directional light.
 
         Args:
             azimuth: direction towards the light in radians, 0 is right.
-            height: tangent of the light's height over the plane; low light shows more relief.
+            height: tangent of the elevation of the light; low light shows more relief.
+
+        Returns:
+            (4, side, side): colours in [0, 1.5], then the relief in pixels.
         """
         across = self.relief.roll(1, 1).sub_(self.relief.roll(-1, 1)).mul_(math.cos(azimuth))
         across += self.relief.roll(1, 0).sub_(self.relief.roll(-1, 0)).mul_(math.sin(azimuth))
-        # Half of the slope: what a gamma of 2.2 leaves of Lambert's law, with some light from above
+        # Lambert's law with gamma 2.2 and some light from above: about half of the slope
         shade = across.mul_(0.25 / height).add_(1).clamp_(0.3, 1.6)
         return torch.cat([(self.albedo * shade).clamp_(0, 1.5), self.relief[None]])
 
@@ -127,20 +129,20 @@ Material = Callable[[int, Generator], Texture]
 
 
 def draw_colour(generator: Generator, palette: Sequence[Colour], spread: float = 0.12) -> Tensor:
-    """A colour near one of the palette, (3,) in [0.02, 0.97]."""
+    """Random colour near a random colour of a palette, (3,) in [0.02, 0.97]."""
     colour = torch.tensor(palette[randint(generator, 0, len(palette) - 1)])
     return (colour * _shades(1, generator, spread)[:, 0]).clamp(0.02, 0.97)
 
 
 def _shades(count: int, generator: Generator, spread: float) -> Tensor:
-    """Factors (3, count) of brightness, with a third of that from cold to warm: nature's axis."""
+    """Random factors (3, count) of brightness, with a smaller variation from cold to warm."""
     bright, warm = spread * torch.randn(2, 1, count, generator=generator)
     rest = 0.07 * spread * torch.randn(3, count, generator=generator)
     return torch.exp(bright + 0.3 * warm * WARM[:, None] + rest)
 
 
 def _vary(colour: Tensor, index: Tensor, count: int, generator: Generator, spread: float) -> Tensor:
-    """Colours (3, side, side) of `count` things that differ by `spread` in brightness."""
+    """Colours (3, side, side) of `count` elements whose brightness varies by `spread`."""
     table = (colour[:, None] * _shades(count, generator, spread)).clamp_max_(1)
     return table.index_select(1, index.reshape(-1)).view(3, *index.shape)
 
@@ -148,7 +150,7 @@ def _vary(colour: Tensor, index: Tensor, count: int, generator: Generator, sprea
 def _plain(
     side: int, generator: Generator, palette: Sequence[Colour], rough: tuple[float, float]
 ) -> Texture:
-    """One colour with clouds, grain and pits."""
+    """One colour with large-scale variation, grain and pits."""
     colour, amount = draw_colour(generator, palette), log_uniform(generator, *rough)
     clouds = spectral_noise(side, generator, slope=uniform(generator, 1.0, 1.5), coarse=3.0)
     fineness = log_uniform(generator, 15, 120)
@@ -174,7 +176,7 @@ def _paper(side: int, generator: Generator) -> Texture:
 
 
 def _sand(side: int, generator: Generator) -> Texture:
-    """Fine grains on dunes and footprints, at times ripples."""
+    """Fine grains on dunes and footprints, sometimes with ripples."""
     colour = draw_colour(generator, SAND)
     dunes = spectral_noise(side, generator, slope=2.3, coarse=log_uniform(generator, 5, 30))
     grain = spectral_noise(side, generator, slope=0.5, coarse=40)
@@ -193,13 +195,13 @@ def _stones(
     spread: tuple[float, float],
     gap: tuple[float, float],
 ) -> Texture:
-    """Stones side by side, darker in between; `size` in pixels, `gap` the darkness there."""
+    """Adjacent stones with dark gaps; `size` in pixels, `gap` is the darkness of the gaps."""
     across = max(3, round(side / log_uniform(generator, *size)))
     cells: Cells = draw_cells(side, generator, (across, across))
     colour, dark = draw_colour(generator, palette), uniform(generator, *gap)
     albedo = _vary(colour, cells.index, cells.count, generator, uniform(generator, *spread))
     dome = (cells.border * uniform(generator, 1.0, 2.6)).clamp_max_(1)
-    # Some lie deeper than others: little light comes down to them.
+    # Stones that lie deeper are darker.
     level = torch.rand(cells.count, generator=generator)
     level = (level > uniform(generator, -0.3, 0.3)).float().mul_(level.sqrt())
     level = level.index_select(0, cells.index.view(-1)).view(side, side)
@@ -219,7 +221,7 @@ def _gravel(side: int, generator: Generator) -> Texture:
 
 
 def _speckled(side: int, generator: Generator) -> Texture:
-    """Stones in mortar: washed concrete, terrazzo."""
+    """Stones in mortar, as in washed concrete and terrazzo."""
     return _stones(side, generator, STONE, (4.0, 16.0), (0.1, 0.3), (0.0, 0.25))
 
 
@@ -258,7 +260,7 @@ def _bricks(side: int, generator: Generator) -> Texture:
 
 
 def _planks(side: int, generator: Generator) -> Texture:
-    """Boards with grain along them, each from another place of the trunk."""
+    """Boards with grain along their length, each with a different part of the grain."""
     down = round(log_uniform(generator, 3, 18))
     tiles = lay_tiles(side, (down, 1), torch.rand(down, generator=generator))
     grain = spectral_noise(side, generator, slope=1.0, coarse=30, stretch=(1.0, 22.0))
@@ -273,7 +275,7 @@ def _planks(side: int, generator: Generator) -> Texture:
 
 
 def _grass(side: int, generator: Generator) -> Texture:
-    """Blades over soil, dark where one looks deep between them; carpets and straw as well."""
+    """Blades over soil, darker in depth; also carpets and straw."""
     is_carpet = bernoulli(generator, 0.15)
     colour = draw_colour(generator, PAINT if is_carpet else LEAF, 0.15)
     length = log_uniform(generator, 7, 26) * max(1.0, side / 384)
@@ -295,7 +297,7 @@ def _grass(side: int, generator: Generator) -> Texture:
 
 
 def _cloth(side: int, generator: Generator) -> Texture:
-    """Threads over and under each other, with fibres and slow folds."""
+    """Woven threads with fibres and large folds."""
     across = 2 * round(side / log_uniform(generator, 5, 24) / 2)
     phase = torch.arange(side) * (2 * math.pi * across / side)
     wobble = spectral_noise(side, generator, slope=1.0, coarse=8.0)
@@ -325,10 +327,10 @@ MATERIALS: dict[str, tuple[Material, float]] = {
 
 
 def draw_material(side: int, generator: Generator) -> Texture:
-    """A texture of one of `MATERIALS`, as often as their weights say.
+    """Generate a texture of a random material, chosen by the weights in `MATERIALS`.
 
     Args:
-        side: of the texture in pixels, even.
+        side: side of the texture in pixels, even.
         generator: source of randomness.
     """
     weights = torch.tensor([weight for _, weight in MATERIALS.values()])

@@ -1,7 +1,8 @@
-"""Patterns that materials are made of: noise, cells, tiles and strokes, each on a square torus.
+"""Periodic patterns for materials: noise, cells, tiles and strokes.
 
-What leaves one side comes in at the other, so that a pattern can be looked at from anywhere.
-Cells are those of Worley (1996), noise has the power law spectrum of natural images (Field 1987).
+All patterns are square and periodic in both directions, so they can be shifted without a seam. The
+cells are those of Worley (1996); the noise has the power-law spectrum of natural images (Field
+1987).
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ def spectral_noise(
     coarse: float = 4.0,
     stretch: tuple[float, float] = (1.0, 1.0),
 ) -> Tensor:
-    """Gaussian noise whose amplitude falls with the frequency as a power.
+    """Periodic Gaussian noise with a power-law amplitude spectrum.
 
     Args:
-        side: of the field in pixels, even.
+        side: side of the field in pixels, even.
         generator: source of randomness.
-        slope: the amplitude falls as f^-slope; 0 is white, 1 cloudy, 2 soft.
-        coarse: cycles per side below which the amplitude no longer rises.
-        stretch: how many times longer the structures are along (rows, columns).
+        slope: the amplitude is f^-slope; 0 gives white noise, 1 cloud-like, 2 very smooth.
+        coarse: frequency in cycles per side below which the amplitude is constant.
+        stretch: factors by which structures are elongated along (rows, columns).
 
     Returns:
         (side, side) float32 with zero mean and unit standard deviation.
@@ -54,9 +55,9 @@ class Cells:
     """Voronoi cells of jittered points.
 
     Attributes:
-        index: (side, side) int64, which cell each pixel lies in, 0..count - 1.
+        index: (side, side) int64, number of the cell of each pixel, 0..count - 1.
         count: number of cells.
-        border: (side, side) >= 0, 0 between two cells, about 1 in the middle of one.
+        border: (side, side) >= 0, 0 on the border of two cells, about 1 in the middle of a cell.
     """
 
     index: Tensor
@@ -64,21 +65,21 @@ class Cells:
     border: Tensor
 
 
-def _spread(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """table[row, column] on the grid of all rows and columns; much faster than that."""
+def _gather_grid(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Same as table[row[:, None], column[None]], but much faster."""
     return table.index_select(1, column).index_select(0, row)
 
 
 def draw_cells(
     side: int, generator: Generator, across: tuple[int, int], jitter: float = 0.9
 ) -> Cells:
-    """Cells of about equal size.
+    """Generate Voronoi cells of about equal size.
 
     Args:
-        side: of the field in pixels.
+        side: side of the field in pixels.
         generator: source of randomness.
         across: number of cells along (rows, columns), at least 3 each.
-        jitter: how far points leave the middle of their square, 0 a grid, 1 anywhere in it.
+        jitter: range of the point positions in their grid squares; 0 is the centre, 1 the square.
     """
     (down, right), points = across, torch.rand(2, *across, generator=generator)
     points = 0.5 + jitter * (points - 0.5)
@@ -91,9 +92,9 @@ def draw_cells(
         row, column = rows.long() + step[0], columns.long() + step[1]
         gap = (row - rows)[:, None], (column - columns)[None]
         row, column = row % down, column % right
-        distance = _spread(points[0], row, column).add_(gap[0]).square_()
-        distance += _spread(points[1], row, column).add_(gap[1]).square_()
-        index = torch.where(distance < near, _spread(ids, row, column), index)
+        distance = _gather_grid(points[0], row, column).add_(gap[0]).square_()
+        distance += _gather_grid(points[1], row, column).add_(gap[1]).square_()
+        index = torch.where(distance < near, _gather_grid(ids, row, column), index)
         second = torch.minimum(second, torch.maximum(near, distance))
         near = torch.minimum(near, distance)
     return Cells(index.long(), down * right, second.sqrt_() - near.sqrt_())
@@ -101,12 +102,12 @@ def draw_cells(
 
 @dataclass(frozen=True)
 class Tiles:
-    """Rectangles in rows, as bricks, slabs and planks lie.
+    """Rectangular tiles in rows, such as bricks, slabs and planks.
 
     Attributes:
-        index: (side, side) int64, which tile each pixel lies in, 0..count - 1.
+        index: (side, side) int64, number of the tile of each pixel, 0..count - 1.
         count: number of tiles.
-        border: (side, side), distance to the next joint's middle in parts of the side.
+        border: (side, side), distance to the centre line of the next joint, relative to the side.
     """
 
     index: Tensor
@@ -115,12 +116,12 @@ class Tiles:
 
 
 def lay_tiles(side: int, across: tuple[int, int], shifts: Tensor) -> Tiles:
-    """Tiles on the whole torus.
+    """Lay out tiles periodically.
 
     Args:
-        side: of the field in pixels.
+        side: side of the field in pixels.
         across: number of tiles along (rows, columns).
-        shifts: (rows,) how far each row is moved, in tiles: 0 in a grid, 0, 0.5, 0, ... for bricks.
+        shifts: (rows,) shift of each row in tiles: 0 for a grid; 0, 0.5, 0, ... for bricks.
     """
     down, right = across
     row = (torch.arange(side) + 0.5) * (down / side)
@@ -136,12 +137,12 @@ def lay_tiles(side: int, across: tuple[int, int], shifts: Tensor) -> Tiles:
 
 @dataclass(frozen=True)
 class Strokes:
-    """Thin curved blades and fibres over one another.
+    """Overlapping thin curved strokes, such as grass blades and fibres.
 
     Attributes:
-        index: (side, side) int64, the topmost stroke of each pixel, -1 where there is none.
-        depth: (side, side) in [0, 1], how high that one lies; 0 where there is none.
-        along: (side, side) in [0, 1], from the root of the stroke to its tip.
+        index: (side, side) int64, number of the topmost stroke of each pixel, -1 for none.
+        depth: (side, side) in [0, 1], height of the topmost stroke; 0 for none.
+        along: (side, side) in [0, 1], position along the stroke, 0 at its root, 1 at its tip.
     """
 
     index: Tensor
@@ -159,16 +160,16 @@ def draw_strokes(
     angle: tuple[float, float],
     curl: float = 0.6,
 ) -> Strokes:
-    """Strokes at random places and heights.
+    """Generate strokes at random positions and heights.
 
     Args:
-        side: of the field in pixels.
+        side: side of the field in pixels.
         generator: source of randomness.
         count: number of strokes.
-        length: of the longest in pixels; they have half of that at least.
-        width: in pixels at the root; they are pointed.
-        angle: mean direction in radians, 0 is right, and standard deviation.
-        curl: standard deviation of the angle by which they bend on their way.
+        length: largest length of a stroke in pixels; the smallest is half of it.
+        width: width at the root in pixels; it decreases to the tip.
+        angle: mean and standard deviation of the direction in radians; 0 is right.
+        curl: standard deviation of the change of direction along a stroke, in radians.
     """
     steps = max(2, math.ceil(length))
     start = torch.rand(2, count, 1, generator=generator) * side
@@ -178,8 +179,8 @@ def draw_strokes(
     heading = angle[0] + angle[1] * turn + curl * bend * part
     down = start[0] + reach * torch.cumsum(torch.sin(heading), 1) / steps
     right = start[1] + reach * torch.cumsum(torch.cos(heading), 1) / steps
-    # One number per point: its height, then which stroke it is of, then how far along; the largest
-    # that falls on a pixel is what is seen there.
+    # One integer per point encodes height, stroke number and position along the stroke, in this
+    # order of significance. The largest integer at a pixel is the topmost stroke.
     height = torch.rand(count, 1, generator=generator)
     rank = ((height * 2**20).long() << 32) + (torch.arange(count)[:, None] << 8)
     rank = (rank + (part * 255).long()).view(-1)
@@ -190,10 +191,10 @@ def draw_strokes(
         row = (down + offset * torch.cos(heading)).long() % side
         column = (right - offset * torch.sin(heading)).long() % side
         canvas.scatter_reduce_(0, (row * side + column).view(-1), rank, "amax")
-    return _read(canvas.view(side, side))
+    return _decode_canvas(canvas.view(side, side))
 
 
-def _read(canvas: Tensor) -> Strokes:
+def _decode_canvas(canvas: Tensor) -> Strokes:
     is_drawn = canvas >= 0
     index = torch.where(is_drawn, (canvas >> 8) & 0xFFFFFF, -1)
     depth = (canvas >> 32).float().div_(2**20).clamp_min_(0)

@@ -10,7 +10,8 @@ import yaml
 
 from refusion.config.model import ModelConfig
 from refusion.config.official.options import is_official, official_run
-from refusion.config.parser import Component, Parser, Table, apply_override, to_plain
+from refusion.config.overrides import apply_override
+from refusion.config.parser import Component, Parser, Table, to_plain
 from refusion.config.plugins import import_plugins
 from refusion.config.run import RunConfig
 from refusion.config.sections import LatentCheckpoint

@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
-import yaml
-
 from refusion.errors import ConfigError, suggest
 
 logger = logging.getLogger(__name__)
@@ -265,28 +263,6 @@ def to_plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def apply_override(raw: object, text: str) -> None:
-    """Set one value of nested dicts and lists in place, as 'dotted.key=value' says.
-
-    The value is read as YAML, except that 1e-4 is a number; list items are chosen by their index.
-
-    Raises:
-        ConfigError: malformed text, or a path through something that is no section.
-    """
-    key, equals, value = text.partition("=")
-    *parents, last = key.strip().split(".")
-    if not equals or not last:
-        raise ConfigError(f"override '{text}': write dotted.key=value, e.g. train.steps=1000")
-    node = raw
-    for part in parents:
-        child = _step(node, part, text)
-        if child is None:
-            child = node[part] = {}  # a section absent or null so far
-        node = child
-    _step(node, last, text)
-    node[int(last) if isinstance(node, list) else last] = _override_value(text, value)
-
-
 def _parameters(entry: Callable[..., Any], words: FromTable) -> tuple[dict[str, Any], set[str]]:
     """Annotations and required names of what YAML may set: all of a class, keywords of a function.
 
@@ -346,22 +322,3 @@ def _yaml_number(hint: type, raw: object) -> str:
     sign, whole, fraction, exponent_sign, exponent = match.groups(default="")
     fraction = fraction if len(fraction) > 1 else ".0"
     return f"; write {sign}{whole}{fraction}e{exponent_sign or '+'}{exponent}"
-
-
-def _step(node: object, part: str, text: str) -> Any:
-    """Value of `part` in a section or list; None if a section has none."""
-    if isinstance(node, dict):
-        return node.get(part)
-    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
-        return node[int(part)]
-    raise ConfigError(f"override '{text}': there is no '{part}' to set there")
-
-
-def _override_value(text: str, value: str) -> Any:
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override '{text}': cannot be read as YAML: {error}") from error
-    if isinstance(parsed, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", parsed):
-        return float(parsed)  # 1e-4 is text in YAML 1.1, never what a command line means
-    return parsed

@@ -98,9 +98,7 @@ class LatentUNet(nn.Module):
     ) -> None:
         super().__init__()
         if pixel_unshuffle < 1:
-            raise ConfigError(
-                f"pixel_unshuffle: expected pixels a side from 1, got {pixel_unshuffle}"
-            )
+            raise ConfigError(f"pixel_unshuffle: expected at least 1, got {pixel_unshuffle}")
         depth = len(ch_mult)
         self.pixel_unshuffle = pixel_unshuffle
         self.factor = pixel_unshuffle * 2 ** (depth - 1)

@@ -171,15 +171,11 @@ class ConditionalNAFNet(nn.Module):
         if stereo and guide:
             raise ValueError(f"guide: expected 0 with stereo, whose views have none, got {guide}")
         if pixel_unshuffle < 1:
-            raise ValueError(
-                f"pixel_unshuffle: expected pixels a side from 1, got {pixel_unshuffle}"
-            )
+            raise ValueError(f"pixel_unshuffle: expected at least 1, got {pixel_unshuffle}")
         self.wiring, self.stereo, self.conditional = wiring, stereo, conditional
         self.dark_windows = tuple(dark_windows)
-        self.pixel_unshuffle, self.factor = (
-            pixel_unshuffle,
-            pixel_unshuffle * 2 ** len(enc_blk_nums),
-        )
+        self.pixel_unshuffle = pixel_unshuffle
+        self.factor = pixel_unshuffle * 2 ** len(enc_blk_nums)
         time_dim = width * 4
         self._build_embeddings(width, time_dim, lens=lens)
 

@@ -12,7 +12,8 @@ from refusion.config import ModelConfig, find_table, model_config_from_dict
 from refusion.config.official.datasets import evaluation_set
 from refusion.config.official.model import official_model, upscale_of
 from refusion.config.official.section import Section
-from refusion.config.parser import FromTable, NamedComponent, Parser, apply_override
+from refusion.config.overrides import apply_override
+from refusion.config.parser import FromTable, NamedComponent, Parser
 from refusion.official.importing import OfficialFiles, import_official
 
 

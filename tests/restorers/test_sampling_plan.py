@@ -102,7 +102,7 @@ def test_a_distilled_model_is_asked_once_where_it_was_distilled(monkeypatch, mod
 
 def test_a_distilled_model_refuses_more_steps(model_of):
     restorer = Refusion(model_of(steps=1, distilled_at=55))
-    with pytest.raises(ConfigError, match="distilled to answer in 1 step at time 55"):
+    with pytest.raises(ConfigError, match="distilled to 1 step at time 55"):
         restorer.restore(photo(), steps=4)
     with pytest.raises(ConfigError, match="answers in 1 step, got 2"):
         SamplingConfig("posterior", 2, distilled_at=55)

@@ -1,0 +1,51 @@
+"""Changes of single values on the command line: 'dotted.key=value'."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from refusion.errors import ConfigError
+
+
+def apply_override(raw: object, text: str) -> None:
+    """Set one value of nested dicts and lists in place, as 'dotted.key=value' says.
+
+    The value is read as YAML, except that 1e-4 is a number; list items are chosen by their index.
+
+    Raises:
+        ConfigError: malformed text, or a path through something that is no section.
+    """
+    key, equals, value = text.partition("=")
+    *parents, last = key.strip().split(".")
+    if not equals or not last:
+        raise ConfigError(f"override '{text}': write dotted.key=value, e.g. train.steps=1000")
+    node = raw
+    for part in parents:
+        child = _step(node, part, text)
+        if child is None:
+            child = node[part] = {}  # a section absent or null so far
+        node = child
+    _step(node, last, text)
+    node[int(last) if isinstance(node, list) else last] = _override_value(text, value)
+
+
+def _step(node: object, part: str, text: str) -> Any:
+    """Value of `part` in a section or list; None if a section has none."""
+    if isinstance(node, dict):
+        return node.get(part)
+    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+        return node[int(part)]
+    raise ConfigError(f"override '{text}': there is no '{part}' to set there")
+
+
+def _override_value(text: str, value: str) -> Any:
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override '{text}': cannot be read as YAML: {error}") from error
+    if isinstance(parsed, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", parsed):
+        return float(parsed)  # 1e-4 is text in YAML 1.1, never what a command line means
+    return parsed

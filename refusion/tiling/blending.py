@@ -1,9 +1,10 @@
-"""Blended tiles for networks that see pixels: every step of the sampler joins its tiles.
+"""Blended tiles, for networks that work on pixels: the tiles are combined at every sampler step.
 
-The network runs on overlapping tiles of the full-size state and their outputs are averaged under a
-smooth window before the sampler steps, so tiles cannot drift apart ("MultiDiffusion", Bar-Tal
-2023). Noise is drawn for the whole photo, so overlapping tiles see the same field. The channel
-attention averages over a tile instead of the photo: an approximation, not an identity.
+The network runs on overlapping tiles of the full-size state. Its outputs are averaged with smooth
+weights before the sampler takes its step, so the results of the tiles stay consistent
+("MultiDiffusion", Bar-Tal 2023). The noise field is generated for the whole photo, so overlapping
+tiles have the same noise. The result is an approximation, because the channel attention averages
+over a tile instead of the photo.
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ import torch
 from torch import Tensor
 
 from refusion.errors import ConfigError
+from refusion.tiling.regions import TileProgress
 
 
 def tile_windows(length: int, tile: int, align: int) -> list[tuple[int, Tensor]]:
-    """Overlapping tiles of one axis with weights that add up to 1 at every pixel.
+    """Overlapping tiles of one axis, with weights that add up to 1 at every pixel.
 
-    Before that normalisation the window is a symmetric, strictly positive trapezoid.
+    The weights are a symmetric, strictly positive trapezoid, divided by the sum over all tiles.
 
     Args:
         length: pixels of the axis.
         tile: length of a tile, a multiple of `align`; neighbours overlap by a quarter or more.
-        align: tiles start at multiples of this, the network's stride, so that each sees its pixels
-            in the phase in which the whole photo is seen. The last tile ends at the border and is
-            up to align - 1 longer for it.
+        align: stride of the network. Tiles start at its multiples, so the strided layers use the
+            same pixel positions as on the whole photo. The last tile ends at the border and is up
+            to align - 1 pixels longer than the others.
 
     Returns:
-        (start, weights float32) per tile, start >= 0; one tile if `length` fits.
+        (start, weights (n,) float32) per tile, start >= 0; one tile if `length` <= `tile`.
     """
     last = (length - tile) // align * align
     if last <= 0:
@@ -53,17 +55,18 @@ def blend_tiles(
     mu: Tensor,
     tile: int,
     align: int,
-    count: Callable[[int, int], None] | None = None,
+    progress: TileProgress | None = None,
 ) -> Tensor:
     """Run a network tile by tile on one state and blend its outputs.
 
     Args:
-        network: `(xt, mu) -> output` on crops, same shape.
+        network: `(xt, mu) -> output` on crops, all of the same shape.
         xt: state (B, C, H, W).
-        mu: degraded image, same shape.
-        tile: side of the tiles in pixels, rounded down to `align` but not below it.
-        align: the network's stride.
-        count: told `(done, total)` after each tile.
+        mu: degraded image, the same shape.
+        tile: side of the tiles in pixels, rounded down to a multiple of `align`, but at least
+            `align`.
+        align: stride of the network.
+        progress: called as `(done, total)` after each tile; None for no report.
 
     Returns:
         Output (B, C, H, W), dtype and device of `xt`.
@@ -76,10 +79,11 @@ def blend_tiles(
     height, width = xt.shape[-2:]
     if max(height, width) <= tile:
         out = network(xt, mu).to(xt)
-        if count is not None:
-            count(1, 1)
+        if progress is not None:
+            progress(1, 1)
         return out
-    return blend_scaled(network, (xt, mu), max(align, tile // align * align), align, count=count)
+    side = max(align, tile // align * align)
+    return blend_scaled(network, (xt, mu), side, align, progress=progress)
 
 
 def blend_scaled(
@@ -89,18 +93,18 @@ def blend_scaled(
     align: int,
     up: int = 1,
     down: int = 1,
-    count: Callable[[int, int], None] | None = None,
+    progress: TileProgress | None = None,
 ) -> Tensor:
     """Run a network that changes the size of its maps by up / down, tile by tile, and blend.
 
     Args:
-        network: crops of `maps` -> output, up / down times as long.
-        maps: (B, C, H, W) each, sides multiples of `down`.
-        tile: side of the tiles, in pixels of the maps, a multiple of `align`.
-        align: tiles start at multiples of this, which `down` divides.
+        network: crops of `maps` -> output, each side up / down times as long.
+        maps: (B, C, H, W) each, all of one size; H and W are multiples of `down`.
+        tile: side of the tiles in pixels of the maps, a multiple of `align`.
+        align: tiles start at multiples of this number, which is a multiple of `down`.
         up: output pixels per `down` pixels of the maps and axis.
         down: see `up`.
-        count: told `(done, total)` after each tile.
+        progress: called as `(done, total)` after each tile; None for no report.
 
     Returns:
         Output (B, C', H * up / down, W * up / down), dtype and device of the maps.
@@ -111,22 +115,23 @@ def blend_scaled(
         tile_windows(side, tile * up // down, align * up // down) for side in (height, width)
     )
     out = None
-    places = list(product(rows, columns))
-    for number, ((top, along), (left, across)) in enumerate(places, 1):
-        seen = (
+    tiles = list(product(rows, columns))
+    for done, ((top, row_weights), (left, column_weights)) in enumerate(tiles, 1):
+        bottom, right = top + len(row_weights), left + len(column_weights)
+        crop = (
             ...,
             *(
-                slice(start * down // up, (start + len(window)) * down // up)
-                for start, window in ((top, along), (left, across))
+                slice(start * down // up, end * down // up)
+                for start, end in ((top, bottom), (left, right))
             ),
         )
-        made = network(*(each[seen] for each in maps)).to(like)
+        part = network(*(each[crop] for each in maps)).to(like)
         if out is None:
-            out = like.new_zeros(*made.shape[:2], height, width)
-        weights = (along[:, None] * across).to(like)
-        out[..., top : top + len(along), left : left + len(across)] += made * weights
-        if count is not None:
-            count(number, len(places))
+            out = like.new_zeros(*part.shape[:2], height, width)
+        weights = (row_weights[:, None] * column_weights).to(like)
+        out[..., top:bottom, left:right] += part * weights
+        if progress is not None:
+            progress(done, len(tiles))
     return out
 
 

@@ -1,9 +1,10 @@
-"""The coarse level of a `LatentUNet` over a whole map, in bounded memory.
+"""The coarse level of a `LatentUNet` on a whole map, in bounded memory.
 
-Its residual blocks are convolutions and run in tiles with a halo, as the fine levels do. Its linear
-attention sees the map only through one matrix per head, a sum over all pixels (Katharopoulos 2020):
-it is summed up band by band, the softmax over pixels with a running maximum, then applied band by
-band. In float32, so that the result does not depend on the bands beyond rounding.
+The residual blocks of the level are convolutions and run in tiles with a halo, as in the fine
+levels. The linear attention depends on the map only through one matrix per head, a sum over all
+pixels (Katharopoulos 2020). This sum is computed band by band; the softmax over pixels uses a
+running maximum. Then the attention is applied band by band. It is computed in float32, so that the
+result depends on the size of the bands only by rounding.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from refusion.nets.layers import LayerNorm, LinearAttention, Residual
 from refusion.tiling.receptive_field import margin_before
 from refusion.tiling.regions import tile_regions
 
-_BAND = 2**12  # pixels: what the attention makes of them stays in the processor's cache
-_GPU_BAND = 2**18  # enough of them to keep all its cores busy
+_BAND = 2**12  # pixels of a band on a CPU: the intermediate results fit its cache
+_GPU_BAND = 2**18  # pixels of a band on a GPU: enough to use all its cores
 
 
 def coarse_encode(
@@ -30,8 +31,11 @@ def coarse_encode(
 
     Args:
         unet: the network.
-        x: (B, C, h, w), on the network's device, in its format.
-        tile: side of the tiles in pixels of the map; None for the whole map.
+        x: (B, C, h, w), with the device and dtype of the network.
+        tile: side of the tiles in pixels of the map, >= 1; None for the whole map.
+
+    Returns:
+        Latent (B, embed_dim, h, w), and the two skips.
     """
     block1, block2, attention, down = unet.encoder[-1]
 
@@ -39,12 +43,12 @@ def coarse_encode(
         first = block1(x)
         return first, block2(first)
 
-    def leave(x: Tensor) -> tuple[Tensor]:
+    def to_latent(x: Tensor) -> tuple[Tensor]:
         return (unet.latent_conv(down(x)),)
 
     first, second = _tiled(blocks, (x,), margin_before(block1, margin_before(block2, 0)), tile)
     _attend(attention, second)
-    (z,) = _tiled(leave, (second,), margin_before(down, 0), tile)
+    (z,) = _tiled(to_latent, (second,), margin_before(down, 0), tile)
     return z, (first, second)
 
 
@@ -54,8 +58,11 @@ def coarse_decode(unet: LatentUNet, z: Tensor, skips: Sequence[Tensor], tile: in
     Args:
         unet: the network.
         z: latent (B, embed_dim, h, w).
-        skips: the two of `coarse_encode`.
-        tile: side of the tiles in pixels of the map; None for the whole map.
+        skips: the two skips of `coarse_encode`.
+        tile: side of the tiles in pixels of the map, >= 1; None for the whole map.
+
+    Returns:
+        (B, C, h, w).
     """
     level = unet.decoder[0]
 
@@ -69,7 +76,13 @@ def coarse_decode(unet: LatentUNet, z: Tensor, skips: Sequence[Tensor], tile: in
 
 
 def empty_map(part: Tensor, height: int, width: int) -> Tensor:
-    """Room for the map (B, C, height, width) that `part` is a part of, in channels-last memory."""
+    """Allocate a map (B, C, height, width) in channels-last memory, without initial values.
+
+    Args:
+        part: tile of the map, (B, C, h, w); gives B, C, dtype and device.
+        height: rows of the map.
+        width: columns of the map.
+    """
     return torch.empty(
         (*part.shape[:2], height, width),
         dtype=part.dtype,
@@ -81,7 +94,7 @@ def empty_map(part: Tensor, height: int, width: int) -> Tensor:
 def _tiled(
     function: Callable[..., tuple[Tensor, ...]], maps: Sequence[Tensor], halo: int, tile: int | None
 ) -> tuple[Tensor, ...]:
-    """Maps that a function of maps of one size makes, computed tile by tile."""
+    """The results of `function(*maps)`, computed tile by tile; all maps have the same size."""
     height, width = maps[0].shape[-2:]
     regions = tile_regions(height, width, tile or max(height, width), 1)
     if len(regions) == 1:
@@ -97,7 +110,7 @@ def _tiled(
 
 
 def _attend(layer: Residual, x: Tensor) -> None:
-    """Do to a map what the layer, residual linear attention, makes of it."""
+    """Apply a layer, residual linear attention, to a map in place."""
     norm, attention = layer.fn.norm, layer.fn.fn
     rows = max(1, (_GPU_BAND if x.is_cuda else _BAND) // x.shape[-1])
     to_q, *to_kv = attention.to_qkv.weight.chunk(3)
@@ -113,21 +126,24 @@ def _context(
     attention: LinearAttention, norm: LayerNorm, bands: Sequence[Tensor], to_kv: Tensor
 ) -> Tensor:
     """Sum over all pixels of softmax(k) v^T, (B, heads, dim_head, dim_head) float32."""
-    highest = total = context = None
+    maximum = total = context = None
     for band in bands:
         k, v = _heads(attention, F.conv2d(norm(band), to_kv), 2)
-        top = k.amax(dim=-1, keepdim=True)
-        if highest is not None:
-            top = torch.maximum(top, highest)
-        k = (k - top).exp_()
-        added, weight = k @ v.transpose(-1, -2), k.sum(dim=-1, keepdim=True)
-        if highest is not None:
-            fade = (highest - top).exp_()
-            added, weight = added + context * fade, weight + total * fade
-        highest, total, context = top, weight, added
+        new_maximum = k.amax(dim=-1, keepdim=True)
+        if maximum is not None:
+            new_maximum = torch.maximum(new_maximum, maximum)
+        k = (k - new_maximum).exp_()
+        new_context, new_total = k @ v.transpose(-1, -2), k.sum(dim=-1, keepdim=True)
+        if maximum is not None:
+            scale = (maximum - new_maximum).exp_()
+            new_context, new_total = new_context + context * scale, new_total + total * scale
+        maximum, total, context = new_maximum, new_total, new_context
     return context / total
 
 
 def _heads(attention: LinearAttention, x: Tensor, kinds: int) -> tuple[Tensor, ...]:
-    """(B, kinds * heads * dim_head, h, w) -> for each kind (B, heads, dim_head, h * w) float32."""
+    """Split into heads: (B, kinds * heads * dim_head, h, w) -> kinds x (B, heads, dim_head, h * w).
+
+    `kinds` is the number of quantities (q, k or v) in x. The results are float32.
+    """
     return x.flatten(2).float().unflatten(1, (kinds, attention.heads, -1)).unbind(dim=1)

@@ -1,16 +1,16 @@
-"""Exact tiling of a `LatentUNet`: the result of the whole photo at once, in bounded memory.
+"""Exact tiling of a `LatentUNet`: the same result as without tiles, in bounded memory.
 
-The fine levels are convolutions, so a tile with a halo of their reach gives what the whole photo
-gives; the coarse level, whose attention sees everything, runs on the whole map at 1/factor, see
-`coarse`. The skips of the fine levels are computed again per tile while decoding: for a
-24-megapixel photo they would take gigabytes. Where a tile meets the border of the padded photo its
-crop ends there too, so that zero padding falls where it falls untiled. Photos in 8 or 16 bits
-become floats tile by tile.
+The fine levels are convolutions, so a tile with a halo of the size of their receptive field gives
+the same result as the whole photo. The coarse level, whose attention depends on all pixels, runs on
+the whole map at 1/factor, see `coarse`. The skips of the fine levels are computed again for each
+tile while decoding, because those of a 24-megapixel photo would take gigabytes. At the border of
+the padded photo the crop of a tile has no halo, so the zero padding of the convolutions is at the
+same place as without tiles. Photos of 8 or 16 bits are converted to floats tile by tile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 
 import torch
@@ -23,41 +23,40 @@ from refusion.nets import Latent, LatentUNet
 from refusion.nets.layers import pad_to_multiple
 from refusion.tiling.coarse import coarse_decode, coarse_encode, empty_map
 from refusion.tiling.receptive_field import halo_of
-from refusion.tiling.regions import Region, tile_regions
+from refusion.tiling.regions import Region, TileProgress, tile_regions
 
-Count = Callable[[int, int], None]
-"""Called as `(done, total)` after each tile."""
-
-
-_BAND = 64  # rows of a latent whose guide is floats at a time
+_BAND = 64  # rows of the latent whose guide is converted to floats at a time
 
 
 def encode_tiled(
     unet: LatentUNet,
     image: Tensor,
     tile: int | None,
-    count: Count | None = None,
+    progress: TileProgress | None = None,
     guide: Tensor | None = None,
 ) -> Latent:
     """`unet.encode` tile by tile.
 
     Args:
-        unet: on any device.
-        image: (B, out_ch, H, W), float in [0, 1], or uint8 or uint16 over their full range; may
-            lie on another device, tiles are moved.
-        tile: side in pixels, any from 1; None for the whole image.
-        count: told of every tile.
-        guide: what a network with guide channels is told of every pixel, (B, in_ch - out_ch, H, W)
-            of the same kinds as `image`.
+        unet: the network, on any device.
+        image: (B, out_ch, H, W), float in [0, 1], or uint8 or uint16 over their full range. It may
+            be on another device; each tile is moved to that of the network.
+        tile: side of the tiles in pixels, >= 1; None for the whole image.
+        progress: called as `(done, total)` after each tile; None for no report.
+        guide: condition per pixel for a network with guide channels, (B, in_ch - out_ch, H, W),
+            with one of the dtypes of `image`.
 
     Returns:
-        The latent; of its skips all if the image is one tile, else only those of the coarse level
-        (the last two).
+        The latent. If the image is one tile it has all skips, otherwise only the last two, those of
+        the coarse level.
+
+    Raises:
+        ConfigError: `tile` is below 1.
     """
     photo = _PaddedPhoto(unet, image, guide)
     regions = tile_regions(*photo.size, tile or max(photo.size), unet.factor)
     halo, fine, coarse = halo_of(unet).encode, (), None
-    for region in _counted(regions, count):
+    for region in _with_progress(regions, progress):
         wide = region.grown(halo, *photo.size)
         part, skips = unet.fine_encode(photo.crop(wide))
         if len(regions) == 1:
@@ -65,7 +64,7 @@ def encode_tiled(
             continue
         if coarse is None:
             coarse = empty_map(part, *(side // unet.factor for side in photo.size))
-        del skips  # they would outlive the next tile's
+        del skips  # otherwise they stay in memory during the next tile
         target, source = region.divided(unet.factor), region.within(wide).divided(unet.factor)
         target.cut(coarse).copy_(source.cut(part))
     z, pair = coarse_encode(unet, coarse, _coarse_tile(tile))
@@ -77,25 +76,29 @@ def decode_tiled(
     image: Tensor,
     latent: Latent,
     tile: int | None,
-    count: Count | None = None,
+    progress: TileProgress | None = None,
     guide: Tensor | None = None,
 ) -> Tensor:
     """`unet.decode` tile by tile: a latent and the skips of the degraded image -> image.
 
     Args:
-        unet: as encoded with.
-        image: as encoded; fine skips that `latent` lacks are computed from it.
-        latent: what `encode_tiled` returned, its z replaced by the restored one.
-        tile: side in pixels, any from 1; None for the whole image. Need not be the encoder's.
-        count: told of every tile.
-        guide: as encoded with.
+        unet: the network of `encode_tiled`.
+        image: the image of `encode_tiled`; skips that `latent` does not contain are computed from
+            it.
+        latent: result of `encode_tiled`, with its z replaced by the restored latent.
+        tile: side of the tiles in pixels, >= 1; None for the whole image. It may differ from that
+            of `encode_tiled`.
+        progress: called as `(done, total)` after each tile; None for no report.
+        guide: the guide of `encode_tiled`.
 
     Returns:
-        (B, out_ch, H, W) on the device of `image`: float32, not clamped, or, of an integer image,
-        integers of its kind.
+        (B, out_ch, H, W) on the device of `image`: float32, not clamped. For an integer image it
+        has the dtype of the image.
 
     Raises:
-        FloatingPointError: a value is not finite where `image` is of integers, which cannot say so.
+        ConfigError: `tile` is below 1.
+        FloatingPointError: a value is not finite and `image` has an integer dtype, which has no
+            such values.
     """
     height, width = latent.size
     photo = _PaddedPhoto(unet, image, guide)
@@ -106,14 +109,14 @@ def decode_tiled(
     kind = image.dtype if is_integer(image) else torch.float32
     out = torch.empty(len(image), unet.out_ch, height, width, dtype=kind, device=image.device)
     halo = halo_of(unet).decode
-    for region in _counted(regions, count):
+    for region in _with_progress(regions, progress):
         wide = region.grown(halo, *photo.size)
         skips = fine or unet.fine_encode(photo.crop(wide))[1]
-        if unet.image_skip:  # in a narrow format the photo would lose its finest tones
+        if unet.image_skip:  # float32, because 16-bit floats have too few tones for the photo
             skips = (photo.crop(wide, torch.float32), *skips[1:])
         part = unet.fine_decode(wide.divided(unet.factor).cut(coarse), skips)
         del skips
-        # The slice of `out` ends at the photo; what lies beyond is padding.
+        # The slice of `out` ends at the border of the photo; the rest of the tile is padding.
         target = region.cut(out)
         part = region.within(wide).cut(part)[..., : target.shape[-2], : target.shape[-1]]
         if is_integer(out):
@@ -123,14 +126,14 @@ def decode_tiled(
 
 
 def latent_guide(unet: LatentUNet, guide: Tensor) -> Tensor:
-    """The guide for the network that works on the latent: means over each latent pixel.
+    """The guide for the noise network, which works on the latent: the mean over each latent pixel.
 
     Args:
-        unet: the network of the latent.
+        unet: the network that encodes the photo.
         guide: (B, G, H, W), float in [0, 1], or uint8 or uint16 over their full range.
 
     Returns:
-        (B, G, h, w) on the network's device, in its format, of the size of the latent.
+        (B, G, h, w) with the size of the latent, and the device and dtype of the network.
     """
     photo = _PaddedPhoto(unet, guide)
     height, width = photo.size
@@ -140,26 +143,26 @@ def latent_guide(unet: LatentUNet, guide: Tensor) -> Tensor:
 
 
 class _PaddedPhoto:
-    """Maps of one photo as `LatentUNet.encode` pads them, cut without ever making a padded copy."""
+    """Crops of a photo and its guide, padded as in `LatentUNet.encode`, without a padded copy."""
 
     def __init__(self, unet: LatentUNet, image: Tensor, guide: Tensor | None = None) -> None:
         self.maps = [image] if guide is None else [image, guide]
         weight = unet.init_conv.weight
         self.device, self.dtype = weight.device, weight.dtype
-        # Padding repeats rows and columns, so padding their numbers says which.
+        # Padding repeats rows and columns. The padded row numbers give the source of each row.
         self.rows = _padded_indices(image.shape[-2], unet.multiple)
         self.columns = _padded_indices(image.shape[-1], unet.multiple)
         self.size = len(self.rows), len(self.columns)
 
     def crop(self, region: Region, dtype: torch.dtype | None = None) -> Tensor:
-        """(B, C, rows, columns) on the network's device, in its format or another one."""
+        """(B, C, rows, columns) on the device of the network, in its dtype or the given one."""
         rows = self.rows[region.top : region.bottom]
         columns = self.columns[region.left : region.right]
-        # The smallest part of the photo that holds them, padding included.
+        # The smallest part of the photo that contains the sources of all pixels of the crop.
         top, left = int(rows.min()), int(columns.min())
         inside = Region(top, int(rows.max()) + 1, left, int(columns.max()) + 1)
-        cut = [to_float(inside.cut(each).to(self.device)) for each in self.maps]
-        part = (torch.cat(cut, dim=1) if len(cut) > 1 else cut[0]).to(dtype or self.dtype)
+        crops = [to_float(inside.cut(each).to(self.device)) for each in self.maps]
+        part = (torch.cat(crops, dim=1) if len(crops) > 1 else crops[0]).to(dtype or self.dtype)
         if part.shape[-2] < len(rows):
             part = part[..., rows - top, :]
         if part.shape[-1] < len(columns):
@@ -173,7 +176,7 @@ def _padded_indices(length: int, multiple: int) -> Tensor:
 
 
 def _coarse_tile(tile: int | None) -> int | None:
-    """Side of a tile of the coarse map, which has several times the channels of the finest."""
+    """Side of a tile of the coarse map, which has several times the channels of the finest map."""
     return tile and max(8, tile // 4)
 
 
@@ -183,12 +186,15 @@ def _check_finite(part: Tensor) -> None:
         raise FloatingPointError("values that are not finite")
 
 
-def _counted(regions: list[Region], count: Count | None) -> Iterator[Region]:
-    """The tiles, told to `count` when done; memory is kept within a row, handed back after it."""
+def _with_progress(regions: list[Region], progress: TileProgress | None) -> Iterator[Region]:
+    """Iterate over tiles and report each one when it is done.
+
+    The process keeps freed memory during a row of tiles and returns it to the system after the row.
+    """
     numbered = enumerate(regions, start=1)
     for _, row in groupby(numbered, key=lambda pair: pair[1].top):
         with reuse_freed_memory():
             for done, region in row:
                 yield region
-                if count is not None:
-                    count(done, len(regions))
+                if progress is not None:
+                    progress(done, len(regions))

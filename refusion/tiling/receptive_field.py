@@ -1,4 +1,4 @@
-"""How far a pixel of a `LatentUNet` sees, counted from its modules: the halo of exact tiles."""
+"""The receptive field of a `LatentUNet`, computed from its modules: the halo of exact tiles."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from refusion.nets.subpixel import SubpixelConv
 
 @dataclass(frozen=True)
 class Halo:
-    """Image pixels needed beyond each edge of a tile, multiples of the network's `factor`.
+    """Margin around a tile in image pixels, a multiple of the `factor` of the network.
 
     Attributes:
-        encode: for the map at 1/factor under the tile.
-        decode: for the image in the tile, its skips computed from the image again.
+        encode: margin for the map at 1/factor in the tile.
+        decode: margin for the decoded image in the tile, with skips computed from the image.
     """
 
     encode: int
@@ -25,12 +25,19 @@ class Halo:
 
 
 def margin_before(module: nn.Module, margin: int) -> int:
-    """Input pixels beyond a tile's edge that `margin` right output pixels beyond it depend on.
+    """Margin of the input of a module that a margin of its output depends on.
 
     Tiles start and end at multiples of every stride.
 
+    Args:
+        module: a convolution, an upsampling, or a module built of these.
+        margin: output pixels beyond the edge of a tile that must be correct, >= 0.
+
+    Returns:
+        Input pixels beyond the edge of the tile.
+
     Raises:
-        TypeError: a module whose reach is not known here.
+        TypeError: the receptive field of this type of module is not implemented.
 
     >>> margin_before(nn.Conv2d(1, 1, 3, padding=1), 2)
     3
@@ -46,7 +53,7 @@ def margin_before(module: nn.Module, margin: int) -> int:
     if isinstance(module, nn.Upsample):
         return -int(-margin // module.scale_factor)
     if isinstance(module, SubpixelConv):
-        return margin // 2 + 1  # half of a pixel more than the margin, rounded up
+        return margin // 2 + 1  # (margin + 1) / 2 rounded up: its 3x3 kernel needs one pixel more
     if isinstance(module, nn.Sequential):
         for inner in reversed(module):
             margin = margin_before(inner, margin)
@@ -54,11 +61,11 @@ def margin_before(module: nn.Module, margin: int) -> int:
     if isinstance(module, ResBlock):
         inside = margin_before(module.block1.proj, margin_before(module.block2.proj, margin))
         return max(inside, margin_before(module.res_conv, margin))
-    raise TypeError(f"the reach of a {type(module).__name__} is not known")
+    raise TypeError(f"module: the receptive field of {type(module).__name__} is not implemented")
 
 
 def halo_of(unet: LatentUNet) -> Halo:
-    """Halo of a network; at the default depth 40 pixels to encode and 72 to decode."""
+    """Halo of a network; at the default depth 40 pixels for encoding and 72 for decoding."""
     encode = _image_margin(unet, len(unet.encoder) - 1, 0)
     return Halo(_round_up(encode, unet.factor), _round_up(_decode_margin(unet), unet.factor))
 
@@ -71,7 +78,7 @@ def _conv_margin(conv: nn.Conv2d, axis: int, margin: int) -> int:
 
 
 def _image_margin(unet: LatentUNet, level: int, margin: int) -> int:
-    """Image pixels behind `margin` pixels of the map that enters encoder level `level`."""
+    """Margin of the image for a margin of the map that is the input of encoder level `level`."""
     for block1, block2, attention, down in reversed(unet.encoder[:level]):
         for module in (down, attention, block2, block1):
             margin = margin_before(module, margin)
@@ -84,7 +91,7 @@ def _decode_margin(unet: LatentUNet) -> int:
     for level, (block1, block2, attention, up) in enumerate(reversed(unet.decoder[1:])):
         for module in (up, attention, block2, block1):
             margin = margin_before(module, margin)
-        # Both skips of the level end inside its encoder blocks, the second after the last.
+        # The skips of the level are the outputs of its two blocks. The second one depends on more.
         block1, block2, _, _ = unet.encoder[level]
         at_skip = margin_before(block1, margin_before(block2, margin))
         needed.append(_image_margin(unet, level, at_skip))

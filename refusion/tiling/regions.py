@@ -1,7 +1,8 @@
-"""Rectangles of a map, and cutting a map into them."""
+"""Rectangular regions of a map, and the division of a map into tiles."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,10 +10,13 @@ from torch import Tensor
 
 from refusion.errors import ConfigError
 
+TileProgress = Callable[[int, int], None]
+"""Called as `(done, total)` after each tile."""
+
 
 @dataclass(frozen=True)
 class Region:
-    """Rectangle of a map: rows top..bottom - 1, columns left..right - 1."""
+    """Rectangle of a map: rows top..bottom - 1, columns left..right - 1, in pixels of the map."""
 
     top: int
     bottom: int
@@ -20,7 +24,7 @@ class Region:
     right: int
 
     def grown(self, halo: int, height: int, width: int) -> Region:
-        """This region with `halo` pixels more on each side, as far as the map goes."""
+        """This region enlarged by `halo` pixels on each side, clipped to a height x width map."""
         return Region(
             max(0, self.top - halo),
             min(height, self.bottom + halo),
@@ -29,7 +33,7 @@ class Region:
         )
 
     def within(self, outer: Region) -> Region:
-        """This region in the coordinates of `outer`."""
+        """This region in the coordinates of `outer`, a region that contains it."""
         return Region(
             self.top - outer.top,
             self.bottom - outer.top,
@@ -38,7 +42,7 @@ class Region:
         )
 
     def divided(self, factor: int) -> Region:
-        """This region in a map `factor` times smaller."""
+        """This region in a map `factor` times smaller; all edges are multiples of `factor`."""
         return Region(*(edge // factor for edge in (self.top, self.bottom, self.left, self.right)))
 
     def cut(self, x: Tensor) -> Tensor:
@@ -47,13 +51,13 @@ class Region:
 
 
 def tile_regions(height: int, width: int, tile: int, align: int) -> list[Region]:
-    """Cut a map into tiles of nearly equal size, none larger than `tile`, row by row.
+    """Divide a map into tiles of nearly equal size without overlap, in row-major order.
 
     Args:
         height: rows, a multiple of `align`.
         width: columns, a multiple of `align`.
-        tile: largest side, rounded down to `align` but not below it.
-        align: tiles start and end at multiples of this.
+        tile: maximum side, >= 1; rounded down to a multiple of `align`, but at least `align`.
+        align: tiles start and end at multiples of this number.
 
     Raises:
         ConfigError: tile < 1.

@@ -1,4 +1,4 @@
-"""Crops and turns of a training sample, alike for all its images."""
+"""Random crops, flips and rotations of training samples, equal for all images of a sample."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from refusion.images.cache import to_tensor
 from refusion.randomness import uniform
 from refusion.synthesis.scenes.frame import PhotoFrame
 
-_QUARTERS = ((False, False, False), (False, True, True), (True, True, False), (True, False, True))
+_ROTATIONS = ((False, False, False), (False, True, True), (True, True, False), (True, False, True))
 
 
 @dataclass(frozen=True)
 class FlipRotate:
-    """One of the eight ways to lay a square on itself: flips first, then perhaps a transposition.
+    """One of the eight symmetries of a square: flips, then an optional transposition.
 
     Attributes:
-        mirror: left and right are exchanged.
-        flip: top and bottom are exchanged.
-        transpose: then rows and columns are exchanged.
+        mirror: exchange left and right.
+        flip: exchange top and bottom.
+        transpose: afterwards exchange rows and columns.
     """
 
     mirror: bool = False
@@ -32,27 +32,29 @@ class FlipRotate:
 
     @classmethod
     def draw(cls, generator: Generator, *, flip: bool, rotate: bool) -> FlipRotate:
-        """Draw a turn.
+        """Draw a random symmetry.
 
         Args:
             generator: source of randomness.
-            flip: left and right are exchanged in half of the draws.
-            rotate: turned by 0, 1, 2 or 3 quarters, each equally often; with `flip`, all eight
-                ways are equally likely.
+            flip: exchange left and right in half of the draws.
+            rotate: rotate by 0, 90, 180 or 270 degrees with equal probability; together with
+                `flip`, all eight symmetries are equally likely.
         """
-        is_mirrored = uniform(generator, 0, 1) < 0.5  # drawn always: `flip` changes nothing else
+        is_mirrored = (
+            uniform(generator, 0, 1) < 0.5
+        )  # always drawn, so that `flip` does not change other draws
         quarters = int(torch.randint(4, (), generator=generator)) if rotate else 0
-        mirror, upside_down, transpose = _QUARTERS[quarters]
-        return cls(mirror != (flip and is_mirrored), upside_down, transpose)
+        mirror, is_flipped, transpose = _ROTATIONS[quarters]
+        return cls(mirror != (flip and is_mirrored), is_flipped, transpose)
 
     def image(self, image: Tensor) -> Tensor:
-        """Turn an image (..., H, W); rows and columns may change places."""
+        """Apply the symmetry to an image (..., H, W); the result is (..., W, H) if transposed."""
         axes = [axis for axis, on in ((-1, self.mirror), (-2, self.flip)) if on]
         image = image.flip(axes) if axes else image
         return image.transpose(-1, -2).contiguous() if self.transpose else image
 
     def frame(self, frame: PhotoFrame) -> PhotoFrame:
-        """Frame of the turned crop, from that of the upright one."""
+        """Return the frame of the transformed crop, given the frame of the upright crop."""
         left, top, right, bottom = frame.box
         left, right = (right, left) if self.mirror else (left, right)
         top, bottom = (bottom, top) if self.flip else (top, bottom)
@@ -62,12 +64,15 @@ class FlipRotate:
 def aligned_crops(
     photos: Sequence[np.ndarray], sides: Sequence[int], generator: Generator
 ) -> list[Tensor]:
-    """Squares of the same place in photos of the same scene; only they are read from a map.
+    """Cut square crops at the same random position from photos of the same scene.
+
+    If the photos are memory maps, only the crops are read from disk.
 
     Args:
-        photos: (H, W, 3) each, uint8 or uint16, in sizes that stand to each other as `sides`.
-        sides: side of the square in each photo; the first divides all others.
-        generator: source of the place, all places on the grid of the first equally likely.
+        photos: (H, W, 3) each, uint8 or uint16; their sizes have the ratios of `sides`.
+        sides: side of the crop in each photo in pixels; the first divides all others.
+        generator: source of randomness; all positions on the pixel grid of the first photo are
+            equally likely.
 
     Returns:
         (3, side, side) float32 in [0, 1] each.

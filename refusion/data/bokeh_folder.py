@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from refusion.data.augment import FlipRotate, aligned_crops
-from refusion.data.matching import check_sizes, check_truth, match, photos_by_name
+from refusion.data.matching import check_ground_truth, check_sizes, match, photos_by_name
 from refusion.data.stream import PhotoStream, check_crop, photo_at
 from refusion.errors import ConfigError
 from refusion.images.cache import FULL_SIDE, PhotoCache, to_tensor
@@ -19,37 +19,38 @@ from refusion.randomness import keyed_generator, uniform
 
 _FORM = "'id, source lens, target lens, disparity'"
 _ENDINGS = (".src", ".tgt", ".alpha")
-_SHARP = 100  # lens numbers beyond show nearly all sharp: f/10 and narrower
+_SHARP = 100  # photos of lenses with a larger number (narrower than f/10) are nearly sharp
 
 
 class BokehFolder(PhotoStream):
-    """Photos through one lens and the same through another, with the lenses' names.
+    """Pairs of photos of the same scene with two lenses, and the lens names.
 
-    The folder holds `{id}.src.jpg`, `{id}.tgt.jpg`, optionally `{id}.alpha.png` (not used), all
-    together or in sub-folders `src`, `tgt` and `alpha`, and `meta.txt` with a line such as
-    `00000, Sony50mmf1.8BS, Sony50mmf16.0BS, 35` for each. Without `patch` a finite set of whole
-    pairs; with it an endless stream of aligned crops, each a function of (seed, index). Whole
-    photos need no ground truth: where none ends in `.tgt`, items have no "gt". Items carry
-    "lens", float32 (3,): the numbers of source and target lens (`lens_number`) and the disparity
-    as it stands in the file.
+    The folder contains `{id}.src.jpg`, `{id}.tgt.jpg` and optionally `{id}.alpha.png` (not used),
+    in one folder or in sub-folders `src`, `tgt` and `alpha`. It also contains `meta.txt` with one
+    line per pair, such as `00000, Sony50mmf1.8BS, Sony50mmf16.0BS, 35`. Without `patch`, the
+    dataset is a finite set of whole pairs; with `patch`, it is an endless stream of aligned crops,
+    each a function of (seed, index). Whole photos need no ground truth: if there is no `.tgt` file,
+    items have no "gt". Each item has "lens", float32 (3,): the numbers of the source and target
+    lens (`lens_number`) and the disparity as in the file.
 
     Args:
-        folder: the folder.
+        folder: folder of the photos and `meta.txt`.
         patch: side of the crop in pixels; None for whole pairs.
         flip: mirror left and right at random (crops only).
-        rotate: turn by quarters at random (crops only).
-        swap: share of the crops whose source and target, lenses included, are exchanged. As in
-            the published training, only where one of the two is nearly all sharp (beyond f/10).
-            The disparity stays: it tells how far apart the depths of foreground and background
-            are, a measure of blur without sign or direction, and a property of the scene.
-        seed: seed of order and crops.
-        length: number of crops, or of whole pairs, the first ones; None for all.
+        rotate: rotate by multiples of 90 degrees at random (crops only).
+        swap: share of the crops with exchanged source and target, including their lenses. As in
+            the published training, this applies only if one of the two photos is nearly sharp
+            (narrower than f/10). The disparity is not changed: it measures the depth difference of
+            foreground and background, which has no direction and belongs to the scene.
+        seed: seed of order and crops, >= 0.
+        length: number of crops, or of whole pairs (the first ones); None for all.
         cache: folder of decoded photos; None for the user's cache folder.
 
     Raises:
-        ConfigError: `meta.txt` is missing or malformed (file and line are named), a lens is
-            unknown, a photo or an entry is missing, sizes differ, there are crops without ground
-            truth, or an option is out of range.
+        ConfigError: `meta.txt` is missing or malformed (the message names file and line), a lens is
+            unknown, a photo or an entry is missing, sizes differ, crops have no ground truth, or an
+            option is out of range.
+        ImageError: a photo cannot be read.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class BokehFolder(PhotoStream):
         check_crop(patch, swap=swap)
         found = photos_by_name(folder, _ENDINGS, "folder", "one of the endings")
         source, target, _ = map(_by_id, found)
-        check_truth("folder", patch, is_there=bool(target))
+        check_ground_truth("folder", patch, is_there=bool(target))
         meta = Path(folder) / "meta.txt"
         lenses = _read_meta(meta)
         kinds = {".src": source, ".tgt": target} if target else {".src": source}
@@ -87,12 +88,12 @@ class BokehFolder(PhotoStream):
         check_sizes([paths for _, paths, _ in self.entries], (1, 1), patch, FULL_SIDE)
 
     def sample(self, index: int) -> dict[str, Any]:
-        """One crop of the stream, or one whole pair with its name."""
+        """Return one crop of the stream, or one whole pair with its name."""
         if self.patch is not None:
             return self._crop(index, self.patch)
         name, paths, lenses = self.entries[index]
         photos = [to_tensor(self.cache.load(path, FULL_SIDE)) for path in paths]
-        # Without ground truth there is one photo.
+        # Without ground truth, `photos` has one element.
         return dict(zip(("lq", "gt"), photos, strict=False)) | {
             "lens": torch.tensor(lenses),
             "name": name,
@@ -103,8 +104,8 @@ class BokehFolder(PhotoStream):
         generator = keyed_generator(self.seed, index)
         photos = [self.cache.load(path, FULL_SIDE) for path in paths]
         crops = aligned_crops(photos, (patch, patch), generator)
-        turn = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
-        lq, gt = (turn.image(crop) for crop in crops)
+        symmetry = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
+        lq, gt = (symmetry.image(crop) for crop in crops)
         source, target, disparity = lenses
         is_swapped = uniform(generator, 0, 1) < self.swap
         if is_swapped and max(source, target) > _SHARP:
@@ -113,7 +114,7 @@ class BokehFolder(PhotoStream):
 
 
 def _by_id(photos: dict[str, Path]) -> dict[str, Path]:
-    """Photos by id alone where each kind lies in a folder of its own, as the authors keep them."""
+    """Photos by id, without the sub-folder `src`, `tgt` or `alpha` of the published layout."""
     kinds = {ending.removeprefix(".") for ending in _ENDINGS}
     names = {name: PurePosixPath(name) for name in photos}
     return {
@@ -123,7 +124,7 @@ def _by_id(photos: dict[str, Path]) -> dict[str, Path]:
 
 
 def _read_meta(path: Path) -> dict[str, tuple[float, float, float]]:
-    """Id -> source lens, target lens, disparity."""
+    """Read `meta.txt`: id -> (source lens number, target lens number, disparity)."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -137,7 +138,9 @@ def _read_meta(path: Path) -> dict[str, tuple[float, float, float]]:
         except ConfigError as error:
             raise ConfigError(f"{path}, line {number}: {error}") from None
         if name in entries:
-            raise ConfigError(f"{path}, line {number}: id '{name}' comes twice; remove one")
+            raise ConfigError(
+                f"{path}, line {number}: id '{name}' is listed twice; remove one line"
+            )
         entries[name] = numbers
     return entries
 

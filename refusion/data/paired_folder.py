@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from refusion.data.augment import FlipRotate, aligned_crops
-from refusion.data.matching import check_sizes, check_truth, match, photos_by_name
+from refusion.data.matching import check_ground_truth, check_sizes, match, photos_by_name
 from refusion.data.stream import PhotoStream, check_crop, photo_at
 from refusion.errors import ConfigError
 from refusion.images.cache import FULL_SIDE, PhotoCache, to_tensor
@@ -18,31 +18,34 @@ _ADVICE = "set lq_suffix and gt_suffix, or remove them"
 class PairedFolder(PhotoStream):
     """Degraded photos and their ground truth, matched by file name.
 
-    A pair has the same name but for the ending and the suffixes: with `lq_suffix="_hazy"` and
-    `gt_suffix="_GT"`, `01_hazy.png` goes with `01_GT.jpg`. Without `patch` a finite set of
-    whole pairs for validation; with it an endless stream of aligned crops, each a function of
-    (seed, index).
+    The names of a pair differ only in the extension and the suffixes: with `lq_suffix="_hazy"` and
+    `gt_suffix="_GT"`, `01_hazy.png` and `01_GT.jpg` are a pair. Without `patch`, the dataset is a
+    finite set of whole pairs for validation; with `patch`, it is an endless stream of aligned
+    crops, each a function of (seed, index).
 
     Args:
         lq: folder of degraded photos.
-        gt: folder of clean photos; None, for whole photos only, gives items without "gt".
+        gt: folder of clean photos; None (whole photos only) gives items without "gt".
         patch: side of the clean crop in pixels, a multiple of `scale`; None for whole pairs.
-        scale: how many times larger the clean photo is, exactly (super-resolution).
-        lq_suffix: end of the degraded names, before the file ending.
-        gt_suffix: end of the clean names.
-        max_side: whole pairs, and photos before cropping, are shrunk to this longest side.
+        scale: ratio of the sides of the clean and the degraded photo (super-resolution).
+        lq_suffix: end of the degraded file names, before the extension.
+        gt_suffix: end of the clean file names, before the extension.
+        max_side: longest side in pixels; larger photos are shrunk, before cropping. None keeps the
+            size.
         flip: mirror left and right at random (crops only).
-        rotate: turn by quarters at random (crops only).
-        swap: share of the crops with degraded and clean exchanged; the published training of the
-            latent U-Nets takes one half (`use_swap`), so that they learn to code both alike.
-        seed: seed of order and crops.
-        length: number of crops, or of whole pairs, the first ones; None for all.
+        rotate: rotate by multiples of 90 degrees at random (crops only).
+        swap: share of the crops with exchanged degraded and clean image. The published training of
+            the latent U-Nets uses 0.5 (`use_swap`), so that they learn to encode both.
+        seed: seed of order and crops, >= 0.
+        length: number of crops, or of whole pairs (the first ones); None for all.
         cache: folder of decoded photos; None for the user's cache folder.
 
     Raises:
-        ConfigError: a folder is missing or empty, a photo has no partner, the sizes of a pair
-            are not in the ratio of `scale`, a photo is smaller than the patch, there are crops
-            without ground truth, or an option is out of range.
+        ConfigError: a folder is missing or empty, a photo has no partner, the sizes of a pair do
+        not
+            have the ratio `scale`, a photo is smaller than the patch, crops have no ground truth,
+            or an option is out of range.
+        ImageError: a photo cannot be read.
     """
 
     def __init__(
@@ -63,12 +66,14 @@ class PairedFolder(PhotoStream):
         cache: str | Path | None = None,
     ) -> None:
         check_crop(patch, scale, swap)
-        check_truth("gt", patch, is_there=gt is not None)
+        check_ground_truth("gt", patch, is_there=gt is not None)
         is_same = gt is not None and Path(lq).resolve() == Path(gt).resolve()
         if is_same and lq_suffix == gt_suffix:
-            raise ConfigError(f"gt: '{gt}' is the folder lq; name another, or tell suffixes apart")
+            raise ConfigError(
+                f"gt: '{gt}' is the folder lq; choose another folder, or different suffixes"
+            )
         if gt is not None and scale > 1 and (swap or max_side):
-            raise ConfigError(f"scale: {scale} goes with neither swap nor max_side; leave them out")
+            raise ConfigError(f"scale: {scale} cannot be used with swap or max_side; remove them")
         photos = photos_by_name(lq, [lq_suffix], "lq", "lq_suffix")
         if gt is not None:
             photos += photos_by_name(gt, [gt_suffix], "gt", "gt_suffix")
@@ -86,7 +91,7 @@ class PairedFolder(PhotoStream):
         check_sizes([paths for _, *paths in self.pairs], (1, scale), side, self.max_side)
 
     def sample(self, index: int) -> dict[str, Any]:
-        """One patch of the stream, or one whole photo with its name."""
+        """Return one crop of the stream, or one whole pair with its name."""
         if self.patch is not None:
             return self._crop(index, self.patch)
         name, *paths = self.pairs[index]
@@ -98,7 +103,7 @@ class PairedFolder(PhotoStream):
         generator = keyed_generator(self.seed, index)
         photos = [self.cache.load(path, self.max_side) for path in paths]
         crops = aligned_crops(photos, (patch // self.scale, patch), generator)
-        turn = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
-        lq, gt = (turn.image(crop) for crop in crops)
+        symmetry = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
+        lq, gt = (symmetry.image(crop) for crop in crops)
         is_swapped = uniform(generator, 0, 1) < self.swap
         return {"lq": gt, "gt": lq} if is_swapped else {"lq": lq, "gt": gt}

@@ -1,4 +1,4 @@
-"""Stereo pairs for super-resolution: left and right view together, stacked on the channels."""
+"""Stereo pairs for super-resolution: left and right view, stacked along the channels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from refusion.data.augment import FlipRotate, aligned_crops
-from refusion.data.matching import check_sizes, check_truth, match, photos_by_name
+from refusion.data.matching import check_ground_truth, check_sizes, match, photos_by_name
 from refusion.data.stream import PhotoStream, check_crop, photo_at
 from refusion.errors import ConfigError
 from refusion.images.cache import FULL_SIDE, PhotoCache, to_tensor
@@ -19,33 +19,34 @@ from refusion.synthesis.camera import quantise
 
 
 class StereoFolder(PhotoStream):
-    """Stereo pairs and their low-resolution copies, named as Flickr1024 does.
+    """Stereo pairs and their low-resolution copies, with file names as in Flickr1024.
 
-    `0001_L.png` and `0001_R.png` are one pair. Without `patch` a finite set of whole pairs; with
-    it an endless stream of crops at the same place of both views, each a function of (seed, index).
+    `0001_L.png` and `0001_R.png` are one pair. Without `patch`, the dataset is a finite set of
+    whole pairs; with `patch`, it is an endless stream of crops at the same position of both views,
+    each a function of (seed, index).
 
-    Quarter turns and transpositions are left out: they would make the disparity vertical, and
-    the views of a rectified pair differ along their rows only. A mirrored pair is one again when
-    its views change places, which is what `flip` does.
+    Rotations by 90 degrees and transpositions are not used: they would make the disparity vertical,
+    and the views of a rectified pair differ along rows only. When a pair is mirrored, `flip` also
+    exchanges the views, so that the result is a valid stereo pair.
 
     Args:
-        gt: folder of pairs in full resolution; None, for whole pairs only, gives items without
-            "gt".
-        lq: folder of the same names in low resolution; None makes them of `gt` by bicubic
-            downsampling with antialiasing, rounded to 8 bits.
-        scale: how many times larger `gt` is.
+        gt: folder of full-resolution pairs; None (whole pairs only) gives items without "gt".
+        lq: folder of low-resolution pairs with the same names; None computes them from `gt` by
+            bicubic downsampling with antialiasing, rounded to 8 bits.
+        scale: ratio of the sides of `gt` and `lq`.
         patch: side of the full-resolution crop in pixels, a multiple of `scale`; None for whole
-            pairs, which without `lq` lose the rows and columns beyond a multiple of `scale`.
-        left_suffix: end of the left view's name, before the file ending.
-        right_suffix: end of the right view's name.
-        flip: mirror with exchange of views, and turn upside down, at random (crops only).
-        seed: seed of order and crops.
-        length: number of crops, or of whole pairs, the first ones; None for all.
+            pairs, which without `lq` are cropped to multiples of `scale`.
+        left_suffix: end of the file names of left views, before the extension.
+        right_suffix: end of the file names of right views, before the extension.
+        flip: mirror with exchange of views, and flip vertically, at random (crops only).
+        seed: seed of order and crops, >= 0.
+        length: number of crops, or of whole pairs (the first ones); None for all.
         cache: folder of decoded photos; None for the user's cache folder.
 
     Raises:
-        ConfigError: a folder is missing or empty, a view has no partner, sizes do not fit, there
-            are crops without ground truth, or an option is out of range.
+        ConfigError: a folder is missing or empty, a view has no partner, sizes do not match, crops
+            have no ground truth, or an option is out of range.
+        ImageError: a photo cannot be read.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class StereoFolder(PhotoStream):
     ) -> None:
         check_crop(patch, scale)
         if left_suffix == right_suffix:
-            raise ConfigError(f"right_suffix: '{right_suffix}' is the left_suffix too")
-        check_truth("gt", patch, is_there=gt is not None)
+            raise ConfigError(
+                f"right_suffix: '{right_suffix}' is also the left_suffix; choose different suffixes"
+            )
+        check_ground_truth("gt", patch, is_there=gt is not None)
         folders = {role: path for role, path in (("lq", lq), ("gt", gt)) if path is not None}
         if not folders:
             raise ConfigError("gt: no folder of photos; give gt, lq or both")
@@ -81,12 +84,12 @@ class StereoFolder(PhotoStream):
         check_sizes([paths for _, *paths in self.pairs], self.scales, side, FULL_SIDE)
 
     def sample(self, index: int) -> dict[str, Any]:
-        """One crop of the stream, or one whole pair with its name."""
+        """Return one crop of the stream, or one whole pair with its name."""
         if self.patch is not None:
             return self._crop(index, self.patch)
         name, *paths = self.pairs[index]
         views = [to_tensor(self.cache.load(path, FULL_SIDE)) for path in paths]
-        return {**self._stacked(views), "name": name}
+        return {**self._make_item(views), "name": name}
 
     def _crop(self, index: int, patch: int) -> dict[str, Any]:
         _, *paths = self.pairs[photo_at(self.seed, index, len(self.pairs))]
@@ -95,11 +98,11 @@ class StereoFolder(PhotoStream):
         sides = [patch * scale // self.scales[-1] for scale in self.scales]
         views = aligned_crops(photos, sides, generator)
         if self.flip:
-            views = _turned(views, generator)
-        return self._stacked(views)
+            views = _flipped(views, generator)
+        return self._make_item(views)
 
-    def _stacked(self, views: list[Tensor]) -> dict[str, Tensor]:
-        """Item of the views: left, right in low resolution, left, right in full, or one of both."""
+    def _make_item(self, views: list[Tensor]) -> dict[str, Tensor]:
+        """Make an item of left and right views in low resolution, full resolution, or both."""
         pairs = [torch.cat(views[first : first + 2]) for first in range(0, len(views), 2)]
         if not self.is_lq_made:
             return dict(zip(("lq", "gt"), pairs, strict=False))
@@ -110,8 +113,8 @@ class StereoFolder(PhotoStream):
 
 
 def _find_pairs(folders: dict[str, str | Path], suffixes: tuple[str, str]) -> list[tuple[Any, ...]]:
-    """(name, left, right) of every pair, those of the first folder first."""
-    groups, views = {}, []  # two roles of one folder are one group
+    """List (name, left, right, ...) of all pairs; the views of the first folder come first."""
+    groups, views = {}, []  # equal folders give equal titles, so they form one group
     for role, folder in folders.items():
         found = photos_by_name(folder, suffixes, role, "left_suffix or right_suffix")
         groups |= {f"{folder}, {end}": one for end, one in zip(suffixes, found, strict=True)}
@@ -120,12 +123,12 @@ def _find_pairs(folders: dict[str, str | Path], suffixes: tuple[str, str]) -> li
     return [(name, *(photos[name] for photos in views)) for name in names]
 
 
-def _turned(views: list[Tensor], generator: Generator) -> list[Tensor]:
-    """Flip all views; a mirror image shows the right eye what the left one saw."""
+def _flipped(views: list[Tensor], generator: Generator) -> list[Tensor]:
+    """Flip all views at random; a horizontal flip also exchanges left and right view."""
     mirror, flip = (uniform(generator, 0, 1) < 0.5 for _ in range(2))
-    turned = [FlipRotate(mirror, flip).image(view) for view in views]
+    flipped = [FlipRotate(mirror, flip).image(view) for view in views]
     order = (1, 0, 3, 2) if mirror else (0, 1, 2, 3)
-    return [turned[number] for number in order if number < len(turned)]
+    return [flipped[number] for number in order if number < len(flipped)]
 
 
 def _downsample(views: Tensor, scale: int) -> Tensor:

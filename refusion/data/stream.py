@@ -1,4 +1,4 @@
-"""Base of the photo datasets: streams of samples that are functions of (seed, index) alone."""
+"""Base class of the photo datasets: each sample is a function of (settings, seed, index)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from refusion.errors import ConfigError
 from refusion.randomness import keyed_generator
 
-ORDER_KEY = 0x0D  # keeps the order of photos apart from what happens to each of them
+ORDER_KEY = 0x0D  # key of the generator for the order of photos, different from that of the samples
 
 
 @functools.lru_cache(maxsize=4)
@@ -22,19 +22,34 @@ def _epoch_order(seed: int, epoch: int, count: int) -> Tensor:
 
 
 def photo_at(seed: int, index: int, count: int) -> int:
-    """Which of `count` photos the sample `index` of an endless stream shows.
+    """Index of the photo that a sample of an endless stream uses.
 
-    Each run of `count` samples shows every photo once, in a fresh order per (seed, epoch).
+    Each epoch of `count` samples uses every photo once, in a random order that depends on
+    (seed, epoch).
+
+    Args:
+        seed: seed of the stream, >= 0.
+        index: index of the sample, >= 0.
+        count: number of photos.
+
+    Returns:
+        An index in 0..count - 1.
     """
     epoch, position = divmod(index, count)
     return int(_epoch_order(seed, epoch, count)[position])
 
 
 def check_crop(patch: int | None, scale: int = 1, swap: float = 0.0) -> None:
-    """Refuse what no dataset of crops can do.
+    """Check the settings of datasets of crops.
+
+    Args:
+        patch: side of the crop in pixels, or None for whole photos.
+        scale: ratio of the sides of clean and degraded photo.
+        swap: share of the crops with exchanged images.
 
     Raises:
-        ConfigError: `scale` is no positive number, `patch` no multiple of it, `swap` no share.
+        ConfigError: `scale` is below 1, `patch` is not a positive multiple of it, or `swap` is not
+            in [0, 1].
     """
     if scale < 1:
         raise ConfigError(f"scale: expected at least 1, got {scale}")
@@ -45,16 +60,16 @@ def check_crop(patch: int | None, scale: int = 1, swap: float = 0.0) -> None:
 
 
 class PhotoStream(Dataset[dict[str, Any]], ABC):
-    """Base of the photo datasets: a seed, and a length that may be endless.
+    """Base class of the photo datasets, with a seed and a finite or infinite length.
 
     Args:
-        seed: non-negative seed of everything random.
-        length: number of samples; None for an endless stream, of photos for all of them.
-        photos: number of photos of a set of whole ones, of which `length` keeps the first; None
-            for a stream of patches.
+        seed: seed of all random choices, >= 0.
+        length: number of samples; None for an endless stream of patches, or for all whole photos.
+        photos: number of photos of a dataset of whole photos, of which the first `length` are used;
+            None for a stream of patches.
 
     Raises:
-        ConfigError: seed or length out of range.
+        ConfigError: `seed` or `length` is out of range.
     """
 
     def __init__(self, seed: int, length: int | None, photos: int | None = None) -> None:
@@ -66,19 +81,29 @@ class PhotoStream(Dataset[dict[str, Any]], ABC):
         self.length = length if photos is None else min(photos, length or photos)
 
     def __len__(self) -> int:
-        """Number of samples; an endless stream has none and raises TypeError."""
+        """Number of samples.
+
+        Raises:
+            TypeError: the stream is endless.
+        """
         if self.length is None:
-            raise TypeError("an endless stream has no length; give length=, or index it freely")
+            raise TypeError("an endless stream has no length; set length=, or use any index >= 0")
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One sample.
+        """Return one sample.
+
+        Args:
+            index: index of the sample, >= 0 and below the length.
 
         Returns:
-            "lq" (C, h, w) and "gt" (C, H, W) float32 in [0, 1], C = 3, or 6 for the left and right
-            view of a stereo pair; for super-resolution H is a multiple of h, else equal. Where it
-            applies "lens" (3,), source, target and disparity, and "noise_std" () in [0, 1] units.
-            Of whole photos also "name".
+            "lq" (C, h, w) and "gt" (C, H, W) float32 in [0, 1]; C is 3, or 6 for the left and right
+            view of a stereo pair. For super-resolution, H is a multiple of h, otherwise H = h.
+            Some datasets add "lens" (3,): source lens, target lens and disparity; "guide"
+            (2, h, w); or "noise_std" (), relative to full scale. Whole photos also have "name".
+
+        Raises:
+            IndexError: the index is out of range.
         """
         if index < 0 or (self.length is not None and index >= self.length):
             raise IndexError(f"index {index} is outside a {type(self).__name__} of {self.length}")
@@ -86,4 +111,4 @@ class PhotoStream(Dataset[dict[str, Any]], ABC):
 
     @abstractmethod
     def sample(self, index: int) -> dict[str, Any]:
-        """The item at a valid index, a function of (settings, seed, index) alone."""
+        """Return the item at a valid index; it depends on (settings, seed, index) only."""

@@ -1,4 +1,4 @@
-"""Endless degraded and clean patches made from clean photos, and validation sets of whole ones."""
+"""Synthetic training pairs: clean photos, and the same photos after a random degradation."""
 
 from __future__ import annotations
 
@@ -25,44 +25,47 @@ from refusion.synthesis.scenes.frame import GRID, PhotoFrame
 from refusion.synthesis.scenes.surfaces import draw_surface
 from refusion.synthesis.tone import Tones, tones_of
 
-SCENE_SIDE = 2048  # photos are cached at most this large where patches show much of the scene
+SCENE_SIDE = 2048  # longest side of cached photos in pixels, if patches span a part of the scene
 SPLITS = ("all", "train", "held_out")
-SURFACE_KEY = 0x5F  # keeps procedural surfaces apart from the crops of photos
+SURFACE_KEY = 0x5F  # key of the generator for procedural surfaces, different from that of crops
 
 
 class SyntheticPairs(PhotoStream):
-    """Clean photos and the same photos degraded: haze, shadow, blur, noise...
+    """Clean photos and degraded copies, for example with haze, shadow, blur or noise.
 
-    A stream of patches: `dataset[index]` is a function of (settings, seed, index), index >= 0.
-    Every epoch shows each photo once, in a fresh order. With `whole=True` a finite set of whole
-    photos, each with its own degradation that does not change when photos are added.
+    The dataset is an endless stream of patches; `dataset[index]` is a function of (settings, seed,
+    index), index >= 0. Each epoch uses every photo once, in a new random order. With `whole=True`,
+    the dataset is a finite set of whole photos; the degradation of a photo depends on the seed and
+    the file name, so it does not change when photos are added.
 
     Args:
         folders: folders of clean photos, searched recursively.
-        degradation: what happens to them, and its settings (`DEGRADATIONS`).
-        patch: side of the square clean patch in pixels; for downsampling a multiple of its factor.
-        seed: seed of order, crops and degradation.
-        split: "all", or "train" / "held_out" by the SHA-1 of the file name.
-        held_out: one photo in so many is held out.
-        length: number of patches, or of whole photos, the first ones; None for all.
-        scale_range: part of the photo's short side that a patch spans, (low, high) in (0, 1];
-            drawn with a lean to the high end. Only photos smaller than the patch are enlarged.
-            None cuts patches out of the full-size photo, pixel for pixel: for noise, blur and
-            super-resolution, which are a matter of pixels and not of the scene.
+        degradation: type of the degradation (a key of `DEGRADATIONS`) and its settings.
+        patch: side of the square clean patch in pixels, at least 16; for downsampling, a multiple
+            of its factor.
+        seed: seed of order, crops and degradation, >= 0.
+        split: "all", or "train" / "held_out", selected by the SHA-1 of the file name.
+        held_out: one of this number of photos is held out, at least 2.
+        length: number of patches, or of whole photos (the first ones); None for all.
+        scale_range: (low, high) in (0, 1], part of the short side of the photo that a patch spans;
+            large parts are more frequent. Only photos smaller than the patch are enlarged. None
+            cuts patches from the photo without resizing, for degradations at the scale of pixels:
+            noise, blur and super-resolution.
         flip: mirror left and right at random.
-        rotate: turn by quarters at random, where the scene needs no upright sky.
-        tone: how far the clean patches' exposure, contrast and colours vary, 0 (not at all) to 1,
-            or their ranges.
+        rotate: rotate by multiples of 90 degrees at random; not for scenes that must be upright.
+        tone: strength of random changes of exposure, contrast and colour of the clean patches, 0
+            (none) to 1, or their ranges.
         cache: folder of decoded photos; None for the user's cache folder.
-        whole: whole photos for validation instead of patches; they lose the rows and columns
-            beyond a multiple of the factor of downsampling.
-        max_side: longest side of whole photos in pixels.
-        surface_share: part of the patches whose clean picture is a procedural surface
-            (`draw_surface`) instead of a crop of a photo; all others stay what they are without.
+        whole: whole photos for validation instead of patches; for downsampling they are cropped to
+            multiples of its factor.
+        max_side: longest side of whole photos in pixels; larger photos are shrunk.
+        surface_share: share of the patches whose clean image is a procedural surface
+            (`draw_surface`) instead of a crop of a photo; it does not change the other patches.
 
     Raises:
-        ConfigError: a folder is missing or empty, a split is empty, a photo is smaller than a
-            pixel-for-pixel patch, or an option is out of range.
+        ConfigError: a folder is missing or empty, a split is empty, a photo is smaller than the
+            patch (if `scale_range` is None), or an option is out of range.
+        ImageError: a photo cannot be read.
     """
 
     def __init__(
@@ -104,7 +107,7 @@ class SyntheticPairs(PhotoStream):
         self.surface_share = surface_share
 
     def sample(self, index: int) -> dict[str, Any]:
-        """One patch of the stream, or one whole photo with its name."""
+        """Return one patch of the stream, or one whole photo with its name."""
         if self.whole:
             return self._whole_photo(self.photos[index])
         generator = keyed_generator(self.seed, index, SURFACE_KEY)
@@ -125,11 +128,11 @@ class SyntheticPairs(PhotoStream):
         thumbnail = to_tensor(self.cache.load(path, GRID))
         height, width, _ = pixels.shape
         box = (left / width, top / height, (left + side) / width, (top + side) / height)
-        turn = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
+        symmetry = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
         if self.tones.strength:
             tone = self.tones.draw(generator)
             gt, thumbnail = tone(gt), tone(thumbnail)
-        gt, frame = turn.image(gt), turn.frame(PhotoFrame(thumbnail, box))
+        gt, frame = symmetry.image(gt), symmetry.frame(PhotoFrame(thumbnail, box))
         return {"gt": gt, **self.degradation(gt, generator, frame)}
 
     def _whole_photo(self, path: Path) -> dict[str, Any]:
@@ -159,14 +162,16 @@ def _split(photos: list[Path], split: str, held_out: int) -> list[Path]:
     if split not in SPLITS:
         raise ConfigError(f"split: unknown split '{split}'{suggest(split, SPLITS)}")
     if held_out < 2:
-        raise ConfigError(f"held_out: expected at least 2 (one photo in so many), got {held_out}")
+        raise ConfigError(
+            f"held_out: expected at least 2 (one of so many photos is held out), got {held_out}"
+        )
     if split == "all":
         return photos
     kept = [p for p in photos if (_name_hash(p) % held_out == 0) == (split == "held_out")]
     if not kept:
         raise ConfigError(
             f"split '{split}' of {len(photos)} photos with held_out={held_out} is empty; "
-            "give more photos or another held_out"
+            "add photos or change held_out"
         )
     return kept
 
@@ -177,7 +182,7 @@ def _place_patch(
     scale_range: tuple[float, float] | None,
     generator: Generator,
 ) -> tuple[int, int, int]:
-    """Square (left, top, side) of the photo that the patch shows, leaning to most of the scene."""
+    """Draw the square (left, top, side) of the photo for a patch; large sides are favoured."""
     height, width = shape[:2]
     side = patch
     if scale_range is not None:

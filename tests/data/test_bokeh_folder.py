@@ -126,7 +126,7 @@ def test_swap_exchanges_photos_and_lenses_where_one_is_sharp(bokeh) -> None:
         ("00003, Sony50mmf1.8BS, Leica50mmf2BS, 35", "Leica50mmf2BS.*such as"),
         ("00003, Sony50mmf1.8BS, Sony50mmf1.8BS, far", "disparity: expected a number, got 'far'"),
         ("00003, Sony50mmf1.8BS, Sony50mmf1.8BS, nan", "disparity"),
-        ("00000, Sony50mmf1.8BS, Sony50mmf1.8BS, 3", "'00000' comes twice"),
+        ("00000, Sony50mmf1.8BS, Sony50mmf1.8BS, 3", "'00000' is listed twice"),
     ],
 )
 def test_malformed_meta_names_file_and_line(bokeh, line: str, words: str) -> None:

@@ -96,8 +96,8 @@ def test_pairs_that_do_not_fit_are_listed_with_the_expected_size(pairs) -> None:
         ({"scale": 0}, "scale"),
         ({"scale": 4, "patch": 30}, "patch: expected a multiple of the scale 4"),
         ({"swap": 1.5}, "swap"),
-        ({"scale": 2, "swap": 0.5}, "neither swap nor max_side"),
-        ({"scale": 2, "max_side": 64}, "neither swap nor max_side"),
+        ({"scale": 2, "swap": 0.5}, "cannot be used with swap or max_side"),
+        ({"scale": 2, "max_side": 64}, "cannot be used with swap or max_side"),
     ],
 )
 def test_option_errors(pairs, options: dict, words: str) -> None:

@@ -1,26 +1,28 @@
-"""The paper's four training studies in miniature, on any data (Refusion, CVPRW 2023, section 4).
+"""The four training studies of Refusion (CVPRW 2023, section 4) at small size, on any data.
 
     python -m benchmarks.ablations --study noise -opt options/dehaze_small.yml
 
-trains one model per variant, one after the other, and writes a table (stdout) and a chart of PSNR
-against steps (`ablation_<study>.png`). Interrupted, the same command continues; a run that is
-done is not repeated. A study trains each of its variants from the same first weights, on the same
-samples in the same order, for the same number of steps, and measures the averaged weights on the
-same photos; all that the YAML says and the study does not vary is held fixed. What differs:
+trains one model per variant, one after the other. It writes a table (stdout) and a chart of PSNR
+against steps (`ablation_<study>.png`). After an interruption the same command continues; complete
+runs are not repeated. All variants of a study start from the same first weights. They use the same
+samples in the same order, the same number of steps, and all other settings of the YAML file. The
+averaged weights are measured on the same photos. The studies vary:
 
-noise      max_sigma 10, 30, 50, 70. A model that answers in one step hardly sees the noise, so
-           the study trains the published process (prediction noise, objective maximum_likelihood,
-           times drawn evenly) and walks it in 20 steps, a fifth of the published number.
-steps      T = 20, 50, 100, 200 times of the published process, each walked in all its T steps, so
-           that training and sampling change together as in the paper.
-patch      a quarter, a half and all of the YAML's patch. Equal steps, as in the paper: the large
-           patch sees 16 times the pixels of the small one and takes longer. A patch of half the
-           side shows half the side of the scene, at the same scale. The YAML's own process.
-optimizer  Adam with a rate halved three times, AdamW and Lion with half a cosine, at the published
-           rates (1e-4, 1e-4, 3e-5) times the factor by which the YAML's own rate differs from the
-           published one. The YAML's own process.
+noise      max_sigma 10, 30, 50, 70. The noise has little effect on a model that restores in one
+           step. So the study trains the published process (prediction noise, objective
+           maximum_likelihood, uniform times) and samples in 20 steps, a fifth of the published
+           number.
+steps      T = 20, 50, 100, 200 times of the published process. Each variant samples in all its T
+           steps, so training and sampling change together, as in the paper.
+patch      a quarter, a half and all of the patch size in the YAML file. The number of steps is the
+           same, as in the paper: the large patch has 16 times the pixels of the small patch and
+           takes longer. A patch of half the side shows half the side of the scene, at the same
+           scale. The process is that of the YAML file.
+optimizer  Adam with a rate that is halved three times, AdamW and Lion with half a cosine. The rates
+           are the published ones (1e-4, 1e-4, 3e-5) times a factor: the rate in the YAML file
+           divided by its published rate. The process is that of the YAML file.
 
-`--set` changes a setting for all variants, the process of `noise` and `steps` among them.
+`--set` changes a setting for all variants, including the process of `noise` and `steps`.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ PUBLISHED_PROCESS = (
 
 @dataclass(frozen=True)
 class Variant:
-    """One run of a study: its name in table and chart, and what it sets."""
+    """One run of a study: its name in table and chart, and its settings."""
 
     label: str
     overrides: tuple[str, ...]
@@ -70,13 +72,13 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """Runs that differ in one thing.
+    """Runs that differ in one setting.
 
     Attributes:
-        name: word of `--study`.
+        name: value of `--study`.
         title: heading of table and chart.
         variants: the runs.
-        base: what all runs set, before `--set`.
+        base: settings of all runs, applied before `--set`.
     """
 
     name: str
@@ -92,7 +94,7 @@ def noise_study(config: RunConfig) -> Study:
 
 
 def steps_study(config: RunConfig) -> Study:
-    """Number of times T of the process, all of them walked."""
+    """Number of times T of the process; each variant samples in T steps."""
     variants = [
         Variant(f"T = {T}", (f"sde.T={T}", f"sampling.steps={T}")) for T in (20, 50, 100, 200)
     ]
@@ -108,9 +110,11 @@ def patch_study(config: RunConfig) -> Study:
     train = config.data.train
     patch = train.settings.get("patch")
     if patch is None:
-        raise ConfigError("data.train.patch: the study of patches needs one to start from")
-    # Only `SyntheticPairs` scales the scene with the patch: left alone, its small patches would
-    # show as much of it as large ones, at less detail.
+        raise ConfigError(
+            "data.train.patch: the study patch needs a patch size in the options file"
+        )
+    # `SyntheticPairs` scales the scene to the patch. Without a correction its small patches would
+    # show as much of the scene as large patches, with less detail.
     scales = train.settings.get("scale_range", (0.25, 1.0))
     is_scaled = train.type == "SyntheticPairs" and scales is not None
     variants = []
@@ -123,7 +127,7 @@ def patch_study(config: RunConfig) -> Study:
 
 
 def optimizer_study(config: RunConfig) -> Study:
-    """Optimizer and course of its rate."""
+    """Optimizer and schedule of its learning rate."""
     own, steps = config.train.optimizer, config.train.steps
     factor = own.lr / RATES[own.type]
     halvings = [max(1, steps * part // 7) for part in (2, 4, 6)]  # of 700 000: 200, 400, 600
@@ -148,11 +152,11 @@ STUDIES: dict[str, Callable[[RunConfig], Study]] = {
     "patch": patch_study,
     "optimizer": optimizer_study,
 }
-"""Word of `--study` -> the study for a YAML."""
+"""Value of `--study` -> function that makes the study for a run."""
 
 
 class StudyRun(Trainer):
-    """A run that keeps the scores of each validation beside its checkpoints.
+    """A run that stores the scores of each validation next to its checkpoints.
 
     Args:
         config: the run; it validates and saves at the same steps.
@@ -174,7 +178,7 @@ class StudyRun(Trainer):
             self._read_curve()
 
     def finish(self) -> dict[int, dict[str, float]]:
-        """Train what is left; returns the measurements by step."""
+        """Train the remaining steps; returns the measurements by step."""
         steps, name = self.config.train.steps, self.config.name
         if steps not in self.points:
             with tqdm(total=steps, unit="step", desc=name) as bar:
@@ -187,7 +191,7 @@ class StudyRun(Trainer):
         return self.points
 
     def save(self) -> None:
-        """Note the scores, then write the state: what is resumed from has always been noted."""
+        """Store the scores, then the state, so that every resumed state has stored scores."""
         if self.step not in self.points:
             loss, minutes = statistics.fmean(self.recent), self.trained_s / 60
             point = {"loss": loss, "minutes": minutes} | self.scores
@@ -208,10 +212,10 @@ class StudyRun(Trainer):
 
 
 def share_latents(config: RunConfig, runs: Path) -> None:
-    """Link the latents of an earlier run on the same data into a run's folder.
+    """Link the latents of an earlier run with the same data into the folder of a run.
 
-    Looked for in `runs` and in the folder above, where `refusion train` puts its own. The trainer
-    checks what it finds and encodes anew if it does not fit.
+    Searches `runs` and the folder above, where `refusion train` puts its runs. The trainer checks
+    the latents and encodes again if they do not fit.
     """
     target = runs / config.name / "latents.safetensors"
     own = _origin(config_to_dict(config))
@@ -228,7 +232,7 @@ def share_latents(config: RunConfig, runs: Path) -> None:
 
 
 def _origin(plain: dict[str, Any]) -> list[Any]:
-    """What cached latents depend on, as a run folder's `config.yml` tells it."""
+    """The settings in a run folder's `config.yml` that the cached latents depend on."""
     data = plain["data"]
     known = (data["train"], data.get("cached_latents"), plain.get("latent_unet"))
     return [*known, plain["train"]["seed"]]
@@ -237,12 +241,12 @@ def _origin(plain: dict[str, Any]) -> list[Any]:
 def build_runs(
     study_name: str, opt: str, changes: Sequence[str], steps: int, photos: int = 8
 ) -> tuple[Study, dict[str, RunConfig]]:
-    """The study for a YAML, and the config of each of its runs by label.
+    """The study for an options file, and the config of each of its runs by label.
 
     Raises:
-        ConfigError: a setting is wrong, or the YAML is not of stage diffusion with validation.
+        ConfigError: a setting is wrong, or the file is not of stage diffusion with validation.
     """
-    every = max(2, -(-steps // POINTS))  # a step tells its loss after it
+    every = max(2, -(-steps // POINTS))  # the loss of a step is reported after the step
     sets = range(len(load_config(opt, changes).data.validation))
     budget = (
         f"train.steps={steps}",
@@ -292,16 +296,24 @@ def draw_curves(study: Study, curves: dict[str, dict[int, dict[str, float]]], pa
 def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations")
-    parser.add_argument("--study", required=True, choices=STUDIES, help="what is varied")
-    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="what is trained")
-    parser.add_argument("--steps", type=int, default=2000, help="of each run (default 2000)")
-    parser.add_argument("--photos", type=int, default=8, help="measured per set (default 8)")
+    parser.add_argument("--study", required=True, choices=STUDIES, help="the setting that varies")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="changes all variants"
+        "-opt", "--opt", required=True, metavar="FILE", help="options file of the runs"
+    )
+    parser.add_argument("--steps", type=int, default=2000, help="steps of each run (default 2000)")
+    parser.add_argument("--photos", type=int, default=8, help="photos measured per set (default 8)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting of all variants",
     )
     parser.add_argument("--out", default="docs/images", metavar="DIR", help="folder of the chart")
-    parser.add_argument("--runs", default="runs/ablations", metavar="DIR", help="of the runs")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="or auto")
+    parser.add_argument(
+        "--runs", default="runs/ablations", metavar="DIR", help="folder of the runs"
+    )
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="device")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""What a model for blind restoration gains on photos degraded by a published pipeline.
+"""Gain of a model for blind restoration on photos that a published pipeline degraded.
 
 python -m benchmarks.blind FOLDER [--weights FILE] prints a Markdown table. Every photo has its own
-degradation, a function of its name and the number of the draw, so that two models meet the same.
+degradation, a function of its name and the number of the draw. So all models get the same inputs.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(prog="benchmarks.blind", description=__doc__)
     add = parser.add_argument
-    add("folder", help="clean photos, none of which the model was trained on")
+    add("folder", help="folder of clean photos that were not used for training")
     add("--weights", default="blind", help="a .safetensors file, or a shipped task")
-    add("--names", nargs="+", help="only these photos: names without their endings")
+    add("--names", nargs="+", help="only these photos: file names without suffix")
     add("--degradation", default="SecondOrder", choices=("SecondOrder", "FirstOrder"))
-    add("--reduction", type=float, help="of SecondOrder: final size is 1/REDUCTION; published 4")
-    add("--draws", type=int, default=1, help="degradations of each photo")
+    add("--reduction", type=float, help="for SecondOrder: final size is 1/REDUCTION; published 4")
+    add("--draws", type=int, default=1, help="number of degradations per photo")
     add("--precision", default="auto", help="auto, fp32, bf16 or fp16")
     return parser
 
@@ -68,7 +68,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown: means per photo over its degradations, and of all."""
+    """Markdown table: mean per photo over its degradations, and mean over all."""
     names = list(dict.fromkeys(row.name for row in rows))
     lines = ["| photo | input PSNR / SSIM | restored PSNR / SSIM | gain |", "|---|---|---|---|"]
     lines += [_line(name, [row for row in rows if row.name == name]) for name in names]

@@ -1,7 +1,7 @@
-"""The picture of the degradations of blind restoration in docs/training.md.
+"""The image of the degradations of blind restoration in docs/training.md.
 
-python -m benchmarks.blind_sheet PHOTO [FILE] writes docs/images/blind.jpg: what each part does to a
-crop, and both pipelines, three draws each.
+python -m benchmarks.blind_sheet PHOTO [FILE] writes docs/images/blind.jpg: the effect of each part
+on a crop, and both pipelines with five samples each.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from refusion.synthesis.degradations.blur import convolve
 from refusion.synthesis.degradations.kernels import Ellipse, gaussian, plateau, sinc
 from refusion.synthesis.scenes.frame import PhotoFrame
 
-SIDE = 176  # pixels of each picture
-BAND = 16  # pixels of the words under it
+SIDE = 176  # pixels of each image
+BAND = 16  # height in pixels of the caption
 COLUMNS = 5
 OUTPUT = Path(__file__).parent.parent / "docs" / "images" / "blind.jpg"
 
 
 def parts(clean: Tensor) -> dict[str, Tensor]:
-    """What each part does to a crop (3, SIDE, SIDE)."""
+    """The result of each part for a crop (3, SIDE, SIDE), by its caption."""
     round_, narrow = Ellipse(21, (2.5, 2.5)), Ellipse(21, (4.0, 1.0), math.pi / 4)
     kernels = {
         "Gaussian": gaussian(round_),
@@ -66,7 +66,7 @@ def _applied(section: dict[str, object], clean: Tensor, seed: int) -> Tensor:
 
 
 def sheet(pictures: dict[str, Tensor]) -> Image.Image:
-    """Pictures in rows of `COLUMNS`, each with its name under it."""
+    """Images in rows of `COLUMNS`, each above its caption."""
     rows = -(-len(pictures) // COLUMNS)
     page = Image.new("RGB", (COLUMNS * SIDE, rows * (SIDE + BAND)), "white")
     draw = ImageDraw.Draw(page)
@@ -79,7 +79,7 @@ def sheet(pictures: dict[str, Tensor]) -> Image.Image:
 
 
 def main() -> None:
-    """Write the picture."""
+    """Write the image."""
     photo = read_image(sys.argv[1]).image
     short, long = sorted(photo.shape[-2:])
     photo = shrink(photo[None], round(1.3 * SIDE * long / short))[0]

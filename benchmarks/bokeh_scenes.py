@@ -1,8 +1,9 @@
-"""The bokeh model on photos with real depth, against the reference renderer.
+"""The bokeh model on photos with real depth, compared with the reference renderer.
 
-python benchmarks/bokeh_scenes.py PHOTO MAP [PHOTO MAP ...] renders each photo, in focus everywhere,
-through both lenses from its disparity map, and restores the one to look like the other. The maps
-are measured or estimated: nothing of them comes from the renderer's own synthetic depth.
+python benchmarks/bokeh_scenes.py PHOTO MAP [PHOTO MAP ...] renders each photo through both lenses
+by its disparity map. The photos must be in focus everywhere. The model transforms the image of the
+source lens into that of the target lens. The maps are measured or estimated; they do not come from
+the synthetic depth of the training data.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from refusion.optics.lens import lens_number
 from refusion.restorers import load_restorer
 from refusion.synthesis.degradations.bokeh import photograph
 
-HIGHLIGHTS = 2.5  # light of clipped pixels: the middle of what is trained on
+HIGHLIGHTS = 2.5  # light of clipped pixels: the middle of the training range
 
 
 class Scenes:
-    """Rendered pairs, as `evaluate` takes them."""
+    """Rendered pairs, a dataset for `evaluate`."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         files = options.files
@@ -53,7 +54,7 @@ class Scenes:
 
 
 def run(argv: Sequence[str]) -> str:
-    """Tables of the numbers, of whole photos and of what is in focus."""
+    """Tables of the scores of whole photos and of the areas in focus."""
     options = build_parser().parse_args(argv)
     scenes, sharp = Scenes(options), []
 
@@ -77,14 +78,14 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("files", type=Path, nargs="+", metavar="PHOTO MAP", help="photos, each with its map")
+    add("files", type=Path, nargs="+", metavar="PHOTO MAP", help="photos, each followed by its map")
     add("--weights", default="bokeh", help="task or file")
     add("--source", default="Sony50mmf16.0BS")
     add("--target", default="Canon50mmf1.4BS")
     add("--blur", type=float, default=BLUR, help="largest radius at f/1.8 per long side")
     add("--focus", type=float, nargs=2, metavar=("X", "Y"))
-    add("--max-side", type=int, default=1024, help="longer photos are shrunk")
-    add("--zero-unknown", action="store_true", help="0 in the maps is not measured")
+    add("--max-side", type=int, default=1024, help="longer photos are reduced to this side")
+    add("--zero-unknown", action="store_true", help="0 in the maps means: not measured")
     add("--precision", default="auto")
     return parser
 

@@ -1,7 +1,7 @@
 """Line charts as PNG, drawn with Pillow, so that a benchmark needs no plotting library.
 
-The colours are those of Okabe and Ito, which people with any colour vision can tell apart; each
-line has a marker of its own besides, for prints without colour.
+The colours are those of Okabe and Ito, which people with any colour vision can distinguish. Each
+line also has its own marker, for prints without colour.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from refusion.errors import ConfigError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SIZE = (880, 520)  # pixels of the file
-SCALE = 3  # drawn so many times larger and reduced, which smooths all edges
+SCALE = 3  # the chart is drawn this many times larger and reduced, for smooth edges
 PLOT = (84, 56, 850, 454)  # left, top, right, bottom of plotting area and legend
 KEY = 36  # length of a line in the legend
 INK, GRID, PAPER = "#222222", "#E2E2E2", "#FFFFFF"
@@ -31,8 +31,8 @@ class Line:
     """One line of a chart.
 
     Attributes:
-        label: what the legend calls it.
-        points: (x, y), in order of x, finite.
+        label: its name in the legend.
+        points: (x, y), sorted by x, finite.
     """
 
     label: str
@@ -43,12 +43,12 @@ def nice_ticks(low: float, high: float, count: int = 6) -> list[float]:
     """Round numbers that cover a range: multiples of 1, 2 or 5 times a power of ten.
 
     Args:
-        low: least value to cover.
-        high: greatest; may equal `low`.
-        count: about how many.
+        low: smallest value to cover.
+        high: largest value to cover; may equal `low`.
+        count: approximate number of ticks.
 
     Returns:
-        Ticks in rising order; the first is at most `low`, the last at least `high`.
+        Ticks in ascending order; the first is at most `low`, the last at least `high`.
 
     >>> nice_ticks(21.3, 24.1)
     [21.0, 21.5, 22.0, 22.5, 23.0, 23.5, 24.0, 24.5]
@@ -58,7 +58,7 @@ def nice_ticks(low: float, high: float, count: int = 6) -> list[float]:
     raw = (high - low) / max(1, count - 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = min((m * power for m in (1, 2, 5, 10)), key=lambda s: abs(math.log(s / raw)))
-    # The margin keeps 0.30000000000000004 from asking for one tick more.
+    # Without the margin 0.30000000000000004 would need one more tick.
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(number * step, 12) for number in range(first, last + 1)]
 
@@ -72,18 +72,18 @@ def line_chart(
     y_label: str,
     log_x: bool = False,
 ) -> None:
-    """Draw lines over a common x axis, which starts at 0 or below, and write a PNG.
+    """Draw lines with a common x axis that starts at 0 or below, and write a PNG.
 
     Args:
         path: file to write; its folder is created.
         lines: at most as many as there are `COLOURS`.
-        title: above the chart.
-        x_label: below the x axis.
-        y_label: above the y axis.
-        log_x: x on a logarithmic scale, from the least x on; all must be above 0.
+        title: text above the chart.
+        x_label: text below the x axis.
+        y_label: text above the y axis.
+        log_x: whether x has a logarithmic scale, from the smallest x; then all x must be above 0.
 
     Raises:
-        ConfigError: too many lines, or not one point.
+        ConfigError: too many lines, or no points.
     """
     points = [point for line in lines for point in line.points]
     if not points or len(lines) > len(COLOURS):
@@ -119,11 +119,11 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 @dataclass
 class _Chart:
-    """A canvas and what turns values into its pixels."""
+    """A canvas and the conversion from values to its pixels."""
 
     x_ticks: list[float]
     y_ticks: list[float]
-    right: float  # end of the x axis; the legend stands beyond it, where it hides no line
+    right: float  # end of the x axis; the legend is to the right of it
     log_x: bool = False
     canvas: Image.Image = field(init=False)
 
@@ -132,7 +132,7 @@ class _Chart:
         self.draw = ImageDraw.Draw(self.canvas)
 
     def place(self, point: Point) -> Point:
-        """Pixel of the file for a pair of values."""
+        """Pixel (x, y) of the file for a point (x, y)."""
         left, top, _, bottom = PLOT
         scale = math.log if self.log_x else float
         first, x, last = map(scale, (self.x_ticks[0], point[0], self.x_ticks[-1]))
@@ -141,7 +141,7 @@ class _Chart:
         return left + across * (self.right - left), bottom - up * (bottom - top)
 
     def axes(self, title: str, x_label: str, y_label: str) -> None:
-        """Grid, numbers and names."""
+        """Draw grid, numbers and labels."""
         (left, top, _, bottom), right = PLOT, self.right
         for tick in self.y_ticks:
             _, y = self.place((self.x_ticks[0], tick))
@@ -157,14 +157,14 @@ class _Chart:
         self._text((right, SIZE[1] - 12), x_label, "rs")
 
     def line(self, number: int, line: Line) -> None:
-        """One line with a marker at each of its points."""
+        """Draw one line with a marker at each of its points."""
         places = [self.place(point) for point in line.points]
         self._stroke(places, COLOURS[number], 2)
         for place in places:
             self._marker(place, number)
 
     def legend(self, labels: Sequence[str]) -> None:
-        """Names of the lines, to the right of them."""
+        """Draw the legend to the right of the lines."""
         left = self.right + 30
         for number, label in enumerate(labels):
             y = PLOT[1] + 26 * number + 8
@@ -181,13 +181,13 @@ class _Chart:
         self.draw.text(at, text, INK, _font(size), anchor=anchor)
 
     def _marker(self, place: Point, number: int) -> None:
-        """A regular polygon: from the triangle on, one corner more per line; last a disc."""
+        """Draw the marker of a line: a disc for the first line, else a regular polygon."""
         corners = (40, 4, 3, 5, 6, 8, 7)[number]
         circle = (place[0] * SCALE, place[1] * SCALE, 5 * SCALE)
         self.draw.regular_polygon(circle, corners, fill=COLOURS[number], outline=PAPER)
 
 
 def _number(value: float, ticks: Sequence[float]) -> str:
-    """A tick with as many decimals as its neighbours need."""
+    """A tick as text, with the decimals that the distance of the ticks needs."""
     step = ticks[1] - ticks[0]
     return f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"

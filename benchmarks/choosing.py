@@ -3,11 +3,11 @@
     python -m benchmarks.choosing --photo PHOTO.jpg [--prior runs/ddrm_prior/model.safetensors]
         [--megapixels 1] [--rounds 3] [--pictures DIR] [--sd DIR --lora FILE]
 
-Restorers whose files are not given are left out. DDRM is asked to remove noise, at 20 calls: its
-cost is that of the calls, whatever the degradation. Each measurement is a process of its own, so
-that its greatest memory is its own, and restorers take turns within each round. Prints the
-Markdown table of docs/choosing.md: medians over the rounds, loading left out of the seconds,
-1 GB = 2^30 bytes. `--pictures` also writes the photo through each restorer, as PNG.
+Restorers whose files are not given are left out. DDRM removes noise with 20 calls; its cost depends
+on the number of calls and not on the degradation. Each measurement runs in a new process, so its
+peak memory is measured separately. The restorers alternate within each round. The program prints
+the Markdown table of docs/choosing.md: medians over the rounds. The seconds do not include loading;
+1 GB = 2^30 bytes. `--pictures` also writes the result of each restorer as PNG.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from refusion.restorers.dark_channel import dark_channel_prior
 from refusion.restorers.ddrm.problems import denoise
 
 CALLS = 20  # of DDRM
-SIGMA = 25 / 255  # noise level that it is told
-STEPS = 100  # of the diffusion walked in full
+SIGMA = 25 / 255  # noise level that DDRM is given
+STEPS = 100  # of the diffusion with all its steps
 Restore = Callable[[Tensor], Tensor]
 
 
@@ -46,9 +46,10 @@ class Method:
     """A restorer of the table.
 
     Attributes:
-        calls: network calls per photo or tile, in words.
-        make: options -> photos (1, 3, H, W), as files hold them, to restored ones.
-        needs: options without which it is left out.
+        calls: number of network calls per photo or tile, as text for the table.
+        make: function from options to a function that restores photos (1, 3, H, W) in the dtype
+            of their files.
+        needs: options that this restorer needs; without them it is left out.
     """
 
     calls: str
@@ -57,7 +58,7 @@ class Method:
 
 
 def refusion(steps: int | None) -> Callable[[argparse.Namespace], Restore]:
-    """The shipped dehazing model in as many steps; None for its own."""
+    """The shipped dehazing model with this number of steps; None for its default."""
 
     def make(options: argparse.Namespace) -> Restore:
         restorer = load_restorer("dehaze", device="cpu")
@@ -67,18 +68,18 @@ def refusion(steps: int | None) -> Callable[[argparse.Namespace], Restore]:
 
 
 def one_step(options: argparse.Namespace) -> Restore:
-    """The shipped model distilled for one step."""
+    """The dehazing model that was distilled for one step."""
     return load_restorer("dehaze_one_step", device="cpu").restore
 
 
 def ddrm(options: argparse.Namespace) -> Restore:
-    """Noise removed with a prior."""
+    """Noise removal by DDRM with a prior."""
     restorer = DDRM(load_prior(options.prior, device="cpu"), denoise(), SIGMA)
     return lambda photo: restorer.restore(to_float(photo), steps=CALLS)
 
 
 def osediff(options: argparse.Namespace) -> Restore:
-    """One call of a Stable Diffusion."""
+    """OSEDiff: one call of a Stable Diffusion."""
     return load_osediff(options.sd, options.lora, merge=True, device="cpu").restore
 
 
@@ -94,14 +95,14 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What one photo took: seconds without loading, and the process' greatest memory in GB."""
+    """Cost of one photo: seconds without loading, and peak memory of the process in GB."""
 
     seconds: float
     gigabytes: float
 
 
 def chosen(options: argparse.Namespace) -> list[str]:
-    """Names of the methods whose files are there."""
+    """Names of the methods whose files exist."""
     names = [
         name for name, method in METHODS.items() if all(vars(options)[key] for key in method.needs)
     ]
@@ -129,7 +130,7 @@ def measure(options: argparse.Namespace) -> Cost:
 
 
 def in_fresh_process(name: str, photo: Path, options: argparse.Namespace) -> Cost:
-    """`measure` in a process of its own."""
+    """Run `measure` in a new process."""
     own = {"method": name, "photo": photo}
     own |= {key: vars(options)[key] for key in ("prior", "sd", "lora", "pictures")}
     texts = [text for key, value in own.items() if value for text in (f"--{key}", str(value))]
@@ -139,7 +140,7 @@ def in_fresh_process(name: str, photo: Path, options: argparse.Namespace) -> Cos
 
 
 def table(costs: Mapping[str, list[Cost]], megapixels: float) -> str:
-    """Markdown: one row per restorer."""
+    """Markdown table with one row per restorer."""
     lines = [f"| restorer | calls | s per MP | GB at {megapixels:g} MP |"]
     lines.append("|---|---|---|---|")
     for name, taken in costs.items():
@@ -153,14 +154,19 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.choosing")
     add = parser.add_argument
-    add("--photo", type=Path, metavar="FILE", help="scaled to the size (default: smooth noise)")
+    add(
+        "--photo",
+        type=Path,
+        metavar="FILE",
+        help="photo, scaled to the size (default: smooth noise)",
+    )
     add("--megapixels", type=float, default=1.0, metavar="MP")
     add("--rounds", type=int, default=3)
-    add("--prior", type=Path, metavar="FILE", help="of stage prior, for DDRM")
-    add("--sd", type=Path, metavar="DIR", help="Stable Diffusion, for OSEDiff")
+    add("--prior", type=Path, metavar="FILE", help="weights of stage prior, for DDRM")
+    add("--sd", type=Path, metavar="DIR", help="folder of a Stable Diffusion, for OSEDiff")
     add("--lora", type=Path, metavar="FILE", help="adapters, for OSEDiff")
-    add("--pictures", type=Path, metavar="DIR", help="also write the results")
-    add("--method", choices=METHODS, help=argparse.SUPPRESS)  # for the processes
+    add("--pictures", type=Path, metavar="DIR", help="also write the results to this folder")
+    add("--method", choices=METHODS, help=argparse.SUPPRESS)  # for the new processes
     return parser
 
 

@@ -1,12 +1,12 @@
-"""DDRM against the pseudo-inverse, total variation and bicubic, on photos the prior never saw.
+"""DDRM compared with pseudo-inverse, total variation and bicubic, on photos kept out of training.
 
-    python -m benchmarks.ddrm --photos PHOTOS                  with the prior that ships
+    python -m benchmarks.ddrm --photos PHOTOS                  with the shipped prior
     python -m benchmarks.ddrm --photos PHOTOS --prior runs/ddrm_prior/model.safetensors --crop 256
 
-Prints one Markdown row per task: mean PSNR in dB, with noise of sigma 0.05 by default. DDRM draws
-one sample of each photo. Total variation minimises |H x - y|^2 / 2 + w TV(x) by proximal gradients
-around scikit-image's Chambolle, with the w of `WEIGHTS` that is best for the photo: chosen with the
-truth in sight, in its favour.
+The program prints one Markdown row per task: mean PSNR in dB, by default with noise of sigma 0.05.
+DDRM computes one sample per photo. Total variation minimises |H x - y|^2 / 2 + w TV(x) by proximal
+gradients with scikit-image's Chambolle. Its w is the best of `WEIGHTS` for each photo. The choice
+uses the ground truth, which favours total variation.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from refusion.restorers.ddrm.restorer import sample_photos
 from refusion.restorers.ddrm.sampling import DDRMSettings
 from refusion.sde import SeededNoise
 
-MULTIPLE = 16  # sides are cropped to it, so that every factor divides them
+MULTIPLE = 16  # photos are cropped to multiples of it, so that every factor divides their sides
 HIDDEN = 0.5  # share of the pixels that inpainting must fill
-FLOOR = 0.03  # of the pseudo-inverse; without it that of blur is noise alone
+FLOOR = 0.03  # of the pseudo-inverse; with 0 its result for blur is only noise
 WEIGHTS = (0.02, 0.05, 0.1, 0.2)  # of total variation, in units of the largest singular value^2
 COLUMNS = ("plain", "pseudo-inverse", "total variation", "DDRM")
 
 
 def problems(size: tuple[int, int]) -> dict[str, Problem]:
-    """The tasks on photos of (H, W)."""
+    """The tasks for photos of size (H, W)."""
     kept = torch.rand(size, generator=Generator().manual_seed(1)) > HIDDEN
     return {
         "denoise": denoise(),
@@ -65,11 +65,11 @@ def problems(size: tuple[int, int]) -> dict[str, Problem]:
 def restored(
     photo: Tensor, problem: Problem, prior: Prior, options: argparse.Namespace
 ) -> dict[str, Tensor]:
-    """What each column makes of the degraded photo (1, 3, H, W), by its name."""
+    """The restored photo (1, 3, H, W) of each column, by the name of the column."""
     operator = problem.operator(tuple(photo.shape[1:]))
     y = operator.forward(photo)
     y = y + options.sigma * torch.randn(y.shape, generator=Generator().manual_seed(2))
-    # Around mid gray, which is kinder to it: what is not known is gray and not black.
+    # Computed around mid gray, so that unknown pixels are gray and not black; this favours it.
     gray = torch.full_like(photo, 0.5)
     inverse = gray + operator.pinv(y - operator.forward(gray), FLOOR)
     settings = DDRMSettings(steps=options.steps)
@@ -80,7 +80,7 @@ def restored(
 
 
 def plain(y: Tensor, photo: Tensor) -> Tensor:
-    """What one sees without restoring: enlarged where smaller, mid gray where it is no picture."""
+    """The data without restoration: enlarged if smaller, mid gray if they are not an image."""
     if y.ndim != 4:
         return torch.full_like(photo, 0.5)
     if y.shape[-2:] != photo.shape[-2:]:
@@ -91,12 +91,12 @@ def plain(y: Tensor, photo: Tensor) -> Tensor:
 def total_variation(
     operator: LinearOperator, y: Tensor, start: Tensor, weight: float, steps: int
 ) -> Tensor:
-    """The image (1, 3, H, W) with the least |H x - y|^2 / 2 + w TV(x), from `start`, by FISTA.
+    """The image (1, 3, H, W) that minimises |H x - y|^2 / 2 + w TV(x), by FISTA from `start`.
 
     Args:
         operator: H.
         y: data.
-        start: first guess.
+        start: first image of the iteration.
         weight: w in units of the largest singular value^2.
         steps: iterations.
 
@@ -118,7 +118,7 @@ def total_variation(
 
 
 def markdown_table(table: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """A row per task: means over the photos in dB, the best bold."""
+    """Markdown table, one row per task: means over the photos in dB, the best in bold."""
     lines = [f"| task | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for task, rows in table.items():
         means = [statistics.fmean(row[column] for row in rows) for column in COLUMNS]
@@ -133,9 +133,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ddrm")
     add = parser.add_argument
     add("--photos", type=Path, required=True, metavar="DIR", help="clean photos")
-    add("--prior", type=Path, metavar="FILE|DIR", help="default: the one that ships")
+    add("--prior", type=Path, metavar="FILE|DIR", help="default: the shipped prior")
     add("--tasks", nargs="+", metavar="TASK", help="default: all")
-    add("--sigma", type=float, default=0.05, help="noise of the data, 0..1 of full scale")
+    add(
+        "--sigma", type=float, default=0.05, help="noise of the data, in parts of full scale (0..1)"
+    )
     add("--steps", type=int, default=20, help="network calls per photo and tile")
     add("--tv-steps", type=int, default=20, help="iterations of total variation")
     add("--crop", type=int, metavar="PX", help="only the middle of each photo, at most this large")
@@ -145,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def cropped(photo: Tensor, side: int | None) -> Tensor:
-    """The middle of a photo (..., H, W), its sides multiples of `MULTIPLE`.
+    """The middle of a photo (..., H, W), cropped to multiples of `MULTIPLE`.
 
     Raises:
         ConfigError: nothing is left.

@@ -1,18 +1,19 @@
-"""Seconds and memory of whole photos, file to file, by stage; and against the plain path.
+"""Seconds and memory of restoring whole photos, by stage, compared with a plain implementation.
 
     python -m benchmarks.full_resolution [--photo FILE] [--sizes 1 6 24 100] [--rounds 3]
 
 tuned     `refusion restore` with default settings: JPEG in, JPEG out.
-plain     fp32, eager, contiguous memory, untiled, 100 posterior steps on the whole latent, with the
-          same weights: what a first implementation does.
+plain     a simple implementation with the same weights: fp32, eager, contiguous memory, untiled,
+          100 posterior steps on the whole latent.
 
-Measured for the shipped weights and for networks of the published size (2.0 M and 76.6 M
-parameters) with random weights, which cost the same as trained ones, and the shipped sampling.
+The program measures the shipped weights and networks of the published size (2.0 M and 76.6 M
+parameters). The latter have random weights, which cost the same as trained weights, and the
+sampling settings of the shipped model.
 
-Every measurement is a process of its own, so that its greatest memory is its own. Sizes and
-variants take turns within each round, so that whatever else the machine does meets all alike.
-Reported are medians over the rounds; a stage's memory is the greatest of the process while it
-lasted, 1 GB = 2^30 bytes. "start" is all that is not a stage: interpreter, imports, exit.
+Every measurement runs in a new process, so its peak memory is measured separately. Sizes and
+variants alternate within each round, so other load on the machine affects all of them alike. The
+report has medians over the rounds. The memory of a stage is the peak of the process during the
+stage, 1 GB = 2^30 bytes. "start" is the time outside the stages: interpreter, imports, exit.
 """
 
 from __future__ import annotations
@@ -66,13 +67,13 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Run:
-    """What one process measured.
+    """Measurements of one process.
 
     Attributes:
-        seconds: by stage, wall clock.
-        gigabytes: by stage, greatest resident memory while it lasted.
-        total: seconds of the whole process, from outside.
-        peak: its greatest resident memory, in GB.
+        seconds: wall-clock time by stage.
+        gigabytes: peak resident memory during each stage.
+        total: seconds of the whole process, measured by its parent.
+        peak: peak resident memory of the process, in GB.
     """
 
     seconds: dict[str, float]
@@ -82,7 +83,7 @@ class Run:
 
 
 class Clock:
-    """Ends stages one after the other."""
+    """Measures consecutive stages."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -90,7 +91,7 @@ class Clock:
         self.last = time.monotonic()
 
     def end(self, stage: str) -> None:
-        """All since the last call belonged to this stage, which may have had a part before."""
+        """Add the time since the last call to this stage."""
         now, peak = time.monotonic(), peak_of_stage()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
         self.gigabytes[stage] = max(self.gigabytes.get(stage, 0.0), peak)
@@ -98,18 +99,18 @@ class Clock:
 
 
 def peak_of_stage() -> float:
-    """Greatest resident memory since the last call in GB; where the system has none, ever."""
+    """Peak resident memory since the last call in GB; of the whole process outside Linux."""
     with contextlib.suppress(OSError):
         status = Path("/proc/self/status").read_text()
         Path("/proc/self/clear_refs").write_text("5")
         return int(status.split("VmHWM:")[1].split()[0]) / 2**20
-    # Not on Linux, whose number counts the parent too, from before the program was replaced.
-    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
+    # Not used on Linux, where this number can include the memory of the parent before exec.
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def write_photo(source: Path | None, megapixels: float, path: Path) -> None:
-    """A JPEG of that size: the source scaled, or smooth noise in its place."""
+    """Write a JPEG of that size: the scaled source, or smooth noise if there is no source."""
     if source is None:
         coarse = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
         photo = Image.fromarray(coarse)
@@ -121,7 +122,7 @@ def write_photo(source: Path | None, megapixels: float, path: Path) -> None:
 
 
 def write_published(path: Path) -> None:
-    """A checkpoint of the published size with random weights."""
+    """Write a checkpoint of the published size with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         parts = {part: dict(PUBLISHED[part]) for part in ("network", "latent_unet")}
@@ -134,14 +135,14 @@ def write_published(path: Path) -> None:
 
 
 def tuned(weights: Path, memory: int | None, clock: Clock) -> Callable[[Tensor], Tensor]:
-    """The restorer as users have it."""
+    """The restorer of `load_restorer`."""
     restorer = load_restorer(weights, memory=memory)
     clock.end("load")
     return lambda samples: restorer.restore(samples, callback=lambda stage, *_: clock.end(stage))
 
 
 def plain(weights: Path, steps: int, clock: Clock) -> Callable[[Tensor], Tensor]:
-    """The same weights, each step as it stands in the paper."""
+    """A simple implementation with the same weights, step by step as in the paper."""
     model = build_model(read_checkpoint(weights))
     clock.end("load")
     return lambda samples: _plain_restore(model, samples.float() / 255, steps, clock)
@@ -179,7 +180,7 @@ def measure(options: argparse.Namespace) -> Run:
 
 
 def in_fresh_process(variant: str, photo: Path, weights: Path, options: argparse.Namespace) -> Run:
-    """Measure in a process of its own, and the process from outside."""
+    """Run `measure` in a new process, and measure that process."""
     own = {"variant": variant, "photo": photo, "weights": weights, "memory": options.memory}
     own["plain-steps"] = options.plain_steps
     texts = [text for key, value in own.items() if value for text in (f"--{key}", str(value))]
@@ -188,14 +189,14 @@ def in_fresh_process(variant: str, photo: Path, weights: Path, options: argparse
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     run = Run(**json.loads(done.stdout.splitlines()[-1]))
     inside, total = sum(run.seconds.values()), time.monotonic() - begun
-    if variant == "plain":  # steps that were left out count as if they had been made
+    if variant == "plain":  # add the time of the steps that were not run
         total += run.seconds["sample"] * (1 - options.plain_steps / PLAIN_STEPS)
     seconds = run.seconds | {"start": total - inside}
     return replace(run, seconds=seconds, total=total)
 
 
 def medians(runs: list[Run]) -> Run:
-    """Medians over rounds, each number by itself."""
+    """Medians over the rounds, of each number separately."""
     middle, stages = statistics.median, [stage for stage in STAGES if stage in runs[0].seconds]
     return Run(
         {stage: middle(run.seconds[stage] for run in runs) for stage in stages},
@@ -215,7 +216,7 @@ def stage_rows(megapixels: float, run: Run) -> Iterator[str]:
 
 
 def size_row(megapixels: float, runs: list[Run], baseline: list[Run]) -> str:
-    """Markdown row of one size: the whole process, beside the plain path where it was measured."""
+    """Markdown row of one size: the whole process, and the plain variant if it was measured."""
     run = medians(runs)
     work = run.total - run.seconds["start"] - run.seconds["load"]
     row = f"| {megapixels:g} | {run.total:.1f} | {work / megapixels:.3f} | {run.peak:.2f} |"
@@ -227,7 +228,7 @@ def size_row(megapixels: float, runs: list[Run], baseline: list[Run]) -> str:
 
 
 def report(name: str, runs: dict[tuple[float, str], list[Run]]) -> str:
-    """Markdown: the stages of every size, then the sizes beside the plain path."""
+    """Markdown tables: the stages of every size, then all sizes with the plain variant."""
     sizes = [megapixels for megapixels, variant in runs if variant == "tuned"]
     lines = [f"### {name}", "", "| MP | stage | s | GB | fraction |", "|---|---|---|---|---|"]
     for megapixels in sizes:
@@ -244,14 +245,24 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.full_resolution")
     add = parser.add_argument
-    add("--photo", type=Path, metavar="FILE", help="scaled to every size (default: smooth noise)")
+    add(
+        "--photo",
+        type=Path,
+        metavar="FILE",
+        help="photo, scaled to every size (default: smooth noise)",
+    )
     add("--sizes", nargs="+", type=float, default=SIZES, metavar="MP", help="megapixels")
     add("--plain-sizes", nargs="*", type=float, default=(1.0, 6.0), metavar="MP")
-    add("--plain-steps", type=int, default=PLAIN_STEPS, help="run so many, count them as 100")
+    add(
+        "--plain-steps",
+        type=int,
+        default=PLAIN_STEPS,
+        help="plain steps to run; their time is extrapolated to 100",
+    )
     add("--models", nargs="+", choices=("shipped", "published"), default=("shipped", "published"))
     add("--rounds", type=int, default=3)
-    add("--memory", type=parse_memory, metavar="4G", help="limit of the tuned path")
-    add("--variant", choices=("tuned", "plain"), help=argparse.SUPPRESS)  # for the processes
+    add("--memory", type=parse_memory, metavar="4G", help="memory limit of the tuned variant")
+    add("--variant", choices=("tuned", "plain"), help=argparse.SUPPRESS)  # for the new processes
     add("--weights", type=Path, help=argparse.SUPPRESS)
     return parser
 

@@ -1,6 +1,7 @@
-"""Gain of the shipped dehazing model by how hazy the input is, on photos kept out of training.
+"""Gain of the shipped dehazing model by the PSNR of its input, on photos kept out of training.
 
-python benchmarks/haze_levels.py FOLDER_OF_CLEAN_PHOTOS [DRAWS] hazes each photo DRAWS times.
+python benchmarks/haze_levels.py FOLDER_OF_CLEAN_PHOTOS [DRAWS] adds DRAWS samples of haze to each
+photo.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ LEVELS = (0, 10, 15, 20, 25, 30, 99)  # PSNR of the input in dB
 
 
 def measure(folder: str, draws: int) -> list[tuple[float, float]]:
-    """PSNR of (input, result) of every photo under every haze."""
+    """PSNR of (input, result) for every photo and every sample of haze."""
     restorer, rows = load_restorer("dehaze"), []
     for seed in range(draws):
         data = DATASETS["SyntheticPairs"](

@@ -1,7 +1,7 @@
-"""Milliseconds that a training patch costs: the file decoded every time, or the cache of photos.
+"""Milliseconds to load a training patch: by decoding the file every time, or from the photo cache.
 
-python benchmarks/loading.py FOLDER_OF_PHOTOS [PATCHES] cuts so many patches of 256 pixels per way.
-The cache is a fresh temporary folder, so its first touch is measured too.
+python benchmarks/loading.py FOLDER_OF_PHOTOS [PATCHES] cuts PATCHES patches of 256 pixels by each
+method. The cache is a new temporary folder, so its first use is measured too.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ def cut(pixels: np.ndarray, place: random.Random) -> Tensor:
 
 
 def decoded(path: Path) -> np.ndarray:
-    """The whole photo by Pillow, as a loader without a cache would have it."""
+    """The whole photo, decoded by Pillow, as in a loader without a cache."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def decoded_by_package(path: Path) -> np.ndarray:
-    """The whole photo by `read_image`, which also checks it and keeps its metadata."""
+    """The whole photo, read by `read_image`, which also checks it and keeps its metadata."""
     return (read_image(path).image.permute(1, 2, 0) * 255).round().byte().numpy()
 
 
 def forget(folder: Path) -> None:
-    """Ask the system to drop its copies of the cache's files: the next read is one of the disk."""
+    """Remove the cache files from the memory of the system, so the next read uses the disk."""
     for entry in folder.iterdir():
         handle = os.open(entry, os.O_RDONLY)
         os.fsync(handle)
@@ -57,7 +57,7 @@ def milliseconds(
     count: int,
     before: Callable[[], None] = lambda: None,
 ) -> list[float]:
-    """Time of `count` patches, photo after photo; `before` each, untimed."""
+    """Time of `count` patches, photo after photo; `before` runs before each and is not timed."""
     place, times = random.Random(0), []
     for number in range(count):
         before()
@@ -68,7 +68,7 @@ def milliseconds(
 
 
 def measure(photos: Sequence[Path], count: int) -> dict[str, list[float]]:
-    """Way -> milliseconds of its patches."""
+    """Method -> milliseconds of its patches."""
     few = max(len(photos), count // 20)
     with tempfile.TemporaryDirectory() as folder:
         cache = PhotoCache(folder)

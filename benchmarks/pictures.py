@@ -24,7 +24,7 @@ from refusion.data import DATASETS
 from refusion.images.resize import shrink
 
 ROOT = Path(__file__).parent.parent
-WIDTH = 640  # pixels of each picture
+WIDTH = 640  # pixels of each image
 
 HAZE = ROOT / "examples" / "tea-gardens.jpg"
 SHADOW = "ubuntu__Wall_with_door_on_Gozo_by_Matthias_Niess.jpg"

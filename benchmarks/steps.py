@@ -1,15 +1,16 @@
-"""Quality against the number of network calls, for every sampler, on pairs of photos.
+"""Quality by the number of network calls, for every sampler, on pairs of photos.
 
     python -m benchmarks.steps --weights dehaze --lq HAZY --gt CLEAR
-    python -m benchmarks.steps -opt options/deshadow_small.yml          its run, its validation sets
+    python -m benchmarks.steps -opt options/deshadow_small.yml      weights and validation of a run
 
-writes tables (stdout) and a chart (`steps_<task>.png`), and names the default that follows: the
-fewest calls within 0.1 dB of the best PSNR. Interrupted, the same command continues from
-`steps_<task>.json`, which holds every number.
+writes tables (stdout) and a chart (`steps_<task>.png`), and prints the recommended default: the
+fewest calls with a PSNR within 0.1 dB of the best. After an interruption the same command continues
+from `steps_<task>.json`, which holds all numbers.
 
-`posterior` is strided: a walk of n calls takes n steps that span the whole way. Released baselines
-visit a subset of the times and still step from t to t - 1, which no sampler survives; nothing here
-is compared with those. Every sampler starts from the same noise. Columns are all of `METRICS`.
+With n calls every sampler takes n steps that together go from T to 0. The released baselines use a
+subset of the times but still step from t to t - 1, so their result is not a restored photo. This
+program does not compare with them. Every sampler starts from the same noise. There is one table for
+each of `METRICS`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ GRIDDED = tuple(
 CHARTED = (
     "posterior", "mean", "ode-data-2", "ode-data-3", "sde-data-2", "ode-noise-2", "euler"
 )  # fmt: skip
-WITHIN = 0.1  # dB of the best
+WITHIN = 0.1  # dB below the best PSNR
 Scores = dict[str, float]
 
 
@@ -55,8 +56,8 @@ class Cell:
     Attributes:
         sampler: key of `SAMPLERS`.
         calls: network evaluations per photo.
-        scores: means over the photos by metric, and "seconds"; None where the walk is impossible
-            or gave no finite result.
+        scores: means over the photos by metric, and "seconds"; None if the sampler cannot take
+            so many steps or gave no finite result.
     """
 
     sampler: str
@@ -65,21 +66,23 @@ class Cell:
 
 
 def choose(cells: Iterable[Cell], within: float = WITHIN) -> Cell:
-    """The cell with the fewest calls within so many dB of the best, of these the best.
+    """The cell with the fewest calls and a PSNR within `within` dB of the best PSNR.
+
+    Among cells with the same number of calls, the one with the best PSNR is chosen.
 
     Raises:
         ConfigError: no cell has a PSNR.
     """
     measured = [cell for cell in cells if cell.scores is not None]
     if not measured:
-        raise ConfigError("samplers: not one gave a result")
+        raise ConfigError("samplers: no sampler gave a result")
     best = max(cell.scores["psnr"] for cell in measured)
     good = [cell for cell in measured if cell.scores["psnr"] >= best - within]
     return min(good, key=lambda cell: (cell.calls, -cell.scores["psnr"]))
 
 
 def markdown_table(cells: Sequence[Cell], metric: str) -> str:
-    """One metric: a row per sampler, a column per number of calls, the best of each column bold."""
+    """Table of one metric: rows are samplers, columns are numbers of calls, the best is bold."""
     counts = sorted({cell.calls for cell in cells})
     values = {
         (cell.sampler, cell.calls): cell.scores[metric] for cell in cells if cell.scores is not None
@@ -107,7 +110,7 @@ def _cell(value: float | None, metric: str, is_best: bool) -> str:
 
 
 def draw_chart(cells: Sequence[Cell], path: Path, task: str) -> None:
-    """PSNR against calls, of the samplers of `CHARTED` that were measured, else of the first."""
+    """Chart of PSNR by calls, for the measured samplers of `CHARTED`, or else for the first."""
     names = list(dict.fromkeys(cell.sampler for cell in cells))
     chosen = [name for name in CHARTED if name in names] or names[: len(COLOURS)]
     lines = []
@@ -120,14 +123,14 @@ def draw_chart(cells: Sequence[Cell], path: Path, task: str) -> None:
 
 
 class Measurements:
-    """Cells that are measured once and kept in a file.
+    """Cells that are measured once and stored in a file.
 
     Args:
-        path: the file; made if it is not there.
-        settings: what the numbers depend on.
+        path: the file; created if it does not exist.
+        settings: all options that the numbers depend on.
 
     Raises:
-        ConfigError: the file holds measurements of something else.
+        ConfigError: the file holds measurements with other settings.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -156,16 +159,16 @@ class Measurements:
 
 
 def _scores(restorer: Restorer, sets: Sequence[Photos], **options: Any) -> Scores | None:
-    """Means over the photos of all sets, each photo counting alike."""
+    """Means over the photos of all sets, with equal weight for each photo."""
     rows = []
     for photos in sets:
         try:
             rows += evaluate(restorer, photos, **options).rows
         except RefusionError as error:
-            is_about_walk = str(error).startswith(("steps:", "start:")) or "not finite" in str(
+            is_about_sampler = str(error).startswith(("steps:", "start:")) or "not finite" in str(
                 error
             )
-            if not is_about_walk:
+            if not is_about_sampler:
                 raise
             logging.getLogger(__name__).warning("%s: %s", options["sampler"], error)
             return None
@@ -174,7 +177,7 @@ def _scores(restorer: Restorer, sets: Sequence[Photos], **options: Any) -> Score
 
 
 def photo_sets(options: argparse.Namespace, scale: int) -> list[Photos]:
-    """What to measure on: a folder of pairs, or the validation sets of an options file.
+    """The photos to measure: a folder of pairs, or the validation sets of an options file.
 
     Raises:
         ConfigError: a folder or a file is missing.
@@ -194,30 +197,36 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.steps")
     add = parser.add_argument
-    add("--weights", metavar="TASK|FILE", help="what is measured (with -opt: its run's)")
+    add("--weights", metavar="TASK|FILE", help="the model (default with -opt: that of its run)")
     add("-opt", "--opt", metavar="FILE", help="measure on the validation sets of this file")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="with -opt: change it")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="with -opt: change a setting",
+    )
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run folders")
     add("--lq", type=Path, metavar="DIR", help="degraded photos")
     add("--gt", type=Path, metavar="DIR", help="ground truth")
     add("--lq-suffix", default="", metavar="TEXT", help="end of degraded names")
     add("--gt-suffix", default="", metavar="TEXT", help="end of ground-truth names")
-    add("--max-side", type=int, metavar="PX", help="shrink larger photos")
+    add("--max-side", type=int, metavar="PX", help="reduce longer photos to this side")
     add("--limit", type=int, metavar="N", help="only the first N photos of each set")
     add("--samplers", nargs="+", default=[*SAMPLERS, *GRIDDED], metavar="NAME", help="default: all")
-    add(
-        "--calls", nargs="+", type=int, default=CALLS, metavar="N", help="of the network, per photo"
-    )
-    add("--seed", type=int, default=0, help="of the noise")
+    add("--calls", nargs="+", type=int, default=CALLS, metavar="N", help="network calls per photo")
+    add("--seed", type=int, default=0, help="seed of the noise")
     add("--precision", default="fp32", metavar="NAME", help="default fp32")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--out", type=Path, default=Path("docs/images"), metavar="DIR", help="folder of the chart")
-    add("--kept", type=Path, default=Path("runs/steps"), metavar="DIR", help="of the numbers")
+    add(
+        "--kept", type=Path, default=Path("runs/steps"), metavar="DIR", help="folder of the numbers"
+    )
     return parser
 
 
 def _checked(options: argparse.Namespace) -> argparse.Namespace:
-    """Refuse what would only show after hours; fill in the weights of an options file."""
+    """Check the options before the work, and fill in the weights of an options file."""
     for word in options.samplers:
         find_sampler(word)
     if options.opt is None and None in (options.weights, options.lq, options.gt):
@@ -229,7 +238,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure, print the tables and the choice, draw the chart."""
+    """Measure, print the tables and the recommended default, draw the chart."""
     options = _checked(build_parser().parse_args(argv))
     restorer = load_restorer(options.weights, device=options.device, precision=options.precision)
     info = restorer.info
@@ -242,7 +251,7 @@ def main(argv: list[str] | None = None) -> None:
     wanted = [(sampler, calls) for calls in options.calls for sampler in options.samplers]
     cells = [
         kept.measure(restorer, sets, *pair, seed=options.seed, limit=options.limit)
-        for pair in tqdm(wanted, unit="walk")
+        for pair in tqdm(wanted, unit="run")
     ]
     ordered = sorted(cells, key=lambda cell: options.samplers.index(cell.sampler))
     for metric in METRICS:

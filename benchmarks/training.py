@@ -1,19 +1,19 @@
-"""Speed and memory of the published trainings on this machine, plain against tuned.
+"""Speed and memory of the published trainings on this machine, plain and tuned.
 
     python -m benchmarks.training [-opt options/dehaze.yml options/deshadow.yml] [--rounds 5]
 
-plain     fp32, eager, contiguous memory, data loaded in the training process; where there is a
-          latent, every image encoded again at every step. What a first implementation does.
-tuned     what this project does by itself: bf16 where the processor is fast at it, channels-last
-          memory, loader processes, latents encoded once (as `data.cached_latents` does).
-compiled  the same with `train.compile: true`, where a C++ compiler or a GPU is there.
+plain     a simple implementation: fp32, eager, contiguous memory, data loaded in the training
+          process; latent models encode every image again at every step.
+tuned     the defaults of this project: bf16 where the processor is fast at it, channels-last
+          memory, loader processes, latents encoded once (as with `data.cached_latents`).
+compiled  the same with `train.compile: true`, if a C++ compiler or a GPU is available.
 
-All variants take part in every round, each in a fresh process, so that peak memory is its own and
-whatever else the machine does meets all alike. Reported are medians over the rounds. Photos are
-generated noise, or those of `--data`; a missing latent U-Net has the published size and random
-weights, which cost the same as trained ones. Encoding the latents comes before the steps and is
-not in their time, but its time is told: it is paid once per run. The benchmark encodes two
-batches; a run as many as it keeps.
+All variants run in every round, each in a new process. So peak memory is measured separately, and
+other load on the machine affects all variants alike. The report has medians over the rounds. Photos
+are generated noise, or those of `--data`. If the latent U-Net is missing, one of the published size
+with random weights is used; it costs the same as a trained one. The latents are encoded before the
+steps. This time is reported separately, because a run needs it only once. The benchmark encodes two
+batches; a real run encodes all its cached latents.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ PUBLISHED_UNET = Component(
 
 @dataclass(frozen=True)
 class Timing:
-    """What one process measured.
+    """Measurements of one process.
 
     Attributes:
         step_s: median seconds of a step.
-        waiting: part of the steps' time spent waiting for data, 0..1.
-        peak_mib: greatest resident memory, or memory of the GPU, in MiB.
-        before_s: seconds before the first measured step: encoding, compiling, warming up.
+        waiting: share of the time of the steps that was spent waiting for data, 0..1.
+        peak_mib: peak resident memory, or peak memory of the GPU, in MiB.
+        before_s: seconds before the first measured step: encoding, compilation, warm-up.
     """
 
     step_s: float
@@ -74,7 +74,7 @@ class Timing:
 
 
 class PlainTrainer(Trainer):
-    """A trainer whose weights and batches lie in contiguous memory."""
+    """A trainer with weights and batches in contiguous memory format."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -88,11 +88,11 @@ class PlainTrainer(Trainer):
 
 
 class DoneError(Exception):
-    """Raised from within a run that has taken its measured steps."""
+    """Raised to end a run after its measured steps."""
 
 
 def write_photos(folder: Path) -> None:
-    """Smooth noise as photos, so that decoding and cutting cost what photos cost."""
+    """Write smooth noise as photos; decoding and cropping cost the same as for photos."""
     folder.mkdir(parents=True)
     for number in range(PHOTOS):
         rng = np.random.default_rng(number)
@@ -101,7 +101,7 @@ def write_photos(folder: Path) -> None:
 
 
 def write_unet(path: Path) -> None:
-    """A latent U-Net of the published size with random weights."""
+    """Write a latent U-Net of the published size with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet: nn.Module = LatentUNet(**PUBLISHED_UNET.settings)
@@ -111,7 +111,7 @@ def write_unet(path: Path) -> None:
 
 
 def overrides(variant: str, opt: str, options: argparse.Namespace, folder: Path) -> list[str]:
-    """What a variant changes in an experiment file, after what the benchmark needs."""
+    """Settings that the benchmark and a variant change in an options file."""
     raw = load_config(opt, options.set)
     steps = options.warmup + options.steps
     texts = [
@@ -139,7 +139,7 @@ def overrides(variant: str, opt: str, options: argparse.Namespace, folder: Path)
 
 
 def measure(variant: str, opt: str, options: argparse.Namespace, folder: Path) -> Timing:
-    """Take a variant's steps in this process."""
+    """Run the steps of a variant in this process."""
     config = load_config(opt, [*options.set, *overrides(variant, opt, options, folder)])
     kind = PlainTrainer if variant == "plain" else Trainer
     device, begun = choose_device(options.device), time.monotonic()
@@ -161,22 +161,22 @@ def measure(variant: str, opt: str, options: argparse.Namespace, folder: Path) -
 
 
 def peak_mib(device: torch.device) -> float:
-    """Greatest memory so far: of the GPU where there is one, else of process and loaders."""
+    """Peak memory so far: of the GPU, or of the process if there is no GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether `torch.compile` finds what it needs to make kernels."""
+    """Whether `torch.compile` finds a compiler for its kernels."""
     if device.type == "cuda":
         return importlib.util.find_spec("triton") is not None
     return any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl")))
 
 
 def in_fresh_process(variant: str, opt: str, argv: list[str], folder: Path) -> Timing:
-    """Measure a variant in a process of its own."""
+    """Run `measure` for a variant in a new process."""
     own = ["--opt", opt, "--variant", variant, "--folder", str(folder)]
     command = [sys.executable, "-m", "benchmarks.training", *argv, *own]
     result = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
@@ -184,7 +184,7 @@ def in_fresh_process(variant: str, opt: str, argv: list[str], folder: Path) -> T
 
 
 def table(opt: str, timings: dict[str, list[Timing]]) -> str:
-    """Markdown: medians over the rounds, and how many times as fast as the plain variant."""
+    """Markdown table: medians over the rounds, and the speed relative to the plain variant."""
     text = (
         f"| {opt} | s per step | steps per s | times plain | peak MiB | waiting for data "
         "| before the first step, s |\n| --- | --- | --- | --- | --- | --- | --- |\n"
@@ -208,27 +208,35 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", allow_abbrev=False)
     own = ("options/dehaze.yml", "options/deshadow.yml")
     parser.add_argument("-opt", "--opt", nargs="+", default=own, metavar="FILE")
-    parser.add_argument("--rounds", type=int, default=3, help="each with all variants (default 3)")
-    parser.add_argument("--warmup", type=int, default=1, help="steps not measured (default 1)")
-    parser.add_argument("--steps", type=int, default=3, help="measured per round (default 3)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds, each with all variants (default 3)"
+    )
+    parser.add_argument(
+        "--warmup", type=int, default=1, help="steps before the measurement (default 1)"
+    )
+    parser.add_argument("--steps", type=int, default=3, help="measured steps per round (default 3)")
     parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--data", metavar="DIR", help="photos, taken as degraded and clean at once")
+    parser.add_argument(
+        "--data", metavar="DIR", help="photos, used as degraded and as clean photos"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)  # for the processes
+    parser.add_argument(
+        "--variant", choices=VARIANTS, help=argparse.SUPPRESS
+    )  # for the new processes
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure, and print one table per experiment file."""
+    """Measure, and print one table per options file."""
     argv = sys.argv[1:] if argv is None else argv
     options = build_parser().parse_args(argv)
     if options.variant:
         timing = measure(options.variant, options.opt[0], options, options.folder)
         sys.stdout.write(json.dumps(asdict(timing)) + "\n")
         return
-    names = [*dict.fromkeys(("plain", *options.variants))]  # all others are told against it
+    names = [*dict.fromkeys(("plain", *options.variants))]  # all others are compared with plain
     if not can_compile(choose_device(options.device)):
         names = [name for name in names if name != "compiled"]
     with tempfile.TemporaryDirectory() as name:

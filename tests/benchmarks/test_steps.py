@@ -27,7 +27,7 @@ def test_the_default_has_the_fewest_calls_within_a_tenth_of_the_best():
     assert choose(CELLS, within=0.2) == CELLS[1]
     assert choose(CELLS, within=0) == CELLS[3]
     assert choose([cell("a", 1, None), *CELLS]) == CELLS[2]
-    with pytest.raises(ConfigError, match="not one gave a result"):
+    with pytest.raises(ConfigError, match="no sampler gave a result"):
         choose([cell("a", 1, None)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import time
@@ -49,3 +50,12 @@ def _remove_stale(path: Path) -> None:
         with contextlib.suppress(OSError):  # another process may be as tidy
             if time.time() - part.stat().st_mtime > _STALE_S:
                 part.unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 digest of a file, hexadecimal; reads a mebibyte at a time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,12 +1,13 @@
 """Writing a file is all or nothing."""
 
+import hashlib
 import os
 import stat
 import time
 
 import pytest
 
-from refusion.files import atomic_write
+from refusion.files import atomic_write, sha256_of
 
 
 def test_the_new_file_replaces_the_old_one(tmp_path):
@@ -65,3 +66,9 @@ def test_what_killed_processes_left_is_removed(tmp_path):
     with atomic_write(tmp_path / "[a]*") as aside:
         aside.write_text("whole")
     assert not old.exists() and young.exists() and other.exists()
+
+
+def test_hash_is_that_of_the_file(tmp_path):
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "w").write_bytes(content)
+    assert sha256_of(tmp_path / "w") == hashlib.sha256(content).hexdigest()

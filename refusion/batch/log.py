@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -59,15 +58,6 @@ def part_of_log(path: Path, rank: int) -> Path:
     'log.part1.json'
     """
     return path.with_name(f"{path.stem}.part{rank}{path.suffix}")
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 digest of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _entries(outcome: Outcome) -> Iterable[dict[str, Any]]:

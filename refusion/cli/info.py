@@ -57,9 +57,9 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     Raises:
         CheckpointError: its tensors do not fit its networks.
     """
-    from refusion.batch.log import sha256_of
     from refusion.checkpoint import PARTS, build_model
     from refusion.config import config_to_dict
+    from refusion.files import sha256_of
 
     build_model(checkpoint)
     model = config_to_dict(checkpoint.model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +193,7 @@ def _head(
     import torch
 
     from refusion import __version__
-    from refusion.batch.log import sha256_of
+    from refusion.files import sha256_of
 
     info, elsewhere = restorer.info, ("task", "weights", "device", "precision", "log_file", "quiet")
     said = {key: value for key, value in vars(options).items() if key not in elsewhere}
@@ -207,5 +207,5 @@ def _head(
         "device": info.device,
         "precision": info.precision,
         "processes": processes,
-        "started": datetime.now(timezone.utc).isoformat("T", "seconds"),
+        "started": datetime.now(UTC).isoformat("T", "seconds"),
     }

@@ -114,6 +114,6 @@ def _check_guide(channels: int, network: Component, sampling: SamplingConfig) ->
         )
     if channels and sampling.process_side is not None:
         raise ConfigError(
-            "sampling.process_side: a guide tells of the photo's own pixels, not of a smaller copy's; "
-            "set null"
+            "sampling.process_side: a guide describes the photo's own pixels, not those of a "
+            "smaller copy; set null"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from refusion import __version__
 from refusion.evaluation.options import RunOptions
 from refusion.evaluation.sets import EvaluationSet
+from refusion.files import sha256_of
 
 if TYPE_CHECKING:  # imports torch, which `refusion test --help` does not need
     from refusion.restorers.base import RestorerInfo
@@ -49,13 +50,4 @@ def photos_state(folders: Iterable[Path]) -> str:
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             state = file.stat()
             digest.update(repr((str(file), state.st_size, state.st_mtime_ns)).encode())
-    return digest.hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
     return digest.hexdigest()

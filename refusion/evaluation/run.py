@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from refusion import __version__
 from refusion.evaluation.baselines import find_baselines
 from refusion.evaluation.entry import write_entry
-from refusion.evaluation.fingerprint import fingerprint, sha256_of
+from refusion.evaluation.fingerprint import fingerprint
 from refusion.evaluation.learned_metrics import fid_network, fid_of_set, learned_metrics
 from refusion.evaluation.options import RunOptions
 from refusion.evaluation.outputs import Outputs
 from refusion.evaluation.result_files import ProgressFile, ResultFiles, written_files
 from refusion.evaluation.score_files import write_csv, write_json
 from refusion.evaluation.sets import EvaluationSet
+from refusion.files import sha256_of
 
 if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not need
     from refusion.checkpoint import Checkpoint

@@ -168,10 +168,7 @@ class ConditionalNAFNet(nn.Module):
         super().__init__()
         _check_graph(wiring, enc_blk_nums, dec_blk_nums)
         _check_dark_windows(dark_windows, 0 if stereo else img_channel)
-        if stereo and guide:
-            raise ValueError(f"guide: expected 0 with stereo, whose views have none, got {guide}")
-        if pixel_unshuffle < 1:
-            raise ValueError(f"pixel_unshuffle: expected at least 1, got {pixel_unshuffle}")
+        _check_inputs(guide, pixel_unshuffle, stereo=stereo)
         self.wiring, self.stereo, self.conditional = wiring, stereo, conditional
         self.dark_windows = tuple(dark_windows)
         self.pixel_unshuffle = pixel_unshuffle
@@ -278,6 +275,13 @@ def _check_graph(wiring: str, enc_blk_nums: Sequence[int], dec_blk_nums: Sequenc
             "enc_blk_nums and dec_blk_nums: expected the same number of levels, "
             f"got {list(enc_blk_nums)} and {list(dec_blk_nums)}"
         )
+
+
+def _check_inputs(guide: int, pixel_unshuffle: int, *, stereo: bool) -> None:
+    if stereo and guide:
+        raise ValueError(f"guide: expected 0 with stereo, whose views have none, got {guide}")
+    if pixel_unshuffle < 1:
+        raise ValueError(f"pixel_unshuffle: expected at least 1, got {pixel_unshuffle}")
 
 
 def _check_dark_windows(windows: Sequence[int], channels: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from refusion.config.official.model import PUBLISHED_SCALE, official_model, upsc
 from refusion.config.parser import Component
 from refusion.config.regression import is_regressor
 from refusion.errors import CheckpointError, ConfigError
+from refusion.files import sha256_of
 from refusion.official.detect import detect_latent_unet, detect_network, part_of
 from refusion.official.pairing import check_described, check_pair
 from refusion.official.weights import read_official
@@ -253,14 +253,6 @@ def _origin(files: OfficialFiles) -> dict[str, Any]:
     paths = {"network": files.network, "latent_unet": files.latent_unet}
     read = {part: path for part, path in paths.items() if path is not None}
     found: dict[str, Any] = {
-        part: {"file": path.name, "sha256": _sha256(path)} for part, path in read.items()
+        part: {"file": path.name, "sha256": sha256_of(path)} for part, path in read.items()
     }
     return found | ({"options": Path(files.source).name} if files.options is not None else {})
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,6 +1,5 @@
 """The log of a batch, at any moment a whole document."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refusion.batch.jobs import Outcome
-from refusion.batch.log import BatchLog, sha256_of
+from refusion.batch.log import BatchLog
 from refusion.batch.plan import Job, PhotoFiles, split_jobs
 from refusion.errors import ConfigError
 
@@ -79,12 +78,6 @@ def test_what_is_no_log_file_is_refused_before_the_first_photo(tmp_path):
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(ConfigError, match="cannot be written"):
         BatchLog(tmp_path / "folder.json", {})
-
-
-def test_hash_is_that_of_the_file(tmp_path):
-    content = bytes(range(256)) * 10_000
-    (tmp_path / "w").write_bytes(content)
-    assert sha256_of(tmp_path / "w") == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("shares", [1, 2, 3, 8])

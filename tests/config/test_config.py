@@ -244,7 +244,7 @@ def test_a_guide_is_that_of_the_latent_unet_and_of_the_photos_pixels():
     plain["network"]["guide"] = 2
     small = plain | {"sampling": {"sampler": "posterior", "steps": 1, "process_side": 512}}
     with pytest.raises(
-        ConfigError, match=r"sampling\.process_side: a guide tells of the photo's own"
+        ConfigError, match=r"sampling\.process_side: a guide describes the photo's own"
     ):
         model_config_from_dict(small)
     with pytest.raises(ConfigError, match=r"network\.guide: expected 0, or the 0 channels"):

@@ -5,14 +5,15 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.docs-installed
 
-SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
+SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
 TORCH_INDEX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint train-toy clean
+.PHONY: help demo test test-slow lint docs train-toy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' Makefile
@@ -30,11 +31,14 @@ lint: $(INSTALLED) ## check style and formatting
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
+docs: $(DOCS_INSTALLED) ## build the documentation site in site/
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
+
 train-toy: $(INSTALLED) ## train a toy model, about two minutes on a CPU
 	$(RUN) train.py -opt options/toy.yml
 
 clean: ## delete the environment and caches; runs/ and results/ stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip prefers a CPU build (2.13.0+cpu) from TORCH_INDEX over the plain release of the same version.
@@ -43,9 +47,13 @@ $(INSTALLED): pyproject.toml constraints.txt | $(RUN)
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
 $(RUN):
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' || { \
-		echo "Needs Python 3.10 or newer with its venv module, found: $$($(or $(PYTHON),python3) --version 2>&1)."; \
+		echo "Needs Python 3.11 or newer with its venv module, found: $$($(or $(PYTHON),python3) --version 2>&1)."; \
 		echo "Debian and Ubuntu: sudo apt install python3-venv. Another one: make PYTHON=/path/to/python3"; \
 		exit 1; } >&2
 	$(PYTHON) -m venv --clear $(VENV)

@@ -18,6 +18,8 @@ __all__ = ["main", "restore_main", "test_main", "train_main"]
 
 COMMANDS = {
     "restore": "restore photos with a trained model",
+    "init": "write an option file to train from",
+    "schema": "print the JSON Schema of the option files",
     "train": "train a model from an options file",
     "test": "measure a model on photos with ground truth",
     "import": "make a model of the authors' released .pth files",
@@ -26,7 +28,7 @@ COMMANDS = {
     "average": "average the weights of several runs",
     "check-submission": "check a challenge entry",
 }
-# a keyword is no name of a module, nor is what has a hyphen
+# Modules whose name differs: a keyword or a hyphen cannot stand in the name of a module.
 MODULES = {
     "import": "import_official",
     "import-sd": "import_sd",

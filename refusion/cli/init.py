@@ -1,0 +1,76 @@
+"""`refusion init`: write an option file to start from."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from refusion.errors import ConfigError
+
+SCHEMA_FILE = "refusion.schema.json"
+"""Schema beside an option file; `refusion init` names it in the first line of the option file."""
+
+
+def run(argv: list[str]) -> int:
+    """Write the option file of a task, or list the option files.
+
+    Returns:
+        0: done.
+
+    Raises:
+        ConfigError: unknown name, or a file is there already and `--force` was not given.
+    """
+    options = build_parser().parse_args(argv)
+    from refusion.cli.schema import schema_text, write_text
+    from refusion.config.option_files import find_option_file, option_files, summary
+
+    if options.task is None:
+        files = option_files()
+        width = max(map(len, files), default=0)
+        sys.stdout.writelines(f"{name:<{width}}  {summary(files[name])}\n" for name in files)
+        return 0
+    source = find_option_file(options.task)
+    target = Path(options.output or source.name)
+    schema = target.with_name(SCHEMA_FILE)
+    if not options.force:
+        _check_absent(target)
+        if options.schema:
+            _check_absent(schema)
+    if options.schema:
+        write_text(schema, schema_text())
+    head = f"# yaml-language-server: $schema={schema.name}\n" if schema.is_file() else ""
+    write_text(target, head + source.read_text(encoding="utf-8"))
+    sys.stdout.write(
+        f"{target}: written. Set the folders of your photos under 'data', then train:\n"
+        f"  refusion train -opt {shlex.quote(str(target))}\n"
+    )
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="refusion init",
+        description="Write an option file to train from, with all settings and comments. Without "
+        "TASK, list the option files.",
+        epilog="Exit code: 0 written or listed, 2 wrong usage or a file that exists.",
+    )
+    parser.add_argument("task", nargs="?", metavar="TASK", help="name of an option file: deshadow")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="file to write (default: TASK.yml in this folder)"
+    )
+    parser.add_argument(
+        "--schema",
+        action="store_true",
+        help=f"also write {SCHEMA_FILE} beside it, with which editors complete and check keys",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite files that exist")
+    return parser
+
+
+def _check_absent(file: Path) -> None:
+    if os.path.lexists(file):
+        raise ConfigError(f"{file}: exists; choose another file with -o, or overwrite with --force")

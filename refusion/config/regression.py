@@ -1,6 +1,7 @@
-"""What a config says of a regression: a network that maps the photo to its restoration at once.
+"""Checks of a config with a regression: a network that maps the photo to the restored photo.
 
-It has no process, so nothing that describes one.
+A regression has no diffusion process, so its config has no section that describes one. The class of
+its network has the attribute `is_regression = True`.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ _PROCESS = ("latent_unet", "sde", "prediction", "sampling")
 
 
 def is_regressor(network: Component | None) -> bool:
-    """Tell the network of a regression, whose class has `is_regression = True`, from others."""
+    """Whether a network is called with the photo alone: its class has `is_regression = True`."""
     return network is not None and network.type in _regressors()
 
 
 def check_no_process(network: Component, parts: Mapping[str, object]) -> None:
-    """Refuse what only a diffusion has.
+    """Refuse sections that only a diffusion has.
 
     Args:
-        network: of a regression.
+        network: network of a regression.
         parts: sections of the config by key.
 
     Raises:
-        ConfigError: one of them is there.
+        ConfigError: one of these sections is present.
     """
     unused = [key for key in _PROCESS if parts.get(key) is not None]
     if unused:
@@ -37,15 +38,15 @@ def check_no_process(network: Component, parts: Mapping[str, object]) -> None:
 def check_regression_stage(
     stage: str, network: Component | None, parts: Mapping[str, object]
 ) -> None:
-    """Check that stage `regression` and its networks come together, with an objective for x0.
+    """Check that stage `regression` has a network of a regression, and no other stage has one.
 
     Args:
-        stage: of the run.
-        network: of the run.
-        parts: other sections of the run by key.
+        stage: stage of the run.
+        network: network of the run.
+        parts: other sections of the run by key; `objective` has to be 'x0' in this stage.
 
     Raises:
-        ConfigError: they do not, or something is missing or has no use.
+        ConfigError: stage and network do not fit, or a section is missing or has no use.
     """
     known = ", ".join(sorted(_regressors()))
     if stage != "regression":

@@ -73,10 +73,10 @@ def restored(
     gray = torch.full_like(photo, 0.5)
     inverse = gray + operator.pinv(y - operator.forward(gray), FLOOR)
     settings = DDRMSettings(steps=options.steps)
-    drawn = sample_photos(prior, operator, y, options.sigma, settings, SeededNoise(0), prior.side)
+    sampled = sample_photos(prior, operator, y, options.sigma, settings, SeededNoise(0), prior.side)
     smooth = [total_variation(operator, y, inverse, weight, options.tv_steps) for weight in WEIGHTS]
     best = max(smooth, key=lambda image: float(psnr(image.clamp(0, 1), photo)))
-    return dict(zip(COLUMNS, (plain(y, photo), inverse, best, drawn.cpu()), strict=True))
+    return dict(zip(COLUMNS, (plain(y, photo), inverse, best, sampled.cpu()), strict=True))
 
 
 def plain(y: Tensor, photo: Tensor) -> Tensor:
@@ -123,8 +123,8 @@ def markdown_table(table: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     for task, rows in table.items():
         means = [statistics.fmean(row[column] for row in rows) for column in COLUMNS]
         best = max(means)
-        words = [f"**{mean:.2f}**" if mean == best else f"{mean:.2f}" for mean in means]
-        lines.append(f"| {task} | {' | '.join(words)} |")
+        cells = [f"**{mean:.2f}**" if mean == best else f"{mean:.2f}" for mean in means]
+        lines.append(f"| {task} | {' | '.join(cells)} |")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -227,8 +227,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _checked(options: argparse.Namespace) -> argparse.Namespace:
     """Check the options before the work, and fill in the weights of an options file."""
-    for word in options.samplers:
-        find_sampler(word)
+    for name in options.samplers:
+        find_sampler(name)
     if options.opt is None and None in (options.weights, options.lq, options.gt):
         raise ConfigError("--weights, --lq, --gt: give all three, or -opt FILE")
     if options.weights is None:

@@ -1,4 +1,4 @@
-"""Errors meant for the person at the keyboard: their message is complete, no traceback needed."""
+"""Errors that the user can fix; the command line prints their message without a traceback."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from collections.abc import Iterable
 
 
 class RefusionError(Exception):
-    """Something the user can fix: the message names the thing, what was expected and what came."""
+    """Base class. The message names the file or argument, the expected and the actual value."""
 
 
 class ConfigError(RefusionError):
-    """A YAML file or an option is wrong."""
+    """A value in a YAML file, an option or an argument is wrong."""
 
 
 class ImageError(RefusionError):
-    """An image file or tensor cannot be used."""
+    """An image file or image tensor cannot be used."""
 
 
 class CheckpointError(RefusionError):
     """A weights file cannot be used."""
 
 
-def suggest(word: str, options: Iterable[str]) -> str:
-    """Hint that ends an error about an unknown word: the nearest option, else all of them.
+def suggest(name: str, options: Iterable[str]) -> str:
+    """End of an error message about an unknown name: the nearest option, or all options.
+
+    Args:
+        name: the unknown name.
+        options: the valid names.
 
     >>> suggest("dehase", ["dehaze", "derain"])
     "; did you mean 'dehaze'?"
@@ -31,5 +35,5 @@ def suggest(word: str, options: Iterable[str]) -> str:
     '; expected one of: a, b'
     """
     options = sorted(options)
-    near = difflib.get_close_matches(str(word), options, n=1)
+    near = difflib.get_close_matches(str(name), options, n=1)
     return f"; did you mean '{near[0]}'?" if near else f"; expected one of: {', '.join(options)}"

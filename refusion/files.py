@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever interrupts their writing."""
+"""Atomic writing of files: an interrupted program leaves the old file or the complete new one."""
 
 from __future__ import annotations
 
@@ -11,43 +11,49 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-_STALE_S = 600  # a part file nobody has written to for so long is of a process that was killed
+_STALE_S = 600  # seconds without a write after which a part file belongs to a killed process
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which becomes ``path`` when the block ends without an error.
+    """Context that yields a temporary path, which is renamed to ``path`` if no error occurs.
 
-    The bytes are on the disk before the name is theirs, so a crash of the machine leaves the old
-    file or the new one. After an error or an interrupt the old file is as it was. What killed
-    processes have left beside it is removed.
+    All bytes are on the disk before the file gets its name, so after a crash of the machine either
+    the old or the complete new file exists. After an error or an interrupt the old file is
+    unchanged. Temporary files that killed processes left for the same path are removed.
 
     Args:
-        path: the file; its folder is created.
+        path: the file to write; its folder is created.
+
+    Yields:
+        Path of the temporary file, in the same folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    aside = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}.part")
     try:
-        aside.touch()
-        mode = aside.stat().st_mode  # as the umask has it; some writers are stricter
-        yield aside
-        aside.chmod(mode)
-        with aside.open("rb+") as file:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # given by the umask; some writers set a stricter mode
+        yield temporary
+        temporary.chmod(mode)
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.replace(path)
-    finally:  # an interrupt too must not leave the part file
-        aside.unlink(missing_ok=True)
+        temporary.replace(path)
+    finally:  # also after an interrupt
+        temporary.unlink(missing_ok=True)
 
 
 def _prefix(path: Path) -> str:
-    """How the names of a file's parts begin: short, for a name may be as long as a name can be."""
+    """Start of the names of the temporary files of a path.
+
+    It contains a hash instead of the name, which may already have the maximum length of a name.
+    """
     return f".refusion-{zlib.crc32(os.fsencode(path.name)):08x}-"
 
 
 def _remove_stale(path: Path) -> None:
     for part in path.parent.glob(f"{_prefix(path)}*.part"):
-        with contextlib.suppress(OSError):  # another process may be as tidy
+        with contextlib.suppress(OSError):  # another process may have removed it
             if time.time() - part.stat().st_mtime > _STALE_S:
                 part.unlink()
 

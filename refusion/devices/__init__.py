@@ -1,6 +1,7 @@
-"""Where networks run: device, number format, memory kept for reuse, processes together.
+"""Device, dtype, memory allocation and process groups of the networks.
 
-May be imported by everything that runs a network. `precision` is the one place that decides on
-device and number format; `processes` is the one place that knows of `torch.distributed`. A new
-accelerator or number format goes into `precision`.
+`precision` chooses device and dtype, and no other module does. `processes` is the only module that
+uses `torch.distributed`. `allocator` keeps freed memory for reuse. Import from these modules; every
+package that runs a network may do so. This package imports networks, errors and nothing above. A
+new accelerator or dtype is added in `precision`.
 """

@@ -1,7 +1,8 @@
-"""Keep freed memory for the next tile instead of handing it back to the system.
+"""Keep freed memory for the next tile instead of returning it to the operating system.
 
-Each layer makes maps of tens of megabytes and frees them. The C library gives such pieces back at
-once, and the system clears them anew for the next layer: a fifth of the processor time.
+Each layer allocates and frees maps of tens of megabytes. By default the C library returns such
+blocks to the system at once, and the system fills new blocks with zeros for the next layer. This
+takes a fifth of the processor time.
 """
 
 from __future__ import annotations
@@ -11,23 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-# Numbers of <malloc.h>.
+# Constants of <malloc.h>.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _DEFAULT_MMAP_MAX = 65536
-_LARGE = 2**25  # bytes; where the C library's own adaptation of the two thresholds ends
+_LARGE = 2**25  # bytes; maximum to which the C library increases its thresholds by itself
 
 
 @contextmanager
 def reuse_freed_memory() -> Iterator[None]:
-    """While this lasts the process keeps what it frees, at the end it hands all of it back.
+    """Context in which the process keeps the memory that it frees; at the end it returns all of it.
 
-    Of effect with the GNU C library, where it holds for all threads; nothing happens elsewhere.
+    This has an effect only with the GNU C library, and there for all threads of the process.
     """
     library = _library()
     if library is None:
         yield
         return
-    library.mallopt(_MMAP_MAX, 0)  # no pieces of their own
+    library.mallopt(_MMAP_MAX, 0)  # no separate mappings for large blocks
     library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     try:
         yield
@@ -42,6 +43,6 @@ def reuse_freed_memory() -> Iterator[None]:
 def _library() -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL(None)
-    except (OSError, TypeError):  # Windows has no such handle
+    except (OSError, TypeError):  # Windows does not support CDLL(None)
         return None
     return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None

@@ -1,6 +1,7 @@
-"""The one place that decides on which device and in which number format networks run.
+"""Choice of the device and the dtype of networks; no other module makes this choice.
 
-The sampler's state is float32 always; only the networks' weights and activations are narrowed.
+The state of a sampler is always float32. Only the weights and activations of networks may have a
+16-bit dtype.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def choose_device(name: str | torch.device) -> torch.device:
-    """Device for `auto` (CUDA if there is one), or the one named.
+    """Choose a device by name.
+
+    Args:
+        name: 'cpu', 'cuda', 'cuda:N', or 'auto' for CUDA if there is a GPU, otherwise the CPU.
 
     Raises:
-        ConfigError: unknown name, or CUDA is asked for and missing.
+        ConfigError: the name is unknown, or there is no CUDA GPU for 'cuda'.
     """
     name = str(name)
     if name == "auto":
@@ -37,15 +41,15 @@ def choose_device(name: str | torch.device) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Number format of the networks on `device`.
+    """Choose the dtype of the networks on a device.
 
     Args:
-        name: key of `PRECISIONS`, or 'auto': bfloat16 where the hardware multiplies it natively
-            (CUDA since Ampere, CPUs with AVX512-BF16 or AMX), else float32.
-        device: where they will run.
+        name: key of `PRECISIONS`, or 'auto' for bfloat16 where the hardware supports its
+            multiplication (CUDA since Ampere, CPUs with AVX512-BF16 or AMX), otherwise float32.
+        device: the device that the networks run on.
 
     Raises:
-        ConfigError: unknown name, or float16 on a CPU.
+        ConfigError: the name is unknown, or is 'fp16' for a CPU.
     """
     if name == "auto":
         return torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
@@ -58,16 +62,22 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def cast_network(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Copy a network to a device and number format, in evaluation mode; the original stays as is.
+    """Copy a network to a device and dtype, in evaluation mode, frozen; the original is unchanged.
 
-    Every convolution and linear layer of the copy takes inputs of any float dtype. Of a
-    `LatentUNet` in a narrow format the last convolution stays float32: its output is the photo,
-    and 8 bits of mantissa would show as banding. The copy's weights lie in channels-last memory,
-    in which convolutions of few channels take half the time, its activations act in place, and
-    doubling is one step with the convolution after it.
+    Every convolution and linear layer of the copy accepts inputs of any float dtype. The last
+    convolution of a `LatentUNet` stays float32, because its output is the photo, and the 8-bit
+    mantissa of bfloat16 would cause visible banding.
+    For speed the weights are in channels-last memory, which halves the time of convolutions with
+    few channels, activations work in place, and a doubling and the convolution after it become one
+    operation (`SubpixelConv`).
+
+    Args:
+        network: the network to copy.
+        device: device of the copy.
+        dtype: dtype of the weights of the copy.
     """
     network = copy.deepcopy(network).eval()
-    use_subpixel_convs(network)  # which adds up weights, so before they are narrowed
+    use_subpixel_convs(network)  # adds weights, so it must come before the cast to `dtype`
     network = network.requires_grad_(False).to(device, dtype)
     for module in network.modules():
         if isinstance(module, Block):
@@ -92,11 +102,11 @@ def _has_fast_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if not torch.backends.mkldnn.is_available():
         return False
-    # Emulated bfloat16 is slower than float32, so the library's support alone does not decide.
+    # Without hardware support the library emulates bfloat16, which is slower than float32.
     flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     native = any(getattr(torch.cpu, flag, lambda: False)() for flag in flags)
-    return native and _onednn_knows_bfloat16()
+    return native and _onednn_supports_bfloat16()
 
 
-def _onednn_knows_bfloat16() -> bool:
+def _onednn_supports_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

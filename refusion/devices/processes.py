@@ -1,4 +1,4 @@
-"""The processes that work together, as `torchrun` starts them; alone, a world of one."""
+"""The process group that `torchrun` starts; a program started without it is a group of one."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from torch import Tensor
 from refusion.devices.precision import choose_device
 from refusion.errors import ConfigError
 
-TIMEOUT = timedelta(hours=6)  # others wait while one encodes latents
+TIMEOUT = timedelta(hours=6)  # long, because processes may wait while one encodes latents
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train, or restore a folder, together.
+    """This process in its process group (world), which trains a model or restores a folder.
+
+    Every method below is collective if `size` > 1: all processes must call it in the same order.
 
     Attributes:
-        rank: number of this process; 0 writes files and speaks.
-        size: number of processes.
+        rank: number of this process, 0..size - 1; process 0 is the main process.
+        size: number of processes in the group, >= 1.
     """
 
     rank: int = 0
@@ -33,11 +35,18 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this is the main process, which writes files and messages."""
         return self.rank == 0
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean of each element over the processes."""
+        """Mean of each element over the processes.
+
+        Args:
+            values: floats of any shape, the same shape in all processes.
+
+        Returns:
+            The same shape, equal in all processes.
+        """
         if self.size == 1:
             return values
         values = values.clone()
@@ -45,11 +54,16 @@ class World:
         return values / self.size
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether the flag is set in any process; all come to the same answer."""
+        """Whether the flag is true in at least one process; equal in all processes.
+
+        Args:
+            flag: value of this process.
+            device: device for the communication, as returned by `join_processes`.
+        """
         return bool(self.mean(torch.tensor(float(flag), device=device)) > 0)
 
     def gathered(self, value: Any) -> list[Any]:
-        """The values of all processes, in the order of their ranks."""
+        """The values of all processes, in the order of their ranks; picklable objects."""
         if self.size == 1:
             return [value]
         values = [None] * self.size
@@ -57,23 +71,30 @@ class World:
         return values
 
     def wait(self) -> None:
-        """Return once all processes are here."""
+        """Return when all processes have called this method."""
         if self.size > 1:
             dist.barrier()
 
 
 SINGLE_PROCESS = World()
+"""The world of a program that was not started by `torchrun`."""
 
 
 @contextlib.contextmanager
 def join_processes(device: str) -> Iterator[tuple[World, torch.device]]:
-    """Join the processes `torchrun` started; NCCL between GPUs, gloo between processors.
+    """Context in which this process belongs to the process group that `torchrun` started.
+
+    The group communicates by NCCL on GPUs and by gloo on CPUs. Without `torchrun` there is no
+    group and the world is `SINGLE_PROCESS`.
 
     Args:
-        device: 'auto', 'cpu' or 'cuda'; with 'cuda' each process takes the GPU of its local rank.
+        device: 'auto', 'cpu' or 'cuda'. With 'cuda' each process uses the GPU of its local rank.
+
+    Yields:
+        The world and the device of this process.
 
     Raises:
-        ConfigError: more processes on a machine than GPUs, or an unknown device.
+        ConfigError: a machine has more processes than GPUs, or the device is unknown or missing.
     """
     chosen = choose_device(device)
     if not os.environ.keys() >= {"RANK", "LOCAL_RANK", "WORLD_SIZE"}:

@@ -40,7 +40,7 @@ def test_auto_takes_bfloat16_only_where_it_is_native(monkeypatch, native):
     for flag in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, flag, lambda: native, raising=False)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    monkeypatch.setattr(precision, "_onednn_knows_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_onednn_supports_bfloat16", lambda: True)
     expected = torch.bfloat16 if native else torch.float32
     assert precision.choose_precision("auto", CPU) == expected
 

@@ -70,7 +70,7 @@ def test_a_limit_does_not_cut_the_copy_that_a_network_sees(networks):
     with pytest.raises(ImageError, match=message):
         tile(2**30, small)
     assert tile(2 * 2**30, small, 12000) >= 384
-    with pytest.raises(ImageError, match=r"more than the 2\.0 allowed"):
+    with pytest.raises(ImageError, match=r"more than the limit of 2\.0 GB"):
         tile(2 * 2**30, None, 12000)
 
 

@@ -1,83 +1,201 @@
-"""What the documentation tells people to type works as written."""
+"""The commands and the code of the README and of every page work as written."""
 
+import ast
+import importlib
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
-from refusion.app import command
-from refusion.cli import (
-    check_submission,
-    import_official,
-    import_sd,
-    info,
-    restore,
-    test,
-    train,
-)
-from refusion.config import load_config
+from refusion.cli import COMMANDS as SUB_COMMANDS
+from refusion.cli import MODULES, restore, restore_main, test, train
+from refusion.config import config_from_dict, load_config
 from refusion.images.io import read_image, write_image
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PARSERS = {"train.py": train.build_parser, "test.py": test.build_parser}
-PARSERS |= {"tiled_infer.py": restore.build_parser, "import": import_official.build_parser}
-PARSERS |= {"check-submission": check_submission.build_parser, "info": info.build_parser}
-PARSERS |= {"refusion.app": command.build_parser}
-PARSERS |= {"import-sd": import_sd.build_parser}
+CARDS = sorted((ROOT / "refusion" / "weights").glob("*.md"))
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *CARDS,
+]
+SCRIPTS = {"train.py": train, "test.py": test, "tiled_infer.py": restore}
+# Tests of these pages run their code with files of their own.
+TESTED_ELSEWHERE = {"docs/extending.md": "tests/test_add_your_own.py"}
+OTHER_PROGRAMS = ("make", "git clone", "pip install", "python benchmarks/", "tensorboard")
+
+
+def relative(page):
+    return page.relative_to(ROOT).as_posix()
 
 
 def blocks(page, language):
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    """Code blocks of one language, also those inside a list."""
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(block) for _, block in found]
 
 
-def commands():
-    """Commands of ours from their own name on, whoever starts them (python, torchrun, srun)."""
-    texts = [block.replace("\\\n", " ") for page in PAGES for block in blocks(page, "sh")]
-    lines = [line for text in texts for line in text.splitlines()]
-    words = [shlex.split(line, comments=True) for line in lines]
-    starts = [next((n for n, w in enumerate(line) if w in PARSERS), None) for line in words]
-    return [line[n:] for line, n in zip(words, starts, strict=True) if n]
-
-
-def test_there_are_commands():
-    assert {words[0] for words in commands()} == set(PARSERS)
-
-
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_command_parses_and_its_options_file_loads(words):
-    options = PARSERS[words[0]]().parse_args(words[1:])
-    named = getattr(options, "opt", None)
-    if named and not str(named).startswith("their/"):
-        load_config(ROOT / named)
-
-
-def test_make_targets_exist():
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
-    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    for target in re.findall(r"^make ([a-z-]+)", text, re.M):
-        assert target in targets
-
-
-def test_files_named_exist():
+def shell_lines():
+    """(page, words) of each command in a shell block."""
     for page in PAGES:
-        links = re.findall(r"\]\((?!http)([^)#]*[./][^)#]*)\)", page.read_text(encoding="utf-8"))
-        missing = [link for link in links if not (page.parent / link).exists()]
-        assert not missing, f"{page.name} links to {missing}"
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                if words := shlex.split(line, comments=True):
+                    yield page, words
 
 
-def test_python_of_the_measuring_page_runs(capsys):
-    (code,) = blocks(ROOT / "docs/measuring.md", "python")
-    exec(compile(code, "measuring.md", "exec"), {})
-    assert "psnr_y" in capsys.readouterr().out
+def program(words):
+    """Module of the first of our programs in a command and what follows it, or None."""
+    for n, word in enumerate(words):
+        if word in SCRIPTS:
+            return SCRIPTS[word], words[n + 1 :]
+        if word == "refusion" and words[n + 1 : n + 2] and words[n + 1] in SUB_COMMANDS:
+            name = MODULES.get(words[n + 1], words[n + 1])
+            return importlib.import_module(f"refusion.cli.{name}"), words[n + 2 :]
+        if word == "-m" and words[n + 1] == "refusion.app":
+            return importlib.import_module("refusion.app.command"), words[n + 2 :]
+        if word == "-m" and words[n + 1].startswith("benchmarks."):
+            return importlib.import_module(words[n + 1]), words[n + 2 :]
+    return None
 
 
-def test_python_of_the_readme_runs(tmp_path, monkeypatch):
-    (code,) = blocks(ROOT / "README.md", "python")
-    image = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(0))
+COMMANDS = [(page, words) for page, words in shell_lines() if program(words)]
+
+
+def command_id(value):
+    return relative(value) if isinstance(value, Path) else " ".join(value)
+
+
+def test_there_are_commands_of_every_kind():
+    modules = {program(words)[0].__name__.split(".")[-1] for _, words in COMMANDS}
+    assert modules >= {"train", "test", "restore", "import_official", "import_sd", "info"}
+    assert modules >= {"check_submission", "average", "command", "choosing"}
+    assert len(COMMANDS) >= 50
+
+
+def test_every_other_line_is_a_known_program():
+    others = [" ".join(words) for _, words in shell_lines() if not program(words)]
+    assert [line for line in others if not line.startswith(OTHER_PROGRAMS)] == []
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=command_id)
+def test_command_parses_and_its_options_file_loads(page, words):
+    module, arguments = program(words)
+    if not hasattr(module, "build_parser"):
+        source = Path(module.__file__).read_text(encoding="utf-8")
+        assert all(f'"{word}"' in source for word in arguments if word.startswith("--"))
+        return
+    options = module.build_parser().parse_args(arguments)
+    named = str(getattr(options, "opt", None) or "")
+    if not named or named.startswith("their/") or f"# {named}\n" in page.read_text("utf-8"):
+        return
+    settings = getattr(options, "set", None) or ()
+    load_config(ROOT / named, settings)
+
+
+def test_set_with_a_wrong_key_would_be_noticed():
+    with pytest.raises(Exception, match="stepz"):
+        load_config(ROOT / "options/toy.yml", ["train.stepz=3"])
+
+
+def test_make_targets_and_extras_exist():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    extras = re.findall(r"^([a-z]+) = \[", (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for target in re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", text, re.M):
+        assert "".join(target) in targets
+    for extra in re.findall(r"\b(?:refusion|\.)\[([a-z]+)\]'", text):
+        assert extra in extras
+
+
+def runnable():
+    """Commands that restore photos with the weights that ship, in one process."""
+    for page, words in COMMANDS:
+        restores = words[:2] == ["python", "tiled_infer.py"] or words[:2] == ["refusion", "restore"]
+        given = {"--sd", "--weights", "--plugin"} & set(words)
+        if restores and not given and relative(page) not in TESTED_ELSEWHERE:
+            yield program(words)[1]
+
+
+@pytest.mark.parametrize("arguments", dict.fromkeys(map(tuple, runnable())), ids=" ".join)
+def test_restoring_commands_run(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    image = torch.rand(3, 12, 16, generator=torch.Generator().manual_seed(0))
+    inputs = ["PHOTO.jpg", "PHOTO.png", "NOISY_BLURRED_PHOTO.jpg", "MAP.png", "MASK.png"]
+    for folder in ("PHOTOS", "PHOTO_OR_FOLDER"):
+        Path(folder).mkdir()
+        inputs += [f"{folder}/a.jpg"]
+    for name in inputs:
+        write_image(name, image, None)
+    assert restore_main([*arguments, "--quiet"]) == 0
+    output = Path(
+        arguments[arguments.index("--output") + 1] if "--output" in arguments else "results"
+    )
+    assert output.is_file() or any(output.iterdir())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=relative)
+def test_python_compiles_and_what_it_imports_exists(page):
+    for code in blocks(page, "python"):
+        for node in ast.walk(ast.parse(code, page.name)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("refusion"):
+                module = importlib.import_module(node.module)
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def pages_that_run():
+    names = [page for page in PAGES if blocks(page, "python")]
+    elsewhere = ("docs/cookbook/", "docs/concepts.md", *TESTED_ELSEWHERE)
+    return [page for page in names if not relative(page).startswith(elsewhere)]
+
+
+@pytest.mark.parametrize("page", pages_that_run(), ids=relative)
+def test_python_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    image = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(0))
     write_image("hazy.jpg", image, None)
-    exec(compile(code, "README.md", "exec"), {})
-    assert read_image("clear.jpg").image.shape == image.shape
+    names = {}
+    for code in blocks(page, "python"):
+        exec(compile(code, page.name, "exec"), names)
+    if "clear.jpg" in page.read_text(encoding="utf-8"):
+        assert read_image("clear.jpg").image.shape == image.shape
+
+
+def test_pages_tested_elsewhere_are():
+    for page, path in TESTED_ELSEWHERE.items():
+        assert Path(page).name in (ROOT / path).read_text(encoding="utf-8")
+
+
+def experiment(fragment):
+    """A complete experiment that holds a fragment of a YAML file."""
+    run = yaml.safe_load((ROOT / "options/derain.yml").read_text(encoding="utf-8"))
+    if "degradation" in fragment:
+        synthetic = {"type": "SyntheticPairs", "folders": ["photos"], "patch": 128}
+        fragment = {"data": {"train": synthetic | fragment}}
+    for section, values in fragment.items():
+        run[section] = run[section] | values if isinstance(values, dict) else values
+    return run
+
+
+YAML = [(page, text) for page in PAGES for text in blocks(page, "yaml")]
+
+
+@pytest.mark.parametrize(("page", "text"), YAML, ids=lambda value: Path(str(value)).name[:40])
+def test_yaml_has_valid_keys(page, text):
+    content = yaml.safe_load(text)
+    if relative(page) in TESTED_ELSEWHERE:
+        return
+    config_from_dict(
+        content if "network" in content and "stage" in content else experiment(content)
+    )
+
+
+def test_a_wrong_key_in_a_fragment_would_be_noticed():
+    with pytest.raises(Exception, match="lq_sufix"):
+        config_from_dict(experiment({"data": {"train": {"type": "PairedFolder", "lq_sufix": ""}}}))

@@ -1,4 +1,10 @@
-"""Training: the stages, the loop, and what makes an interrupted run continue exactly."""
+"""Training: the loop, the stages with their losses, and exact continuation of interrupted runs.
+
+`Trainer` runs the loop, and a class in `stages/` defines the networks, the loss and the saved file
+of each stage. The package imports `restorers`, `stable_diffusion`, `data` and packages below; `cli`
+and scripts may import it. A new stage is a file in `stages/` and an entry of `STAGES`; an optimizer
+is an entry of `optim.OPTIMIZERS`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which samples each process sees at each step: a function of the step alone."""
+"""Division of batches among processes; the samples of a step depend on the step alone."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from refusion.errors import ConfigError
 
 @dataclass(frozen=True)
 class BatchShares:
-    """This process's parts of the batches of steps `start` to `stop - 1`.
+    """Indices of the samples of this process in the steps `start` to `stop` - 1.
 
-    A batch is cut among the processes, and each process's share into equal parts that are
-    computed one after the other (gradient accumulation). So the samples of a step, and the mean
-    over them, depend neither on the number of processes nor on that of parts.
+    A batch is divided among the processes. The share of a process is divided into equal parts that
+    are computed one after the other (gradient accumulation). So the samples of a step, and the mean
+    over them, do not depend on the number of processes or parts.
 
     Attributes:
         batch_size: samples of a step over all processes.
-        parts: parts of a share.
-        world: this process among the others.
+        parts: number of parts of a share.
+        world: rank of this process and number of processes.
         start: first step.
         stop: step after the last one.
 
     Raises:
-        ConfigError: the batch cannot be cut into equal parts.
+        ConfigError: the batch cannot be divided into equal parts.
     """
 
     batch_size: int
@@ -35,15 +35,15 @@ class BatchShares:
     stop: int
 
     def __post_init__(self) -> None:
-        """Check that all parts have the same size, which makes their mean that of the batch."""
+        """Check that all parts have the same size, so that the mean of their means is correct."""
         if self.batch_size % (self.world.size * self.parts):
             raise ConfigError(
-                f"data.batch_size: {self.batch_size} samples cannot be cut into "
+                f"data.batch_size: {self.batch_size} samples cannot be divided into "
                 f"{self.world.size} processes x {self.parts} parts (train.accumulate) of equal size"
             )
 
     def indices(self, step: int, part: int) -> range:
-        """Numbers in the stream of the samples of one part, >= 0."""
+        """Indices >= 0 in the data stream of the samples of one part."""
         size = self.batch_size // (self.world.size * self.parts)
         first = step * self.batch_size + (self.world.rank * self.parts + part) * size
         return range(first, first + size)
@@ -54,5 +54,5 @@ class BatchShares:
                 yield self.indices(step, part)
 
     def __len__(self) -> int:
-        """Number of parts of all steps."""
+        """Number of parts in all steps."""
         return (self.stop - self.start) * self.parts

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: what is validated and shipped."""
+"""Exponential moving average of the weights, used for validation and in saved models."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """Average of a module's parameters over the steps.
+    """Exponential moving average of a module's parameters over the training steps.
 
     Args:
-        module: the module that is trained.
-        decay: weight of the past per update; 0 keeps the raw weights. Early on the average is over
-            the updates there are: the decay used is min(decay, (1 + n) / (10 + n)) at update n.
+        module: the trained module.
+        decay: weight of the previous average per update, 0..1; with 0 the average equals the
+            current weights. Update n uses min(decay, (1 + n) / (10 + n)), so that an early
+            average covers only the updates so far.
         every: steps between updates.
     """
 
@@ -25,9 +26,9 @@ class Ema:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Take in the weights after optimizer step `step`, 1 the first, if it is one to take."""
+        """Update the average after optimizer step `step` >= 1, if it is a multiple of `every`."""
         if step % self.every:
-            if self.updates == 0:  # nothing to average yet: the raw weights as they are
+            if self.updates == 0:  # no update yet: the current weights
                 torch._foreach_copy_(list(self.module.parameters()), list(module.parameters()))
             return
         self.updates += 1
@@ -36,10 +37,10 @@ class Ema:
         torch._foreach_lerp_(average, current, 1 - decay)
 
     def state_dict(self) -> dict[str, int | dict[str, Tensor]]:
-        """Average and number of updates."""
+        """The average and the number of updates."""
         return {"updates": self.updates, "module": self.module.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Inverse of ``state_dict``."""
+        """Restore the average and the number of updates from `state_dict`."""
         self.updates = state["updates"]
         self.module.load_state_dict(state["module"])

@@ -1,4 +1,4 @@
-"""Ctrl-C and the signals of job schedulers, answered between two steps."""
+"""Handling of Ctrl-C and of the signals of job schedulers between two training steps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ logger = logging.getLogger(__name__)
 
 
 class Interrupts:
-    """Notes SIGINT and SIGTERM instead of dying of them; a second one is not held back.
+    """Context that records SIGINT and SIGTERM; a second signal has its usual effect.
 
     Attributes:
-        received: number of the signal that came, 0 if none did.
+        received: number of the received signal, 0 if there was none.
     """
 
     def __init__(self) -> None:
@@ -22,9 +22,9 @@ class Interrupts:
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+        if threading.current_thread() is threading.main_thread():  # handlers need it
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+                self._before[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(
@@ -35,10 +35,10 @@ class Interrupts:
     ) -> None:
         self._restore()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         self._restore()
-        logger.warning("stopping after this step; the same signal again stops at once")
+        logger.warning("stopping after this step; the same signal again stops immediately")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
@@ -47,9 +47,13 @@ class Interrupts:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Have a loader process leave Ctrl-C and SIGTERM to the process that trains.
+    """Make a data loader process ignore Ctrl-C and SIGTERM, which the training process handles.
 
-    Schedulers send them to the whole group; a loader that dies first would take the step with it.
+    Schedulers send the signals to all processes of a group. If a loader process ended first, the
+    current training step would fail.
+
+    Args:
+        worker: number of the loader process; not used.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

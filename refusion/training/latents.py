@@ -1,4 +1,4 @@
-"""Latents encoded once: the diffusion stage then costs no image loading, haze or encoding."""
+"""Cache of encoded latents; training on it needs no image loading, degradation or encoding."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from refusion.files import atomic_write
 
 
 class LatentPairs(Dataset):
-    """Endless stream over cached latent pairs.
+    """Endless stream of cached latent pairs.
 
-    Items are ``{"mu", "x0"}`` float32 (C, h, w), and ``"lens"`` where the network is told. Every
-    run of as many samples as there are pairs shows each once, in a fresh order per epoch.
+    Items are `{"mu", "x0"}`, float32 (C, h, w), and the conditions of the network, for example
+    `"lens"`. Each epoch contains every pair once, in a new random order.
 
     Args:
-        pairs: tensors by name, one row per pair.
-        seed: of the order.
+        pairs: tensors by name, with one row per pair.
+        seed: seed of the order.
     """
 
     def __init__(self, pairs: Mapping[str, Tensor], seed: int) -> None:
         self.pairs, self.seed = dict(pairs), seed
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Pair of the stream's position ``index`` >= 0."""
+        """Pair at the position `index` >= 0 of the stream."""
         number = photo_at(self.seed, index, len(self.pairs["mu"]))
         return {name: rows[number].float() for name, rows in self.pairs.items()}
 
 
 def cache_key(description: Any) -> str:
-    """Fingerprint of everything cached latents depend on (JSON values)."""
+    """SHA-256 fingerprint of JSON values: the settings that cached latents depend on."""
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def weights_key(weights: Mapping[str, Tensor]) -> str:
-    """Fingerprint of weights, the same on every machine."""
+    """SHA-256 fingerprint of weights, equal on all machines."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -53,22 +53,28 @@ def weights_key(weights: Mapping[str, Tensor]) -> str:
 
 
 def load_latents(path: Path, key: str) -> dict[str, Tensor] | None:
-    """Latents of an earlier run by name, None if there are none made with this key."""
+    """Read latents by name; None if the file is missing, damaged or was made with another key."""
     try:
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("key") != key:
                 return None
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError):  # missing, or damaged by what killed the process
+    except (OSError, SafetensorError):  # missing or damaged
         return None
 
 
 def store_latents(path: Path, key: str, batches: Iterable[Mapping[str, Tensor]]) -> None:
-    """Encode and keep all batches, the maps (B, C, h, w) as float16; whole or not at all."""
-    kept = [{name: _compact(rows) for name, rows in batch.items()} for batch in batches]
-    pairs = {name: torch.cat([batch[name] for batch in kept]) for name in kept[0]}
-    with atomic_write(path) as aside:
-        save_file(pairs, aside, metadata={"key": key})
+    """Collect batches of latents and write them to a file; maps (B, C, h, w) become float16.
+
+    Args:
+        path: .safetensors file to write.
+        key: fingerprint that `load_latents` compares.
+        batches: latents and conditions by name.
+    """
+    stored = [{name: _compact(rows) for name, rows in batch.items()} for batch in batches]
+    pairs = {name: torch.cat([batch[name] for batch in stored]) for name in stored[0]}
+    with atomic_write(path) as temporary:
+        save_file(pairs, temporary, metadata={"key": key})
 
 
 def _compact(rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From the dataset of a config to batches on the device, through cached latents where asked for."""
+"""Batches on the device from the data set of a config, optionally through cached latents."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Batch = dict[str, Tensor]
 
 
 class Encoder(Protocol):
-    """What turns a batch of images into the pairs that a diffusion is trained on."""
+    """Function that encodes a batch of images to the pairs that a diffusion is trained on."""
 
     def __call__(self, batch: Batch) -> Batch:
-        """`lq`, `gt` and more -> `mu`, `x0` and more."""
+        """Encode `lq`, `gt` to `mu`, `x0`; conditions of the network are kept."""
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move a batch; images become channels-last, which convolutions are fastest on."""
+    """Move a batch to a device; images get the layout channels-last, for fast convolutions."""
 
     def moved(value: Tensor) -> Tensor:
         layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
@@ -42,50 +42,51 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def training_set(config: RunConfig) -> Any:
-    """The endless stream of image pairs that a run trains on.
+    """Make the endless stream of image pairs that a run trains on.
 
     Raises:
-        ConfigError: the data cannot be used, or are whole photos or a stream that ends.
+        ConfigError: the data cannot be used, or the data set is finite.
     """
     component = config.data.train
     dataset = find_table("datasets")[component.type](**component.settings, seed=config.train.seed)
     try:
         count = len(dataset)
-    except TypeError:  # what an endless stream answers
+    except TypeError:  # an endless stream has no length
         return dataset
     raise ConfigError(
-        f"data.train: a set of {count} samples ends; training needs patches without end: set "
-        "'patch', leave out 'whole' and 'length'"
+        f"data.train: a set of {count} samples ends, but training needs an endless stream of "
+        "patches: set 'patch', leave out 'whole' and 'length'"
     )
 
 
 def latent_round(config: RunConfig, step: int) -> int:
-    """How often latents were made anew before a step."""
+    """Number of times that the cached latents were replaced before a step."""
     return step // (config.data.refresh_latents or config.train.steps)
 
 
 def latent_set(
     config: RunConfig, folder: Path, encode: Encoder, encoder_key: str, step: int, *, make: bool
 ) -> LatentPairs:
-    """Latents of `cached_latents` samples, from the run folder if they are there.
+    """Latents of `cached_latents` samples, read from the run folder or encoded.
 
-    They are the first ones of the stream, or with `refresh_latents` those of the step's round.
+    They are the first samples of the stream, or with `refresh_latents` the samples of the step's
+    round.
 
     Args:
-        config: the run.
-        folder: the run's folder.
-        encode: moves a batch to the device and encodes it.
-        encoder_key: fingerprint of its weights and number format.
-        step: of the run.
-        make: whether this process may encode what is missing.
+        config: config of the run.
+        folder: run folder.
+        encode: function that moves a batch to the device and encodes it.
+        encoder_key: fingerprint of the encoder's weights and dtype.
+        step: current step of the run.
+        make: whether this process may encode missing latents.
 
     Raises:
-        ConfigError: they are missing and another process should have made them.
+        ConfigError: the latents are missing, and another process should have written them.
     """
     seed, plain = config.train.seed, config_to_dict(config)
     described = [plain["data"]["train"], plain["upscale"], config.data.cached_latents]
     number = latent_round(config, step)
-    key = cache_key([*described, _photos_of(config.data.train), seed, encoder_key, number])
+    key = cache_key([*described, _file_versions(config.data.train), seed, encoder_key, number])
     path = folder / "latents.safetensors"
     pairs = load_latents(path, key)
     if pairs is None and make:
@@ -93,8 +94,8 @@ def latent_set(
         pairs = load_latents(path, key)
     if pairs is None:
         raise ConfigError(
-            f"{path}: process 0 made it but this one does not see it; give all processes one "
-            "run folder (--runs) on a shared disk"
+            f"{path}: written by process 0, but not visible for this process; use a run folder "
+            "(--runs) on a disk that all processes share"
         )
     return LatentPairs(pairs, seed)
 
@@ -102,12 +103,20 @@ def latent_set(
 def batches(
     dataset: Any, shares: BatchShares, *, workers: int, seed: int, device: torch.device
 ) -> Iterator[Batch]:
-    """This process's parts of all batches, in order, on the device."""
+    """This process's parts of all batches, in order, on the device.
+
+    Args:
+        dataset: endless stream of samples.
+        shares: indices of the samples of each part.
+        workers: number of loader processes; 0 loads in this process.
+        seed: seed of the loader processes.
+        device: device of the batches.
+    """
     loader = DataLoader(
         dataset,
         batch_sampler=shares,
         num_workers=workers,
-        generator=keyed_generator(seed),  # else workers are seeded from the global generator
+        generator=keyed_generator(seed),  # else the global generator would be used
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
         worker_init_fn=ignore_interrupts,
@@ -116,13 +125,13 @@ def batches(
         yield to_device(batch, device)
 
 
-def _photos_of(component: Component) -> list[tuple[str, int, int]]:
-    """Name, size and time of every file that a dataset, or its degradation, may read."""
+def _file_versions(component: Component) -> list[tuple[str, int, int]]:
+    """Path, size and modification time of all files that a data set and its degradation read."""
     found = []
     for key, value in component.settings.items():
         for part in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(part, Component):
-                found += _photos_of(part)
+                found += _file_versions(part)
             elif key in FOLDER_KEYS and part is not None:
                 files = sorted(path for path in Path(part).rglob("*") if path.is_file())
                 stats = [(str(path), path.stat()) for path in files]
@@ -131,7 +140,7 @@ def _photos_of(component: Component) -> list[tuple[str, int, int]]:
 
 
 def _encoded(config: RunConfig, encode: Encoder, number: int) -> Iterator[Batch]:
-    """Pairs of a round, a batch at a time; the rounds share no sample."""
+    """Encode the pairs of a round in batches; the rounds have no sample in common."""
     data, first = config.data, number * config.data.cached_latents
     loader = DataLoader(
         training_set(config),

@@ -1,4 +1,4 @@
-"""One process at a time trains in a run folder."""
+"""A lock, so that only one process at a time trains in a run folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from refusion.errors import ConfigError
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run; the system lets go of it when the process ends, however it ends.
+    """Lock the folder of a run; the operating system releases the lock when the process ends.
 
-    Where the system has no such locks (Windows, some network disks) nothing is held.
+    On systems without such locks (Windows, some network disks) the folder is not locked.
+
+    Args:
+        folder: the run folder; it must exist.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process has locked the folder.
     """
     try:
         import fcntl

@@ -1,4 +1,4 @@
-"""Optimizers and the learning rate as a function of the step."""
+"""Optimizers, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from refusion.config.sections import LrScheduleConfig, OptimizerConfig
 
 OPTIMIZERS = {
     "Lion": Lion,
-    # One pass over the memory instead of a dozen: on a processor a step costs half the time.
+    # Fused: one pass over the memory instead of twelve; on a CPU a step takes half the time.
     "AdamW": functools.partial(torch.optim.AdamW, fused=True),
     "Adam": functools.partial(torch.optim.Adam, fused=True),
 }
@@ -23,17 +23,23 @@ OPTIMIZERS = {
 def build_optimizer(
     parameters: Iterable[nn.Parameter], config: OptimizerConfig
 ) -> torch.optim.Optimizer:
-    """Optimizer of the YAML key ``config.type`` over ``parameters``."""
+    """Make the optimizer that `config` describes for `parameters`."""
     return OPTIMIZERS[config.type](
         parameters, lr=config.lr, betas=tuple(config.betas), weight_decay=config.weight_decay
     )
 
 
 def learning_rate(step: int, total: int, peak: float, schedule: LrScheduleConfig) -> float:
-    """Learning rate of step 0..total - 1: linear warm-up, then as scheduled.
+    """Learning rate of a step: linear warm-up, then the schedule.
 
-    Constant, half a cosine down to ``eta_min``, or ``gamma`` as often as there are milestones
-    behind.
+    The schedule is constant, half a cosine that descends to `eta_min`, or a multiplication by
+    `gamma` at each milestone.
+
+    Args:
+        step: step of the run, 0..total - 1.
+        total: number of steps of the run.
+        peak: learning rate after the warm-up.
+        schedule: settings of the schedule.
 
     >>> config = LrScheduleConfig(type="cosine", warmup_steps=0, eta_min=0.0)
     >>> [round(learning_rate(step, 101, 1.0, config), 6) for step in (0, 50, 100)]

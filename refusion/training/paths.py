@@ -1,4 +1,4 @@
-"""Whether the folders and files that an experiment file names are there."""
+"""Checks that the folders and files named in an experiment file exist."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FOLDER_KEYS = ("folders", "folder", "lq", "gt")
 
 
 def check_paths(config: RunConfig) -> None:
-    """Check that every folder and file the run reads exists.
+    """Check that all folders and files that a run reads exist.
 
     Raises:
-        ConfigError: names the key and the missing path.
+        ConfigError: a path does not exist; the message names the key and the path.
     """
     if isinstance(config.latent_unet, LatentCheckpoint):
         path, advice = Path(config.latent_unet.checkpoint), "train stage latent_unet first"
@@ -42,15 +42,15 @@ def _check_osediff(settings: OSEDiffConfig) -> None:
     _check_path("osediff.sd", Path(settings.sd), Path.is_dir, f"get {FOLDER}")
     if settings.lpips is not None:
         advice = (
-            f"get {BACKBONES['vgg'].how}, or leave LPIPS out of the loss by --no-lpips, which "
-            "changes what is learned"
+            f"get {BACKBONES['vgg'].how}, or train without LPIPS with --no-lpips; the loss and "
+            "the trained model are then different"
         )
         for key, path in vars(settings.lpips).items():
             _check_path(f"osediff.lpips.{key}", Path(path), Path.is_file, advice)
 
 
 def _check_folders(section: str, component: Component) -> None:
-    """Check the folders that a dataset or the degradation inside it reads."""
+    """Check the folders of a data set and of its degradation."""
     for key, value in sorted(component.settings.items()):
         parts = value if isinstance(value, (list, tuple)) else [value]
         for part in parts:

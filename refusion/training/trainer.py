@@ -1,8 +1,8 @@
-"""The training loop. Interrupted at any moment, the same command continues as if nothing happened.
+"""The training loop. After an interrupt at any moment, the same command continues exactly.
 
-Data order, times and noise are functions of (seed, sample), and everything with a memory (weights,
-their average, optimizer) is written to one file, aside and renamed. Under `torchrun` the same
-batches are shared among the processes.
+Data order, times and noise are functions of (seed, index of the sample). All other state (weights,
+their average, optimizer) is saved in one file, which is replaced as a whole. Under `torchrun` the
+processes divide each batch among themselves.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from refusion.training.stages.base import LossModule, Stage
 from refusion.training.state import PLAIN, load_state, save_state, start_from
 from refusion.training.validation import validate, validation_sets
 
-WEIGHTS_KEY, SAMPLE_KEY = 1, 2  # keep the random streams of initialisation and samples apart
+WEIGHTS_KEY, SAMPLE_KEY = 1, 2  # keys of random streams: initialisation, samples
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -49,17 +49,17 @@ class Trainer:
     """One run: ``Trainer(config, ...).train()``.
 
     Args:
-        config: the run; its folder is ``runs/<name>``.
-        device: where to train.
-        runs: folder of run folders.
-        world: this process among those that train together.
+        config: settings of the run; the run folder is `runs/<name>`.
+        device: device of the networks.
+        runs: folder that contains the run folders.
+        world: rank of this process and number of processes.
 
-    Files in the run folder: ``config.yml`` (resolved), ``model.safetensors`` (averaged weights, a
-    checkpoint as inference reads it), ``state.pt`` (to resume), ``tensorboard/``.
+    Files in the run folder: `config.yml` (with all defaults), `model.safetensors` (averaged
+    weights, a checkpoint for inference), `state.pt` (to resume the run), `tensorboard/`.
 
     Raises:
-        ConfigError: the batch cannot be shared among the processes.
-        CheckpointError: the latent U-Net or the weights to start from cannot be used.
+        ConfigError: the batch cannot be divided among the processes.
+        CheckpointError: the latent U-Net or the initial weights cannot be used.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Trainer:
         world: World = SINGLE_PROCESS,
     ) -> None:
         self.config, self.device, self.world = config, device, world
-        self.shares(0)  # refuses a batch that cannot be cut before any work
+        self.shares(0)  # raises early if the batch cannot be divided
         self.folder = Path(runs) / config.name
         _make_folder(self.folder)
         self.dtype = choose_precision(config.train.precision, device)
         with torch.random.fork_rng(devices=[]):
-            # Layers draw their first weights from the global generator; this keeps it ours.
+            # PyTorch initialises layers with the global generator, so seed it within this block.
             torch.manual_seed(keyed_generator(config.train.seed, WEIGHTS_KEY).initial_seed())
             self.stage: Stage = STAGES[config.stage](config, device)
         if config.init is not None and not self.state_file.is_file():
@@ -93,39 +93,39 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.step = 0
         self.trained_s = 0.0
-        self.waited_s = 0.0  # of it, for the data loader
+        self.waited_s = 0.0  # part of `trained_s` spent waiting for the data loader
         self.scores: dict[str, float] = {}
         self.validation: dict[str, Any] = {}
         self.encoder_key = weights_key(self.stage.fixed)
 
     @property
     def state_file(self) -> Path:
-        """Where the state to resume from lies."""
+        """File of the state to resume from."""
         return self.folder / "state.pt"
 
     @property
     def model_file(self) -> Path:
-        """Where the averaged weights lie."""
+        """File of the averaged weights."""
         return self.folder / "model.safetensors"
 
     def shares(self, start: int, stop: int | None = None) -> BatchShares:
-        """This process's samples from step `start` on, to before step `stop` or the last."""
+        """Samples of this process in steps `start` to `stop` - 1, by default to the end."""
         train = self.config.train
         size = self.config.data.batch_size
         return BatchShares(size, train.accumulate, self.world, start, stop or train.steps)
 
     def train(self, progress: Progress | None = None) -> dict[str, float]:
-        """Train to ``config.train.steps``, from ``state.pt`` if there is one.
+        """Train up to `config.train.steps`; continue from `state.pt` if it exists.
 
         Args:
-            progress: called after every step as (step, steps, terms of the loss).
+            progress: called after every step with (step, steps, terms of the loss).
 
         Returns:
-            Scores of the last validation.
+            Scores of the last validation by name.
 
         Raises:
-            RefusionError: the loss is not finite (the last checkpoint stays as it is), or
-                ``state.pt`` belongs to another configuration.
+            RefusionError: the loss is not finite (the last checkpoint is kept), or `state.pt`
+                belongs to another configuration.
         """
         with run_lock(self.folder) if self.world.is_main else contextlib.nullcontext():
             if self.state_file.is_file():
@@ -136,16 +136,16 @@ class Trainer:
             self.validation = validation_sets(self.config)
             with self._board() as board:
                 self._train(board, progress)
-            self.save()  # also of a complete run: its sampling defaults may have changed
+            self.save()  # also after a complete run: the sampling defaults may have changed
         return self.scores
 
     def _train(self, board: SummaryWriter | None, progress: Progress | None) -> None:
-        """All steps that are left."""
+        """Run all remaining steps."""
         stop = self.config.train.steps
         if self.step >= stop:
             logger.info("%s: already at step %d of %d", self.config.name, self.step, stop)
             return
-        stream = self._batches()  # may encode latents for minutes: Ctrl-C then stops at once
+        stream = self._batches()  # encodes latents for minutes, while Ctrl-C stops immediately
         with Interrupts() as interrupts:
             while self.step < stop:
                 terms = self._timed_step(stream)
@@ -156,7 +156,7 @@ class Trainer:
                     self._stop(interrupts.received)
 
     def _stop(self, number: int) -> NoReturn:
-        """Save, and end as the signal asks."""
+        """Save, then end the process as usual for the signal."""
         self.save()
         logger.info("%s: interrupted, saved at step %d", self.config.name, self.step)
         if number == signal.SIGTERM:
@@ -164,7 +164,7 @@ class Trainer:
         raise KeyboardInterrupt
 
     def save(self) -> None:
-        """Write the averaged weights and the state to resume from, each whole or not at all."""
+        """Write the averaged weights and the state to resume from; there are no partial files."""
         if not self.world.is_main:
             return
         self.export(self.model_file)
@@ -172,21 +172,21 @@ class Trainer:
         save_state(self.state_file, self._parts(), plain, self.config, self.encoder_key)
 
     def export(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write the averaged weights as inference reads them; ``dtype`` float16 halves the file."""
+        """Write the averaged weights for inference, with `dtype` float16 in half the size."""
         info = {"step": self.step, "trained_s": round(self.trained_s), "scores": self.scores}
         self.stage.save(path, self.weights(), info, dtype)
 
     def weights(self) -> dict[str, Tensor]:
-        """Averaged weights under their names in a checkpoint."""
+        """Averaged weights by their names in a checkpoint."""
         own = self.ema.module.get_submodule(self.stage.kept).state_dict()
         return self.stage.fixed | {self.stage.prefix + k: v for k, v in own.items()}
 
     def model(self) -> Any:
-        """The averaged weights as inference would load them."""
+        """Build the model for inference from the averaged weights."""
         return self.stage.build(self.weights(), self.model_file)
 
     def _timed_step(self, stream: Iterator[Batch]) -> dict[str, Tensor]:
-        """One step and its time, of which that spent waiting for data."""
+        """Run one step; measure its time and the time spent waiting for data."""
         begun = time.monotonic()
         parts = [next(stream) for _ in range(self.config.train.accumulate)]
         self.waited_s += time.monotonic() - begun
@@ -209,12 +209,12 @@ class Trainer:
         if train.grad_clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, train.grad_clip, norm)
         total = terms["total"].item()
-        if not self.scaler.is_enabled():  # in fp16 an infinite gradient is skipped and scaled down
+        if not self.scaler.is_enabled():  # the scaler skips infinite gradients in fp16
             total += 0 * norm.item()
         if not math.isfinite(total):
             raise RefusionError(
                 f"{self.config.name}: the loss is {total} at step {self.step}; "
-                f"weights up to the last checkpoint are in {self.model_file}. Lower "
+                f"the weights of the last checkpoint are in {self.model_file}. Lower "
                 "train.optimizer.lr, set train.grad_clip, or use train.precision: fp32"
             )
         self.scaler.step(self.optimizer)
@@ -223,15 +223,15 @@ class Trainer:
         return terms | {"grad_norm": norm.detach()}
 
     def _gradients(self, parts: list[Batch]) -> dict[str, Tensor]:
-        """Add up the gradients of a batch's parts; returns the terms of the whole batch's loss."""
+        """Accumulate the gradients of the parts of a batch; return the loss terms of the batch."""
         shares, seed = self.shares(self.step), self.config.train.seed
         collected: list[dict[str, Tensor]] = []
         for number, batch in enumerate(parts):
             indices = shares.indices(self.step, number)
             generators = [keyed_generator(seed, SAMPLE_KEY, index) for index in indices]
             is_last = number == len(parts) - 1
-            waits = self.world.size > 1 and not is_last  # gradients are exchanged once a step
-            with self.losses.no_sync() if waits else contextlib.nullcontext():
+            is_local = self.world.size > 1 and not is_last  # gradients are exchanged once a step
+            with self.losses.no_sync() if is_local else contextlib.nullcontext():
                 with self._autocast():
                     terms = self.losses(batch, generators)
                 self.scaler.scale(terms["total"] / len(parts)).backward()
@@ -240,7 +240,7 @@ class Trainer:
         return dict(zip(collected[0], self.world.mean(stacked.mean(dim=0)), strict=True))
 
     def _after_step(self, board: SummaryWriter | None, terms: dict[str, Tensor]) -> None:
-        """Log, validate and save where it is time to."""
+        """Log, validate and save at the intervals of the config."""
         train = self.config.train
         is_last = self.step == train.steps
         if self.step % train.log_every == 0 or is_last:
@@ -251,20 +251,20 @@ class Trainer:
             self.save()
 
     def _validated(self, board: SummaryWriter | None) -> dict[str, float]:
-        """Scores of the averaged weights."""
+        """Validate the averaged weights."""
         view = self.stage.viewer(self.model(), self.device)
         where = {"world": self.world, "device": self.device, "board": board}
         return validate(view, self.validation, self.step, **where)
 
     def _batches(self) -> Iterator[Batch]:
-        """Batches from the current step on; what each holds depends on its step only."""
+        """Batches from the current step on; their content depends on the step only."""
         data, stop = self.config.data, self.config.train.steps
         if data.cached_latents:
             return self._rounds(self._latents())
         return self._loaded(training_set(self.config), data.workers, stop)
 
     def _rounds(self, latents: Any) -> Iterator[Batch]:
-        """Batches of the current round's latents, then of the following rounds'."""
+        """Batches from the latents of the current round, then from those of the next rounds."""
         stop = last = self.config.train.steps
         if every := self.config.data.refresh_latents:
             stop = min(last, (self.step // every + 1) * every)
@@ -273,7 +273,7 @@ class Trainer:
             yield from self._rounds(self._latents())
 
     def _loaded(self, dataset: Any, workers: int, stop: int) -> Iterator[Batch]:
-        """Batches of a dataset from the current step to before step `stop`."""
+        """Batches of a data set from the current step to step `stop` - 1."""
         shares, seed = self.shares(self.step, stop), self.config.train.seed
         return batches(dataset, shares, workers=workers, seed=seed, device=self.device)
 
@@ -303,7 +303,7 @@ class Trainer:
         return SummaryWriter(self.folder / "tensorboard", purge_step=self.step + 1)
 
     def _parts(self) -> dict[str, Any]:
-        """What has a memory."""
+        """Objects whose state must be saved."""
         return {
             "module": self.module,
             "ema": self.ema,
@@ -318,7 +318,7 @@ class Trainer:
         for key, value in plain.items():
             setattr(self, key, value)
         optimizer = self.config.train.optimizer
-        for group in self.optimizer.param_groups:  # the config's word counts, not the state's
+        for group in self.optimizer.param_groups:  # from the config, not from the state
             group["betas"], group["weight_decay"] = optimizer.betas, optimizer.weight_decay
         logger.info("%s: continuing at step %d", self.config.name, self.step)
 
@@ -343,4 +343,6 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--runs: no folder '{folder}': {error.strerror}") from error
+        raise ConfigError(
+            f"--runs: cannot create the folder '{folder}': {error.strerror}"
+        ) from error

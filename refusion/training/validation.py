@@ -1,4 +1,4 @@
-"""Validation during training: averaged weights, whole images, metrics against the input."""
+"""Validation during training: metrics of the averaged weights on whole images."""
 
 from __future__ import annotations
 
@@ -34,18 +34,20 @@ def validate(
     device: torch.device,
     board: SummaryWriter | None,
 ) -> dict[str, float]:
-    """Mean metrics over each validation set, logged and shown; processes share the pictures.
+    """Compute and log the mean metrics over each validation set.
+
+    The processes divide the images among themselves.
 
     Args:
-        view: restores the photos of an item, see `Stage.viewer`.
-        sets: datasets of whole photos by name, see `validation_sets`.
-        step: optimizer steps done.
-        world: the processes that share the pictures.
-        device: where photos go.
-        board: where to show them, None for nowhere.
+        view: computes the results of an item, see `Stage.viewer`.
+        sets: data sets of whole photos by name, see `validation_sets`.
+        step: number of optimizer steps.
+        world: rank of this process and number of processes.
+        device: device of the images.
+        board: TensorBoard writer for metrics and images; None for none.
 
     Returns:
-        Means by name ``<set>/<picture>/<metric>``; the picture ``input`` is the degraded image.
+        Means by name `<set>/<result>/<metric>`; the result `input` is the degraded image.
     """
     means: dict[str, float] = {}
     for name, dataset in sets.items():
@@ -63,25 +65,25 @@ def validate(
 
 
 def validation_sets(config: RunConfig) -> dict[str, Any]:
-    """Datasets of whole photos by the names of the validation sets.
+    """Make the data sets of whole photos, by the names of the validation sets.
 
     Raises:
-        ConfigError: a set cannot be used: it is endless, or its photos have no ground truth.
+        ConfigError: a set is endless, or its photos have no ground truth.
     """
     sets = {}
     for section in config.data.validation:
         dataset = find_table("datasets")[section.type](**section.settings, seed=config.train.seed)
         try:
             len(dataset)
-        except TypeError:  # what an endless stream answers
+        except TypeError:  # an endless stream has no length
             raise ConfigError(
-                f"data.validation, set '{section.name}': its stream has no end; leave out 'patch', "
+                f"data.validation, set '{section.name}': the stream is endless; leave out 'patch', "
                 "or set 'whole: true' (SyntheticPairs)"
             ) from None
         if "gt" not in dataset[0]:
             raise ConfigError(
-                f"data.validation, set '{section.name}': its photos have no ground truth to be "
-                "compared with"
+                f"data.validation, set '{section.name}': the photos have no ground truth; "
+                "use photos with ground truth or leave the set out"
             )
         sets[section.name] = dataset
     return sets
@@ -90,9 +92,9 @@ def validation_sets(config: RunConfig) -> dict[str, Any]:
 def _rows(
     view: Viewer, dataset: Any, world: World, device: torch.device, *, shown: int
 ) -> tuple[list[dict[str, float]], dict[int, Tensor]]:
-    """Metrics of every picture of a set, in its order, whichever process measured it.
+    """Metrics of all images of a set, in order, from all processes.
 
-    Also strips of the first `shown` items of this process, by index.
+    Also returns image strips of the first `shown` items of this process, by index.
     """
     own, strips = [], {}
     for index in range(world.rank, len(dataset), world.size):
@@ -112,7 +114,7 @@ def _rows(
 
 
 def _batch_of(item: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
-    """Batch of one; the noise level, which is one for a whole batch, stays a number."""
+    """Batch of one item; the noise level, a scalar for the whole batch, gets no batch axis."""
     return {
         key: value[None].to(device) if value.ndim else value
         for key, value in item.items()
@@ -121,6 +123,10 @@ def _batch_of(item: Mapping[str, Any], device: torch.device) -> dict[str, Tensor
 
 
 def _strip(pictures: Iterable[Tensor]) -> Tensor:
-    """Pictures (1, C, H, W) side by side, small, (3, h, w); of a stereo pair the left view."""
+    """Reduced images side by side, (3, h, w); for a stereo pair only the left view.
+
+    Args:
+        pictures: images (1, C, H, W).
+    """
     small = [shrink(x[:, :3].float().clamp(0, 1), PICTURE_SIDE) for x in pictures]
     return torch.cat(small, dim=-1)[0].cpu()

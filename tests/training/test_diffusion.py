@@ -87,7 +87,7 @@ def test_a_lens_network_is_told_or_refused(stage_of, pair):
     stage = stage_of("x0_residual", "x0")
     stage.needs, told = ["lens"], []
     stage.network = lambda xt, mu, t, lens: told.append(lens) or xt
-    with pytest.raises(ConfigError, match=r"network\.lens: the training data tells no lenses"):
+    with pytest.raises(ConfigError, match=r"network\.lens: the training data has no lenses"):
         stage.loss(pair, seeded(1, 2, 3, 4))
     lens = torch.rand(4, 3)
     stage.loss(pair | {"lens": lens}, seeded(1, 2, 3, 4))

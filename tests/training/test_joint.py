@@ -11,7 +11,7 @@ from refusion.restorers import Conditions, load_restorer
 from refusion.sde import SeededNoise
 from refusion.training import Trainer
 from refusion.training.stages import joint
-from refusion.training.stages.diffusion import Draw
+from refusion.training.stages.diffusion import NoisySample
 from refusion.training.stages.joint import SCALE, JointStage
 
 CPU = torch.device("cpu")
@@ -95,9 +95,9 @@ def test_loss_is_that_of_the_picture_the_restorer_makes(trained, tmp_path, monke
         mu, t = pair["mu"], torch.tensor([stage.sde.T])
         noise = SeededNoise(0).initial(mu)
         xt = stage.sde.initial_state(mu, noise)
-        return Draw(xt, noise, t, stage.network(xt, mu, t))
+        return NoisySample(xt, noise, t, stage.network(xt, mu, t))
 
-    monkeypatch.setattr(stage, "draw", at_the_end)
+    monkeypatch.setattr(stage, "sample_and_predict", at_the_end)
     restorer = load_restorer(trained[1].model_file, device="cpu", precision="fp32")
     decoded = []
     monkeypatch.setattr(

@@ -132,7 +132,7 @@ def test_the_student_is_asked_where_the_restorer_will_ask_it(config_of, share):
 def test_outputs_are_noised_around_the_same_photo_by_the_process_itself(config_of):
     stage = OneStepStage(config_of(), CPU)
     x0, mu = torch.zeros(64, 3, 32, 32), torch.ones(64, 3, 32, 32)
-    t, xt = stage._noised_again(x0, mu, generators(64))
+    t, xt = stage._sample_marginal(x0, mu, generators(64))
     assert t.min() >= 2 and t.max() <= 98 and len(t.unique()) > 20
     for time, state in zip(t, xt, strict=True):
         kept, spread = stage.sde.alpha(time).item(), stage.sde.std(time).item()
@@ -223,11 +223,11 @@ def test_what_is_saved_restores_in_one_step(config_of, tmp_path, taught, share):
     lq = torch.rand(1, 3, 19, 26, generator=torch.Generator().manual_seed(0))
     one, other = (restorer.restore(lq, seed=seed) for seed in (1, 2))
     assert torch.equal(one, other) == (share == 0)
-    with pytest.raises(ConfigError, match="distilled to answer in 1 step"):
+    with pytest.raises(ConfigError, match="distilled to 1 step"):
         restorer.restore(lq, steps=4)
     assert torch.equal(restorer.restore(lq, sampler="ode-data-2@karras", seed=1), one)
     for word in ("euler", "ode"):
-        with pytest.raises(ConfigError, match=f"'{word}' moves a small step"):
+        with pytest.raises(ConfigError, match=f"'{word}' does not end at the network's estimate"):
             restorer.restore(lq, sampler=word)
 
 
@@ -235,7 +235,7 @@ def test_what_is_saved_restores_in_one_step(config_of, tmp_path, taught, share):
     ("change", "message"),
     [
         ({"teacher": "nothing.safetensors"}, "no such weights file"),
-        ({"sampling": {"sampler": "euler"}}, "'euler' moves a small step"),
+        ({"sampling": {"sampler": "euler"}}, "'euler' does not end at the network's estimate"),
         ({"sampling": {"distilled_at": 101}}, r"start: expected 1\.\.100, got 101"),
         ({"pixels": 1.0}, "needs a teacher with a latent U-Net"),
     ],
@@ -246,7 +246,7 @@ def test_what_does_not_go_with_the_teacher_is_refused(config_of, change, message
 
 
 def test_a_teacher_must_diffuse(config_of, tiny_checkpoint):
-    with pytest.raises(ConfigError, match="holds a latent U-Net alone"):
+    with pytest.raises(ConfigError, match="contains only a latent U-Net"):
         OneStepStage(config_of(teacher=str(tiny_checkpoint("unet"))), CPU)
 
 

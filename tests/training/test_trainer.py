@@ -208,7 +208,7 @@ def test_validation_needs_an_end_and_a_truth(config_of, tmp_path):
     plain = config_to_dict(config_of("diffusion"))["data"]
     endless = plain["train"] | {"name": "val"}
     blind = {"name": "val", "type": "PairedFolder", "lq": str(tmp_path / "photos"), "gt": None}
-    for part, message in ((endless, "has no end"), (blind, "no ground truth")):
+    for part, message in ((endless, "the stream is endless"), (blind, "no ground truth")):
         config = config_of("diffusion", data=plain | {"validation": [part]})
         with pytest.raises(ConfigError, match=rf"data\.validation, set 'val': .*{message}"):
             Trainer(config, device=CPU, runs=tmp_path / message).train()
@@ -328,7 +328,7 @@ def test_training_can_start_from_a_trained_model(config_of, tmp_path):
     second = Trainer(other, device=CPU, runs=tmp_path)
     assert same(second.weights(), first.weights())
     unet = config_of("latent_unet", name="wrong", init=str(first.model_file))
-    with pytest.raises(CheckpointError, match=r"init: .* does not hold the latent_unet"):
+    with pytest.raises(CheckpointError, match=r"init: .* does not contain the latent_unet"):
         Trainer(unet, device=CPU, runs=tmp_path)
 
 

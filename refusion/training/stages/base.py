@@ -1,4 +1,4 @@
-"""What the loop knows of the stages of training."""
+"""Interface between the training loop and the stages."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from refusion.config import ModelConfig
 from refusion.errors import ConfigError
 from refusion.nets import LatentUNet
 
-Pictures = tuple[Tensor, Tensor]
-"""A picture and what it is compared with, both (1, 3, H, W) in [0, 1]."""
+ResultAndTarget = tuple[Tensor, Tensor]
+"""A result and its target image, both (1, 3, H, W) in [0, 1]."""
 
-Viewer = Callable[[Mapping[str, Tensor]], dict[str, Pictures]]
-"""Batch of one validation pair -> its pictures by name."""
+Viewer = Callable[[Mapping[str, Tensor]], dict[str, ResultAndTarget]]
+"""Maps a batch of one validation pair to results with their targets, by name."""
 
 
 class Stage(Protocol):
-    """One stage: a module and its loss.
+    """One stage of training: a module and its loss.
 
     Attributes:
-        prefix: of the names that the kept weights have in a checkpoint.
-        kept: name of the submodule whose weights these are; empty for the module itself.
-        module: what is trained.
-        fixed: weights that the checkpoint holds beside the module's, by name.
+        prefix: prefix of the names of the saved weights in a checkpoint.
+        kept: name of the submodule whose weights are saved; empty for the whole module.
+        module: the trained module.
+        fixed: frozen weights that are also saved in the checkpoint, by name.
     """
 
     prefix: str
@@ -39,15 +39,18 @@ class Stage(Protocol):
     def loss(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> dict[str, Tensor]:
-        """Terms of the loss of a batch, means over its images; `total` is minimised.
+        """Compute the loss of a batch.
 
         Args:
-            batch: tensors by name, one row per image.
-            generators: one per image, for everything random.
+            batch: tensors by name, with one row per image.
+            generators: one generator per image for all random numbers.
+
+        Returns:
+            Terms of the loss by name, means over the images; `total` is minimised.
         """
 
     def build(self, tensors: dict[str, Tensor], path: Path) -> Any:
-        """What inference would make of the averaged weights in a file called `path`."""
+        """Build the model for inference from averaged weights; error messages name `path`."""
 
     def save(
         self,
@@ -56,20 +59,20 @@ class Stage(Protocol):
         info: Mapping[str, Any],
         dtype: torch.dtype | None,
     ) -> None:
-        """Write them as inference reads them; see `refusion.checkpoint.save_checkpoint`."""
+        """Write averaged weights for inference; see `refusion.checkpoint.save_checkpoint`."""
 
     def viewer(self, model: Any, device: torch.device) -> Viewer:
-        """Make what shows how good the averaged weights are, of what `build` made."""
+        """Make the function that computes validation results with a model from `build`."""
 
     def compile(self) -> None:
-        """Have the forward pass compiled at its first call."""
+        """Compile the forward pass with `torch.compile` at its first call."""
 
 
 class CheckpointStage:
-    """What stages share whose result is a checkpoint of this project.
+    """Common methods of stages whose result is a checkpoint of this project.
 
     Attributes:
-        model_config: what inference must know.
+        model_config: config of the model for inference.
     """
 
     model_config: ModelConfig
@@ -89,24 +92,24 @@ class CheckpointStage:
         save_checkpoint(path, self.model_config, tensors, info, dtype)
 
 
-def guide_of(unet: LatentUNet, batch: Mapping[str, Tensor]) -> Tensor | None:
-    """The batch's guide (B, G, H, W) if the U-Net is told one, else None.
+def guide_from_batch(unet: LatentUNet, batch: Mapping[str, Tensor]) -> Tensor | None:
+    """The guide (B, G, H, W) of a batch; None if the U-Net has no guide channels.
 
     Raises:
-        ConfigError: the U-Net needs one that the data do not have.
+        ConfigError: the U-Net has guide channels, but the data have no guide.
     """
     if not unet.guide:
         return None
     if "guide" not in batch:
         raise ConfigError(
-            "latent_unet.in_ch: the data have no guide for the channels beyond the image's; use "
-            "the degradation Bokeh, or set latent_unet.in_ch: 3"
+            "latent_unet.in_ch: the data have no guide for the channels after those of the "
+            "image; use the degradation Bokeh, or set latent_unet.in_ch: 3"
         )
     return batch["guide"]
 
 
 class LossModule(nn.Module):
-    """A stage's loss as a module, so that a forward pass of it is one that DDP can follow."""
+    """Module whose forward pass is the loss of a stage, as DistributedDataParallel needs it."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()

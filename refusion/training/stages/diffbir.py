@@ -1,7 +1,8 @@
-"""Stage `diffbir`: the control branch that shows a Stable Diffusion a photo (stage 2 of DiffBIR).
+"""Stage `diffbir`: the control branch of a Stable Diffusion (stage 2 of DiffBIR).
 
-Lin et al., ECCV 2024. The Stable Diffusion and stage 1 are frozen; the branch learns what the
-output must be of a noisy latent of the ground truth, seeing the latent of stage 1's result.
+Lin et al., ECCV 2024. The Stable Diffusion and stage 1 are frozen. The branch is trained with the
+loss of the diffusion model on noisy latents of the ground truth; its condition is the latent of the
+result of stage 1.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from refusion.stable_diffusion.control import (
     save_control,
 )
 from refusion.stable_diffusion.folder import cast
-from refusion.training.stages.base import Pictures, Viewer
+from refusion.training.stages.base import ResultAndTarget, Viewer
 from refusion.training.stages.diffusion import sample_noise
 
 
 class DiffBIRStage:
-    """Stage ``diffbir`` as the trainer sees it.
+    """Stage `diffbir`, see `Stage`.
 
     Raises:
-        CheckpointError: the Stable Diffusion, stage 1 or the weights to start from cannot be used.
-        ConfigError: stage 1 changes the size of photos or must be told more.
+        CheckpointError: the Stable Diffusion, stage 1 or the initial weights cannot be used.
+        ConfigError: stage 1 changes the size of photos or needs conditions.
     """
 
     prefix = ""
@@ -58,22 +59,22 @@ class DiffBIRStage:
         if settings.stage1 is not None:
             path = find_weights(settings.stage1)
             self.stage1 = load_restorer(path, device=device, precision=precision)
-        DiffBIR(self.sd, control, self.stage1)  # refuses a stage 1 that cannot be used
+        DiffBIR(self.sd, control, self.stage1)  # raises if stage 1 cannot be used
         with torch.no_grad():
             self.prompts = self.sd.embed(["", settings.prompt])
 
     def compile(self) -> None:
-        """Have the control branch compiled at its first call."""
+        """See `Stage.compile`."""
         self.module.compile()
 
     def loss(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> dict[str, Tensor]:
-        """Mean square of the error of the output, at a random time per image.
+        """Mean squared error of the network's output at a random time per image.
 
         Args:
-            batch: ``lq`` and ``gt`` of one size, whole latents.
-            generators: one per image.
+            batch: `lq` and `gt` of the same size, sides multiples of the networks' strides.
+            generators: one CPU generator per image.
         """
         schedule = self.sd.schedule
         condition, x0 = self._latents(batch, generators)
@@ -95,7 +96,7 @@ class DiffBIRStage:
     def _latents(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> tuple[Tensor, Tensor]:
-        """Of stage 1's result the mean of its latent, of the ground truth a draw."""
+        """Mean latent of the result of stage 1, and a sampled latent of the ground truth."""
         lq, gt, multiple = batch["lq"], batch["gt"], self.sd.factor * self.sd.align
         if lq.shape != gt.shape or any(side % multiple for side in gt.shape[-2:]):
             raise ConfigError(
@@ -109,7 +110,7 @@ class DiffBIRStage:
         return condition, x0
 
     def build(self, tensors: dict[str, Tensor], path: Path) -> nn.Module:
-        """See `Stage.build`: the branch as `load_control` gives it."""
+        """See `Stage.build`; the result equals that of `load_control`."""
         control = build_control(self.sd).eval().requires_grad_(False)
         control.load_state_dict(tensors)
         return cast(control, self.sd.device, self.sd.dtype)
@@ -125,7 +126,7 @@ class DiffBIRStage:
         save_control(path, tensors, info, dtype)
 
     def viewer(self, model: nn.Module, device: torch.device) -> Viewer:
-        """Make what restores a validation picture with the averaged branch."""
+        """Make the function that restores a validation image with the averaged branch."""
         settings = DiffBIRSettings(
             steps=self.settings.sampling_steps,
             sampler=self.settings.sampler,
@@ -133,7 +134,7 @@ class DiffBIRStage:
         )
         restorer = DiffBIR(self.sd, model, self.stage1, settings)
 
-        def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
+        def view(item: Mapping[str, Tensor]) -> dict[str, ResultAndTarget]:
             return {"restored": (restorer.restore(item["lq"]), item["gt"])}
 
         return view

@@ -1,4 +1,4 @@
-"""Stage 2: the noise network, in the latent of a trained U-Net or on pixels."""
+"""Stage 2: the noise network, on the latent of a trained U-Net or on pixels."""
 
 from __future__ import annotations
 
@@ -18,35 +18,49 @@ from refusion.restorers.base import Conditions
 from refusion.restorers.refusion.restorer import Refusion
 from refusion.sde import OBJECTIVES, build_sde, estimate
 from refusion.tiling.exact import latent_guide
-from refusion.training.stages.base import CheckpointStage, Pictures, Viewer, guide_of
+from refusion.training.stages.base import CheckpointStage, ResultAndTarget, Viewer, guide_from_batch
 
-_CONDITIONS = {  # what a network may be told beside the time, and where it comes from
-    "lens": "tells no lenses; use the dataset BokehFolder or the degradation Bokeh",
+_CONDITIONS = {  # conditions besides the time: end of the message if the data do not have them
+    "lens": "has no lenses; use the dataset BokehFolder or the degradation Bokeh",
     "guide": "has no guide; use the degradation Bokeh",
 }
 
 
 def sample_times(T: int, bias: float, generators: Sequence[Generator]) -> Tensor:
-    """Times 1..T, one per generator, LongTensor (B,), with density proportional to t^bias."""
+    """Sample random times with a density proportional to t^bias.
+
+    Args:
+        T: number of times.
+        bias: exponent >= 0; 0 gives uniform times.
+        generators: one CPU generator per image.
+
+    Returns:
+        Times 1..T, LongTensor (B,).
+    """
     uniform = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
     return (T * (1 - uniform) ** (1 / (1 + bias))).ceil().long().clamp(1, T)
 
 
 def sample_noise(like: Tensor, generators: Sequence[Generator]) -> Tensor:
-    """Standard normal noise of the shape and device of ``like``, each image its own generator's."""
+    """Standard normal noise, each image from its own generator.
+
+    Args:
+        like: tensor (B, ...) whose shape, dtype and device the noise gets.
+        generators: one CPU generator per image.
+    """
     shape = like.shape[1:]
     return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(like)
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One state of the process per image, and the network's output there.
+class NoisySample:
+    """One random state of the process per image, and the output of the network for it.
 
     Attributes:
         xt: state (B, C, h, w).
-        noise: standard noise in it.
-        t: its times, LongTensor (B,).
-        output: of the network, float32 (B, C, h, w).
+        noise: standard normal noise in the state, (B, C, h, w).
+        t: times of the states, LongTensor (B,).
+        output: output of the network, float32 (B, C, h, w).
     """
 
     xt: Tensor
@@ -56,7 +70,12 @@ class Draw:
 
 
 class DiffusionStage(CheckpointStage):
-    """Stage ``diffusion`` as the trainer sees it."""
+    """Stage `diffusion`, see `Stage`.
+
+    Raises:
+        CheckpointError: the checkpoint of the latent U-Net cannot be read.
+        ConfigError: the checkpoint contains no latent U-Net.
+    """
 
     prefix = "network."
     kept = ""
@@ -83,25 +102,25 @@ class DiffusionStage(CheckpointStage):
         self.module: nn.Module = self.network
 
     def compile(self) -> None:
-        """Have the network compiled at its first call."""
+        """See `Stage.compile`."""
         self.network.compile()
 
     @torch.no_grad()
     def encode(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Images ``lq``, ``gt`` -> ``mu``, ``x0`` in the space of the process, float32.
+        """Encode images `lq`, `gt` to `mu`, `x0` in the space of the process, float32.
 
-        What else the network is told goes along.
+        The conditions of the network are included. A batch that contains `mu` is returned as is.
         """
         if "mu" in batch:
             return dict(batch)
         mu, x0 = enlarge(batch["lq"], self.model_config.upscale), batch["gt"]
         if self.latent_unet is not None:
-            images = with_guide(torch.cat([mu, x0]), guide_of(self.latent_unet, batch))
+            images = with_guide(torch.cat([mu, x0]), guide_from_batch(self.latent_unet, batch))
             mu, x0 = self.latent_unet.encode(images).z.float().chunk(2)
         return {"mu": mu, "x0": x0} | self.conditions(batch)
 
     def conditions(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What a batch of images holds that the network is told, the guide at the latent's size."""
+        """Conditions of the network in a batch of images; a guide gets the size of the latent."""
         conditions = {name: batch[name] for name in self.needs if name in batch}
         if "guide" in conditions and self.latent_unet is not None:
             conditions["guide"] = latent_guide(self.latent_unet, conditions["guide"])
@@ -110,36 +129,44 @@ class DiffusionStage(CheckpointStage):
     def loss(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> dict[str, Tensor]:
-        """The objective at a random time per image.
+        """The objective at a random time per image; see `Stage.loss`.
 
         Args:
-            batch: ``lq`` and ``gt`` images, or ``mu`` and ``x0`` in the space of the process.
-            generators: CPU generators of time and noise, one per image, so that an image's draw
-                does not depend on the others in its batch.
+            batch: images `lq` and `gt`, or `mu` and `x0` in the space of the process.
+            generators: one CPU generator per image for time and noise, so that the sample of an
+                image does not depend on the other images of the batch.
         """
         pair = self.encode(batch)
-        draw = self.draw(pair, generators)
-        # In full precision: the conversions amplify rounding where alpha or sigma is small.
-        with torch.autocast(draw.xt.device.type, enabled=False):
-            guess = estimate(self.sde, self.prediction, draw.output, draw.xt, pair["mu"], draw.t)
-            state = (draw.xt, pair["x0"], draw.noise, pair["mu"], draw.t)
-            loss = self.objective(self.sde, guess, *state, **self.objective_settings)
+        sample = self.sample_and_predict(pair, generators)
+        xt, t, mu = sample.xt, sample.t, pair["mu"]
+        # In float32: the conversions amplify rounding errors where alpha or sigma is small.
+        with torch.autocast(xt.device.type, enabled=False):
+            predicted = estimate(self.sde, self.prediction, sample.output, xt, mu, t)
+            state = (xt, pair["x0"], sample.noise, mu, t)
+            loss = self.objective(self.sde, predicted, *state, **self.objective_settings)
         return {"total": loss}
 
-    def draw(self, pair: Mapping[str, Tensor], generators: Sequence[Generator]) -> Draw:
-        """A state at a random time per image, and what the network makes of it."""
+    def sample_and_predict(
+        self, pair: Mapping[str, Tensor], generators: Sequence[Generator]
+    ) -> NoisySample:
+        """Sample a state at a random time per image and run the network on it.
+
+        Args:
+            pair: `mu` and `x0` (B, C, h, w) and the conditions of the network.
+            generators: one CPU generator per image.
+        """
         mu = pair["mu"]
         t = sample_times(self.sde.T, self.time_bias, generators)
         noise = sample_noise(mu, generators)
         xt = self.sde.sample_marginal(pair["x0"], mu, t, noise)
         output = self.network(xt, mu, t.to(mu.device), **self._conditions(pair)).float()
-        return Draw(xt, noise, t, output)
+        return NoisySample(xt, noise, t, output)
 
     def viewer(self, model: Model, device: torch.device) -> Viewer:
-        """Make what gives the restored picture of a validation pair."""
+        """Make the function that restores a validation image."""
         restorer = Refusion(model, device=device)
 
-        def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
+        def view(item: Mapping[str, Tensor]) -> dict[str, ResultAndTarget]:
             return {
                 "restored": (
                     restorer.restore(item["lq"], conditions=Conditions.from_item(item)),
@@ -150,9 +177,10 @@ class DiffusionStage(CheckpointStage):
         return view
 
     def _conditions(self, pair: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Keyword arguments of the network; raises a ConfigError if the data lack one."""
         for name in self.needs:
             if name not in pair:
                 raise ConfigError(
-                    f"network.{name}: the training data {_CONDITIONS[name]}, or leave it out"
+                    f"network.{name}: the training data {_CONDITIONS[name]}, or leave the key out"
                 )
         return {name: pair[name] for name in self.needs}

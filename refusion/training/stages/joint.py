@@ -1,8 +1,8 @@
-"""Stage 3: the noise network and its latent U-Net together, judged by the picture they restore.
+"""Stage 3: the noise network and the latent U-Net are trained together on the restored image.
 
-Latent replacement never shows the decoder a latent that the network only estimated, and a distance
-between latents does not say how visible it is. Here the estimate of x0 at a random time is decoded
-with the degraded image's skips, and the loss is that of the picture.
+In the stages 1 and 2 the decoder never sees an estimated latent, and a distance between latents
+does not measure how visible an error is. Here the estimate of x0 at a random time is decoded with
+the skips of the degraded image, and the loss is the squared error of the decoded image.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from refusion.config import RunConfig
 from refusion.images.resize import enlarge
 from refusion.nets.latent_unet import with_guide
 from refusion.sde import estimate
-from refusion.training.stages.base import guide_of
+from refusion.training.stages.base import guide_from_batch
 from refusion.training.stages.diffusion import DiffusionStage
 
-SCALE = 10.0  # brings the squared error of a picture of 20 dB to that of the other stages' losses
+SCALE = 10.0  # scales the squared error at 20 dB, 0.01, to the size of the losses of other stages
 
 
 class JointStage(DiffusionStage):
-    """Stage ``joint`` as the trainer sees it."""
+    """Stage `joint`, see `Stage`."""
 
     prefix = ""
 
@@ -34,23 +34,25 @@ class JointStage(DiffusionStage):
         self.module = nn.ModuleDict({"network": self.network, "latent_unet": self.latent_unet})
         self.fixed: dict[str, Tensor] = {}
         if config.init is None and config.prediction == "x0_residual":
-            # The estimate begins at mu: the decoder would learn to ignore a latent full of noise.
+            # With 0 the first estimate is mu. With a random estimate, the decoder would learn to
+            # ignore the latent.
             for parameter in self.network.last.parameters():
                 nn.init.zeros_(parameter)
 
     def loss(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> dict[str, Tensor]:
-        """Terms of the loss of a batch of image pairs; ``total`` is minimised."""
-        unet, guide = self.latent_unet, guide_of(self.latent_unet, batch)
+        """Squared error of the restored images of a batch of pairs `lq`, `gt`; see `Stage.loss`."""
+        unet, guide = self.latent_unet, guide_from_batch(self.latent_unet, batch)
         latent = unet.encode(with_guide(enlarge(batch["lq"], self.model_config.upscale), guide))
         mu = latent.z.float()
-        with torch.no_grad():  # the truth's latent is a place in the space, not to be moved
+        with torch.no_grad():  # the latent of the ground truth is a target without gradient
             x0 = unet.encode(with_guide(batch["gt"], guide)).z.float()
         pair = {"mu": mu, "x0": x0} | self.conditions(batch)
-        draw = self.draw(pair, generators)
+        sample = self.sample_and_predict(pair, generators)
         with torch.autocast(mu.device.type, enabled=False):
-            guess = estimate(self.sde, self.prediction, draw.output, draw.xt, mu, draw.t)
-        restored = unet.decode(guess.x0, latent.skips, latent.size)
-        # Squared: of a wide, faint error the median is "none", and there training would stay.
+            predicted = estimate(self.sde, self.prediction, sample.output, sample.xt, mu, sample.t)
+        restored = unet.decode(predicted.x0, latent.skips, latent.size)
+        # The absolute error is minimal at the median, which for uncertain faint changes is no
+        # change; training then makes no progress.
         return {"total": SCALE * mse_loss(restored.float(), batch["gt"])}

@@ -15,19 +15,19 @@ from refusion.nets import LatentUNet
 from refusion.nets.latent_unet import with_guide
 from refusion.tiling.exact import decode_tiled, encode_tiled
 from refusion.tiling.memory import auto_tile
-from refusion.training.stages.base import CheckpointStage, Pictures, Viewer, guide_of
+from refusion.training.stages.base import CheckpointStage, ResultAndTarget, Viewer, guide_from_batch
 
 REGULARISER_WEIGHT = 0.001  # published value
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """Result of one pass over a pair.
+    """Decoded images of a pair of a degraded image (lq) and its ground truth (gt).
 
     Attributes:
-        reconstruction: LQ latent decoded with the LQ's skips, (B, 3, H, W).
-        replacement: GT latent decoded with the LQ's skips, (B, 3, H, W).
-        z_lq: latent of LQ.
+        reconstruction: latent of lq decoded with the skips of lq, (B, 3, H, W).
+        replacement: latent of gt decoded with the skips of lq, (B, 3, H, W).
+        z_lq: latent of lq, (B, C, h, w).
     """
 
     reconstruction: Tensor
@@ -43,8 +43,8 @@ def replace_latent(
     Args:
         unet: the network.
         lq: degraded images (B, 3, H, W) in [0, 1].
-        gt: ground truth, the same.
-        guide: what a network with guide channels is told of both, (B, G, H, W) in [0, 1].
+        gt: ground truth (B, 3, H, W) in [0, 1].
+        guide: guide of both images for a network with guide channels, (B, G, H, W) in [0, 1].
     """
     latent = unet.encode(with_guide(torch.cat([lq, gt]), guide))
     skips = [torch.cat([skip[: len(lq)]] * 2) for skip in latent.skips]
@@ -53,21 +53,29 @@ def replace_latent(
 
 
 def replacement_losses(result: Replacement, lq: Tensor, gt: Tensor) -> dict[str, Tensor]:
-    """Terms of the published loss: L1 of both images, and mean and spread of the latent.
+    """Terms of the published loss: L1 errors of both images, and a regulariser of the latent.
 
-    The latent is to have the mean of the image and half its standard deviation.
+    The regulariser is 0 if the latent has the mean of the image and half of its standard deviation.
+
+    Args:
+        result: result of `replace_latent`.
+        lq: degraded images (B, 3, H, W) in [0, 1].
+        gt: ground truth (B, 3, H, W) in [0, 1].
+
+    Returns:
+        Scalars `reconstruction`, `replacement` and `regulariser`, not weighted.
     """
     z = result.z_lq.float()
-    spread = (z.std() - 0.5 * lq.std()).abs()
+    std_error = (z.std() - 0.5 * lq.std()).abs()
     return {
         "reconstruction": l1_loss(result.reconstruction.float(), lq),
         "replacement": l1_loss(result.replacement.float(), gt),
-        "regulariser": (z.mean() - lq.mean()).abs() + spread,
+        "regulariser": (z.mean() - lq.mean()).abs() + std_error,
     }
 
 
 class LatentUNetStage(CheckpointStage):
-    """Stage ``latent_unet`` as the trainer sees it."""
+    """Stage `latent_unet`, see `Stage`."""
 
     prefix = "latent_unet."
     kept = ""
@@ -80,29 +88,29 @@ class LatentUNetStage(CheckpointStage):
         self.replace = replace_latent
 
     def compile(self) -> None:
-        """Have the forward pass compiled at its first call."""
+        """See `Stage.compile`."""
         self.replace = torch.compile(replace_latent)
 
     def loss(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> dict[str, Tensor]:
-        """Terms of the loss of a batch of pairs; ``total`` is minimised."""
+        """Terms of the loss of a batch of pairs `lq`, `gt`; see `Stage.loss`."""
         lq, gt = batch["lq"], batch["gt"]
-        guide = guide_of(self.module, batch)
+        guide = guide_from_batch(self.module, batch)
         terms = replacement_losses(self.replace(self.module, lq, gt, guide), lq, gt)
         weighted = REGULARISER_WEIGHT * terms["regulariser"]
         return {"total": terms["reconstruction"] + terms["replacement"] + weighted, **terms}
 
     def viewer(self, model: Model, device: torch.device) -> Viewer:
-        """Make what gives the pictures of a validation pair.
+        """Make the function that computes `reconstruction` and `replacement` of a validation pair.
 
-        ``replacement`` bounds what stage 2 can reach. Computed in tiles, which changes nothing but
-        the memory it takes.
+        The score of `replacement` is an upper bound for stage 2. The tiles reduce the memory and
+        do not change the result.
         """
         unet = model.latent_unet.to(device)
 
-        def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
-            lq, guide = item["lq"], guide_of(unet, item)
+        def view(item: Mapping[str, Tensor]) -> dict[str, ResultAndTarget]:
+            lq, guide = item["lq"], guide_from_batch(unet, item)
             tile = auto_tile(unet, torch.float32, lq, device)
             shown = {}
             for name, target in {"reconstruction": lq, "replacement": item["gt"]}.items():

@@ -1,10 +1,11 @@
-"""Stage `one_step`: a trained diffusion distilled into a network that is asked once.
+"""Stage `one_step`: distillation of a trained diffusion into a student that needs one step.
 
-The student starts as a copy of the teacher and is asked at one time `sampling.distilled_at`, in the
-state mu + share * std * noise (`sampling.start_noise`). With share 0 its answer is certain, so all
-it can learn is a mean: weights `truth` and `imitation`. With share 1 it can draw, and `score` makes
-its draws those of the teacher: the mean-reverting SDE noises them again around the same mu, and
-teacher and critic compare (`refusion.sde.distillation`).
+The student starts as a copy of the teacher. It runs once, at the time `sampling.distilled_at`, in
+the state mu + s * std * noise with s = `sampling.start_noise`. With s = 0 the student is
+deterministic and learns a mean; the weights `truth` and `imitation` are for this case. With s = 1
+the output of the student is a random sample. The loss `score` matches the distribution of these
+samples to that of the teacher: the mean-reverting SDE adds noise to a sample with the same mu, and
+the estimates of teacher and critic are compared (`refusion.sde.distillation`).
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from refusion.sde.distillation import score_distillation_loss
 from refusion.sde.objectives import LOSSES
 from refusion.training.stages.diffusion import DiffusionStage, sample_noise
 
-TIMES = (0.02, 0.98)  # share of T between which outputs are noised again; OSEDiff's
+TIMES = (0.02, 0.98)  # range of the times of the noisy outputs, in units of T; as in OSEDiff
 
 
 class StudentAndCritic(nn.Module):
-    """What stage `one_step` trains; a checkpoint keeps the student.
+    """The trained networks of stage `one_step`; a checkpoint contains the student only.
 
     Args:
-        network: the teacher, of which both are copies.
-        has_critic: False where no term of the loss asks it.
+        network: network of the teacher; student and critic start as copies of it.
+        has_critic: False if the loss does not use the critic.
     """
 
     def __init__(self, network: nn.Module, *, has_critic: bool) -> None:
@@ -47,38 +48,39 @@ class StudentAndCritic(nn.Module):
 
 
 class OneStepStage(DiffusionStage):
-    """Stage ``one_step`` as the trainer sees it.
+    """Stage `one_step`, see `Stage`.
 
-    Student and critic take one step each per batch, from one loss: no term reaches both.
+    Student and critic are updated in the same step with one loss; each term of the loss has
+    gradients for one of them only.
 
     Raises:
-        CheckpointError: there is no such teacher.
-        ConfigError: it is no diffusion, or a setting does not go with it.
+        CheckpointError: the weights of the teacher cannot be read.
+        ConfigError: the teacher is not a diffusion, or a setting does not fit the teacher.
     """
 
     kept = "student"
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         checkpoint = read_checkpoint(find_weights(config.distillation.teacher))
-        taught = build_model(checkpoint)
+        teacher = build_model(checkpoint)
         super().__init__(_as_diffusion(config, checkpoint), device)
         self.settings, self.sampling = config.distillation, config.sampling
-        self.teacher = _Teacher.of(taught, device)
-        self.module = StudentAndCritic(taught.network, has_critic=self.settings.score > 0)
+        self.teacher = _Teacher.of(teacher, device)
+        self.module = StudentAndCritic(teacher.network, has_critic=self.settings.score > 0)
         self.module.to(device)
         check_answer(self.sampling.sampler)
         find_sampler(self.sampling.sampler).times(self.sde, 1, self.sampling.distilled_at)
         cached = config.data.cached_latents > 0
         if cached and self.latent_unet is None:
-            raise ConfigError("data.cached_latents: the teacher works on pixels, without latents")
+            raise ConfigError("data.cached_latents: the teacher works on pixels; leave the key out")
         if self.settings.pixels > 0 and (cached or self.latent_unet is None):
             raise ConfigError(
-                "distillation.pixels: compares decoded photos, which needs a teacher with a "
+                "distillation.pixels: compares decoded photos; this needs a teacher with a "
                 "latent U-Net and data.cached_latents: 0"
             )
 
     def compile(self) -> None:
-        """Have the networks compiled at their first call."""
+        """See `Stage.compile`."""
         for network in self.module.children():
             network.compile()
 
@@ -87,74 +89,81 @@ class OneStepStage(DiffusionStage):
     ) -> dict[str, Tensor]:
         """Terms of the loss of a batch; see `DistillationConfig` for their weights."""
         pair = self.encode(batch)
-        mu, given, weights = pair["mu"], self._conditions(pair), self.settings
-        drawn = self.sampling.start_noise * sample_noise(mu, generators)
+        mu, conditions, weights = pair["mu"], self._conditions(pair), self.settings
+        noise = self.sampling.start_noise * sample_noise(mu, generators)
         start = self.sampling.distilled_at
-        xt = self.sde.initial_state(mu, drawn, start)
-        at = torch.full((len(mu),), self.sde.T if start is None else start)
-        guess = self._ask(self.module.student, xt, mu, at, given).x0
-        terms = {"truth": l1_loss(guess, pair["x0"])}
+        xt = self.sde.initial_state(mu, noise, start)
+        t = torch.full((len(mu),), self.sde.T if start is None else start)
+        x0 = self._estimate(self.module.student, xt, mu, t, conditions).x0
+        terms = {"truth": l1_loss(x0, pair["x0"])}
         total = weights.truth * terms["truth"]
         if weights.imitation > 0:
-            terms["imitation"] = l1_loss(guess, self._sampled(mu, given, generators))
+            terms["imitation"] = l1_loss(x0, self._teacher_sample(mu, conditions, generators))
             total = total + weights.imitation * terms["imitation"]
         if weights.pixels > 0:
-            terms["pixels"] = self._decoded_distance(guess, batch)
+            terms["pixels"] = self._decoded_distance(x0, batch)
             total = total + weights.pixels * terms["pixels"]
         if weights.score > 0:
-            terms |= self._score_terms(guess, mu, given, generators)
+            terms |= self._score_terms(x0, mu, conditions, generators)
             total = total + weights.score * terms["score"] + terms["critic"]
         return {"total": total, **terms}
 
     def _score_terms(
         self,
-        guess: Tensor,
+        x0: Tensor,
         mu: Tensor,
-        given: Mapping[str, Tensor],
+        conditions: Mapping[str, Tensor],
         generators: Sequence[Generator],
     ) -> dict[str, Tensor]:
-        """The student's distillation loss, and the critic's own: to know the student's outputs."""
-        known = guess.detach()
-        t, xt = self._noised_again(known, mu, generators)
+        """Distillation loss of the student, and denoising loss of the critic on its outputs."""
+        target = x0.detach()
+        t, xt = self._sample_marginal(target, mu, generators)
         with torch.no_grad():
             teacher, critic = (
-                self._ask(network, xt, mu, t, given).x0
+                self._estimate(network, xt, mu, t, conditions).x0
                 for network in (self.teacher.network, self.module.critic)
             )
-        t, xt = self._noised_again(known, mu, generators)
-        learned = self._ask(self.module.critic, xt, mu, t, given).x0
+        t, xt = self._sample_marginal(target, mu, generators)
+        denoised = self._estimate(self.module.critic, xt, mu, t, conditions).x0
         return {
-            "score": score_distillation_loss(guess, teacher, critic),
-            "critic": LOSSES[self.settings.critic_loss](learned, known),
+            "score": score_distillation_loss(x0, teacher, critic),
+            "critic": LOSSES[self.settings.critic_loss](denoised, target),
         }
 
-    def _noised_again(
+    def _sample_marginal(
         self, x0: Tensor, mu: Tensor, generators: Sequence[Generator]
     ) -> tuple[Tensor, Tensor]:
-        """Whole times, one per image, and states drawn from the marginal of x0 there."""
+        """Random integer times (B,) in the range `TIMES`, and states from the marginals of x0."""
         low, high = math.ceil(TIMES[0] * self.sde.T), max(1, math.floor(TIMES[1] * self.sde.T))
-        drawn = [torch.randint(max(1, low), high + 1, (), generator=g) for g in generators]
-        t = torch.stack(drawn)
+        times = [torch.randint(max(1, low), high + 1, (), generator=g) for g in generators]
+        t = torch.stack(times)
         return t, self.sde.sample_marginal(x0, mu, t, sample_noise(x0, generators))
 
-    def _ask(
-        self, network: nn.Module, xt: Tensor, mu: Tensor, t: Tensor, given: Mapping[str, Tensor]
+    def _estimate(
+        self,
+        network: nn.Module,
+        xt: Tensor,
+        mu: Tensor,
+        t: Tensor,
+        conditions: Mapping[str, Tensor],
     ) -> Estimate:
-        output = network(xt, mu, t.to(mu.device), **given).float()
-        # In full precision, as in stage diffusion.
+        """Estimate of x0 and noise by a network at times t (B,)."""
+        output = network(xt, mu, t.to(mu.device), **conditions).float()
+        # In float32, as in stage diffusion.
         with torch.autocast(mu.device.type, enabled=False):
             return estimate(self.sde, self.prediction, output, xt, mu, t)
 
     @torch.no_grad()
-    def _sampled(
-        self, mu: Tensor, given: Mapping[str, Tensor], generators: Sequence[Generator]
+    def _teacher_sample(
+        self, mu: Tensor, conditions: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> Tensor:
-        """What the teacher restores in as many steps as the settings say."""
+        """Result of the teacher in `teacher_steps` steps."""
 
         def denoise(xt: Tensor, mu: Tensor, t: float) -> Estimate:
-            return self._ask(self.teacher.network, xt, mu, torch.full((len(mu),), t), given)
+            times = torch.full((len(mu),), t)
+            return self._estimate(self.teacher.network, xt, mu, times, conditions)
 
-        noise = _DrawnNoise(generators)
+        noise = _NoisePerImage(generators)
         return find_sampler(self.teacher.sampler)(
             self.sde,
             denoise,
@@ -164,15 +173,16 @@ class OneStepStage(DiffusionStage):
             noise=noise,
         )
 
-    def _decoded_distance(self, guess: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    def _decoded_distance(self, x0: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """L1 distance between the decoded latent x0 and the ground truth."""
         latent = self.latent_unet.encode(batch["lq"])
-        restored = self.latent_unet.decode(guess, latent.skips, latent.size)
+        restored = self.latent_unet.decode(x0, latent.skips, latent.size)
         return l1_loss(restored.float(), batch["gt"])
 
 
 @dataclass(frozen=True)
 class _Teacher:
-    """The trained diffusion; frozen."""
+    """The frozen network of the trained diffusion, and its default sampler."""
 
     network: nn.Module
     sampler: str
@@ -184,8 +194,8 @@ class _Teacher:
 
 
 @dataclass(frozen=True)
-class _DrawnNoise:
-    """Noise of a walk, each image's from its own generator."""
+class _NoisePerImage:
+    """Noise for a sampler, each image from its own generator."""
 
     generators: Sequence[Generator]
 
@@ -197,10 +207,10 @@ class _DrawnNoise:
 
 
 def _as_diffusion(config: RunConfig, teacher: Checkpoint) -> RunConfig:
-    """The run as one of stage diffusion, with all that the teacher decides."""
+    """Config of the run as stage `diffusion`, with the networks and process of the teacher."""
     model = teacher.model
     if model.network is None:
-        raise ConfigError(f"distillation.teacher: {teacher.path} holds a latent U-Net alone")
+        raise ConfigError(f"distillation.teacher: {teacher.path} contains only a latent U-Net")
     latent = None if model.latent_unet is None else LatentCheckpoint(str(teacher.path))
     return replace(
         config,
@@ -212,5 +222,5 @@ def _as_diffusion(config: RunConfig, teacher: Checkpoint) -> RunConfig:
         prediction=model.prediction,
         upscale=model.upscale,
         objective=Component("x0"),
-        data=replace(config.data, cached_latents=0),  # checked here, with the right words
+        data=replace(config.data, cached_latents=0),  # `OneStepStage` checks the value
     )

@@ -1,9 +1,9 @@
-"""Stage `osediff`: adapters that make a Stable Diffusion restore a photo in one call.
+"""Stage `osediff`: LoRA adapters with which a Stable Diffusion restores a photo in one step.
 
-Wu et al., NeurIPS 2024. The generator is the Stable Diffusion with adapters of its own; variational
-score distillation compares its latents with those of the frozen one, whose guidance makes them
-look like good photos, through a critic that is the same network with other adapters. So there is
-one U-Net in memory, and what is trained, averaged and saved are the adapters.
+Wu et al., NeurIPS 2024. The generator is the Stable Diffusion with adapters. Variational score
+distillation compares two estimates for its noisy latents: that of the frozen Stable Diffusion with
+classifier-free guidance, and that of a critic, which is the same network with other adapters. So
+there is one U-Net in memory, and only the adapters are trained, averaged and saved.
 """
 
 from __future__ import annotations
@@ -43,19 +43,20 @@ from refusion.stable_diffusion import (
     load_stable_diffusion,
     lora,
 )
-from refusion.training.stages.base import Pictures, Viewer
+from refusion.training.stages.base import ResultAndTarget, Viewer
 from refusion.training.stages.diffusion import sample_noise
 
-CRITIC = "critic"  # name of its adapters
-TIMES = (0.02, 0.98)  # share of T between which latents are noised to be compared
+CRITIC = "critic"  # name of the critic's adapters
+TIMES = (0.02, 0.98)  # range of the times of the noisy latents, in units of T
 
 logger = logging.getLogger(__name__)
 
 
 class OSEDiffStage:
-    """Stage ``osediff`` as the trainer sees it.
+    """Stage `osediff`, see `Stage`.
 
-    Generator and critic take one step each per batch, from one loss: no term reaches both.
+    Generator and critic are updated in the same step with one loss; each term of the loss has
+    gradients for one of them only.
 
     Raises:
         CheckpointError: the Stable Diffusion or the weights of LPIPS cannot be used.
@@ -82,10 +83,13 @@ class OSEDiffStage:
         self.prompt, self.negative_prompt = texts.split(1)
         self.has_critic = settings.score_weight > 0
         self.first = copy.deepcopy(self.sd.unet.conv_in).float().requires_grad_(True)
-        self.module = self._adapted()
+        self.module = self._add_adapters()
 
-    def _adapted(self) -> nn.Module:
-        """Give the networks their adapters; a module of all that is trained, by published names."""
+    def _add_adapters(self) -> nn.Module:
+        """Add the adapters to the networks; returns all trained parameters in one module.
+
+        The names of the parameters are those of the published file.
+        """
         sd, settings = self.sd, self.settings
         modules = published_modules(sd)
         lora.attach(sd.vae, modules["vae"], settings.rank, sd.folder)
@@ -95,7 +99,7 @@ class OSEDiffStage:
             lora.attach(sd.unet, {CRITIC: layers}, settings.rank, sd.folder)
         for network in (sd.unet, sd.vae):
             for parameter in lora.parameters_of(network, [*UNET_ADAPTERS, CRITIC]).values():
-                parameter.data = parameter.data.float()  # whatever the frozen weights are in
+                parameter.data = parameter.data.float()  # also if the frozen weights are 16-bit
                 parameter.requires_grad_(True)
         named = {
             f"generator.unet.{FIRST}.{name}": parameter
@@ -108,10 +112,10 @@ class OSEDiffStage:
         ):
             own = lora.parameters_of(network, adapters)
             named |= {f"{path}.{name}": parameter for name, parameter in own.items()}
-        return module_of(named)
+        return module_from_parameters(named)
 
     def compile(self) -> None:
-        """Have the decoder compiled at its first call; networks that switch adapters are not."""
+        """See `Stage.compile`; only the decoder is compiled, the other networks switch adapters."""
         self.sd.vae.decoder.compile()
 
     def build(self, tensors: dict[str, Tensor], path: Path) -> OSEDiffWeights:
@@ -134,15 +138,15 @@ class OSEDiffStage:
         """Terms of the loss of a batch of image pairs; see `OSEDiffConfig` for their weights.
 
         Args:
-            batch: ``lq``, enlarged where it is smaller, and ``gt``, sides multiples of the
-                networks' strides.
-            generators: one per image.
+            batch: `lq` and `gt`; the sides of `gt` are multiples of the networks' strides, and a
+                smaller `lq` is enlarged to the size of `gt`.
+            generators: one CPU generator per image.
 
         Raises:
-            ConfigError: the sides are no such multiples.
+            ConfigError: the sides are not multiples of the networks' strides.
         """
         weights = self.settings
-        # The Stable Diffusion has the format it was loaded in; all else is float32.
+        # The Stable Diffusion keeps the dtype it was loaded with; everything else is float32.
         with torch.autocast(batch["gt"].device.type, enabled=False):
             z0 = self._generated(batch, generators)
             restored = decode_latent(self.sd, z0).clamp(0, 1)
@@ -158,18 +162,18 @@ class OSEDiffStage:
         return {"total": total, **terms}
 
     def viewer(self, model: OSEDiffWeights, device: torch.device) -> Viewer:
-        """Make what restores a validation picture with the averaged adapters."""
+        """Make the function that restores a validation image with the averaged adapters."""
 
-        def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
+        def view(item: Mapping[str, Tensor]) -> dict[str, ResultAndTarget]:
             upscale = item["gt"].shape[-1] // item["lq"].shape[-1]
-            with self._holding(model), self._generator() as sd:
+            with self._averaged_weights(model), self._generator() as sd:
                 restorer = OSEDiff(sd, upscale=upscale, prompt=self.settings.prompt)
                 return {"restored": (restorer.restore(item["lq"]), item["gt"])}
 
         return view
 
     def _generated(self, batch: Mapping[str, Tensor], generators: Sequence[Generator]) -> Tensor:
-        """The generator's latents of the degraded photos, with gradient."""
+        """Latents that the generator restores from the degraded photos, with gradient."""
         lq, size = batch["lq"], batch["gt"].shape[-2:]
         multiple = self.sd.factor * self.sd.align
         if any(side % multiple for side in size):
@@ -183,44 +187,44 @@ class OSEDiffStage:
             return one_step(sd, z, self.prompt.expand(len(z), -1, -1))
 
     def _score_terms(self, z0: Tensor, generators: Sequence[Generator]) -> dict[str, Tensor]:
-        """The generator's distillation loss, and the critic's own: to know the latents."""
-        known, schedule = z0.detach(), self.sd.schedule
-        prompt = self.prompt.expand(len(known), -1, -1)
-        zt, _, t = self._noised(known, TIMES, generators)
+        """Distillation loss of the generator, and denoising loss of the critic on its latents."""
+        target, schedule = z0.detach(), self.sd.schedule
+        prompt = self.prompt.expand(len(target), -1, -1)
+        zt, _, t = self._noised(target, TIMES, generators)
         with torch.no_grad():
             teacher = schedule.x0(zt, self._guided_noise(zt, t, prompt), t)
             with self._unet_of([CRITIC]) as sd:
                 critic = schedule.x0(zt, sd.predict(zt, t, prompt), t)
-        zt, noise, t = self._noised(known, (0, 1), generators)
+        zt, noise, t = self._noised(target, (0, 1), generators)
         with self._unet_of([CRITIC]) as sd:
-            learned = sd.predict(zt, t, prompt)
+            predicted = sd.predict(zt, t, prompt)
         return {
-            # The published code takes the whole mean square, this project the half.
+            # The published code uses the mean square, this project half of it.
             "score": 2 * score_distillation_loss(z0, teacher, critic),
-            "critic": mse_loss(learned, noise),
+            "critic": mse_loss(predicted, noise),
         }
 
     def _guided_noise(self, zt: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
-        """Noise that the frozen U-Net finds, led away from the negative prompt."""
+        """Noise prediction of the frozen U-Net with classifier-free guidance."""
         negative = self.negative_prompt.expand_as(prompt)
         with self._unet_of([]) as sd:
             both = sd.predict(torch.cat([zt, zt]), torch.cat([t, t]), torch.cat([negative, prompt]))
-        away, towards = both.chunk(2)
-        return away + self.settings.guidance * (towards - away)
+        negative, positive = both.chunk(2)
+        return negative + self.settings.guidance * (positive - negative)
 
     def _noised(
-        self, x0: Tensor, share: tuple[float, float], generators: Sequence[Generator]
+        self, x0: Tensor, times: tuple[float, float], generators: Sequence[Generator]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """States at a random time per image within that share of all times, noise and times."""
+        """Noisy states at random times in the range `times` (units of T), noise, and times."""
         T = self.sd.schedule.T
-        low, high = (int(part * T) for part in share)
-        drawn = [torch.randint(low, high, (), generator=g) for g in generators]
-        t, noise = torch.stack(drawn).to(x0.device), sample_noise(x0, generators)
+        low, high = (int(part * T) for part in times)
+        chosen = [torch.randint(low, high, (), generator=g) for g in generators]
+        t, noise = torch.stack(chosen).to(x0.device), sample_noise(x0, generators)
         return self.sd.schedule.noised(x0, noise, t), noise, t
 
     @contextlib.contextmanager
     def _unet_of(self, adapters: Sequence[str]) -> Iterator[StableDiffusion]:
-        """The Stable Diffusion with these adapters of the U-Net, and none afterwards."""
+        """Use these adapters of the U-Net within the block, and no adapters afterwards."""
         lora.activate(self.sd.unet, adapters)
         try:
             yield self.sd
@@ -229,49 +233,52 @@ class OSEDiffStage:
 
     @contextlib.contextmanager
     def _generator(self) -> Iterator[StableDiffusion]:
-        """The Stable Diffusion as the generator: its adapters, and its first convolution."""
+        """Use the adapters and the trained first convolution of the generator within the block."""
         base = self.sd.unet.conv_in.get_base_layer()
-        base.forward = partial(_convolved, self.first)
+        base.forward = partial(_convolve, self.first)
         try:
             with self._unet_of(UNET_ADAPTERS) as sd:
                 yield sd
         finally:
-            del base.forward  # the class's own comes back
+            del base.forward  # restores the method of the class
 
     @contextlib.contextmanager
-    def _holding(self, weights: OSEDiffWeights) -> Iterator[None]:
-        """Put other values into the generator's parameters within the block."""
+    def _averaged_weights(self, weights: OSEDiffWeights) -> Iterator[None]:
+        """Use other values of the generator's parameters within the block."""
         own = dict(self.module.get_submodule(self.kept).named_parameters())
         before = {name: parameter.detach().clone() for name, parameter in own.items()}
-        now = {f"{p}.{name}": t for p in PARTS for name, t in getattr(weights, p).items()}
+        averaged = {f"{p}.{name}": t for p in PARTS for name, t in getattr(weights, p).items()}
         try:
-            _copy(now, own)
+            _copy(averaged, own)
             yield
         finally:
             _copy(before, own)
 
 
-def module_of(parameters: Mapping[str, nn.Parameter]) -> nn.Module:
-    """A module of the parameters themselves, whose dotted names lead to them; it computes nothing.
+def module_from_parameters(parameters: Mapping[str, nn.Parameter]) -> nn.Module:
+    """Make a module that contains the given parameters by their dotted names.
+
+    The parameters are not copied. The module has no forward pass.
 
     >>> weight = nn.Parameter(torch.ones(2))
-    >>> [(name, p is weight) for name, p in module_of({"a.b.w": weight}).named_parameters()]
+    >>> module = module_from_parameters({"a.b.w": weight})
+    >>> [(name, p is weight) for name, p in module.named_parameters()]
     [('a.b.w', True)]
     """
     root = nn.Module()
     for name, parameter in parameters.items():
-        *folders, last = name.split(".")
-        place = root
-        for folder in folders:
-            if folder not in dict(place.named_children()):
-                place.add_module(folder, nn.Module())
-            place = getattr(place, folder)
-        place.register_parameter(last, parameter)
+        *parents, last = name.split(".")
+        module = root
+        for parent in parents:
+            if parent not in dict(module.named_children()):
+                module.add_module(parent, nn.Module())
+            module = getattr(module, parent)
+        module.register_parameter(last, parameter)
     return root
 
 
-def _convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A float32 convolution in the format of what it is given."""
+def _convolve(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Apply a float32 convolution with the dtype of its input."""
     return F.conv2d(
         x, layer.weight.to(x.dtype), layer.bias.to(x.dtype), layer.stride, layer.padding
     )
@@ -279,5 +286,6 @@ def _convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _copy(values: Mapping[str, Tensor], into: Mapping[str, nn.Parameter]) -> None:
+    """Copy values into parameters of the same names."""
     for name, parameter in into.items():
         parameter.copy_(values[name])

@@ -1,4 +1,4 @@
-"""Stage `prior`: an unconditional DDPM, the prior that DDRM restores with."""
+"""Stage `prior`: an unconditional DDPM, the prior of DDRM."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from refusion.restorers.base import Conditions
 from refusion.restorers.ddrm.priors import prior_of
 from refusion.restorers.ddrm.problems import denoise
 from refusion.restorers.ddrm.restorer import DDRM
-from refusion.training.stages.base import Pictures, Viewer
+from refusion.training.stages.base import ResultAndTarget, Viewer
 from refusion.training.stages.diffusion import DiffusionStage
 
 
 class PriorStage(DiffusionStage):
-    """Stage ``prior`` as the trainer sees it; only the clean pictures of the data are looked at."""
+    """Stage `prior`, see `Stage`; it uses only the clean images of the data."""
 
     def encode(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Clean images ``gt`` -> ``x0``, and ``mu``, which nothing reads."""
+        """Return the clean images `gt` as `x0`, and as `mu`, which the process does not use."""
         return {"mu": batch["gt"], "x0": batch["gt"]}
 
     def viewer(self, model: Model, device: torch.device) -> Viewer:
-        """Make what denoises a validation picture by DDRM."""
+        """Make the function that denoises a validation image with DDRM."""
         restorer = DDRM(prior_of(model, device, torch.float32), denoise())
 
-        def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
+        def view(item: Mapping[str, Tensor]) -> dict[str, ResultAndTarget]:
             return {
                 "restored": (
                     restorer.restore(item["lq"], conditions=Conditions.from_item(item)),

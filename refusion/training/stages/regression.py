@@ -12,11 +12,11 @@ from refusion.config import RunConfig, find_table, model_config
 from refusion.images.resize import enlarge
 from refusion.restorers.regression import Regression
 from refusion.sde.objectives import LOSSES
-from refusion.training.stages.base import CheckpointStage, Pictures, Viewer
+from refusion.training.stages.base import CheckpointStage, ResultAndTarget, Viewer
 
 
 class RegressionStage(CheckpointStage):
-    """Stage ``regression`` as the trainer sees it."""
+    """Stage `regression`, see `Stage`."""
 
     prefix = "network."
     kept = ""
@@ -29,21 +29,21 @@ class RegressionStage(CheckpointStage):
         self.distance = LOSSES[config.objective.settings.get("loss", "l1")]
 
     def compile(self) -> None:
-        """Have the network compiled at its first call."""
+        """See `Stage.compile`."""
         self.module.compile()
 
     def loss(
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> dict[str, Tensor]:
-        """Distance of the restored photos ``lq`` to ``gt``, ``total``; nothing in it is random."""
+        """Distance between the restored photos `lq` and `gt`; it uses no random numbers."""
         restored = self.module(enlarge(batch["lq"], self.model_config.upscale))
         return {"total": self.distance(restored.float(), batch["gt"])}
 
     def viewer(self, model: Model, device: torch.device) -> Viewer:
-        """Make what gives the restored picture of a validation pair."""
+        """Make the function that restores a validation image."""
         restorer = Regression(model, device=device)
 
-        def view(item: Mapping[str, Tensor]) -> dict[str, Pictures]:
+        def view(item: Mapping[str, Tensor]) -> dict[str, ResultAndTarget]:
             return {"restored": (restorer.restore(item["lq"]), item["gt"])}
 
         return view

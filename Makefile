@@ -13,10 +13,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 TORCH_INDEX ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint docs train-toy clean
+.PHONY: help demo test test-slow lint docs train-toy release-check clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) ## remove the haze from the photos in examples/, results in results/
 	$(RUN) tiled_infer.py --task dehaze --input examples --output results --compare
@@ -36,6 +36,9 @@ docs: $(DOCS_INSTALLED) ## build the documentation site in site/
 
 train-toy: $(INSTALLED) ## train a toy model, about two minutes on a CPU
 	$(RUN) train.py -opt options/toy.yml
+
+release-check: | $(RUN) ## build wheel and sdist, install and use the wheel in empty environments
+	PYTHON=$(RUN) TORCH_INDEX=$(TORCH_INDEX) .ci/release_check.sh
 
 clean: ## delete the environment and caches; runs/ and results/ stay
 	rm -rf $(VENV) site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -50,7 +50,7 @@ def build_sde(section: Mapping[str, Any]) -> IRSDE | VPSDE:
     """Build the SDE of a config section, where `max_sigma` is in 8-bit levels.
 
     Args:
-        section: `type`, a key of `SDES`, and the arguments of its `from_levels`.
+        section: `type`, a key of `SDES`, and the arguments of its constructor.
 
     Raises:
         ConfigError: unknown type or key, or a value out of range.
@@ -62,7 +62,7 @@ def build_sde(section: Mapping[str, Any]) -> IRSDE | VPSDE:
     name = settings.pop("type", None)
     if name not in SDES:
         raise ConfigError(f"sde.type: unknown SDE {name!r}{suggest(name, SDES)}")
-    build = SDES[name].from_levels
+    build = SDES[name]
     known = inspect.signature(build).parameters
     for key in settings:
         if key not in known:

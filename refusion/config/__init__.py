@@ -1,9 +1,9 @@
-"""Experiment files: from YAML to typed, frozen values, checked before any work begins.
+"""Option files: YAML is converted to typed, frozen configs and checked before any work begins.
 
-Import from here: `load_config` and its siblings, `RunConfig`, `ModelConfig`, `find_table`. The
-sections of a file are in `sections`, the parsing of plain values in `parser`. Imports only
-`refusion.errors`; networks and datasets are looked up late, by their words (`tables`).
-A new key goes into a dataclass of `sections`, a rule between sections into `stages` or `model`.
+Import the names in `__all__` from here, `Component` and `FromTable` from `parser`, and the sections
+of a file from `sections`. The package imports only `errors` and other base modules; networks and
+datasets are looked up by their key when they are needed (`tables`). To add a key, add a field to a
+dataclass in `sections`; a rule between sections belongs to `run` or `model`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From files and plain values to configs, and back."""
+"""Reading of option files and plain values as configs, and conversion back to plain values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_yaml(path: str | Path) -> object:
     """Read the plain values of a YAML file.
 
     Raises:
-        ConfigError: no such file, unreadable or no YAML.
+        ConfigError: the file does not exist, cannot be read or is not valid YAML.
     """
     path = Path(path)
     try:
@@ -32,7 +32,7 @@ def read_yaml(path: str | Path) -> object:
         others = [other.name for other in path.parent.glob("*.yml")]
         hint = suggest(path.name, others) if others else ""
         raise ConfigError(f"{path}: no such file{hint}") from None
-    # ValueError: wrong text encoding, or a date that is none.
+    # ValueError: wrong text encoding, or an invalid date.
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
 
@@ -40,25 +40,25 @@ def read_yaml(path: str | Path) -> object:
 def load_config(
     path: str | Path, overrides: Iterable[str] = (), tables: Callable[[str], Table] | None = None
 ) -> RunConfig:
-    """Read an experiment file, ours or one of the authors' released code.
+    """Read an option file of this package or of the official code (`refusion.config.official`).
 
-    Imports the modules under the key `plugins`: read only files that you trust with that.
+    The modules under the key `plugins` are imported and can run any code: read only trusted files.
 
     Args:
         path: YAML file.
-        overrides: 'dotted.key=value' texts applied on top, e.g. 'train.optimizer.lr=1e-4' or
-            'data.validation.0.lq=photos'; the value is read as YAML.
-        tables: component tables by name; None takes the package's own.
+        overrides: texts 'dotted.key=value' that replace values of the file, for example
+            'train.optimizer.lr=1e-4' or 'data.validation.0.lq=photos'; the value is read as YAML.
+        tables: returns a component table by its name; None uses the tables of the package.
 
     Raises:
-        ConfigError: unreadable file or wrong content. Whether the folders it names exist is left
-            to `refusion.training.paths.check_paths`, since only training needs them.
+        ConfigError: the file cannot be read or its content is invalid. Folders and files that it
+            names are checked by `refusion.training.paths.check_paths`, not here.
     """
     raw = read_yaml(path)
 
     if is_official(raw):
         raw = official_run(raw, str(path))
-    for override in overrides:  # in our own words in any case
+    for override in overrides:  # always with the keys of this package
         apply_override(raw, override)
     try:
         import_plugins(_plugins_of(raw))
@@ -74,16 +74,17 @@ def config_from_dict(
     *,
     warns: bool = True,
 ) -> RunConfig:
-    """Check plain values, as YAML gives them, into a `RunConfig`.
+    """Convert plain values, as read from YAML, to a checked `RunConfig`.
 
     Args:
         raw: nested mappings, lists, numbers and texts.
-        source: opens each error.
-        tables: component tables by name; None takes the package's own.
-        warns: whether an old name of a key is logged as a warning.
+        source: start of each error message, for example the file name.
+        tables: returns a component table by its name; None uses the tables of the package.
+        warns: whether a warning is logged for an old name of a key.
 
     Raises:
-        ConfigError: names the source, the dotted key, what was expected and what came.
+        ConfigError: a value is invalid; the message names the source, the dotted key, the expected
+            and the actual value.
     """
     return Parser(source, tables or find_table, warns).parse(RunConfig, raw)
 
@@ -91,7 +92,12 @@ def config_from_dict(
 def model_config_from_dict(
     raw: object, source: str = "model", tables: Callable[[str], Table] | None = None
 ) -> ModelConfig:
-    """Check the plain values stored in a checkpoint into a `ModelConfig`.
+    """Convert the plain values of a checkpoint to a checked `ModelConfig`.
+
+    Args:
+        raw: nested mappings, lists, numbers and texts.
+        source: start of each error message, for example the file name.
+        tables: returns a component table by its name; None uses the tables of the package.
 
     Raises:
         ConfigError: as `config_from_dict`.
@@ -100,7 +106,7 @@ def model_config_from_dict(
 
 
 def config_to_dict(config: RunConfig | ModelConfig) -> dict[str, Any]:
-    """Give the plain values (dicts, lists, numbers, texts) that read back as the same config."""
+    """Convert a config to plain values (dicts, lists, numbers, texts); inverse of the readers."""
     plain = to_plain(config)
     if not config.plugins:  # so that versions without plug-ins can read it
         del plain["plugins"]
@@ -108,14 +114,15 @@ def config_to_dict(config: RunConfig | ModelConfig) -> dict[str, Any]:
 
 
 def model_config(config: RunConfig, latent_unet: Component | None = None) -> ModelConfig:
-    """Take from a run what its checkpoint must carry.
+    """Build the config that the checkpoints of a run contain.
 
     Args:
-        config: the run.
-        latent_unet: what the file named in `config.latent_unet.checkpoint` holds; required there.
+        config: config of the run.
+        latent_unet: component stored in the file `config.latent_unet.checkpoint`; required if the
+            run names such a file.
 
     Raises:
-        ConfigError: the run diffuses in a latent and `latent_unet` is None.
+        ConfigError: the run names a latent checkpoint and `latent_unet` is None.
     """
     if isinstance(config.latent_unet, LatentCheckpoint) and latent_unet is None:
         raise ConfigError(f"latent_unet: read {config.latent_unet.checkpoint} first")

@@ -1,4 +1,4 @@
-"""`ModelConfig`: what inference must know of a model, stored inside each checkpoint."""
+"""`ModelConfig`: the description of a model for inference, stored in each checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from refusion.config.regression import check_no_process, is_regressor
 from refusion.config.sections import SamplingConfig, UpscaleConfig
 from refusion.errors import ConfigError
 
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Net = Annotated[Component, FromTable("nets")]
 Sde = Annotated[Component, FromTable("sdes")]
@@ -22,10 +22,10 @@ Prediction = Annotated[str, FromTable("predictions")]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What inference must know of a model, stored with its weights.
+    """Description of a model for inference, stored with its weights.
 
-    A latent U-Net alone (stage `latent_unet`) has no network and nothing that depends on one, a
-    regression (stage `regression`) a network alone.
+    The model of stage `latent_unet` has a latent U-Net only; the model of stage `regression` has a
+    network only. All other models have a network, an SDE, a prediction and sampling settings.
     """
 
     task: str  # 'dehaze', 'derain', ...
@@ -38,7 +38,7 @@ class ModelConfig:
     plugins: tuple[str, ...] = ()  # modules that define components of the model; never imported
 
     def __post_init__(self) -> None:
-        """Check that the parts belong together."""
+        """Check the rules between the fields."""
         check_file_name("task", self.task)
         check_plugin_names(self.plugins)
         if self.latent_unet is None and self.network is None:
@@ -54,36 +54,43 @@ class ModelConfig:
 
     @property
     def guide(self) -> int:
-        """Channels of the map that the latent U-Net is told beside the photo, 0 for none."""
+        """Channels of the guide, an additional input of the latent U-Net; 0 for none."""
         seen = self.latent_unet.settings if self.latent_unet else {}
         return seen.get("in_ch", 3) - seen.get("out_ch", 3)
 
 
 def check_file_name(key: str, value: str) -> None:
-    """Refuse what cannot be part of a file name.
+    """Raise `ConfigError` unless a value can be part of a file name.
 
-    Raises:
-        ConfigError: names the key and the value.
+    Args:
+        key: dotted key of the value, for the message.
+        value: the value.
     """
-    if not _WORD.fullmatch(value):
+    if not _FILE_NAME.fullmatch(value):
         raise ConfigError(f"{key}: {value!r} must be letters, digits, '_', '-' or '.', no folder")
 
 
 def check_present(key: str, value: object, who: str) -> None:
-    """Refuse None for what `who` needs.
+    """Raise `ConfigError` if a required value is None.
 
-    Raises:
-        ConfigError: it is None.
+    Args:
+        key: dotted key of the value, for the message.
+        value: the value.
+        who: what requires the value, for the message.
     """
     if value is None:
         raise ConfigError(f"{key}: required by {who}")
 
 
 def check_process(sde: Component, sampling: SamplingConfig) -> None:
-    """Check the noise level's unit, and that the process has as many steps as are walked.
+    """Check the unit of the noise level and the number of sampling steps.
+
+    Args:
+        sde: section `sde`, with `max_sigma` in 8-bit levels.
+        sampling: section `sampling`.
 
     Raises:
-        ConfigError: it is no noise level in 8-bit levels, or there are too many steps.
+        ConfigError: `max_sigma` is below 1, or there are more sampling steps than `sde.T`.
     """
     max_sigma, limit = sde.settings.get("max_sigma", math.nan), sde.settings.get("T", math.inf)
     if max_sigma < 1:

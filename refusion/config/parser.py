@@ -1,8 +1,8 @@
-"""From the plain dictionaries of YAML or JSON to typed dataclasses, and back.
+"""Conversion of plain values (dictionaries of YAML or JSON) to typed dataclasses, and back.
 
-The dataclasses themselves are the schema: annotations say the types, `Annotated` adds bounds
-(`Bound`) and the table a word must come from (`FromTable`). Every error names the source, the
-dotted key, what was expected and what came.
+The dataclasses are the schema: annotations define the types, and `Annotated` adds limits (`Bound`)
+or the table that must contain a key (`FromTable`). Each error message names the source, the dotted
+key, the expected and the actual value.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ _SCIENTIFIC = re.compile(r"([-+]?)(\d+)(\.\d*)?[eE]([-+]?)(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Component:
-    """One `{type: X, ...}` section: a word of a component table and its constructor's arguments."""
+    """A section `{type: X, ...}`.
+
+    Attributes:
+        type: key of a component table.
+        settings: arguments of the constructor, by name.
+    """
 
     type: str
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -39,26 +44,26 @@ class Component:
 
 @dataclasses.dataclass(frozen=True)
 class NamedComponent(Component):
-    """A component among several of its kind; `name` tells them apart in logs."""
+    """A component in a list of components; `name` identifies it in logs."""
 
     name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """Limits of a number: low <= value <= high, or low < value with `above`."""
+    """Limits of a number: low <= value <= high, or low < value <= high if `above` is true."""
 
     low: float
     high: float = math.inf
     above: bool = False
 
     def __str__(self) -> str:
-        """Give the limits in words, for error messages."""
+        """Return the limits as text, for error messages."""
         low = f"above {self.low:g}" if self.above else f"at least {self.low:g}"
         return low if self.high == math.inf else f"{low} and at most {self.high:g}"
 
     def holds(self, value: float) -> bool:
-        """Tell whether `value` lies within the limits."""
+        """Whether `value` is within the limits."""
         return (self.low < value if self.above else self.low <= value) and value <= self.high
 
 
@@ -81,7 +86,7 @@ class Parser:
     names are still read.
 
     Attributes:
-        source: opens each error, for example a file name.
+        source: start of each error message, for example a file name.
         tables: returns a component table by its name.
         warns: whether an old key is logged as a warning. Checkpoints are read without one.
     """
@@ -94,48 +99,49 @@ class Parser:
         """Build the dataclass `cls` from the mapping `raw`.
 
         Raises:
-            ConfigError: unknown or missing key, wrong type, value out of bounds, unknown word.
+            ConfigError: a key is unknown or missing, or a value has a wrong type, is out of its
+                limits, or is not a key of its table.
         """
         return self._value(cls, raw, "")
 
     def _fail(self, key: str, message: str) -> typing.NoReturn:
         raise ConfigError(": ".join(part for part in (self.source, key, message) if part))
 
-    def _value(self, hint: Any, raw: object, key: str, words: FromTable | None = None) -> Any:
-        """Check `raw` against one annotation; unknown kinds of annotation accept anything."""
+    def _value(self, hint: Any, raw: object, key: str, from_table: FromTable | None = None) -> Any:
+        """Convert `raw` to the type of an annotation; unsupported annotations accept any value."""
         origin, args = typing.get_origin(hint), typing.get_args(hint)
         if origin is Annotated:
-            return self._annotated(args, raw, key, words)
+            return self._annotated(args, raw, key, from_table)
         if origin in (Union, types.UnionType):
-            return self._union(args, raw, key, words)
+            return self._union(args, raw, key, from_table)
         if origin is Literal:
             return self._literal(args, raw, key)
         if hint in _NAMES:
-            return self._scalar(hint, raw, key, words)
+            return self._scalar(hint, raw, key, from_table)
         if hint is Path:
-            return Path(self._scalar(str, raw, key, words))
+            return Path(self._scalar(str, raw, key, from_table))
         if origin in (list, tuple, Sequence, Iterable):
-            return self._sequence(origin, args, raw, key, words)
+            return self._sequence(origin, args, raw, key, from_table)
         if origin in (dict, Mapping):
             items = self._mapping(raw, key).items()
             return {name: self._value(args[1], item, _join(key, name)) for name, item in items}
         if isinstance(hint, type) and issubclass(hint, Component):
-            return self._component(hint, raw, key, words)
+            return self._component(hint, raw, key, from_table)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             return self._dataclass(hint, raw, key)
         return raw
 
-    def _annotated(self, args: tuple[Any, ...], raw: object, key: str, words: Any) -> Any:
+    def _annotated(self, args: tuple[Any, ...], raw: object, key: str, from_table: Any) -> Any:
         hint, *notes = args
-        words = next((note for note in notes if isinstance(note, FromTable)), words)
-        value = self._value(hint, raw, key, words)
+        from_table = next((note for note in notes if isinstance(note, FromTable)), from_table)
+        value = self._value(hint, raw, key, from_table)
         for note in notes:
             if isinstance(note, Bound) and not note.holds(value):
                 self._fail(key, f"must be {note}, got {value!r}")
         return value
 
-    def _union(self, arms: tuple[Any, ...], raw: object, key: str, words: Any) -> Any:
-        """Choose the arm with most keys in common for sections, else the first arm that parses."""
+    def _union(self, arms: tuple[Any, ...], raw: object, key: str, from_table: Any) -> Any:
+        """Parse a section as the arm with most common keys, else as the first arm that fits."""
         if raw is None and type(None) in arms:
             return None
         arms = tuple(arm for arm in arms if arm is not type(None))
@@ -144,7 +150,7 @@ class Parser:
         error = None
         for arm in arms:
             try:
-                return self._value(arm, raw, key, words)
+                return self._value(arm, raw, key, from_table)
             except ConfigError as failure:
                 error = error or failure
         raise error or ConfigError(f"{self.source}: {key}: must be null")
@@ -163,18 +169,23 @@ class Parser:
                 return option
         self._fail(key, f"unknown value {raw!r}{suggest(str(raw), map(str, options))}")
 
-    def _scalar(self, hint: type, raw: object, key: str, words: FromTable | None) -> Any:
+    def _scalar(self, hint: type, raw: object, key: str, from_table: FromTable | None) -> Any:
         right = type(raw) is hint or (hint is float and type(raw) is int)
         if not right:
             self._fail(key, f"expected {_NAMES[hint]}, got {_shown(raw)}{_yaml_number(hint, raw)}")
         if hint is float and not math.isfinite(float(raw)):
             self._fail(key, f"expected a finite number, got {raw}")
-        if hint is str and words is not None:
-            self._known(raw, self.tables(words.table), key, "value")
+        if hint is str and from_table is not None:
+            self._known(raw, self.tables(from_table.table), key, "value")
         return hint(raw)
 
     def _sequence(
-        self, origin: Any, args: tuple[Any, ...], raw: object, key: str, words: FromTable | None
+        self,
+        origin: Any,
+        args: tuple[Any, ...],
+        raw: object,
+        key: str,
+        from_table: FromTable | None,
     ) -> Any:
         if not isinstance(raw, (list, tuple)):
             self._fail(key, f"expected a list, got {_shown(raw)}")
@@ -185,7 +196,7 @@ class Parser:
         else:
             hints = hints[:1] * len(raw)
         items = [
-            self._value(hint, item, f"{key}.{i}", words)
+            self._value(hint, item, f"{key}.{i}", from_table)
             for i, (hint, item) in enumerate(zip(hints, raw, strict=True))
         ]
         return tuple(items) if origin is tuple else items
@@ -201,17 +212,17 @@ class Parser:
         except ConfigError as error:  # a check across fields: it knows its keys, not where they are
             raise ConfigError(f"{self.source}: {f'{key}.' if key else ''}{error}") from None
 
-    def _component(self, cls: type, raw: object, key: str, words: FromTable | None) -> Any:
+    def _component(self, cls: type, raw: object, key: str, from_table: FromTable | None) -> Any:
         raw = self._mapping(raw, key)
         own = {f.name: str for f in dataclasses.fields(cls) if f.name != "settings"}
         head = {name: value for name, value in raw.items() if name in own}
         values = self._section(own, set(own), head, key)
         rest = {name: value for name, value in raw.items() if name not in own}
-        if words is not None:
-            table = self.tables(words.table)
+        if from_table is not None:
+            table = self.tables(from_table.table)
             self._known(values["type"], table, _join(key, "type"), "type")
             entry = table[values["type"]]
-            hints, required = _parameters(entry, words)
+            hints, required = _parameters(entry, from_table)
             rest = self._section(hints, required, self._renamed(entry, rest, key), key)
         return cls(**values, settings=rest)
 
@@ -243,9 +254,9 @@ class Parser:
             self._fail(key, f"expected a section of 'key: value' lines, got {_shown(raw)}")
         return raw
 
-    def _known(self, word: str, table: Iterable[str], key: str, what: str) -> None:
-        if word not in table:
-            self._fail(key, f"unknown {what} {word!r}{suggest(word, table)}")
+    def _known(self, value: str, table: Iterable[str], key: str, what: str) -> None:
+        if value not in table:
+            self._fail(key, f"unknown {what} {value!r}{suggest(value, table)}")
 
 
 def to_plain(value: Any) -> Any:
@@ -263,10 +274,12 @@ def to_plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _parameters(entry: Callable[..., Any], words: FromTable) -> tuple[dict[str, Any], set[str]]:
-    """Annotations and required names of what YAML may set: all of a class, keywords of a function.
+def _parameters(
+    entry: Callable[..., Any], from_table: FromTable
+) -> tuple[dict[str, Any], set[str]]:
+    """Annotations and required names of settings: parameters of a class, keywords of a function.
 
-    A function's positional parameters are its call-time data (tensors), not settings.
+    Positional parameters of a function are its input data (tensors), not settings.
     """
     kinds = {inspect.Parameter.KEYWORD_ONLY}
     if isinstance(entry, type):
@@ -279,7 +292,7 @@ def _parameters(entry: Callable[..., Any], words: FromTable) -> tuple[dict[str, 
     chosen = {
         p.name: p
         for p in inspect.signature(entry).parameters.values()
-        if p.kind in kinds and p.name not in words.supplied
+        if p.kind in kinds and p.name not in from_table.supplied
     }
     required = {name for name, p in chosen.items() if p.default is inspect.Parameter.empty}
     return {name: hints.get(name, Any) for name in chosen}, required
@@ -300,7 +313,7 @@ def _join(key: str, name: object) -> str:
 
 
 def _shown(raw: object) -> str:
-    """Describe a value of the wrong type in YAML's words, shortened."""
+    """Describe a value of the wrong type in YAML terms, shortened."""
     if raw is None:
         return "nothing (null)"
     if isinstance(raw, bool):

@@ -1,4 +1,4 @@
-"""`RunConfig`: all of a training run, what a YAML file in `options/` may say."""
+"""`RunConfig`: the configuration of a training run, as in the YAML files of `options/`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _Stage = Literal[
     "latent_unet", "diffusion", "joint", "one_step", "prior", "regression", "diffbir", "osediff"
 ]
 _SECTIONS = {"one_step": "distillation", "diffbir": "diffbir", "osediff": "osediff"}
-"""By stage the section that no other stage reads."""
+"""Stage -> the section that only this stage uses."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class RunConfig:
     """One training run."""
 
     name: str  # run folder runs/<name>
-    task: str  # what the model will be called: 'dehaze', ...
+    task: str  # name of the task of the model: 'dehaze', ...
     stage: _Stage | Annotated[str, FromTable("stages")]
     data: DataConfig
     train: TrainConfig
     latent_unet: Net | LatentCheckpoint | None = None  # None in stage diffusion: pixels
-    network: Net | None = None  # this and all below: not in stage latent_unet, else needed
+    network: Net | None = None  # diffusion network; not in stage latent_unet
     sde: Sde | None = None  # max_sigma in 8-bit levels: 50 means 50/255
     prediction: Prediction | None = None
     objective: Annotated[Component, FromTable("objectives")] | None = None
@@ -60,7 +60,7 @@ class RunConfig:
     plugins: tuple[str, ...] = ()  # modules with components of your own, my_package.my_nets
 
     def __post_init__(self) -> None:
-        """Check what one section demands of another."""
+        """Check the rules between sections."""
         check_file_name("name", self.name)
         check_file_name("task", self.task)
         check_plugin_names(self.plugins)
@@ -76,10 +76,10 @@ class RunConfig:
 
 
 def _check_stage(run: RunConfig) -> None:
-    """Check what the stage of a run demands of its sections.
+    """Check the rules between the stage and the sections.
 
     Raises:
-        ConfigError: something is missing, contradicts or has no use.
+        ConfigError: a section is missing, contradicts another one, or is not used by the stage.
     """
     for stage, section in _SECTIONS.items():
         if run.stage != stage and getattr(run, section) is not None:
@@ -116,7 +116,7 @@ def _check_latent_unet(run: RunConfig) -> None:
 
 
 def _check_one_step(run: RunConfig) -> None:
-    """Check what is needed, and that nothing is said that the teacher decides."""
+    """Check required sections, and that no section is set that the teacher determines."""
     for key in ("distillation", "sampling"):
         check_present(key, getattr(run, key), "stage one_step")
     decided = [key for key in _DIFFUSION if key != "sampling"]
@@ -131,7 +131,7 @@ def _check_one_step(run: RunConfig) -> None:
 
 
 def _check_stable_diffusion(run: RunConfig) -> None:
-    """Check a stage that is called like its section."""
+    """Check a stage whose section has the same name (`diffbir`, `osediff`)."""
     check_present(run.stage, getattr(run, run.stage), f"stage {run.stage}")
     others = (*_DIFFUSION, "upscale", "init", "latent_unet")
     _check_absent(run, others, "trains a Stable Diffusion")
@@ -142,7 +142,7 @@ def _check_diffusion(run: RunConfig) -> None:
     """Check stages `diffusion`, `joint` and `prior`."""
     if run.stage == "joint":
         check_present("latent_unet", run.latent_unet, "stage joint")
-        _check_absent(run, ["objective"], "judges the restored picture")
+        _check_absent(run, ["objective"], "computes its loss on the restored image")
         _check_no_cache(run)
     for key in _DIFFUSION:
         if (run.stage, key) != ("joint", "objective"):

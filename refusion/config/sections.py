@@ -1,4 +1,4 @@
-"""The sections of an experiment file, each checked by itself; `config.py` puts them together."""
+"""The sections of an option file; each checks its own values. `run.RunConfig` contains them."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class UpscaleConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How the reverse process is walked when none is asked for on the command line."""
+    """Default sampling: how the reverse process is solved, unless the command line sets it."""
 
     sampler: Annotated[str, FromTable("samplers")]  # key of SAMPLERS, as sde-data-2@log_snr
     steps: _Count  # network evaluations, 1..sde.T
-    # Pixels; on longer photos the process runs on a copy of this length, and what it changes is
-    # carried over to them or their latent. null: on all of the photo or latent, as published.
+    # Long side in pixels. For a longer photo the process runs on a copy of this size, and its
+    # change is transferred to the photo or its latent. null: full size, as published.
     process_side: _Count | None = None
-    # A distilled model (stage one_step) answers at this time alone, in one step. null: from T.
+    # Start time of a distilled model (stage one_step), which uses one step. null: starts at T.
     distilled_at: _Count | None = None
-    start_noise: _Fraction = 1.0  # share of the process' spread added to the degraded photo
+    start_noise: _Fraction = 1.0  # standard deviation of the start noise, relative to the process
 
     RENAMED_KEYS: ClassVar = {"side": "process_side"}
 
     def __post_init__(self) -> None:
-        """Check that a distilled model is not asked twice."""
+        """Check that a distilled model has one step."""
         if self.distilled_at is not None and self.steps != 1:
             raise ConfigError(
                 f"steps: a model distilled at time {self.distilled_at} answers in 1 step, got "
@@ -57,14 +57,14 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is trained on and what is validated on."""
+    """Training and validation data."""
 
     train: Annotated[Component, _DATASET]  # key of DATASETS and its settings
     batch_size: _Count  # patches (or cached latents) per step
     validation: tuple[Annotated[NamedComponent, _DATASET], ...] = ()  # each with a name of its own
     workers: _Whole = 1  # loader processes; 0 loads in the training process
-    cached_latents: _Whole = 0  # > 0: encode that many pairs once and train the diffusion on them
-    refresh_latents: _Count | None = None  # steps after which other pairs are encoded; null: never
+    cached_latents: _Whole = 0  # > 0: encode this many pairs once and train on their latents
+    refresh_latents: _Count | None = None  # steps after which new pairs are encoded; null: never
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class OptimizerConfig:
 
     type: Literal["Lion", "AdamW", "Adam"]
     lr: _Positive  # learning rate after warm-up, per step
-    betas: tuple[_Fraction, _Fraction] = (0.9, 0.99)  # decay per step of both moment averages
+    betas: tuple[_Fraction, _Fraction] = (0.9, 0.99)  # decay per step of the two moment estimates
     weight_decay: _NotNegative = 0.0  # decoupled for Lion and AdamW
 
 
@@ -105,7 +105,7 @@ class TrainConfig:
     ema_decay: _Fraction = 0.999  # per update of the average; 0 keeps the raw weights
     ema_every: _Count = 1  # steps between updates of the average
     grad_clip: _Positive | None = 1.0  # largest norm of the whole gradient; null = off
-    accumulate: _Count = 1  # parts a batch is cut into to save memory; the result stays
+    accumulate: _Count = 1  # parts of a batch, processed in turn to save memory; same result
     compile: bool = False  # torch.compile; needs a C++ compiler on a CPU, minutes at the start
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where it is fast
     seed: _Whole = 0  # of weights, data and noise
@@ -130,18 +130,18 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """What a student of stage one_step learns from; weights of the terms of its loss."""
+    """Training of a student in stage one_step: its teacher and the weights of its loss terms."""
 
-    teacher: str  # weights of a trained diffusion: a path, or a task whose weights ship
+    teacher: str  # trained diffusion model: a path, or a task with bundled weights
     truth: _NotNegative = 1.0  # L1 to the ground truth, in the space of the process
     pixels: _NotNegative = 0.0  # L1 of the decoded photos to the ground truth; latent models only
-    imitation: _NotNegative = 0.0  # L1 to what the teacher restores in teacher_steps steps
+    imitation: _NotNegative = 0.0  # L1 to the teacher, sampled with teacher_steps
     teacher_steps: _Count = 10
     score: _NotNegative = 0.0  # variational score distillation; needs sampling.start_noise > 0
-    critic_loss: Literal["l1", "l2"] = "l2"  # of the critic; l1 for a teacher trained so
+    critic_loss: Literal["l1", "l2"] = "l2"  # of the critic; l1 if the teacher was trained so
 
     def __post_init__(self) -> None:
-        """Check that there is something to learn from."""
+        """Check that at least one loss term is used."""
         if self.truth + self.pixels + self.imitation + self.score == 0:
             raise ConfigError("truth: one of truth, pixels, imitation and score must be above 0")
 
@@ -156,21 +156,21 @@ class LpipsConfig:
 
 @dataclass(frozen=True)
 class OSEDiffConfig:
-    """What stage osediff trains, and the weights of the terms of its loss."""
+    """Stage osediff: its models and the weights of its loss terms."""
 
     sd: str  # folder of Stable Diffusion 2.1 base in the layout of diffusers
     lpips: LpipsConfig | None  # null leaves the term out, as train.py --no-lpips does
-    rank: Annotated[int, Bound(1, 1024)] = 4  # of all adapters
-    prompt: str = ""  # of every photo
-    negative_prompt: str = ""  # what the frozen model's guidance leads away from
-    guidance: _NotNegative = 7.5  # of the frozen model; 1 is none
+    rank: Annotated[int, Bound(1, 1024)] = 4  # rank of all LoRA adapters
+    prompt: str = ""  # prompt of every photo
+    negative_prompt: str = ""  # negative prompt in the guidance of the frozen model
+    guidance: _NotNegative = 7.5  # guidance scale of the frozen model; 1 is no guidance
     pixels_weight: _NotNegative = 1.0  # mean square of the photos in [-1, 1]
     lpips_weight: _NotNegative = 2.0
     score_weight: _NotNegative = 1.0  # variational score distillation
     critic_weight: _NotNegative = 1.0  # the critic's own diffusion loss
 
     def __post_init__(self) -> None:
-        """Check that there is something to learn from, and a critic where one is asked."""
+        """Check that a loss term is used, and that score and critic are used together."""
         lpips = self.lpips_weight if self.lpips is not None else 0
         if self.pixels_weight + lpips + self.score_weight == 0:
             raise ConfigError("pixels_weight: one of the weights, but critic_weight, must be > 0")
@@ -180,10 +180,10 @@ class OSEDiffConfig:
 
 @dataclass(frozen=True)
 class DiffBIRConfig:
-    """What stage diffbir trains on: DiffBIR's control branch of a Stable Diffusion."""
+    """Stage diffbir: training of DiffBIR's control branch for Stable Diffusion."""
 
     sd: str  # folder of Stable Diffusion 2.1 base in the layout of diffusers
-    stage1: str | None  # what removes the degradation, a path or a task whose weights ship; or null
+    stage1: str | None  # model that removes the degradation: path, bundled task, or null
     control: str | None = None  # control branch to start from; null: the encoder of the U-Net
     prompt: str = ""  # of every photo
     prompt_dropout: _Fraction = 0.5  # share of photos that get the empty prompt instead

@@ -1,4 +1,4 @@
-"""The datasets an official option file names, as sections of our own option files."""
+"""Translation of the datasets of an official option file to sections of this package."""
 
 from __future__ import annotations
 
@@ -14,51 +14,55 @@ _FULL_SIDE = 1 << 16  # larger than any photo: whole photos keep their size
 
 
 def training_set(file: Section, name: str, task: str) -> dict[str, Any]:
-    """Dataset of random crops.
+    """Translate a training dataset, which gives random crops.
 
     Args:
         file: the whole file.
-        name: key below `datasets`.
-        task: our word for the task.
+        name: key in the section `datasets`.
+        task: name of the task in this package.
+
+    Returns:
+        The section `data.train`.
 
     Raises:
-        ConfigError: a key is missing, or a mode or container is of no use here.
+        ConfigError: a key is missing, or a mode or file format is not supported.
     """
     section = file.section("datasets").section(name)
     photos = _photos(file, section, task)
     if section.get("color", "RGB") != "RGB":
         section.warn("color", "ignored; photos are read as RGB")
-    # Theirs are cut out of the full-size photo, pixel for pixel.
+    # The official code cuts crops from the photo without resizing.
     pixels = {"scale_range": None} if photos["type"] == "SyntheticPairs" else {}
-    return photos | {"patch": section.whole("GT_size")} | _turns(section, photos["type"]) | pixels
+    augmentation = _augmentation(section, photos["type"])
+    return photos | {"patch": section.whole("GT_size")} | augmentation | pixels
 
 
 def evaluation_set(file: Section, name: str, task: str) -> dict[str, Any]:
-    """Dataset of whole photos, with a `name`.
+    """Translate an evaluation dataset, which gives whole photos and has a `name`.
 
-    Where the file gives no ground truth, `gt` is None.
+    If the file names no ground truth, `gt` is None.
 
     Arguments and errors are those of `training_set`.
     """
     section = file.section("datasets").section(name)
-    is_made = section.need("mode") == "GT"
-    whole = {"whole": True, "max_side": _FULL_SIDE} if is_made else {}
-    word = str(section.get("name", name)).replace(" ", "_")
-    return {"name": word} | _photos(file, section, task) | whole
+    is_synthetic = section.need("mode") == "GT"
+    whole = {"whole": True, "max_side": _FULL_SIDE} if is_synthetic else {}
+    title = str(section.get("name", name)).replace(" ", "_")
+    return {"name": title} | _photos(file, section, task) | whole
 
 
-def _turns(section: Section, kind: str) -> dict[str, Any]:
-    """How crops are turned; swapped are theirs in half of the draws."""
-    turns: dict[str, Any] = {"flip": bool(section.get("use_flip", False))}
+def _augmentation(section: Section, kind: str) -> dict[str, Any]:
+    """Settings of flips and rotations; with `use_swap`, half of the crops are swapped."""
+    settings: dict[str, Any] = {"flip": bool(section.get("use_flip", False))}
     if kind != "StereoFolder":
-        turns["rotate"] = bool(section.get("use_rot", False))
+        settings["rotate"] = bool(section.get("use_rot", False))
     elif section.get("use_rot"):
-        section.warn("use_rot", "ignored; turned by a quarter, views are no stereo pair")
-    return turns | ({"swap": 0.5} if section.get("use_swap") else {})
+        section.warn("use_rot", "ignored; a stereo pair cannot be rotated by 90 degrees")
+    return settings | ({"swap": 0.5} if section.get("use_swap") else {})
 
 
 def _photos(file: Section, section: Section, task: str) -> dict[str, Any]:
-    """Type, folders and what the pairs are."""
+    """Type of the dataset, its folders, and the scale or degradation."""
     mode = section.need("mode")
     if mode == "GT":
         degradation = _degradation(file, task)
@@ -77,7 +81,7 @@ def _photos(file: Section, section: Section, task: str) -> dict[str, Any]:
 
 
 def _degradation(file: Section, task: str) -> dict[str, Any]:
-    """What makes the degraded photo of a clean one."""
+    """Degradation that is applied to the clean photos."""
     section = file.section("degradation")
     if task == "inpaint":
         return {"type": "Mask", "folder": section.need("mask_root")}
@@ -90,12 +94,12 @@ def _degradation(file: Section, task: str) -> dict[str, Any]:
 def _folder(section: Section, name: str) -> str:
     folder = str(section.need(name))
     if folder.rstrip("/").endswith("lmdb"):
-        section.fail(name, f"'{folder}' is an LMDB; give the folder of photos it was made from")
+        section.fail(name, f"'{folder}' is an LMDB; set the folder of photos that it was made from")
     return folder
 
 
 def _bokeh_folder(section: Section) -> str:
-    """The folder that holds meta.txt and, in folders of their own below it, the photos."""
+    """Folder of meta.txt, whose sub-folders contain the photos."""
     meta = PurePath(str(section.need("dataroot_meta")))
     if meta.name != "meta.txt":
         section.fail("dataroot_meta", f"the file must be called meta.txt, got '{meta.name}'")

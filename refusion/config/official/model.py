@@ -1,8 +1,9 @@
-"""The model an official option file describes, in the words of our own option files.
+"""Translation of the model of an official option file to the option files of this package.
 
-What the authors' code decides outside its YAML is decided here: the network for Gaussian noise sees
-the state alone, stereo and bokeh networks are told by the dataset's mode, and images are sampled
-by the reverse SDE (`euler`) unless `sde.sampling_mode` says otherwise, noise by the reverse ODE.
+Some choices of the official code are not in its YAML files and are made here: the network for
+Gaussian noise has only the state as input, stereo and bokeh networks are detected by the mode of
+the dataset, and the sampler is the reverse SDE (`euler`), or the reverse ODE for Gaussian noise,
+unless `sde.sampling_mode` is set.
 """
 
 from __future__ import annotations
@@ -36,24 +37,24 @@ _SETTINGS = {
     "ConditionalUNet": ("in_nc", "out_nc", "nf", "depth"),
     "LatentUNet": ("in_ch", "out_ch", "ch", "ch_mult", "embed_dim"),
 }
-_UNUSED = {"upscale"}  # accepted and ignored by the authors' networks too
-PUBLISHED_SCALE = 4  # of all super-resolution
+_UNUSED = {"upscale"}  # also accepted and ignored by the official networks
+PUBLISHED_SCALE = 4  # factor of all published super-resolution models
 
 
 def official_model(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Translate the sections that inference needs.
 
     Args:
-        raw: the file's content.
-        source: the file; its folder tells the task better than `distortion`, which several
-            published files carry over from another task.
+        raw: content of the file.
+        source: path of the file. The task is taken from its folder first, because `distortion` is
+            wrong in several published files.
 
     Returns:
-        Keys of `ModelConfig`: `task`, and of `latent_unet`, `network`, `sde`, `prediction`,
-        `sampling`, `upscale` those that apply.
+        Keys of `ModelConfig`: `task`, and those of `latent_unet`, `network`, `sde`, `prediction`,
+        `sampling` and `upscale` that the model has.
 
     Raises:
-        ConfigError: a key is missing or its value is of no use here.
+        ConfigError: a key is missing or its value is not supported.
     """
     file = Section(source, raw)
     task = _task(file)
@@ -65,7 +66,7 @@ def official_model(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
     model: dict[str, Any] = {"task": task, "network": network, "prediction": "noise"}
     if file.get("network_L"):
         model["latent_unet"] = _component(file.section("network_L"), _LATENT_NETS)
-        bokeh = network.get("lens", False)  # the one latent network wired like those on pixels
+        bokeh = network.get("lens", False)  # the only latent network with pixel wiring
         network["wiring"] = "pixel" if bokeh else "latent"
     model["sde"] = sde = _sde(file, task)
     model["sampling"] = _sampling(file, sde)
@@ -78,15 +79,15 @@ def official_model(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
 def upscale_of(
     network: str, factor: int = PUBLISHED_SCALE, *, released: bool = False
 ) -> dict[str, Any]:
-    """How a low-resolution photo is enlarged before the process.
+    """Section `upscale`: how a low-resolution photo is enlarged before the process.
 
-    The code enlarges by bicubic interpolation, but the released IR-SDE weights (ConditionalUNet)
-    want nearest neighbours (the authors, issue 31 of their repository).
+    The official code uses bicubic interpolation, but the released IR-SDE weights (ConditionalUNet)
+    need nearest-neighbour interpolation (issue 31 of the official repository).
 
     Args:
         network: type of the network.
         factor: output pixels per input pixel and axis.
-        released: for weights that were trained by the authors.
+        released: whether the weights are those released by the authors.
     """
     nearest = released and network == "ConditionalUNet"
     return {"factor": factor, "mode": "nearest" if nearest else "bicubic"}
@@ -101,12 +102,12 @@ def _task(file: Section) -> str:
         return "stereo_sr"
     if "mask_root" in file.section("degradation").values:
         return "inpaint"
-    word = file.get("distortion", "denoising-sde")  # the one task whose files do not name it
+    name = file.get("distortion", "denoising-sde")  # only this task has no `distortion`
     if modes == {"GT"}:
         return "denoise"
-    if word not in _TASKS:
-        file.fail("distortion", f"unknown task {word!r}{suggest(word, _TASKS)}")
-    return _TASKS[word]
+    if name not in _TASKS:
+        file.fail("distortion", f"unknown task {name!r}{suggest(name, _TASKS)}")
+    return _TASKS[name]
 
 
 def _modes(file: Section) -> set[str]:
@@ -115,21 +116,21 @@ def _modes(file: Section) -> set[str]:
 
 
 def _component(section: Section, known: Mapping[str, str]) -> dict[str, Any]:
-    """`{type, settings}` of a network section, whose dialects call the type differently."""
-    word = section.get("which_model_G") or section.get("which_model")
-    if word is None:
-        section.fail("which_model_G", "missing (or which_model); it names the network")
-    if word not in known:
-        section.fail("which_model_G", f"unknown network {word!r}{suggest(word, known)}")
-    setting, names = section.section("setting"), _SETTINGS[known[word]]
+    """Translate a network section to `{type, settings}`; the key of the type has two spellings."""
+    network = section.get("which_model_G") or section.get("which_model")
+    if network is None:
+        section.fail("which_model_G", "missing (or which_model); set it to the name of the network")
+    if network not in known:
+        section.fail("which_model_G", f"unknown network {network!r}{suggest(network, known)}")
+    setting, names = section.section("setting"), _SETTINGS[known[network]]
     for name in setting.values.keys() - set(names) - _UNUSED:
-        setting.warn(name, "ignored, unknown here")
+        setting.warn(name, "ignored; this setting is not supported")
     kept = {name: setting.values[name] for name in names if name in setting.values}
-    return {"type": known[word], **kept}
+    return {"type": known[network], **kept}
 
 
 def _variant(network: str, task: str, modes: set[str]) -> dict[str, Any]:
-    """Settings that the authors' code fixes by having one source file per task."""
+    """Settings that the official code has in one source file per task."""
     if task == "denoise":
         attention = {"mid_attention": "softmax"} if network == "ConditionalUNet" else {}
         return {"conditional": False, **attention}
@@ -142,10 +143,10 @@ def _sde(file: Section, task: str) -> dict[str, Any]:
     sde = file.section("sde")
     common = {"max_sigma": sde.number("max_sigma"), "T": sde.whole("T", 100)}
     if 0 < common["max_sigma"] < 1:
-        common["max_sigma"] *= 255  # theirs means a part of full scale where it is below 1
+        common["max_sigma"] *= 255  # a value below 1 is relative to full scale in official files
     common["schedule"] = sde.get("schedule", "cosine")
     if task == "denoise":
-        return {"type": "DenoisingSDE", **common, "eps": 0.04}  # fixed in their code
+        return {"type": "DenoisingSDE", **common, "eps": 0.04}  # constant in the official code
     return {"type": "IRSDE", **common, "eps": sde.number("eps", 0.01)}
 
 

@@ -1,7 +1,8 @@
-"""Official option files for training, as plain values of our own option files.
+"""Translation of official option files for training to the option files of this package.
 
-Followed is what the authors' code does, which is not always what the file says: `MultiStepLR`
-halves whatever `lr_gamma` says, and latent U-Nets and the bokeh network are not averaged.
+The translation follows the official code where it differs from the file: `MultiStepLR` always
+halves the learning rate and ignores `lr_gamma`, and the weights of latent U-Nets and of the bokeh
+network are not averaged.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _RAW_WEIGHTS = {"ema_decay": 0.0, "ema_every": 1}
 
 
 def is_official(raw: object) -> bool:
-    """Tell whether the content of a YAML file is an option file of the authors' code."""
+    """Whether the content of a YAML file is an option file of the official code."""
     return isinstance(raw, Mapping) and "network_G" in raw and "datasets" in raw
 
 
@@ -29,21 +30,21 @@ def official_run(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Translate an official option file for training.
 
     Args:
-        raw: the file's content.
-        source: the file, for errors; its folder also tells the task.
+        raw: content of the file.
+        source: path of the file, for messages; its folder determines the task.
 
     Returns:
-        Keys of `RunConfig`, as our own YAML files give them.
+        Keys of `RunConfig`, as in the YAML files of this package.
 
     Raises:
-        ConfigError: a file for testing, a missing key, or a value of no use here.
+        ConfigError: the file is for testing, a key is missing, or a value is not supported.
     """
     file = Section(source, raw)
     if "train" not in raw or "train" not in file.section("datasets").values:
-        file.fail("train", "missing: this file is for testing; give it to the test command")
+        file.fail("train", "missing: this file is for testing; use it with the test command")
     model = official_model(raw, source)
     run = {
-        # Their files for several tasks share one name; a run folder is for one task.
+        # Official files for different tasks have the same name; a run folder is for one task.
         "name": f"{model['task']}_{file.need('name')}".replace(" ", "_"),
         "stage": "diffusion" if "network" in model else "latent_unet",
         **model,
@@ -88,11 +89,11 @@ def _train(file: Section, model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optimizer(train: Section) -> dict[str, Any]:
-    word = train.get("optimizer", "Adam")
-    if word not in _OPTIMIZERS:
-        train.fail("optimizer", f"unknown optimizer {word!r}{suggest(word, _OPTIMIZERS)}")
+    kind = train.get("optimizer", "Adam")
+    if kind not in _OPTIMIZERS:
+        train.fail("optimizer", f"unknown optimizer {kind!r}{suggest(kind, _OPTIMIZERS)}")
     return {
-        "type": word,
+        "type": kind,
         "lr": train.number("lr_G"),
         "betas": [train.number("beta1", 0.9), train.number("beta2", 0.99)],
         "weight_decay": train.number("weight_decay_G", 0.0),
@@ -100,32 +101,32 @@ def _optimizer(train: Section) -> dict[str, Any]:
 
 
 def _schedule(train: Section) -> dict[str, Any]:
-    word = train.need("lr_scheme")
-    warmup = max(0, train.whole("warmup_iter", 0))  # theirs is -1 for none
-    if word == "TrueCosineAnnealingLR":
+    kind = train.need("lr_scheme")
+    warmup = max(0, train.whole("warmup_iter", 0))  # -1 means no warm-up in official files
+    if kind == "TrueCosineAnnealingLR":
         eta_min = train.number("eta_min", 0.0)
         return {"type": "cosine", "eta_min": eta_min, "warmup_steps": warmup}
-    if word == "MultiStepLR":
+    if kind == "MultiStepLR":
         milestones = [int(step) for step in train.need("lr_steps")]
         return {"type": "multistep", "milestones": milestones, "gamma": 0.5, "warmup_steps": warmup}
-    train.fail("lr_scheme", f"unknown schedule {word!r}{suggest(word, _SCHEDULES)}")
+    train.fail("lr_scheme", f"unknown schedule {kind!r}{suggest(kind, _SCHEDULES)}")
 
 
 def _paths(file: Section, run: dict[str, Any]) -> None:
-    """Weights to start from, and the trained latent U-Net."""
+    """Add the initial weights and the trained latent U-Net to the run."""
     path = file.section("path")
     if path.get("pretrain_model_G"):
         run["init"] = path.get("pretrain_model_G")
     if "latent_unet" in run and "network" in run:
         run["latent_unet"] = {"checkpoint": path.need("pretrain_model_L")}
     if path.get("resume_state"):
-        path.warn("resume_state", "ignored; runs resume by themselves, from their own state")
+        path.warn("resume_state", "ignored; a run resumes automatically from its last checkpoint")
 
 
 def _warn_of_ignored(train: Section) -> None:
-    """Name the keys that are not followed although the authors' code does, or seems to."""
+    """Warn about keys that are ignored although the official code reads them."""
     if train.number("lr_gamma", 0.5) != 0.5:
-        train.warn("lr_gamma", "ignored, as in the authors' code, which always halves")
+        train.warn("lr_gamma", "ignored, as in the official code, which always uses 0.5")
     if train.get("is_weighted"):
         train.warn("is_weighted", "ignored; all times have equal weight")
     if train.number("weight", 1.0) != 1.0:

@@ -1,4 +1,4 @@
-"""Reading the authors' option files: nested mappings where a missing key means null."""
+"""Access to official option files: nested mappings in which a missing key means null."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Section:
-    """One mapping of a file; every error names the file and the dotted key.
+    """One mapping of a file; each error message names the file and the dotted key.
 
     Attributes:
-        source: the file.
+        source: path of the file, for messages.
         values: the mapping.
-        key: dotted key of the mapping, empty for the whole file.
+        key: dotted key of the mapping; empty for the whole file.
     """
 
     source: str
@@ -27,15 +27,15 @@ class Section:
     key: str = ""
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Value of a key; `default` where it is absent or null."""
+        """Value of a key, or `default` if it is missing or null."""
         value = self.values.get(name)
         return default if value is None else value
 
     def need(self, name: str) -> Any:
-        """Value of a key that must be there.
+        """Value of a required key.
 
         Raises:
-            ConfigError: absent or null.
+            ConfigError: the key is missing or null.
         """
         value = self.get(name)
         if value is None:
@@ -43,10 +43,10 @@ class Section:
         return value
 
     def section(self, name: str) -> Section:
-        """Nested mapping; an empty one where it is absent or null.
+        """Nested section; an empty one if it is missing or null.
 
         Raises:
-            ConfigError: it is no mapping.
+            ConfigError: the value is not a mapping.
         """
         value = self.get(name, {})
         if not isinstance(value, Mapping):
@@ -54,10 +54,10 @@ class Section:
         return Section(self.source, value, self.path(name))
 
     def number(self, name: str, default: float | None = None) -> float:
-        """Number, also one that YAML reads as a text, such as 1e-4.
+        """Number; texts such as 1e-4, which YAML does not read as a number, are converted.
 
         Raises:
-            ConfigError: no number, or absent without a default.
+            ConfigError: the value is not a number, or it is missing and there is no default.
         """
         value = self.need(name) if default is None else self.get(name, default)
         try:
@@ -66,10 +66,10 @@ class Section:
             self.fail(name, f"expected a number, got {value!r}")
 
     def whole(self, name: str, default: int | None = None) -> int:
-        """Whole number, also one written as 5e3.
+        """Whole number; notation such as 5e3 is accepted.
 
         Raises:
-            ConfigError: as `number`, or not whole.
+            ConfigError: as in `number`, or the value is not whole.
         """
         value = self.number(name, default)
         if not value.is_integer():
@@ -77,13 +77,13 @@ class Section:
         return int(value)
 
     def path(self, name: str) -> str:
-        """Dotted key of one of its values."""
+        """Dotted key of a value of this section."""
         return f"{self.key}.{name}" if self.key else name
 
     def fail(self, name: str, message: str) -> NoReturn:
-        """Raise a `ConfigError` about one of its keys."""
+        """Raise a `ConfigError` about a key of this section."""
         raise ConfigError(f"{self.source}: {self.path(name)}: {message}")
 
     def warn(self, name: str, message: str) -> None:
-        """Log a warning about one of its keys."""
+        """Log a warning about a key of this section."""
         logger.warning("%s: %s: %s", self.source, self.path(name), message)

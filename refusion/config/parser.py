@@ -80,7 +80,7 @@ class FromTable:
 
 @dataclasses.dataclass(frozen=True)
 class Parser:
-    """Turns plain values into typed ones.
+    """Converts plain values to typed values.
 
     A class may list former names of its keys in an attribute `RENAMED_KEYS`, {old: new}; the old
     names are still read.
@@ -209,7 +209,7 @@ class Parser:
         values = self._section({f.name: hints[f.name] for f in fields}, required, raw, key)
         try:
             return cls(**values)
-        except ConfigError as error:  # a check across fields: it knows its keys, not where they are
+        except ConfigError as error:  # its keys are relative to the section
             raise ConfigError(f"{self.source}: {f'{key}.' if key else ''}{error}") from None
 
     def _component(self, cls: type, raw: object, key: str, from_table: FromTable | None) -> Any:
@@ -328,7 +328,7 @@ def _shown(raw: object) -> str:
 
 
 def _yaml_number(hint: type, raw: object) -> str:
-    """How to write a number that YAML 1.1 reads as text: it wants a point and a signed exponent."""
+    """Advice for a number that YAML 1.1 reads as text: it needs a point and a signed exponent."""
     match = _SCIENTIFIC.fullmatch(raw) if hint is float and isinstance(raw, str) else None
     if match is None:
         return ""

@@ -88,7 +88,7 @@ class LrScheduleConfig:
     gamma: Annotated[float, Bound(0, 1, above=True)] = 0.5  # by this factor
 
     def __post_init__(self) -> None:
-        """Check that milestones are there where they are used, and in order."""
+        """Check that milestones are set for type multistep only, and that they increase."""
         if (self.type == "multistep") != bool(self.milestones):
             raise ConfigError("milestones: type multistep needs them and no other type uses them")
         if list(self.milestones) != sorted(set(self.milestones)):

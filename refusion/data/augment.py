@@ -40,9 +40,8 @@ class FlipRotate:
             rotate: rotate by 0, 90, 180 or 270 degrees with equal probability; together with
                 `flip`, all eight symmetries are equally likely.
         """
-        is_mirrored = (
-            uniform(generator, 0, 1) < 0.5
-        )  # always drawn, so that `flip` does not change other draws
+        # Always drawn, so that `flip` does not change later draws.
+        is_mirrored = uniform(generator, 0, 1) < 0.5
         quarters = int(torch.randint(4, (), generator=generator)) if rotate else 0
         mirror, is_flipped, transpose = _ROTATIONS[quarters]
         return cls(mirror != (flip and is_mirrored), is_flipped, transpose)

@@ -149,7 +149,7 @@ class PhotoCache:
 
     def _store(self, pixels: np.ndarray, entry: Path) -> None:
         try:
-            with atomic_write(entry) as aside, aside.open("wb") as file:
+            with atomic_write(entry) as temporary, temporary.open("wb") as file:
                 np.save(file, pixels)
         except OSError as error:
             raise ConfigError(

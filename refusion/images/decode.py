@@ -74,7 +74,14 @@ def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
 
 
 def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
-    """Raise `ImageError` if an image has more than `max_pixels` pixels; called before decoding."""
+    """Raise `ImageError` if an image is too large; called before decoding.
+
+    Args:
+        name: path of the file, for the message.
+        width: in pixels.
+        height: in pixels.
+        max_pixels: largest allowed width times height.
+    """
     if width * height > max_pixels:
         raise ImageError(
             f"{name}: {width}x{height} is {width * height / 1e6:g} megapixels, more than the"
@@ -87,6 +94,10 @@ def samples(image: Image.Image, name: str) -> np.ndarray:
 
     C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA). A palette is converted to RGB, or to RGBA
     if it has transparency; CMYK is converted to RGB by Pillow's formula.
+
+    Args:
+        image: opened by a Pillow plugin, not yet decoded.
+        name: path of the file, for messages.
 
     Raises:
         ImageError: the pixel format is not supported.
@@ -145,7 +156,15 @@ def samples_16(high: ImageFile.ImageFile, low: ImageFile.ImageFile, order: str) 
 
 
 def with_colour_key(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
-    """Add an alpha plane if the PNG declares one colour as transparent (chunk tRNS)."""
+    """Add an alpha plane if the PNG declares one colour as transparent (chunk tRNS).
+
+    Args:
+        pixels: samples (H, W, C) uint8 or uint16.
+        image: the decoded Pillow image of these samples.
+
+    Returns:
+        (H, W, C) or (H, W, C + 1) of the same dtype.
+    """
     key = image.info.get("transparency")
     if key is None or image.mode == "P" or pixels.shape[2] not in (1, 3):
         return pixels

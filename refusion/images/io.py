@@ -105,7 +105,7 @@ def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> N
             raise ImageError(f"{path}: is a folder, expected the name of a file to write")
         if not path.parent.is_dir():
             raise ImageError(f"{path}: its folder does not exist")
-        with atomic_write(path) as aside, aside.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             encode(file, kind, image.detach(), like or Photo(image), str(path))
     except (OSError, ValueError, MemoryError) as error:
         raise ImageError(f"{path}: cannot be written ({_one_line(error)})") from error

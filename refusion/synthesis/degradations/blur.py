@@ -106,7 +106,7 @@ class MotionBlur:
 
     def draw_kernel(self, generator: Generator) -> Tensor:
         """Kernel (k, k), k odd, of a random path; its sum is 1 and its centroid is the centre."""
-        size, turn = uniform(generator, *self.size), uniform(generator, 0, 2 * math.pi)
+        size, angle = uniform(generator, *self.size), uniform(generator, 0, 2 * math.pi)
         shake, pull = uniform(generator, *self.shake), uniform(generator, *self.pull)
         jerk = uniform(generator, *self.jerk)
         directions = torch.randn(PATH_STEPS, 2, generator=generator)
@@ -115,7 +115,7 @@ class MotionBlur:
             shake = pull = jerk = 0.0
         reversals = [(a < jerk / PATH_STEPS, math.pi + b - 0.5) for a, b in draws.tolist()]
         impulses = [shake / math.sqrt(PATH_STEPS) * complex(*xy) for xy in directions.tolist()]
-        path = _camera_path(cmath.exp(1j * turn), impulses, reversals, pull)
+        path = _camera_path(cmath.exp(1j * angle), impulses, reversals, pull)
         return _rasterise(torch.tensor(path, dtype=torch.complex128) * size)
 
 

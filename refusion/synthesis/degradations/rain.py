@@ -139,6 +139,10 @@ class Streaks:
 
         A streak is a row of overlapping Gaussians at sub-pixel positions, so it is smooth and not
         aliased at any angle.
+
+        Args:
+            size: (H, W) in pixels.
+            generator: source of randomness.
         """
         margin = 0.75 * self.length
         area = (size[0] + 2 * margin) * (size[1] + 2 * margin)

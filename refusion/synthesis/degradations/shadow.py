@@ -229,9 +229,8 @@ class Shadow:
         relief, is_rough = uniform(generator, *self.relief), bernoulli(generator, self.relief_share)
         spare, is_spared = uniform(generator, *self.spare), bernoulli(generator, self.spare_share)
         layers = _unit_range(layered_depth(frame.thumbnail, generator))[None]
-        is_spared = is_spared and bool(
-            layers.median() < spare
-        )  # otherwise little shadow would remain
+        # If most of the photo is beyond the limit, little shadow would remain.
+        is_spared = is_spared and bool(layers.median() < spare)
 
         def ground(points: Points, frame: PhotoFrame) -> _Ground:
             depth = frame.crop(layers, (points.rows.shape[0], points.rows.shape[1]))[0]

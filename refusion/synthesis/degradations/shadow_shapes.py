@@ -55,7 +55,16 @@ class Points:
         return Points(self.rows[top:bottom], self.columns[top:bottom], shift)
 
     def waves(self, seed: int, modes: int, decay: float) -> Tensor:
-        """`wave_field` with the given seed at these points, (H, W)."""
+        """Evaluate a `wave_field` at these points; without relief.
+
+        Args:
+            seed: seed of the field.
+            modes: largest number of half periods along the long side.
+            decay: exponent of the amplitude, see `wave_field`.
+
+        Returns:
+            (H, W) float32.
+        """
         generator = torch.Generator().manual_seed(seed)
         rows, columns = self.rows, self.columns
         if rows[0, 0] != rows[0, -1] or columns[0, 0] != columns[-1, 0]:
@@ -136,10 +145,10 @@ def _wall(generator: Generator, scene: ShadowScene) -> Outline:
 def _polygon(generator: Generator, scene: ShadowScene) -> Outline:
     """Convex polygon of three to six sides: signs, boxes, parasols, cars."""
     centre, count = scene.random_point(generator, 0.1), randint(generator, 3, 6)
-    turn, radius = uniform(generator, 0, 2 * math.pi), uniform(generator, 0.1, 0.4)
+    rotation, radius = uniform(generator, 0, 2 * math.pi), uniform(generator, 0.1, 0.4)
     sides = [
         (
-            turn + 2 * math.pi * (side + uniform(generator, -0.3, 0.3)) / count,
+            rotation + 2 * math.pi * (side + uniform(generator, -0.3, 0.3)) / count,
             radius * uniform(generator, 0.5, 1.2),
         )
         for side in range(count)
@@ -191,9 +200,9 @@ def _branches(generator: Generator, scene: ShadowScene) -> Outline:
         part, size = uniform(generator, 0.15, 0.95), uniform(generator, 0.1, 0.5)
         joint = tuple(a + part * (b - a) for a, b in zip(start, end, strict=True))
         side = 1 if uniform(generator, 0, 1) < 0.5 else -1
-        turn = angle + side * math.radians(uniform(generator, 20, 75))
+        rotation = angle + side * math.radians(uniform(generator, 20, 75))
         root = 0.7 * (thick + part * (thin - thick))
-        limbs.append((joint, _move(joint, turn, size), root, 0.3 * root))
+        limbs.append((joint, _move(joint, rotation, size), root, 0.3 * root))
     return _limbs_outline(limbs, base, scene.azimuth)
 
 

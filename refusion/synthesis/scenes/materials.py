@@ -129,7 +129,7 @@ Material = Callable[[int, Generator], Texture]
 
 
 def draw_colour(generator: Generator, palette: Sequence[Colour], spread: float = 0.12) -> Tensor:
-    """Random colour near a random colour of a palette, (3,) in [0.02, 0.97]."""
+    """Random colour near a random one of `palette`, (3,) in [0.02, 0.97]; `spread` is relative."""
     colour = torch.tensor(palette[randint(generator, 0, len(palette) - 1)])
     return (colour * _shades(1, generator, spread)[:, 0]).clamp(0.02, 0.97)
 

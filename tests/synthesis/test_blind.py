@@ -210,7 +210,7 @@ def test_scales_and_sizes():
         assert torch.allclose(blind.resized(GRAY, (17, 40), mode), torch.full((3, 17, 40), 0.5))
 
 
-def told_parts(monkeypatch, names):
+def recorded_parts(monkeypatch, names):
     """Names of the parts that run, the sizes they see and what they are set to, in order."""
     seen = []
     for name in names:
@@ -224,7 +224,7 @@ def told_parts(monkeypatch, names):
     return seen
 
 
-def told_modes(monkeypatch):
+def recorded_modes(monkeypatch):
     """How images are resized, in order."""
     modes, plain = [], blind.resized
 
@@ -237,8 +237,8 @@ def told_modes(monkeypatch):
 
 
 def test_the_first_order_is_blur_smaller_noise_jpeg_and_back(monkeypatch):
-    seen = told_parts(monkeypatch, ("MixedBlur", "GaussianNoise", "Jpeg"))
-    modes = told_modes(monkeypatch)
+    seen = recorded_parts(monkeypatch, ("MixedBlur", "GaussianNoise", "Jpeg"))
+    modes = recorded_modes(monkeypatch)
     draw = FirstOrder(factor=(4.0, 4.0), anisotropic_share=0.3, noise=(2.0, 9.0))
     lq = draw(colours(64, 48), generator(), FRAME)["lq"]
     assert_8_bit(lq, (3, 64, 48))
@@ -251,7 +251,10 @@ def test_the_first_order_is_blur_smaller_noise_jpeg_and_back(monkeypatch):
 
 
 def test_the_second_order_does_it_twice_and_ends_in_either_order(monkeypatch):
-    seen, orders = told_parts(monkeypatch, ("MixedBlur", "MixedNoise", "SincFilter", "Jpeg")), set()
+    seen, orders = (
+        recorded_parts(monkeypatch, ("MixedBlur", "MixedNoise", "SincFilter", "Jpeg")),
+        set(),
+    )
     draw = SecondOrder(resize=(1.0, 1.0), resize2=(0.5, 0.5), resize2_weights=(0.0, 1.0, 0.0))
     for seed in range(12):
         seen.clear()
@@ -268,8 +271,8 @@ def test_the_second_order_does_it_twice_and_ends_in_either_order(monkeypatch):
 
 
 def test_each_pass_of_the_second_order_has_its_own_strengths(monkeypatch):
-    seen = told_parts(monkeypatch, ("MixedBlur", "MixedNoise", "SincFilter"))
-    modes = told_modes(monkeypatch)
+    seen = recorded_parts(monkeypatch, ("MixedBlur", "MixedNoise", "SincFilter"))
+    modes = recorded_modes(monkeypatch)
     SecondOrder(ringing_share=0.7)(colours(64, 48), generator(), FRAME)
     parts = {}
     for name, _, part in seen:
@@ -283,7 +286,7 @@ def test_each_pass_of_the_second_order_has_its_own_strengths(monkeypatch):
 
 
 def test_ringing_comes_last_as_often_as_jpeg(monkeypatch):
-    seen, last = told_parts(monkeypatch, ("SincFilter", "Jpeg")), []
+    seen, last = recorded_parts(monkeypatch, ("SincFilter", "Jpeg")), []
     for seed in range(100):
         SecondOrder()(colours(16, 16), generator(seed), FRAME)
         last.append(seen[-1][0] == "Jpeg")

@@ -1,4 +1,11 @@
-"""Methods of restoring photos, all behind one contract; `load_restorer` makes one from a file."""
+"""Restoration methods with one interface, the protocol `Restorer`; `load_restorer` makes one.
+
+Each method has a module or a package: `refusion` (also IR-SDE), `regression`, `ddrm`, `diffbir`,
+`osediff`; `base` holds the interface and `contract` what all methods share.
+Commands, batch jobs and evaluation import from here. This package imports the packages below it
+(networks, processes, tiling, checkpoints), but not `training`, `batch`, `evaluation` or `cli`.
+A new method is a class with the methods of `Restorer`, with an entry in `RESTORERS`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +21,7 @@ from refusion.devices.precision import choose_device, choose_precision
 from refusion.errors import ConfigError, suggest
 from refusion.restorers.array_restorer import ArrayRestorer
 from refusion.restorers.base import Conditions, Progress, Restorer, RestorerInfo
-from refusion.restorers.ddrm.priors import find_prior, is_prior, load_prior, prior_of
+from refusion.restorers.ddrm.priors import build_prior, find_prior, is_prior, load_prior
 from refusion.restorers.ddrm.problems import denoise
 from refusion.restorers.ddrm.restorer import DDRM
 from refusion.restorers.diffbir import DiffBIR
@@ -49,6 +56,8 @@ RESTORERS = {
     "OSEDiff": OSEDiff,
     "Regression": Regression,
 }
+"""Restorer classes by the name in `RestorerInfo.family`. `load_restorer` calls a class that a
+network names as `(model, *, device, precision, memory)`; see docs/extending.md."""
 
 
 def load_restorer(
@@ -59,23 +68,26 @@ def load_restorer(
     memory: int | None = None,
     plugins: Iterable[str] = (),
 ) -> ArrayRestorer:
-    """Make the restorer that a weights file describes; of a prior alone, one that denoises.
+    """Make the restorer that a weights file describes.
 
     The result is a `Restorer` for batches of tensors, and can be called with one image (NumPy,
-    torch or Pillow): see `ArrayRestorer.__call__`. Logs a warning for a latent U-Net alone.
+    torch or Pillow): see `ArrayRestorer.__call__`. For a prior, the result is `DDRM` for denoising.
+    If the file contains only a latent U-Net, a warning is logged.
 
     Args:
         source: 'dehaze' or another task with shipped weights, a .safetensors file, or the content
-            of one.
-        device: 'auto' (CUDA if there is one), 'cpu' or 'cuda'.
-        precision: 'auto' (bf16 where the hardware is fast at it), 'fp32', 'bf16' or 'fp16'.
-        memory: bytes that the process may take, see `Refusion`; None for no limit of that kind.
-        plugins: modules that define networks or other components of the file, to be imported
-            first; see docs/extending.md. A module that only the file names is not imported.
+            of a file as `read_checkpoint` returns it.
+        device: 'auto' (CUDA if there is a GPU, otherwise the CPU), 'cpu', 'cuda' or a
+            `torch.device`.
+        precision: 'auto' (bf16 where the hardware supports its multiplication, otherwise fp32),
+            'fp32', 'bf16' or 'fp16'.
+        memory: maximum number of bytes of the whole process, see `Refusion`; None for no limit.
+        plugins: modules that define networks or other components of the file; they are imported
+            first, see docs/extending.md. Modules that only the file names are not imported.
 
     Raises:
-        CheckpointError: there are no such weights or they cannot be used.
-        ConfigError: device or precision unknown or not to be had, or no such plug-in.
+        CheckpointError: the weights do not exist or cannot be used.
+        ConfigError: device or precision unknown or not available, or a plug-in cannot be imported.
 
     >>> restorer = load_restorer("dehaze", device="cpu")
     >>> restorer.info.task, restorer.info.sampler, restorer.info.steps
@@ -89,14 +101,15 @@ def load_restorer(
     model = build_model(checkpoint)
     if model.network is None:
         logger.warning(
-            "%s: a latent U-Net alone, which reconstructs photos as they are", checkpoint.path
+            "%s: a latent U-Net alone, which encodes and decodes photos without restoring them",
+            checkpoint.path,
         )
     family = _family(model)
 
     def load(device: str | torch.device, precision: str) -> Restorer:
         if family == "DDRM":
             where = choose_device(device)
-            prior = prior_of(model, where, choose_precision(precision, where))
+            prior = build_prior(model, where, choose_precision(precision, where))
             return DDRM(prior, denoise(model.config.task))
         return RESTORERS[family](model, device=device, precision=precision, memory=memory)
 
@@ -104,10 +117,13 @@ def load_restorer(
 
 
 def _family(model: Model) -> str:
-    """Key of `RESTORERS` for a model: its network's class may name one, attribute `restorer`.
+    """Key of `RESTORERS` for a model.
+
+    The class of the network may name it with the attribute `restorer`. Otherwise it depends on the
+    process, and on the attribute `is_regression`.
 
     Raises:
-        ConfigError: the network's class names an unknown one.
+        ConfigError: `restorer` is not a key of `RESTORERS`.
     """
     network = model.network
     if is_prior(model.config.sde):

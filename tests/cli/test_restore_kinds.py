@@ -151,7 +151,7 @@ def test_a_latent_unet_alone_is_warned_of_once(restore, capsys):
     assert restore("unet", "--input", make("a.png"), "--output", "b.png") == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("refusion: warning: ")
-    assert line.endswith("a latent U-Net alone, which reconstructs photos as they are")
+    assert line.endswith("a latent U-Net alone, which encodes and decodes photos without restoring them")
 
 
 def test_super_resolution_enlarges(restore):

@@ -13,7 +13,7 @@ from refusion.errors import CheckpointError, ConfigError, ImageError
 from refusion.nets import UnconditionalUNet
 from refusion.operators import BlockMean
 from refusion.restorers import DDRM, Conditions, load_prior, load_restorer
-from refusion.restorers.ddrm.priors import Prior, alpha_bar_of_scheduler
+from refusion.restorers.ddrm.priors import Prior, read_alpha_bar
 from refusion.restorers.ddrm.problems import (
     colorize,
     compressed,
@@ -180,12 +180,12 @@ def test_a_prior_alone_denoises(prior_file):
     restorer = load_restorer(prior_file, device="cpu", precision="fp32")
     assert restorer.info.needs == {"noise_std"} and restorer.info.task == "ddrm_prior"
     assert restorer.restore(photo(), conditions=Conditions(noise_std=0.1)).shape == (1, 3, 12, 16)
-    with pytest.raises(ConfigError, match="must know how noisy"):
+    with pytest.raises(ConfigError, match="DDRM needs the noise level of the photo"):
         restorer.restore(photo())
 
 
 def test_what_is_no_prior_is_refused(tiny_checkpoint, tmp_path, monkeypatch):
-    with pytest.raises(CheckpointError, match="a 'dehaze' model, no prior"):
+    with pytest.raises(CheckpointError, match="a 'dehaze' model, not a prior"):
         load_prior(tiny_checkpoint("pixel"))
     with pytest.raises(CheckpointError, match="expected the folder of a diffusers"):
         load_prior(tmp_path)
@@ -197,15 +197,15 @@ def test_what_is_no_prior_is_refused(tiny_checkpoint, tmp_path, monkeypatch):
 
 def test_schedulers_of_diffusers(tmp_path):
     path = tmp_path / "scheduler_config.json"
-    assert torch.equal(alpha_bar_of_scheduler(path), ALPHA_BAR)
+    assert torch.equal(read_alpha_bar(path), ALPHA_BAR)
     path.write_text(json.dumps({"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 50}))
-    cosine = alpha_bar_of_scheduler(path)
+    cosine = read_alpha_bar(path)
     assert len(cosine) == 51 and cosine[0] == 1 and bool((cosine.diff() < 0).all())
     path.write_text(json.dumps({"beta_schedule": "scaled_linear", "num_train_timesteps": 3}))
     roots = torch.tensor([1e-4**0.5, (1e-4**0.5 + 0.02**0.5) / 2, 0.02**0.5]).double()
-    torch.testing.assert_close(alpha_bar_of_scheduler(path)[1:], (1 - roots**2).cumprod(0))
+    torch.testing.assert_close(read_alpha_bar(path)[1:], (1 - roots**2).cumprod(0))
     path.write_text(json.dumps({"trained_betas": [0.5, 0.5]}))
-    assert alpha_bar_of_scheduler(path).tolist() == [1, 0.5, 0.25]
+    assert read_alpha_bar(path).tolist() == [1, 0.5, 0.25]
 
 
 @pytest.mark.parametrize(
@@ -230,14 +230,14 @@ def test_a_scheduler_that_makes_no_sense_is_refused(tmp_path, bad):
     path = tmp_path / "scheduler_config.json"
     path.write_text(json.dumps(bad))
     with pytest.raises(CheckpointError, match=r"scheduler_config\.json"):
-        alpha_bar_of_scheduler(path)
+        read_alpha_bar(path)
 
 
 def test_the_prior_that_ships_is_found_and_its_absence_said(prior_file, tmp_path, monkeypatch):
     monkeypatch.setattr("refusion.checkpoint.shipped.resources.files", lambda package: tmp_path)
     (tmp_path / "weights").mkdir()
     with pytest.raises(
-        CheckpointError, match=r"ships none; train one .*ddrm_prior\.yml.*--weights"
+        CheckpointError, match=r"contains none; train one .*ddrm_prior\.yml.*--weights"
     ):
         load_prior(device="cpu")
     shutil.copy(prior_file, tmp_path / "weights" / "ddrm_prior.safetensors")
@@ -246,7 +246,7 @@ def test_the_prior_that_ships_is_found_and_its_absence_said(prior_file, tmp_path
 
 
 BAD = [
-    ({"sampler": "posterior"}, "sampler: DDRM has its own"),
+    ({"sampler": "posterior"}, "sampler: DDRM has only the sampler 'ddrm', got 'posterior'"),
     ({"tile": 0}, "tile: expected"),
     ({"strength": 2}, "strength: expected 0..1"),
     ({"seed": [1, 2]}, "seed: expected one or 1"),

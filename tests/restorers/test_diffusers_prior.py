@@ -9,7 +9,7 @@ import torch
 from refusion.errors import CheckpointError
 from refusion.nets import UnconditionalUNet
 from refusion.restorers import DDRM, load_prior
-from refusion.restorers.ddrm.priors import alpha_bar_of_scheduler
+from refusion.restorers.ddrm.priors import read_alpha_bar
 from refusion.restorers.ddrm.problems import super_resolution
 
 diffusers = pytest.importorskip("diffusers")
@@ -69,7 +69,7 @@ def test_a_saved_pipeline_is_the_same_prior(unet, saved):
 def test_the_schedules_are_those_of_diffusers(tmp_path, kind):
     scheduler = diffusers.DDPMScheduler(num_train_timesteps=200, beta_schedule=kind)
     scheduler.save_pretrained(tmp_path)
-    found = alpha_bar_of_scheduler(tmp_path / "scheduler_config.json")
+    found = read_alpha_bar(tmp_path / "scheduler_config.json")
     expected = scheduler.alphas_cumprod.double()
     torch.testing.assert_close(found[1:], expected, rtol=1e-4, atol=1e-9)
 

@@ -1,5 +1,7 @@
-"""DDRM: restoring by an unconditional prior and a known degradation.
+"""DDRM: restoration with an unconditional diffusion prior and a known linear degradation.
 
-`restorer` holds the class, `sampling` the update of the paper, `priors` the networks that fill in,
-`problems` the degradations by name.
+`restorer` holds the class `DDRM`, `sampling` the update of the paper (tensors and an operator only,
+no files), `priors` loads the networks, and `problems` lists the degradations.
+Import `DDRM`, `load_prior` and `find_prior` from `refusion.restorers`, and the rest from these
+modules. A new degradation is an operator in `refusion.operators` and a function in `problems`.
 """

@@ -1,4 +1,4 @@
-"""Unconditional diffusion models from files: what photos look like, for DDRM."""
+"""Unconditional diffusion models of clean photos, loaded from files; DDRM uses them as priors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from refusion.checkpoint import Model, build_model, find_weights, read_checkpoint
+from refusion.config.parser import Component
 from refusion.devices.precision import PRECISIONS, cast_network, choose_device, choose_precision
 from refusion.errors import CheckpointError
 from refusion.nets.layers import pad_to_multiple
@@ -19,21 +20,22 @@ from refusion.stable_diffusion.libraries import import_library, read_json
 from refusion.stable_diffusion.schedule import schedule_of
 
 INSTALL = "pip install 'refusion[diffusers]'"
-SHIPPED = "ddrm_prior"  # task, and file name, of the prior in the package
+SHIPPED = "ddrm_prior"  # task and file name of the prior that is part of the package
+DIFFUSERS_STEPS = 20  # default for priors in the layout of diffusers, the value of the DDRM paper
 
 
 @dataclass(frozen=True)
 class Prior:
-    """A network that estimates noise, and the process it was trained on.
+    """A network that estimates noise, and the diffusion process that it was trained on.
 
     Attributes:
-        predict_noise: `(xt, t) -> noise`, float32 (B, 3, H, W) of any size in [-1, 1] units, on
-            `device`, t in 1..T.
-        alpha_bar: of the process, float64 (T + 1,), from 1 at t = 0.
-        side: of the pictures it was trained on, in pixels; None if not known.
+        predict_noise: `(xt, t) -> noise`, both float32 (B, 3, H, W) on `device`, of any size, in
+            [-1, 1] units; t is in 1..T.
+        alpha_bar: abar_t of the process at t = 0..T, float64 (T + 1,); the value at t = 0 is 1.
+        side: height and width of the training images in pixels; None if not known.
         steps: default number of network evaluations.
-        device: where it runs.
-        precision: number format of the network.
+        device: device of the network.
+        precision: number format of the network: 'fp32', 'bf16' or 'fp16'.
     """
 
     predict_noise: Callable[[Tensor, int], Tensor]
@@ -45,10 +47,14 @@ class Prior:
 
 
 def find_prior(source: str | Path | None = None) -> Path:
-    """Find a prior: an existing folder or weights file, or, of None, the one that ships.
+    """Path of a prior.
+
+    Args:
+        source: an existing folder, a weights file or the task of shipped weights; None for the
+            shipped prior.
 
     Raises:
-        CheckpointError: there is no such file or folder, or none ships with this installation.
+        CheckpointError: there is no such file or folder, or this installation has no shipped prior.
     """
     if source is not None:
         return Path(source) if Path(source).is_dir() else find_weights(source)
@@ -56,9 +62,9 @@ def find_prior(source: str | Path | None = None) -> Path:
         return find_weights(SHIPPED)
     except CheckpointError:
         raise CheckpointError(
-            "DDRM needs a prior and this installation ships none; train one (python train.py -opt "
-            "options/ddrm_prior.yml) or take the folder of a diffusers DDPM, and give it as "
-            "--weights"
+            "DDRM needs a prior, and this installation contains none; train one (python train.py "
+            "-opt options/ddrm_prior.yml) or use the folder of a diffusers DDPM, and give its path "
+            "as --weights"
         ) from None
 
 
@@ -68,82 +74,93 @@ def load_prior(
     device: str | torch.device = "auto",
     precision: str = "auto",
 ) -> Prior:
-    """Make a prior of a file or folder; nothing is downloaded.
+    """Load a prior from a file or a folder; nothing is downloaded.
 
     Args:
         source: a .safetensors checkpoint (trained by stage `prior`, or imported), or the folder of
-            a diffusers `DDPMPipeline` or of a `UNet2DModel` alone; None for the one that ships.
-        device: 'auto', 'cpu' or 'cuda'.
+            a diffusers `DDPMPipeline` or of a `UNet2DModel` alone; None for the shipped prior.
+        device: 'auto', 'cpu', 'cuda' or a `torch.device`.
         precision: 'auto', 'fp32', 'bf16' or 'fp16'.
 
     Raises:
-        CheckpointError: there is none, it is no prior, or a folder needs diffusers, which is
-            missing.
-        ConfigError: device or precision unknown or not to be had.
+        CheckpointError: the file or folder does not exist or is not a prior, or a folder needs
+            diffusers and diffusers is not installed.
+        ConfigError: device or precision unknown or not available.
     """
     where = choose_device(device)
     dtype = choose_precision(precision, where)
     path = find_prior(source)
     if path.is_dir():
-        return _of_folder(path, where, dtype)
+        return _load_diffusers_folder(path, where, dtype)
     checkpoint = read_checkpoint(path)
     if not is_prior(checkpoint.model.sde):
         raise CheckpointError(
-            f"{checkpoint.path}: a '{checkpoint.model.task}' model, no prior; DDRM needs an "
-            "unconditional model, as options/ddrm_prior.yml trains"
+            f"{checkpoint.path}: a '{checkpoint.model.task}' model, not a prior; DDRM needs an "
+            "unconditional model, for example one trained with options/ddrm_prior.yml"
         )
-    return prior_of(build_model(checkpoint), where, dtype)
+    return build_prior(build_model(checkpoint), where, dtype)
 
 
-def is_prior(sde: Any) -> bool:
-    """Tell the process of a prior, a component of a config or None, from those of restorers."""
+def is_prior(sde: Component | None) -> bool:
+    """Whether a process in a config is that of a prior, which is a `VPSDE`.
+
+    Args:
+        sde: section `sde` of the config; None if the model has no process.
+    """
     return sde is not None and sde.type == VPSDE.__name__
 
 
-def prior_of(model: Model, device: torch.device, dtype: torch.dtype) -> Prior:
-    """Make a prior of a checkpoint's networks, which are copied."""
+def build_prior(model: Model, device: torch.device, dtype: torch.dtype) -> Prior:
+    """Build a prior from a copy of the network of a checkpoint.
+
+    Args:
+        model: network and config; its process is a `VPSDE`, see `is_prior`.
+        device: device of the copy.
+        dtype: dtype of the copy's weights.
+    """
     network = cast_network(model.network, device, dtype)
     sde = build_sde({"type": model.config.sde.type, **model.config.sde.settings})
 
     def predict_noise(xt: Tensor, t: int) -> Tensor:
-        seen = xt.to(dtype)
-        return network(seen, seen, t).to(xt.dtype)
+        state = xt.to(dtype)
+        return network(state, state, t).to(xt.dtype)
 
     side = getattr(network, "image_size", None)
     steps = model.config.sampling.steps
-    return Prior(predict_noise, sde.alpha_bar, side, steps, device, _word(dtype))
+    return Prior(predict_noise, sde.alpha_bar, side, steps, device, _precision_name(dtype))
 
 
-def _of_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Prior:
-    """A prior in the layout of diffusers, which is imported only here."""
+def _load_diffusers_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Prior:
+    """Load a prior in the layout of diffusers; no other code of this module imports diffusers."""
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     if read_json(unet / "config.json").get("_class_name") != "UNet2DModel":
         raise CheckpointError(
             f"{folder}: expected the folder of a diffusers DDPMPipeline or UNet2DModel (with "
             "unet/config.json or config.json that names UNet2DModel)"
         )
-    alpha_bar = alpha_bar_of_scheduler(folder / "scheduler" / "scheduler_config.json")
-    network = _unet_of(unet)
+    alpha_bar = read_alpha_bar(folder / "scheduler" / "scheduler_config.json")
+    network = _load_unet(unet)
     network = network.eval().requires_grad_(False).to(device, dtype)
     multiple = 2 ** (len(network.config.block_out_channels) - 1)
 
     def predict_noise(xt: Tensor, t: int) -> Tensor:
         height, width = xt.shape[-2:]
-        seen = pad_to_multiple(xt.to(dtype), multiple, "reflect")
-        noise = network(seen, t - 1).sample  # diffusers counts its steps from 0
+        padded = pad_to_multiple(xt.to(dtype), multiple, "reflect")
+        noise = network(padded, t - 1).sample  # times in diffusers are 0..T-1
         return noise[:, :3, :height, :width].to(xt.dtype)
 
     side = network.config.sample_size
     side = side if type(side) is int and side > 0 else None
-    return Prior(predict_noise, alpha_bar, side, 20, device, _word(dtype))
+    steps, precision = DIFFUSERS_STEPS, _precision_name(dtype)
+    return Prior(predict_noise, alpha_bar, side, steps, device, precision)
 
 
-def _unet_of(folder: Path) -> Any:
-    """A `UNet2DModel` of diffusers, unconditional and of colour pictures."""
+def _load_unet(folder: Path) -> Any:
+    """Load an unconditional `UNet2DModel` of diffusers for colour images."""
     model_class = import_library("diffusers", folder, INSTALL).UNet2DModel
     try:
         network = model_class.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # a wrong config makes its constructors stumble over anything
+    except Exception as error:  # a wrong config can raise any exception in the constructors
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder}: cannot be loaded ({reason})") from None
     config = network.config
@@ -153,13 +170,18 @@ def _unet_of(folder: Path) -> Any:
     return network
 
 
-def alpha_bar_of_scheduler(path: Path) -> Tensor:
-    """Share of signal at t = 0..T of a diffusers scheduler, float64 (T + 1,).
+def read_alpha_bar(path: Path) -> Tensor:
+    """Read abar_t at t = 0..T from a diffusers `scheduler_config.json`.
 
-    A folder without a scheduler gets the defaults of DDPM.
+    Args:
+        path: the file; if it does not exist, the defaults of DDPM are used.
+
+    Returns:
+        float64 (T + 1,); the value at t = 0 is 1.
 
     Raises:
-        CheckpointError: the file cannot be read, or names what is not known here.
+        CheckpointError: the file cannot be read, names an unknown schedule, or its network does
+            not predict the noise.
     """
     schedule = schedule_of(read_json(path), path)
     if schedule.prediction != "epsilon":
@@ -169,5 +191,5 @@ def alpha_bar_of_scheduler(path: Path) -> Tensor:
     return torch.cat([torch.ones(1, dtype=torch.float64), schedule.alpha_bar])
 
 
-def _word(dtype: torch.dtype) -> str:
-    return next(name for name, known in PRECISIONS.items() if known == dtype)
+def _precision_name(dtype: torch.dtype) -> str:
+    return next(name for name, value in PRECISIONS.items() if value == dtype)

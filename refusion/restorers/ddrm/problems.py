@@ -1,4 +1,4 @@
-"""What DDRM can undo: a degradation by name, and the operator it is on photos of a size."""
+"""Degradations that DDRM can undo: each has a name and a linear operator for a photo size."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from refusion.operators import (
     gaussian,
 )
 
-SHARE = 0.25  # of the coefficients that compressive sensing measures
-SEED = 0  # of the order of its pixels, which belongs to the operator and not to a draw
+CS_SHARE = 0.25  # share of the Walsh-Hadamard coefficients that compressive sensing measures
+CS_SEED = 0  # seed of its pixel permutation; constant, because the permutation defines the operator
 
 Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,11 @@ class Problem:
     """A known linear degradation of photos.
 
     Attributes:
-        task: its name.
-        operator: (3, H, W) of the restored photo -> H.
-        scale: restored pixels per pixel of the photo and axis.
-        colours: whether gray photos get colours.
+        task: name of the degradation.
+        operator: function from the shape (3, H, W) of the restored photo to the operator H of
+            y = H x + noise.
+        scale: pixels of the restored photo per pixel of the degraded photo, per axis.
+        colours: whether a gray photo becomes a colour photo.
     """
 
     task: str
@@ -47,19 +49,24 @@ class Problem:
 
 
 def denoise(task: str = "denoise") -> Problem:
-    """Noise alone."""
+    """Noise without another degradation.
+
+    Args:
+        task: name of the problem.
+    """
     return Problem(task, Identity)
 
 
 def super_resolution(factor: int, kind: str = "bicubic") -> Problem:
-    """A photo that was reduced.
+    """A photo that was reduced in size.
 
     Args:
-        factor: 1..16.
-        kind: "bicubic" (anti-aliased, as Pillow does it) or "mean" of each block.
+        factor: how many times smaller each side became, 1..16.
+        kind: method of the reduction: 'bicubic' (anti-aliased, as in Pillow), or 'mean' for the
+            mean of each block of factor x factor pixels.
 
     Raises:
-        ConfigError: an unknown kind or factor.
+        ConfigError: an unknown kind, or a factor out of range.
     """
     kinds = {"bicubic": BicubicDownsample, "mean": BlockMean}
     if kind not in kinds or not 1 <= factor <= 16:
@@ -71,7 +78,13 @@ def super_resolution(factor: int, kind: str = "bicubic") -> Problem:
 
 
 def inpaint(kept: Tensor) -> Problem:
-    """A photo with holes; `kept` is bool (H, W), true where it is known."""
+    """A photo with missing pixels.
+
+    Args:
+        kept: mask, bool (H, W), True where the pixels are known.
+
+    The operator raises `ConfigError` if the photo and the mask differ in size.
+    """
 
     def operator(shape: Shape) -> LinearOperator:
         if tuple(kept.shape) != shape[1:]:
@@ -85,7 +98,7 @@ def inpaint(kept: Tensor) -> Problem:
 
 
 def colorize() -> Problem:
-    """A gray photo: the mean of its channels."""
+    """A gray photo, which is the mean of the three channels of the colour photo."""
     return Problem("colorize", Colorization, colours=True)
 
 
@@ -93,31 +106,50 @@ def deblur(kernel: Tensor) -> Problem:
     """A blurred photo.
 
     Args:
-        kernel: (k,) along rows and columns, borders mirrored; or (k, l) of any form, which takes
-            the photo to go on at its opposite border unless it is a product of two vectors.
+        kernel: (k,) for the same blur along rows and columns, or any kernel (k, l). With (k,), and
+            with a (k, l) that is the outer product of two vectors, the photo is mirrored at its
+            borders. With any other kernel it is continued periodically.
 
     Raises:
-        ConfigError: it is 0 or not finite.
+        ConfigError: the kernel has a value that is not finite, or all its values are 0.
     """
     kernel = kernel.double()
     if not torch.isfinite(kernel).all() or not kernel.any():
-        raise ConfigError("kernel: is 0 or not finite, so nothing is known")
+        raise ConfigError(
+            "kernel: is 0 or not finite, so the blurred photo contains no information; "
+            "use another kernel"
+        )
     if kernel.ndim == 1:
         return Problem("deblur", lambda shape: SeparableBlur(shape, kernel))
     u, s, vt = torch.linalg.svd(kernel)
     if s[1:].sum() < 1e-6 * s[0]:
-        down, across = s[0].sqrt() * u[:, 0], s[0].sqrt() * vt[0]
-        return Problem("deblur", lambda shape: SeparableBlur(shape, down, across))
+        columns, rows = s[0].sqrt() * u[:, 0], s[0].sqrt() * vt[0]
+        return Problem("deblur", lambda shape: SeparableBlur(shape, columns, rows))
     return Problem("deblur", partial(CircularBlur, kernel=kernel))
 
 
 def gaussian_deblur(sigma: float) -> Problem:
-    """A photo blurred by a round Gaussian of `sigma` pixels."""
+    """A photo that was blurred by an isotropic Gaussian kernel.
+
+    Args:
+        sigma: standard deviation of the kernel in pixels, 0.01..100.
+
+    Raises:
+        ConfigError: sigma is out of range.
+    """
     return deblur(gaussian(sigma))
 
 
-def compressed(share: float = SHARE) -> Problem:
-    """Compressive sensing: a share of random Walsh-Hadamard sums, taken from the given photo."""
-    return Problem(
-        "cs", lambda shape: WalshHadamard(shape, share, torch.Generator().manual_seed(SEED))
-    )
+def compressed(share: float = CS_SHARE) -> Problem:
+    """Compressive sensing: Walsh-Hadamard coefficients of the photo with permuted pixels.
+
+    The restorer first computes the coefficients of the given photo, then restores from them.
+
+    Args:
+        share: share of the coefficients that is measured, above 0 and up to 1.
+    """
+
+    def operator(shape: Shape) -> LinearOperator:
+        return WalshHadamard(shape, share, torch.Generator().manual_seed(CS_SEED))
+
+    return Problem("cs", operator)

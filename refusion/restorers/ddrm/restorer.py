@@ -1,4 +1,4 @@
-"""DDRM as a restorer: a prior, a known degradation, and photos of any size."""
+"""The restorer DDRM: it removes a known degradation with a diffusion prior, at any photo size."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ from refusion.tiling.blending import blend_tiles
 class DDRM:
     """Restores photos whose degradation is known; see `Restorer` for the contract.
 
-    Photos larger than the prior's pictures are one state whose noise is estimated tile by tile and
-    blended at each step, so the data and all tiles agree everywhere.
+    The state always has the size of the whole result. If it is larger than the training images of
+    the prior, the network estimates the noise tile by tile, and the estimates are blended at each
+    step. The data are used for the whole image at once, so there are no seams.
 
     Args:
-        prior: from `load_prior`.
-        problem: what happened to the photos, see `refusion.restorers.ddrm.problems`.
+        prior: the prior, see `load_prior`.
+        problem: the degradation, see `refusion.restorers.ddrm.problems`.
         sigma: standard deviation of the noise in the photos, in [0, 1] units; None if each call
-            says it (`Conditions.noise_std`).
-        settings: of the sampler; None takes the defaults, with the prior's steps.
+            passes `Conditions.noise_std`.
+        settings: settings of the sampler; None for the defaults with the prior's number of steps.
 
     Raises:
         ConfigError: sigma is negative or not finite.
@@ -89,21 +90,44 @@ class DDRM:
     ) -> Tensor:
         """Restore a batch of photos; see `Restorer.restore`.
 
-        Photos of another shape than the data of the operator are measured by it first: of a colour
-        photo the gray one, of compressive sensing the sums. `noises` replaces what `seed` draws.
+        If the shape of the photos is not the data shape of the operator, the operator is first
+        applied to the photos. For example, a colour photo becomes gray for colorization.
+
+        Args:
+            lq: see `Restorer.restore`. A float photo may exceed [0, 1] by 6 sigma, because noise
+                that was added to it need not be clamped.
+            steps: network evaluations; None for the number in the settings.
+            sampler: 'ddrm' or None.
+            seed: see `Restorer.restore`.
+            tile: side of the tiles in pixels of the result; 'auto' for the size of the prior's
+                training images, None for no tiles.
+            conditions: `noise_std` is needed if the restorer has no `sigma`.
+            strength: see `Restorer.restore`.
+            callback: is called with the progress.
+            noises: replaces the noise of `seed`; None for the noise of `seed`.
+
+        Returns:
+            See `Restorer.restore`.
+
+        Raises:
+            ImageError: see `Restorer.restore`.
+            ConfigError: an option is out of range, or the noise level is missing.
+            RefusionError: the network gave no finite result.
         """
         sigma = self._noise_level(conditions)
         settings = self.settings if steps is None else replace(self.settings, steps=steps)
-        # Six standard deviations, all that ever comes, of noise that no file has cut.
+        # Noise that was not clamped does not exceed six standard deviations in practice.
         check_image("lq", lq, 3, 6 * sigma, integers=True)
         check_options(len(lq), seed, tile, strength)
         if sampler not in (None, "ddrm"):
-            raise ConfigError(f"sampler: DDRM has its own, leave out {sampler!r}")
+            raise ConfigError(
+                f"sampler: DDRM has only the sampler 'ddrm', got {sampler!r}; leave it out"
+            )
         photo = to_float(lq)
         with torch.no_grad():
             result = _enlarged(photo, self.problem.scale)
             if strength > 0:
-                made = self._sample(
+                restored = self._sample(
                     photo.to(self.prior.device),
                     sigma,
                     settings,
@@ -111,42 +135,43 @@ class DDRM:
                     self.prior.side if tile == "auto" else tile,
                     None if callback is None else partial(callback, "sample"),
                 )
-                result = torch.lerp(result, made.to(result), strength)
+                result = torch.lerp(result, restored.to(result), strength)
         if not torch.isfinite(result).all():
             raise RefusionError(
                 f"DDRM ({self.problem.task}) gave values that are not finite: the prior's weights "
-                "are damaged"
+                "are damaged; use another prior"
             )
         return match_dtype(result, lq)
 
     def mean_and_deviation(
         self, lq: Tensor, samples: int, *, seed: int = 0, **options: Any
     ) -> tuple[Tensor, Tensor]:
-        """Mean of several draws for one photo, and how much they differ.
+        """Mean and standard deviation over several restored samples of one photo.
 
         Args:
             lq: one photo (1, 3, H, W), float in [0, 1].
-            samples: draws, 2 or more; they use the seeds from `seed` on.
-            seed: of the first one.
-            options: of `restore`.
+            samples: number of samples, 2 or more.
+            seed: seed of the first sample; sample k has `seed + k`.
+            options: other options of `restore`.
 
         Returns:
-            Mean (3, H', W') and standard deviation (1, H', W') over the draws, in [0, 1] units.
+            Mean (3, H', W') and standard deviation (1, H', W') over the samples, in [0, 1] units;
+            H' and W' are the sides of the result.
 
         Raises:
             ConfigError: fewer than two samples.
         """
         if samples < 2:
-            raise ConfigError(f"samples: a deviation needs 2 or more, got {samples}")
-        draws = (self.restore(lq, seed=seed + k, **options)[0] for k in range(samples))
-        return mean_and_std(draws)
+            raise ConfigError(f"samples: expected 2 or more for a deviation, got {samples}")
+        restored = (self.restore(lq, seed=seed + k, **options)[0] for k in range(samples))
+        return mean_and_std(restored)
 
     def _noise_level(self, conditions: Conditions) -> float:
         sigma = self.sigma if self.sigma is not None else conditions.noise_std
         if sigma is None:
             raise ConfigError(
-                "noise level: DDRM must know how noisy the photo is; give --noise-level (8-bit "
-                "levels), or sigma"
+                "noise level: DDRM needs the noise level of the photo; give --noise-level (8-bit "
+                "levels), or in Python `sigma` or `Conditions.noise_std`"
             )
         return sigma
 
@@ -159,11 +184,11 @@ class DDRM:
         tile: int | None,
         callback: Callable[[int, int], None] | None,
     ) -> Tensor:
-        """Restored photos in [0, 1] units, not clamped, on the prior's device."""
+        """Restored photos (B, 3, H, W) in [0, 1] units, not clamped, on the prior's device."""
         height, width = (side * self.problem.scale for side in photo.shape[-2:])
         operator = self.problem.operator((3, height, width))
-        is_measured = tuple(photo.shape[1:]) == operator.data_shape
-        y = photo if is_measured else operator.forward(photo)
+        is_data = tuple(photo.shape[1:]) == operator.data_shape
+        y = photo if is_data else operator.forward(photo)
         return sample_photos(self.prior, operator, y, sigma, settings, noises, tile, callback)
 
 
@@ -177,51 +202,54 @@ def sample_photos(
     tile: int | None,
     callback: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Draw photos of any size that data explain; `sample_ddrm` in [0, 1] units, in tiles.
+    """Sample photos of any size from data in [0, 1] units; see `sample_ddrm`.
 
-    Estimates are kept to pictures that can be: early on, an error of the noise is amplified a
-    hundredfold, and what no data hold (colours) would not come back. Not so in `official` mode.
+    Every estimate of x_0 is clamped to [-1, 1], the range of the prior's images. At the first times
+    an error of the noise estimate is multiplied by about 100 in the estimate of x_0. Where H gives
+    no information, such as in the colours of a gray photo, no data correct such an error. The mode
+    `official` does not clamp.
 
     Args:
-        prior: what photos look like.
+        prior: the prior.
         operator: H.
         y: data (B, *operator.data_shape) of photos in [0, 1] units.
-        sigma: standard deviation of the noise in y.
-        settings: of the sampler.
+        sigma: standard deviation of the noise in y, in [0, 1] units.
+        settings: settings of the sampler.
         noises: see `sample_ddrm`.
-        tile: side of the tiles in which the noise is estimated; None for the whole photo at once.
-        callback: called after each step as `(done, steps)`.
+        tile: side of the tiles in which the noise is estimated, in pixels; None for no tiles.
+        callback: is called after each step as `(done, steps)`.
 
     Returns:
         Photos (B, 3, H, W) in [0, 1] units, not clamped, on the prior's device.
 
     Raises:
-        ConfigError: as `sample_ddrm`.
+        ConfigError: see `sample_ddrm`.
     """
 
     def predict_noise(xt: Tensor, t: int) -> Tensor:
         noise = blend_tiles(
             lambda x, _: prior.predict_noise(x, t), xt, xt, tile or max(xt.shape), 1
         )
-        return noise if settings.official else _possible(noise, xt, float(alpha_bar[t]))
+        return noise if settings.official else _clamp_estimate(noise, xt, float(alpha_bar[t]))
 
     alpha_bar, y = prior.alpha_bar, y.to(prior.device)
-    # The prior's images are 2 x - 1, and H is linear.
-    centred = 2 * y - operator.forward(y.new_ones(1, *operator.image_shape))
-    made = sample_ddrm(
-        operator, centred, 2 * sigma, predict_noise, alpha_bar, noises, settings, callback
+    # The prior's images are 2 x - 1 for photos x in [0, 1]. H is linear: H (2 x - 1) = 2 y - H 1.
+    data = 2 * y - operator.forward(y.new_ones(1, *operator.image_shape))
+    x0 = sample_ddrm(
+        operator, data, 2 * sigma, predict_noise, alpha_bar, noises, settings, callback
     )
-    return (made + 1) / 2
+    return (x0 + 1) / 2
 
 
-def _possible(noise: Tensor, xt: Tensor, alpha_bar: float) -> Tensor:
-    """The noise, changed where what it leaves of the state is out of the range of pictures."""
-    signal, spread = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
-    x0 = (xt - spread * noise) / signal
-    return noise + signal / spread * (x0 - x0.clamp(-1, 1))
+def _clamp_estimate(noise: Tensor, xt: Tensor, alpha_bar: float) -> Tensor:
+    """Noise whose estimate of x_0 is that of `noise`, clamped to [-1, 1]."""
+    signal, std = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
+    x0 = (xt - std * noise) / signal
+    return noise + signal / std * (x0 - x0.clamp(-1, 1))
 
 
 def _enlarged(photo: Tensor, scale: int) -> Tensor:
+    """A copy of the photo, enlarged by bicubic interpolation, in [0, 1]."""
     if scale == 1:
         return photo.clone()
     return F.interpolate(photo, scale_factor=scale, mode="bicubic").clamp_(0, 1)

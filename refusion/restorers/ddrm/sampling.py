@@ -1,9 +1,13 @@
-"""DDRM: the posterior of a known linear degradation under an unconditional diffusion (2022).
+"""The DDRM sampler: posterior sampling for a known linear degradation and a diffusion prior.
 
-Denoising Diffusion Restoration Models (Kawar et al., NeurIPS 2022): y = H x + noise is solved one
-coordinate of the spectral space of H at a time. Where H lets a coordinate through, the sampler
-follows the data as closely as their noise deserves; where it does not, the prior fills it in.
-No network is trained for the degradation.
+Denoising Diffusion Restoration Models (Kawar et al., NeurIPS 2022) restores x from data
+y = H x + sigma_y noise. With the SVD H = U S V^T, every coordinate of V^T x is sampled separately:
+
+- H gives no information on the coordinate (singular value 0): the prior alone determines it.
+- The data of the coordinate are noisier than the state: the prior and the data determine it.
+- The data of the coordinate are less noisy than the state: the data determine it.
+
+The prior is an unconditional network; no network is trained for the degradation.
 """
 
 from __future__ import annotations
@@ -26,17 +30,19 @@ PredictNoise = Callable[[Tensor, int], Tensor]
 
 @dataclass(frozen=True)
 class DDRMSettings:
-    """How the posterior is sampled.
+    """Settings of the sampler.
 
     Attributes:
         steps: network evaluations, 1..T.
-        eta: share of fresh noise where the data say little or nothing, 0..1.
-        eta_b: weight of the data where they are better than the state, 0..1.
-        floor: singular values up to this count as 0: without noise in the data, the rounding of a
-            file would be amplified by their inverse.
-        official: follow the published code where it leaves the paper. It scales the start by
-            1 / sigma_T, keeps a noiseless measurement out of the last step, and takes U^T y of
-            singular values below the floor for noise.
+        eta: share of new noise in coordinates whose data are missing or noisier than the state,
+            0..1.
+        eta_b: weight of the data in coordinates whose data are less noisy than the state, 0..1.
+        floor: singular values up to this value count as 0. If the data have no noise, the inverse
+            of a small singular value amplifies the rounding errors of the file.
+        official: follow the published code where it differs from the paper. The published code
+            multiplies the start state by 1 / sigma_T instead of sqrt(abar_T), does not use
+            noiseless data in the last step, and takes U^T y / sigma_y for the noise in
+            coordinates whose singular value is above 0 but not above the floor.
 
     Raises:
         ConfigError: a value is out of range.
@@ -69,54 +75,63 @@ def sample_ddrm(
     settings: DDRMSettings = DDRMSettings(),
     callback: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Draw from the posterior of y = H x + sigma_y noise (the paper's eqs. 5 to 8).
+    """Sample images from the posterior of y = H x + sigma_y noise (eqs. 5 to 8 of the paper).
 
-    Noise comes as images and is brought to the spectral space of H by its own V^T. The update looks
-    at singular values only, so the result does not depend on which of many equal SVDs is used.
+    All noise is generated as images and transformed by V^T. The update depends on the singular
+    values only, so every SVD of the same H gives the same result.
 
     Args:
         operator: H.
         y: data (B, *operator.data_shape), in the units of the prior's images, [-1, 1].
-        sigma_y: standard deviation of the noise in y.
-        predict_noise: the prior.
-        alpha_bar: of the prior's process, float64 (T + 1,), from 1 at t = 0.
-        noises: `initial` gives the noise of x_T, `step(t, ...)` that of the step that leaves t.
-        settings: see there.
-        callback: called after each step as `(done, steps)`.
+        sigma_y: standard deviation of the noise in y, in the same units, 0 or more.
+        predict_noise: noise estimate of the prior.
+        alpha_bar: abar_t of the prior's process at t = 0..T, float64 (T + 1,); 1 at t = 0.
+        noises: `initial` returns the noise of x_T, `step(t, ...)` the noise of the step from t.
+        settings: settings of the sampler.
+        callback: is called after each step as `(done, steps)`.
 
     Returns:
-        Images (B, C, H, W), dtype and device of y.
+        Images (B, C, H, W) in [-1, 1] units, not clamped, with the dtype and device of y.
 
     Raises:
-        ConfigError: more steps than the process has, or nothing is left above the floor.
+        ConfigError: more steps than the process has, a wrong `sigma_y`, or a floor that is not
+            below the largest singular value.
     """
     times = [*step_times(len(alpha_bar) - 1, settings.steps), 0]
-    data = _Data.of(operator, y, sigma_y, settings)
-    like = y.new_empty(len(y), *operator.image_shape)
-    signal = alpha_bar.sqrt().tolist()
-    spread = ((1 - alpha_bar) / alpha_bar).sqrt().tolist()
+    data = _SpectralData.from_measurement(operator, y, sigma_y, settings)
+    image = y.new_empty(len(y), *operator.image_shape)  # shape, dtype and device of the noise
+    signal = alpha_bar.sqrt().tolist()  # sqrt(abar_t)
+    sigma = ((1 - alpha_bar) / alpha_bar).sqrt().tolist()  # noise of x_t / sqrt(abar_t)
 
-    first = times[0]
-    state = data.start(operator.to_spectrum(noises.initial(like)), spread[first])
-    scale = 1 / spread[first] if settings.official else signal[first]
+    start = times[0]
+    state = data.start_state(operator.to_spectrum(noises.initial(image)), sigma[start])
+    scale = 1 / sigma[start] if settings.official else signal[start]
     xt = scale * operator.from_spectrum(state)
-    for number, (a, b) in enumerate(pairwise(times), start=1):
-        noise = predict_noise(xt, a).to(xt)
-        x0 = xt / signal[a] - spread[a] * noise
-        x0, noise, fresh = map(operator.to_spectrum, (x0, noise, noises.step(a, like)))
-        xt = signal[b] * operator.from_spectrum(data.step(x0, noise, fresh, spread[b]))
+    for done, (t, t_next) in enumerate(pairwise(times), start=1):
+        noise = predict_noise(xt, t).to(xt)
+        x0 = xt / signal[t] - sigma[t] * noise
+        x0, noise, z = map(operator.to_spectrum, (x0, noise, noises.step(t, image)))
+        xt = signal[t_next] * operator.from_spectrum(data.next_state(x0, noise, z, sigma[t_next]))
         if callback is not None:
-            callback(number, settings.steps)
+            callback(done, settings.steps)
     return xt
 
 
 def step_times(T: int, steps: int) -> list[int]:
-    """Times at which the network is called, falling: those of the published code, counted from 1.
+    """Times at which the network is called, in descending order.
 
-    Any number of steps has as many times; T // steps apart where it divides.
+    If `steps` divides T, the times are T // steps apart, and they are those of the published code
+    plus 1, because that code counts from 0. There are always exactly `steps` times.
+
+    Args:
+        T: number of times of the prior's process.
+        steps: network evaluations, 1..T.
+
+    Returns:
+        `steps` different times in 1..T; the last one is 1.
 
     Raises:
-        ConfigError: steps out of range.
+        ConfigError: `steps` is out of range.
 
     >>> step_times(1000, 20)[:3], step_times(1000, 20)[-1], len(step_times(1000, 30))
     ([951, 901, 851], 1, 30)
@@ -127,69 +142,84 @@ def step_times(T: int, steps: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _Data:
-    """The measurement in spectral space.
+class _SpectralData:
+    """The data in spectral coordinates, and the update of the state in these coordinates.
 
-    `s` holds the singular values, 0 where nothing is known, `inverse` 1 / s or 0 there; `listed`
-    tells where U has a column, known or below the floor.
+    Attributes:
+        uty: U^T y, (B, ...).
+        s: singular values, 0 where they are not above the floor.
+        inverse: 1 / s, and 0 where s is 0.
+        has_data: bool, the coordinates where the state is updated with the data when they are
+            noisier than the state.
+        sigma_y: standard deviation of the noise in y.
+        settings: settings of the sampler.
     """
 
     uty: Tensor
     s: Tensor
     inverse: Tensor
-    listed: Tensor
+    has_data: Tensor
     sigma_y: float
     settings: DDRMSettings
 
     @classmethod
-    def of(
+    def from_measurement(
         cls, operator: LinearOperator, y: Tensor, sigma_y: float, settings: DDRMSettings
-    ) -> _Data:
+    ) -> _SpectralData:
+        """Transform the data y, (B, *operator.data_shape), and check sigma_y and the floor."""
         if not 0 <= sigma_y < math.inf:
             raise ConfigError(f"sigma: expected a noise level from 0, got {sigma_y!r}")
         exact = operator.singulars
-        known = exact > settings.floor
-        if not known.any():
+        is_above = exact > settings.floor
+        if not is_above.any():
             raise ConfigError(
                 f"floor: {settings.floor:g} is above all singular values (largest "
-                f"{exact.max():.3g}), so nothing is known of the image"
+                f"{exact.max():.3g}), so no data would be used; use a smaller floor"
             )
         zero = torch.zeros((), dtype=exact.dtype)
-        s, inverse = exact.where(known, zero), (1 / exact).where(known, zero)
-        listed = (exact > 0 if settings.official else known).to(y.device)
+        s, inverse = exact.where(is_above, zero), (1 / exact).where(is_above, zero)
+        has_data = (exact > 0 if settings.official else is_above).to(y.device)
         uty = operator.data_to_spectrum(y)
-        return cls(uty, s.to(y), inverse.to(y), listed, sigma_y, settings)
+        return cls(uty, s.to(y), inverse.to(y), has_data, sigma_y, settings)
 
-    def start(self, z: Tensor, spread: float) -> Tensor:
-        """Spectrum of x_T / sqrt(abar_T), with standard noise z (eq. 6)."""
-        is_used = self.s * spread > self.sigma_y
-        around = self.uty * self.inverse + self._left(spread, 1.0) * z
-        return around.where(is_used, spread * z)
-
-    def step(self, x0: Tensor, noise: Tensor, z: Tensor, spread: float) -> Tensor:
-        """Spectrum of the next x / sqrt(abar), whose spread it is (eqs. 7, 8).
+    def start_state(self, z: Tensor, sigma: float) -> Tensor:
+        """Spectrum of x_T / sqrt(abar_T) (eq. 6).
 
         Args:
-            x0: what the network makes of the present state.
-            noise: what it takes for its noise.
-            z: standard noise.
-            spread: sigma of the next state.
+            z: spectrum of standard normal noise, (B, ...).
+            sigma: standard deviation of the noise of the result.
+        """
+        from_data = self.uty * self.inverse + self._remaining_std(sigma, 1.0) * z
+        return from_data.where(self.s * sigma > self.sigma_y, sigma * z)
+
+    def next_state(self, x0: Tensor, noise: Tensor, z: Tensor, sigma: float) -> Tensor:
+        """Spectrum of x_t / sqrt(abar_t) at the next time t (eqs. 7 and 8).
+
+        Args:
+            x0: spectrum of the estimate of x_0 from the current state, (B, ...).
+            noise: spectrum of the predicted noise.
+            z: spectrum of standard normal noise.
+            sigma: standard deviation of the noise of the result.
         """
         eta, eta_b = self.settings.eta, self.settings.eta_b
-        fresh, kept = eta * spread * z, math.sqrt(1 - eta**2) * spread
-        result = x0 + kept * noise + fresh  # (a) nothing is known
-        reach = self.s * spread
-        if self.sigma_y > 0:  # (b) the next state is better than the data
-            towards = (self.uty - self.s * x0) / self.sigma_y
-            result = (x0 + kept * towards + fresh).where(
-                self.listed & (reach < self.sigma_y), result
-            )
-        # (c) the data are better. Without noise and at the last step both sides are 0, and the
-        # paper's "or equal" makes the result agree with the data.
-        better = reach > self.sigma_y if self.settings.official else reach >= self.sigma_y
-        data = (1 - eta_b) * x0 + eta_b * self.uty * self.inverse + self._left(spread, eta_b) * z
-        return data.where((self.s > 0) & better, result)
+        new_noise, old_share = eta * sigma * z, math.sqrt(1 - eta**2) * sigma
+        # (a) There are no data: DDIM step of the prior.
+        result = x0 + old_share * noise + new_noise
+        state_std = self.s * sigma  # noise of the next state in the units of the data
+        if self.sigma_y > 0:
+            # (b) The data are noisier than the next state.
+            residual = (self.uty - self.s * x0) / self.sigma_y
+            is_noisier = self.has_data & (state_std < self.sigma_y)
+            result = (x0 + old_share * residual + new_noise).where(is_noisier, result)
+        # (c) The data are less noisy than the next state, or equally noisy. In the last step with
+        # noiseless data both values are 0; the paper's ">=" makes the result agree with the data.
+        is_better = (
+            state_std > self.sigma_y if self.settings.official else state_std >= self.sigma_y
+        )
+        from_data = (1 - eta_b) * x0 + eta_b * self.uty * self.inverse
+        from_data = from_data + self._remaining_std(sigma, eta_b) * z
+        return from_data.where((self.s > 0) & is_better, result)
 
-    def _left(self, spread: float, weight: float) -> Tensor:
-        """Deviation that is left to add beside that of the weighted data."""
-        return (spread**2 - (weight * self.sigma_y * self.inverse) ** 2).clamp(min=0).sqrt()
+    def _remaining_std(self, sigma: float, weight: float) -> Tensor:
+        """Standard deviation of the noise to add to data with this weight, for a total of sigma."""
+        return (sigma**2 - (weight * self.sigma_y * self.inverse) ** 2).clamp(min=0).sqrt()

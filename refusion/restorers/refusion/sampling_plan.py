@@ -35,9 +35,18 @@ class SamplingPlan:
     noise: NoiseSource
 
     def run(self, denoise: Denoise, mu: Tensor, callback: Callback | None = None) -> Tensor:
-        """The restored image x_0, from the degraded one mu; see `Sampler`."""
-        drawn = self.start_noise * self.noise.initial(mu)
-        xT = self.sde.initial_state(mu, drawn, self.start)
+        """Sample the restored image x_0.
+
+        Args:
+            denoise: estimate of x_0 and noise from a state, see `refusion.sde.samplers.Denoise`.
+            mu: degraded image, or its latent, (B, C, H, W).
+            callback: see `Sampler`.
+
+        Returns:
+            x_0, like `mu`.
+        """
+        noise = self.start_noise * self.noise.initial(mu)
+        xT = self.sde.initial_state(mu, noise, self.start)
         return self.sampler(
             self.sde,
             denoise,
@@ -70,8 +79,9 @@ def plan_sampling(
         sampler: key of `SAMPLERS`.
 
     Raises:
-        ConfigError: there is no such sampler, it cannot take so many steps, the model answers in
-            one step only, or the noise level is missing or out of the model's range.
+        ConfigError: there is no such sampler, it cannot take so many steps, the model was distilled
+            to one step and `steps` is not 1, or the noise level is missing or out of the model's
+            range.
     """
     sampling = model.sampling
     chosen = find_sampler(sampling.sampler if sampler is None else sampler)
@@ -85,20 +95,23 @@ def plan_sampling(
             f"{sampling.distilled_at}, got {steps}; leave out --steps"
         )
     if sampling.distilled_at is not None:
-        check_answer(sampling.sampler if sampler is None else sampler)
+        check_one_step_sampler(sampling.sampler if sampler is None else sampler)
     chosen.times(sde, steps, start)  # raises where a value is out of range
     return SamplingPlan(sde, chosen, steps, start, sampling.start_noise, noise)
 
 
-def check_answer(word: str) -> None:
-    """Refuse a sampler that does not return the estimate of a distilled model in one step.
+def check_one_step_sampler(key: str) -> None:
+    """Refuse a sampler whose single step does not return the network's estimate of x0.
+
+    Args:
+        key: key of `refusion.sde.SAMPLERS`.
 
     Raises:
         ConfigError: there is no such sampler, or its last step is not the estimate of x0.
     """
-    if not find_sampler(word).ends_at_x0:
+    if not find_sampler(key).ends_at_x0:
         raise ConfigError(
-            f"sampler: '{word}' does not end at the network's estimate of x0, which a model "
+            f"sampler: '{key}' does not end at the network's estimate of x0, which a model "
             "distilled to 1 step needs; use posterior"
         )
 
@@ -106,8 +119,8 @@ def check_answer(word: str) -> None:
 def is_stochastic(sde: IRSDE, sampling: SamplingConfig) -> bool:
     """Whether a model's result depends on the seed, with its default sampler and steps."""
     sampler = find_sampler(sampling.sampler)
-    draws = sampler.is_random and (sampling.steps > 1 or not sampler.ends_at_x0)
-    return draws or sampling.start_noise * sde.initial_std(sampling.distilled_at) > 0
+    adds_noise = sampler.is_random and (sampling.steps > 1 or not sampler.ends_at_x0)
+    return adds_noise or sampling.start_noise * sde.initial_std(sampling.distilled_at) > 0
 
 
 def _start(task: str, sde: IRSDE, conditions: Conditions) -> int | None:

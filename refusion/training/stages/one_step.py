@@ -24,7 +24,7 @@ from refusion.config import RunConfig
 from refusion.config.parser import Component
 from refusion.config.sections import LatentCheckpoint
 from refusion.errors import ConfigError
-from refusion.restorers.refusion.sampling_plan import check_answer
+from refusion.restorers.refusion.sampling_plan import check_one_step_sampler
 from refusion.sde import Estimate, estimate, find_sampler
 from refusion.sde.distillation import score_distillation_loss
 from refusion.sde.objectives import LOSSES
@@ -68,7 +68,7 @@ class OneStepStage(DiffusionStage):
         self.teacher = _Teacher.of(teacher, device)
         self.module = StudentAndCritic(teacher.network, has_critic=self.settings.score > 0)
         self.module.to(device)
-        check_answer(self.sampling.sampler)
+        check_one_step_sampler(self.sampling.sampler)
         find_sampler(self.sampling.sampler).times(self.sde, 1, self.sampling.distilled_at)
         cached = config.data.cached_latents > 0
         if cached and self.latent_unet is None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from refusion.checkpoint import Model
 from refusion.restorers.base import Conditions
-from refusion.restorers.ddrm.priors import prior_of
+from refusion.restorers.ddrm.priors import build_prior
 from refusion.restorers.ddrm.problems import denoise
 from refusion.restorers.ddrm.restorer import DDRM
 from refusion.training.stages.base import ResultAndTarget, Viewer
@@ -25,7 +25,7 @@ class PriorStage(DiffusionStage):
 
     def viewer(self, model: Model, device: torch.device) -> Viewer:
         """Make the function that denoises a validation image with DDRM."""
-        restorer = DDRM(prior_of(model, device, torch.float32), denoise())
+        restorer = DDRM(build_prior(model, device, torch.float32), denoise())
 
         def view(item: Mapping[str, Tensor]) -> dict[str, ResultAndTarget]:
             return {

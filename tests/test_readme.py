@@ -28,6 +28,7 @@ SCRIPTS = {"train.py": train, "test.py": test, "tiled_infer.py": restore}
 # Tests of these pages run their code with files of their own.
 TESTED_ELSEWHERE = {"docs/extending.md": "tests/test_add_your_own.py"}
 OTHER_PROGRAMS = ("make", "git clone", "pip install", "python benchmarks/", "tensorboard")
+OTHER_PROGRAMS += ("cd ", "cp ", "ls ", "mkdir ", "export ")
 
 
 def relative(page):
@@ -126,17 +127,14 @@ def runnable():
 @pytest.mark.parametrize("arguments", dict.fromkeys(map(tuple, runnable())), ids=" ".join)
 def test_restoring_commands_run(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    options = restore.build_parser().parse_args(arguments)
     image = torch.rand(3, 12, 16, generator=torch.Generator().manual_seed(0))
-    inputs = ["PHOTO.jpg", "PHOTO.png", "NOISY_BLURRED_PHOTO.jpg", "MAP.png", "MASK.png"]
-    for folder in ("PHOTOS", "PHOTO_OR_FOLDER"):
-        Path(folder).mkdir()
-        inputs += [f"{folder}/a.jpg"]
-    for name in inputs:
-        write_image(name, image, None)
+    for name in filter(None, [*options.input, options.mask, options.disparity]):
+        path = Path(name) if Path(name).suffix else Path(name) / "a.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, image, None)
     assert restore_main([*arguments, "--quiet"]) == 0
-    output = Path(
-        arguments[arguments.index("--output") + 1] if "--output" in arguments else "results"
-    )
+    output = Path(options.output or "results")
     assert output.is_file() or any(output.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""`python -m refusion.app`."""
+"""Entry point of `python -m refusion.app`."""
 
 import sys
 

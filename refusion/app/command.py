@@ -1,4 +1,4 @@
-"""Options of `python -m refusion.app`, and serving the page until Ctrl-C."""
+"""The command `python -m refusion.app`: its options, and serving the page until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # Gradio is an extra
 
 logger = logging.getLogger(__name__)
 
-MAX_PIXELS = 120_000_000  # what phones make; takes 3 GB
+MAX_PIXELS = 120_000_000  # the largest photos of phones; needs 3 GB
 HOST, PORT = "127.0.0.1", 7860
 
 
@@ -34,8 +34,11 @@ HOST, PORT = "127.0.0.1", 7860
 def main(argv: list[str] | None = None) -> int:
     """Serve the page until Ctrl-C.
 
+    Args:
+        argv: command-line arguments; None takes those of the process.
+
     Returns:
-        0: it was served and ended; 2 where it could not start, after one line on stderr.
+        0 after the page was served; 2 if it could not start, with one line on stderr.
     """
     options = build_parser().parse_args(argv)
     with warnings_on_stderr(), _temporary_files():
@@ -48,12 +51,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of the command."""
+    """Define the options of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m refusion.app",
-        description="Restore photos on a page in the browser, which this machine serves for itself "
-        "alone. Nothing is sent anywhere; uploads and results are temporary files.",
-        epilog="Exit code: 0 ended by Ctrl-C, 2 wrong usage, or it could not start.",
+        description="Restore photos on a page in the browser. By default the page is available on "
+        "this machine only. Nothing is sent to other servers; uploads and results are temporary "
+        "files.",
+        epilog="Exit code: 0 ended by Ctrl-C, 2 wrong usage or the page could not start.",
     )
     add = parser.add_argument
     add(
@@ -62,11 +66,20 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="FILE",
-        help="offer these models too, .safetensors files",
+        help="additional models, .safetensors files",
     )
-    add("--device", default="auto", metavar="auto|cpu|cuda", help="default: a GPU if there is one")
-    add("--precision", default="auto", metavar="auto|fp32|bf16|fp16", help="of the networks")
-    add("--max-memory", metavar="SIZE", help="of the process, as 4G: tiles shrink to fit")
+    add("--device", default="auto", metavar="auto|cpu|cuda", help="default: a GPU if available")
+    add(
+        "--precision",
+        default="auto",
+        metavar="auto|fp32|bf16|fp16",
+        help="number format of the networks",
+    )
+    add(
+        "--max-memory",
+        metavar="SIZE",
+        help="memory limit of the process, e.g. 4G; sets the tile size",
+    )
     add(
         "--max-pixels",
         type=count,
@@ -83,9 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--host",
         default=HOST,
-        help="address to serve on (default: %(default)s, for this machine alone)",
+        help="address of the server (default: %(default)s, only this machine has access)",
     )
-    add("--port", type=_port, default=PORT, help="0 for any (default: %(default)s)")
+    add("--port", type=_port, default=PORT, help="0 chooses a free port (default: %(default)s)")
     return parser
 
 
@@ -98,13 +111,13 @@ def _port(text: str) -> int:
 
 @contextmanager
 def _temporary_files() -> Iterator[None]:
-    """Have all that is written lie in one folder, which goes when the page does."""
+    """Write all temporary files to one folder, which is deleted when the page ends."""
     before = tempfile.tempdir
-    # As Ctrl-C, which leaves no files behind; service managers end a page so.
+    # Service managers send SIGTERM; it ends the page like Ctrl-C, so that no files remain.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="refusion_app_", ignore_cleanup_errors=True) as folder:
-        # Read when Gradio is imported; it can be told in no other way. What lies in there it serves
-        # as it is; of what lies beside it, as results do, it serves a copy.
+        # Gradio reads this variable when it is imported and has no other setting for it. It serves
+        # files in that folder directly, and copies of files outside, such as the results.
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "served"))
         tempfile.tempdir = folder
         try:
@@ -114,10 +127,10 @@ def _temporary_files() -> Iterator[None]:
 
 
 def _page(options: argparse.Namespace) -> gradio.Blocks:
-    """The page with its models; says what is missing before anything is loaded."""
+    """Build the page with its models; the checks run before a model is loaded."""
     if find_spec("gradio") is None:  # importing it takes seconds
         raise ConfigError(
-            "the page needs Gradio: pip install 'refusion[app]'; tiled_infer.py does without"
+            "the page needs Gradio: pip install 'refusion[app]'; tiled_infer.py works without it"
         )
     from refusion.app.models import load_models
     from refusion.app.page import build_page
@@ -133,18 +146,18 @@ def _page(options: argparse.Namespace) -> gradio.Blocks:
 
 
 def _check_address(options: argparse.Namespace) -> None:
-    """Find out whether the address can be had, and fill in the port for 0."""
+    """Check that the address is available, and choose a port for 0."""
     try:
         with socket.create_server((options.host, options.port)) as server:
             options.port = server.getsockname()[1]
     except OSError as error:
         raise ConfigError(
             f"--host, --port: cannot serve on {options.host}:{options.port} ({error.strerror}); "
-            "choose another"
+            "choose another address or port"
         ) from error
     if not _is_loopback(options.host):
         logger.warning(
-            "--host: whoever reaches this machine can use the page; it asks for no password"
+            "--host: everybody who can reach this machine can use the page; it has no password"
         )
 
 
@@ -157,7 +170,7 @@ def _is_loopback(host: str) -> bool:
 
 @contextmanager
 def _served(page: gradio.Blocks, options: argparse.Namespace) -> Iterator[str]:
-    """Serve the page; gives its address."""
+    """Serve the page within the block; yields its address."""
     import gradio as gr
 
     local_fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}
@@ -166,7 +179,7 @@ def _served(page: gradio.Blocks, options: argparse.Namespace) -> Iterator[str]:
         server_name=options.host,
         server_port=options.port,
         max_file_size=options.max_upload,
-        theme=gr.themes.Default(**local_fonts),  # others are fetched from elsewhere
+        theme=gr.themes.Default(**local_fonts),  # other fonts are downloaded
         prevent_thread_lock=True,
         quiet=True,
         share=False,

@@ -1,4 +1,4 @@
-"""Which models the page offers: all that need one photo and nothing else."""
+"""Selects the models for the page: those that need one photo and no conditions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ def load_models(
     precision: str = "auto",
     memory: int | None = None,
 ) -> dict[str, ArrayRestorer]:
-    """The models by the words to choose them with, those of files first.
+    """Load the models by their names on the page; models from files come first.
 
     Args:
-        weights: files to offer beside what ships, called by their stem.
-        device: see `load_restorer`, as the next two.
-        precision: number format of the networks.
-        memory: bytes that the process may take.
+        weights: weights files in addition to the shipped ones; the stem is the name of the model.
+        device: 'auto', 'cpu' or 'cuda'.
+        precision: number format of the networks, see `load_restorer`.
+        memory: memory limit of the process in bytes; None for no limit.
 
     Raises:
-        CheckpointError: a file cannot be used or needs more than a photo, or there is no model.
-        ConfigError: device or precision unknown or not to be had.
+        CheckpointError: a file cannot be used, a model needs more than one photo, or there is no
+            model.
+        ConfigError: device or precision is unknown or not available.
     """
     given = {path.stem: find_weights(path) for path in weights}
     models = {
@@ -37,18 +38,18 @@ def load_models(
         for name, path in (given | shipped_weights() | given).items()
     }
     for name, path in given.items():
-        if lacking := _lacking(models[name].info):
+        if requirement := _requirement(models[name].info):
             raise CheckpointError(
-                f"--weights: {path} {lacking}, which the page does not ask for; use tiled_infer.py"
+                f"--weights: {path} {requirement}, which the page cannot give; use tiled_infer.py"
             )
-    offered = {name: model for name, model in models.items() if not _lacking(model.info)}
+    offered = {name: model for name, model in models.items() if not _requirement(model.info)}
     if not offered:
-        raise CheckpointError("no model for single photos ships here; name one with --weights")
+        raise CheckpointError("no model for single photos is installed; name a file with --weights")
     return offered
 
 
-def _lacking(info: RestorerInfo) -> str:
-    """What a model takes beside one photo; nothing of most."""
+def _requirement(info: RestorerInfo) -> str:
+    """What a model needs besides one photo, for messages; empty if it needs nothing else."""
     if info.views > 1:
-        return "restores the two views of a stereo pair together"
-    return f"must be told of each photo: {', '.join(sorted(info.needs))}" if info.needs else ""
+        return "needs the two views of a stereo pair"
+    return f"needs conditions for each photo: {', '.join(sorted(info.needs))}" if info.needs else ""

@@ -1,4 +1,4 @@
-"""The page: what is on it, and what its button does."""
+"""The content of the page, and the function of its button."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:  # Gradio is an extra
     import gradio
 
 KEPT_S = 3600
-"""Seconds that uploads and results are kept while the page is served."""
+"""Seconds after which uploads and results are deleted while the page is served."""
 MAX_SAMPLES = 64
-_EVERY_S = 600  # between two looks for files that are older
-_MAP = "Uncertainty: black where the samples agree, white where they differ by 0.1 of full scale"
+_EVERY_S = 600  # seconds between two deletions of old files
+_MAP = "Uncertainty (standard deviation of the samples): black 0, white 0.1 of full scale"
 _ABOUT = """# Refusion
-Photos are restored on the machine that serves this page, and stay there. The file to download is
-of full size and has the photo's format, bit depth, colour profile and EXIF; what is shown here is a
-reduced copy."""
+Photos are restored on the machine that serves this page and are not sent anywhere else. The page
+shows reduced copies. The file to download has the full size and the format, bit depth, colour
+profile and EXIF data of the photo."""
 
 
 def build_page(models: Mapping[str, Restorer], max_pixels: int) -> gradio.Blocks:
-    """The page, not yet served.
+    """Build the page; `launch` of the result serves it.
 
     Args:
-        models: restorers by the words to choose them with, the first one chosen.
-        max_pixels: the largest photo that is decoded.
+        models: restorers by the names in the list of tasks; the first one is the default.
+        max_pixels: larger photos are refused before they are decoded.
     """
     import gradio as gr
 
@@ -46,14 +46,14 @@ def build_page(models: Mapping[str, Restorer], max_pixels: int) -> gradio.Blocks
             with gr.Column(scale=1):
                 inputs = _inputs(gr, list(models))
                 button = gr.Button("Restore", variant="primary", elem_id="restore")
-                said = gr.Markdown(elem_id="said")
+                status = gr.Markdown(elem_id="status")
             with gr.Column(scale=3):
                 outputs = _outputs(gr)
-        # One photo at a time: memory is bounded for each.
+        # One photo at a time, because the memory limit is per photo.
         button.click(
             _on_click(gr, models, max_pixels),
             inputs,
-            [*outputs, said],
+            [*outputs, status],
             concurrency_limit=1,
             api_visibility="private",
         )
@@ -61,25 +61,30 @@ def build_page(models: Mapping[str, Restorer], max_pixels: int) -> gradio.Blocks
 
 
 def _inputs(gr: Any, names: list[str]) -> list[Any]:
-    """Photo, task, steps, strength, seed, samples."""
+    """Input components: photo, task, steps, strength, seed, samples."""
     return [
         gr.File(label="Photo", file_types=list(IMAGE_SUFFIXES), elem_id="photo", height=160),
         gr.Dropdown(names, value=names[0], label="Task", elem_id="task"),
-        gr.Number(0, precision=0, minimum=0, label="Steps", info="0: the model's own"),
-        gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0 the photo, 1 its restoration"),
-        gr.Number(0, precision=0, label="Seed", info="of the noise"),
+        gr.Number(0, precision=0, minimum=0, label="Steps", info="0: default of the model"),
+        gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0: the photo, 1: the restored photo"),
+        gr.Number(0, precision=0, label="Seed", info="Seed of the random noise"),
         gr.Slider(
-            1, MAX_SAMPLES, 1, step=1, label="Samples", info="from 2 on: their mean, and a map"
+            1,
+            MAX_SAMPLES,
+            1,
+            step=1,
+            label="Samples",
+            info="2 or more: mean of the samples and an uncertainty map",
         ),
     ]
 
 
 def _outputs(gr: Any) -> list[Any]:
-    """Slider, files, map."""
-    # Without the other buttons: one would save the reduced copy, one upload it to a public site.
+    """Output components: comparison, files, uncertainty map."""
+    # No other buttons: one saves the reduced copy, another uploads it to a public site.
     picture = {"type": "filepath", "interactive": False, "buttons": ["fullscreen"]}
     return [
-        gr.ImageSlider(label="Before, after", elem_id="slider", max_height=800, **picture),
+        gr.ImageSlider(label="Before and after", elem_id="slider", max_height=800, **picture),
         gr.File(label="Full quality", file_count="multiple", interactive=False, elem_id="files"),
         gr.Image(label=_MAP, elem_id="map", visible=False, **picture),
     ]
@@ -88,7 +93,7 @@ def _outputs(gr: Any) -> list[Any]:
 def _on_click(
     gr: Any, models: Mapping[str, Restorer], max_pixels: int
 ) -> Callable[..., Iterator[tuple[Any, ...]]]:
-    """What the button does: one photo through the same jobs as those of `tiled_infer.py`."""
+    """Function of the button: restores one photo with the same code as `tiled_infer.py`."""
 
     def restore(
         photo: str | None,
@@ -97,9 +102,9 @@ def _on_click(
         strength: float,
         seed: float | None,
         samples: float,
-        progress: Any = gr.Progress(),  # noqa: B008 - how Gradio is asked for one
+        progress: Any = gr.Progress(),  # noqa: B008 - required by Gradio
     ) -> Iterator[tuple[Any, ...]]:
-        # Gradio copies what is handed to it, and deletes the copies after a time.
+        # Gradio copies the returned files and deletes the copies later.
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             try:
                 restorer = _chosen(models, photo, task)
@@ -110,11 +115,11 @@ def _on_click(
                     samples=int(samples),
                     max_pixels=max_pixels,
                 )
-                if doubt := sampling_warning(restorer.info, options):
-                    gr.Warning(doubt)
+                if warning := sampling_warning(restorer.info, options):
+                    gr.Warning(warning)
                 done = restore_photo(photo, task, restorer, options, Path(folder), progress)
             except RefusionError as error:
-                # Shown as HTML, and file names are the user's.
+                # The message is shown as HTML and can contain file names of the user.
                 text = html.escape(" ".join(str(error).split()))
                 raise gr.Error(text, duration=None, print_exception=False) from error
             yield _shown(gr, done)
@@ -124,14 +129,14 @@ def _on_click(
 
 def _chosen(models: Mapping[str, Restorer], photo: str | None, task: str) -> Restorer:
     if photo is None:
-        raise ConfigError("no photo yet: drop one, or click on the box to choose one")
+        raise ConfigError("no photo: drop a file on the box, or click on the box to choose a file")
     if task not in models:
         raise ConfigError(f"task: expected one of {', '.join(models)}, got '{task}'")
     return models[task]
 
 
 def _shown(gr: Any, done: Restored) -> tuple[Any, ...]:
-    """Values of the outputs and what is said of them."""
+    """Values of the output components and the status line."""
     (size,), seconds = done.outcome.sizes, sum(done.outcome.seconds.values())
     return (
         (str(done.before), str(done.after)),

@@ -1,4 +1,4 @@
-"""One photo of the page: restored as `tiled_infer.py` does it, and pictures of it to look at."""
+"""Restores one photo of the page as `tiled_infer.py` does, and makes reduced copies to show."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from refusion.images.resize import resize_like, shrink
 from refusion.restorers import Restorer
 
 SIDE = 1600
-"""Pixels of the longer side of what the page shows; the files are of full size."""
+"""Long side in pixels of the images that the page shows; the files have the full size."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What became of a photo; all paths lie in the folder given.
+    """Files of one restored photo; all are in the folder given to `restore_photo`.
 
     Attributes:
-        files: the restored photo at full quality and, of several samples, the map of uncertainty.
-        before: the photo as the page shows it.
-        after: its restoration, of the same size.
-        map: the map as the page shows it; None for one sample.
-        outcome: size and seconds.
+        files: the restored photo in full quality and, with several samples, the uncertainty map.
+        before: reduced copy of the photo.
+        after: reduced copy of the restored photo, of the same size.
+        map: reduced copy of the uncertainty map; None with one sample.
+        outcome: size and times of the job.
     """
 
     files: tuple[Path, ...]
@@ -46,68 +46,68 @@ def restore_photo(
     folder: Path,
     progress: Callable[[float, str], None],
 ) -> Restored:
-    """Restore a file; the result has its format, bit depth, profile and EXIF.
+    """Restore a file; the result has its format, bit depth, colour profile and EXIF data.
 
     Args:
-        photo: the file.
-        model: word that the result's name ends in.
-        restorer: what restores.
-        options: steps, seed and the like.
-        folder: an empty one, for all that is written.
-        progress: told the share that is done, 0..1, and the stage.
+        photo: file of the photo.
+        model: name of the model, appended to the name of the result.
+        restorer: the model.
+        options: steps, seed and other options.
+        folder: empty folder for all written files.
+        progress: called with the completed fraction, 0..1, and the stage.
 
     Raises:
-        ImageError: the photo cannot be restored; one line without folders.
+        ImageError: the photo cannot be restored; one line without the temporary folders.
         ConfigError: an option is wrong.
     """
     photo = Path(photo)
     name = f"{photo.stem}_{model}"
-    is_drawn = options.samples > 1
+    has_map = options.samples > 1
     (job,) = plan_jobs(
         [photo],
         folder / f"{name}{photo.suffix}",
-        uncertainty=folder / f"{name}_uncertainty.png" if is_drawn else None,
+        uncertainty=folder / f"{name}_uncertainty.png" if has_map else None,
     )
 
-    def tell(_: int, __: Job, stage: str, done: int, total: int) -> None:
+    def report(_: int, __: Job, stage: str, done: int, total: int) -> None:
         progress(fraction_done(stage, done, total), stage)
 
-    (outcome,) = run_jobs([job], restorer, options, tell)
+    (outcome,) = run_jobs([job], restorer, options, report)
     if outcome.error is not None:
         raise ImageError(_without_folders(outcome.error, photo.parent, folder))
     (files,) = job.photos
-    before, after, spread = _pictures(files, options.max_pixels, restorer.info.scale, folder)
-    return Restored(files.written, before, after, spread, outcome)
+    before, after, uncertainty = _pictures(files, options.max_pixels, restorer.info.scale, folder)
+    return Restored(files.written, before, after, uncertainty, outcome)
 
 
 def _pictures(
     files: PhotoFiles, max_pixels: int, scale: int, folder: Path
 ) -> tuple[Path, Path, Path | None]:
-    """Reduced copies: photo and result of one size, and the map."""
+    """Write reduced copies: photo and result with the same size, and the uncertainty map."""
     limit = max_pixels * scale**2
     after = _small(files.output, limit)
-    given = _small(files.input, max_pixels)
-    before = replace(given, samples=resize_like(given.samples[None], after.samples[None])[0])
-    spread = None if files.uncertainty is None else _small(files.uncertainty, limit)
-    pictures = {"before.jpg": before, "after.jpg": after, "map.png": spread}
+    photo = _small(files.input, max_pixels)
+    before = replace(photo, samples=resize_like(photo.samples[None], after.samples[None])[0])
+    uncertainty = None if files.uncertainty is None else _small(files.uncertainty, limit)
+    pictures = {"before.jpg": before, "after.jpg": after, "map.png": uncertainty}
     for name, picture in pictures.items():
         if picture is not None:
             write_image(folder / name, picture.samples, picture)
     return (
         folder / "before.jpg",
         folder / "after.jpg",
-        None if spread is None else folder / "map.png",
+        None if uncertainty is None else folder / "map.png",
     )
 
 
 def _small(path: Path, max_pixels: int) -> Photo:
-    """A copy to look at: reduced, with the profile that its colours need and nothing else."""
+    """Reduced copy of a photo with its colour profile, without other metadata."""
     photo = read_image(path, max_pixels=max_pixels)
     return Photo(shrink(photo.samples[None], SIDE)[0], mode=photo.mode, icc=photo.icc)
 
 
 def _without_folders(text: str, *folders: Path) -> str:
-    """An error without the temporary folders, which tell the reader nothing."""
+    """Remove the temporary folders, which the user does not know, from an error message."""
     for folder in folders:
         text = text.replace(f"{folder}/", "")
     return text

@@ -1,4 +1,4 @@
-"""`refusion average`: one weights file of several runs."""
+"""`refusion average`: averages the weights of several runs into one file."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 
 
 def run(argv: list[str]) -> int:
-    """Write the average of the files that the arguments name.
+    """Write the average of the files named by the arguments.
 
     Returns:
-        0: it was written.
+        0 after the file was written.
 
     Raises:
-        CheckpointError: a file is no weights file, or they do not fit each other.
-        ConfigError: the shares do not fit the files.
+        CheckpointError: a file is not a weights file, or the files have different networks.
+        ConfigError: the number or the sum of the shares is wrong.
     """
     options = build_parser().parse_args(argv)
     import torch
@@ -33,19 +33,19 @@ def run(argv: list[str]) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of the command."""
+    """Define the options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion average",
-        description="Average the weights of several runs of one network, one trained on from "
-        "another: what they do well comes together, at no cost when restoring.",
-        epilog="Exit code: 0 written, 2 wrong usage or files that do not fit.",
+        description="Average the weights of several runs of one network, where one run continues "
+        "another. The average can be better than each run, and restoration takes the same time.",
+        epilog="Exit code: 0 written, 2 wrong usage or files that do not fit each other.",
     )
     add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help=".safetensors files, or shipped tasks")
+    add("files", nargs="+", metavar="FILE", help=".safetensors files, or names of shipped models")
     add("--output", required=True, metavar="FILE", help="the .safetensors file to write")
     add(
         "--shares", nargs="+", type=float, metavar="SHARE",
-        help="of each file, with the sum 1 (default: equal)",
+        help="weight of each file; the sum is 1 (default: equal weights)",
     )  # fmt: skip
-    add("--full", action="store_true", help="keep 32 bits; without, the file is float16")
+    add("--full", action="store_true", help="write float32 (default: float16)")
     return parser

@@ -1,4 +1,4 @@
-"""`refusion check-submission`: what is wrong with a challenge entry, before a server says so."""
+"""`refusion check-submission`: checks a challenge entry against the rules before the upload."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ EXIT_FAULTS = 1
 
 
 def run(argv: list[str]) -> int:
-    """Check the zip that the arguments name.
+    """Check the zip file named by the arguments and list its faults.
 
     Returns:
-        0: fine; 1: it has faults, which are listed.
+        0 without faults, 1 with faults.
 
     Raises:
         ConfigError: the inputs cannot be used.
@@ -26,22 +26,26 @@ def run(argv: list[str]) -> int:
     faults = check_submission(options.archive, options.inputs, TRACKS[options.track])
     for fault in faults:
         sys.stdout.write(f"{fault}\n")
-    word = {0: "no fault found", 1: "1 fault"}.get(len(faults), f"{len(faults)} faults")
-    sys.stdout.write(f"{options.archive}: {word}, track {options.track}\n")
+    summary = {0: "no fault found", 1: "1 fault"}.get(len(faults), f"{len(faults)} faults")
+    sys.stdout.write(f"{options.archive}: {summary}, track {options.track}\n")
     return EXIT_FAULTS if faults else 0
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of the command."""
+    """Define the options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion check-submission",
-        description="Check a zip, from anywhere, against the rules of a challenge track. Nothing "
-        "is extracted.",
+        description="Check a zip file against the rules of a challenge track. The file need not be "
+        "trusted; nothing is extracted.",
         epilog="Exit code: 0 no fault, 1 faults, 2 wrong usage or unusable inputs.",
     )
-    parser.add_argument("archive", type=Path, metavar="ZIP", help="the entry")
+    parser.add_argument("archive", type=Path, metavar="ZIP", help="zip file of the entry")
     parser.add_argument(
-        "--inputs", type=Path, required=True, metavar="DIR", help="the track's degraded photos"
+        "--inputs",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the track's degraded photos",
     )
-    parser.add_argument("--track", choices=TRACKS, required=True, help="whose rules to apply")
+    parser.add_argument("--track", choices=TRACKS, required=True, help="track whose rules apply")
     return parser

@@ -1,4 +1,4 @@
-"""What all sub-commands share: errors become one line and an exit code."""
+"""Error handling of all commands: errors for the user become one line and an exit code."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ from refusion.errors import RefusionError
 
 Parameters = ParamSpec("Parameters")
 
-EXIT_USER_ERROR = 2  # the code argparse uses for a wrong option: both are for the user to mend
+EXIT_USER_ERROR = 2  # the same code as argparse uses for a wrong option
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-EXIT_UNREAD = 141  # 128 + SIGPIPE
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def errors_to_exit_codes(run: Callable[Parameters, int]) -> Callable[Parameters, int]:
-    """Wrap a command so that errors meant for the user end in one line on stderr, not a traceback.
+    """Wrap a command so that errors for the user end with one line on stderr and an exit code.
+
+    A `RefusionError` gives the line `refusion: error: ...` and exit code 2. Ctrl-C gives
+    `refusion: interrupted` and 130. If the reader of the output, for example `head`, has closed the
+    pipe, the command ends without a message and with 141. Any other exception is an error of the
+    program and keeps its traceback.
 
     Args:
         run: function that returns an exit code.
 
     Returns:
-        The same function, which answers a `RefusionError` with the line `refusion: error: ...` and
-        exit code 2, and Ctrl-C with `refusion: interrupted` and 130. A reader of its output that
-        has gone, as `head` does, ends it silently with 141. Any other exception is a fault of the
-        program and keeps its traceback.
+        The wrapped function.
     """
 
     @functools.wraps(run)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> int:
         try:
             code = run(*args, **kwargs)
-            sys.stdout.flush()  # what nobody reads is to be found out here
+            sys.stdout.flush()  # raises BrokenPipeError here if the pipe is closed
             return code
         except BrokenPipeError:
-            # Python writes out what is left when it ends; that must not fail once more.
+            # At its end, Python flushes stdout again; with the null device this does not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return EXIT_UNREAD
+            return EXIT_BROKEN_PIPE
         except RefusionError as error:
-            # A message may quote a parser that answers in several lines; scripts read one.
+            # Messages of parsers can have several lines, but scripts expect one line.
             sys.stderr.write(f"refusion: error: {' '.join(str(error).split())}\n")
             return EXIT_USER_ERROR
         except KeyboardInterrupt:
@@ -57,12 +59,12 @@ def errors_to_exit_codes(run: Callable[Parameters, int]) -> Callable[Parameters,
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Have SIGTERM (a job scheduler, torchrun) and SIGHUP (a closed terminal) do what Ctrl-C does.
+    """Treat SIGTERM (job schedulers, torchrun) and SIGHUP (closed terminal) like Ctrl-C.
 
-    Where somebody has seen to them before, as nohup does, they are left alone.
+    A signal that already has a handler or is ignored, as under nohup, is not changed.
     """
     before = {}
-    if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+    if threading.current_thread() is threading.main_thread():  # handlers need it
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:

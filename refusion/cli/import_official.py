@@ -1,4 +1,4 @@
-"""`refusion import`: published weights (.pth) into one file that every command here accepts."""
+"""`refusion import`: converts published weights (.pth) to a checkpoint of this project."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 from refusion.cli.options.model import count, warnings_on_stderr
 from refusion.errors import ConfigError
 
-if TYPE_CHECKING:  # imports torch, for which --help must not wait
+if TYPE_CHECKING:  # imports torch, which is too slow for --help
     from refusion.checkpoint import Checkpoint
     from refusion.config.parser import Component
     from refusion.official.importing import ImportChoices, OfficialFiles
 
 DTYPES = ("float32", "float16", "bfloat16")
 _OFFICIAL = ("net", "latent", "options", "task", "max_sigma", "T", "wiring", "upscale")
-"""Options of the authors' weights, by their keys."""
+"""Keys of the options for the authors' weights."""
 
 
 def run(argv: list[str]) -> int:
-    """Import the files that the arguments name.
+    """Import the files named by the arguments.
 
     Returns:
-        0: the model file was written.
+        0 after the checkpoint was written.
 
     Raises:
-        RefusionError: a file cannot be read, or the files do not belong together.
+        RefusionError: a file cannot be read, or the files do not fit each other.
     """
     options = build_parser().parse_args(argv)
     _check(options)
@@ -54,55 +54,80 @@ def _imported(options: argparse.Namespace) -> Checkpoint:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of the command."""
+    """Define the options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion import",
-        description="Turn weights published by the authors of IR-SDE and Refusion, or of DiffBIR's "
-        "first stage (.pth), into one self-describing .safetensors file. Network and sizes are "
-        "read off the weights; nothing in a .pth file is run. Noise level, sampler and task come "
-        "from the option file the weights were trained or tested with, else from the options "
-        "below, else from the release.",
+        description="Convert weights published by the authors of IR-SDE and Refusion, or of "
+        "DiffBIR's first stage (.pth), to one .safetensors file with all settings. The network and "
+        "its sizes are detected from the weights; no code from a .pth file is run. Noise level, "
+        "sampler and task are taken from the option file of the training or test, else from the "
+        "options below, else from the published defaults.",
         epilog="Exit code: 0 done, 2 wrong usage or files that do not fit, with the reason.",
     )
     add = parser.add_argument
     add("--net", type=Path, metavar="FILE", help="weights of the noise network (.pth)")
-    add("--latent", type=Path, metavar="FILE", help="weights of its latent U-Net (.pth), or alone")
-    add("--options", type=Path, metavar="FILE", help="their option file (.yml), train or test")
+    add(
+        "--latent",
+        type=Path,
+        metavar="FILE",
+        help="weights of the latent U-Net (.pth); also without --net",
+    )
+    add(
+        "--options",
+        type=Path,
+        metavar="FILE",
+        help="the authors' option file (.yml), train or test",
+    )
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="file to write")
-    add("--task", metavar="WORD", help="derain, deblur, deshadow, inpaint, sr, denoise, ...")
-    add("--max-sigma", type=float, metavar="LEVELS", help="noise level of the process, of 255")
+    add("--task", metavar="NAME", help="derain, deblur, deshadow, inpaint, sr, denoise, ...")
+    add("--max-sigma", type=float, metavar="LEVELS", help="noise level of the process, 1..255")
     add("--T", type=count, metavar="N", help="time steps of the process")
     add(
         "--wiring",
         choices=("pixel", "latent"),
-        help="graph of a NAFNet, which its weights do not tell (default: latent with --latent "
-        "except for bokeh, as published)",
+        help="graph of a NAFNet, which cannot be detected (default, as published: latent with "
+        "--latent except for bokeh, else pixel)",
     )
     add(
         "--upscale",
         choices=("nearest", "bicubic"),
-        help="how super-resolution enlarges the photo first (default: as the released weights)",
+        help="interpolation before super-resolution (default: as for the released weights)",
     )
     add(
         "--trust-weights",
         action="store_true",
-        help="where sizes in --options differ from the weights, follow the weights",
+        help="use the sizes of the weights if those in --options differ",
     )
     add(
-        "--adm", type=Path, metavar="FILE", help="instead: an unconditional ADM of guided-diffusion"
+        "--adm",
+        type=Path,
+        metavar="FILE",
+        help="unconditional ADM of guided-diffusion, instead of --net",
     )
-    add("--image-size", type=count, default=256, metavar="PX", help="it was trained on (256)")
-    add("--head-channels", type=count, default=64, metavar="N", help="of its attention (64)")
-    add("--dtype", choices=DTYPES, help="number format in the file (default: as they are)")
+    add(
+        "--image-size",
+        type=count,
+        default=256,
+        metavar="PX",
+        help="training image size of --adm (256)",
+    )
+    add(
+        "--head-channels",
+        type=count,
+        default=64,
+        metavar="N",
+        help="channels per attention head of --adm (64)",
+    )
+    add("--dtype", choices=DTYPES, help="number format in the file (default: unchanged)")
     return parser
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what cannot work before anything is read."""
+    """Check the options before a file is read."""
     if not (options.net or options.latent or options.adm):
         raise ConfigError("nothing to import: give --net FILE, --latent FILE or both; see --help")
     if options.adm and any(vars(options)[key] is not None for key in _OFFICIAL):
-        raise ConfigError("--adm: becomes a prior of DDRM; leave out what belongs to other weights")
+        raise ConfigError("--adm: leave out the options of other weights (--net, --task, ...)")
     if options.output.suffix != ".safetensors":
         raise ConfigError(f"--output: '{options.output}' must end in .safetensors")
     if options.max_sigma is not None and not 1 <= options.max_sigma <= 255:
@@ -112,8 +137,8 @@ def _check(options: argparse.Namespace) -> None:
 def _files(options: argparse.Namespace) -> OfficialFiles:
     from refusion.official.importing import OfficialFiles
 
-    theirs = None if options.options is None else _read_options(options.options)
-    return OfficialFiles(options.net, options.latent, theirs, str(options.options or ""))
+    content = None if options.options is None else _read_options(options.options)
+    return OfficialFiles(options.net, options.latent, content, str(options.options or ""))
 
 
 def _choices(options: argparse.Namespace) -> ImportChoices:
@@ -136,28 +161,28 @@ def _read_options(path: Path) -> dict[str, Any]:
     raw = read_yaml(path)
     if not is_official(raw):
         raise ConfigError(
-            f"--options: {path} is no option file of the authors (it has no network_G and "
+            f"--options: {path} is not an option file of the authors (it has no network_G and "
             "datasets); weights trained here need no import"
         )
     return raw
 
 
 def _describe(found: Checkpoint) -> str:
-    """What was detected, one line per part."""
+    """Description of the imported model, one line per part."""
     model, lines = found.model, [f"task: {found.model.task}"]
     for part in ("network", "latent_unet"):
         component = getattr(model, part)
         if component is not None:
             own = (t.numel() for n, t in found.tensors.items() if n.startswith(f"{part}."))
-            lines.append(f"{part}: {_words(component)} ({sum(own) / 1e6:.2f} M values)")
+            lines.append(f"{part}: {_component_text(component)} ({sum(own) / 1e6:.2f} M values)")
     if model.sde is not None:
-        lines.append(f"sde: {_words(model.sde)}")
+        lines.append(f"sde: {_component_text(model.sde)}")
         lines.append(f"sampling: {model.sampling.sampler}, {model.sampling.steps} steps")
     if model.upscale is not None:
         lines.append(f"upscale: {model.upscale.mode}, factor {model.upscale.factor}")
     return "\n".join(lines)
 
 
-def _words(component: Component) -> str:
+def _component_text(component: Component) -> str:
     numbers = {k: f"{v:g}" if isinstance(v, float) else v for k, v in component.settings.items()}
     return ", ".join([component.type, *(f"{key} {value}" for key, value in numbers.items())])

@@ -1,4 +1,4 @@
-"""`refusion import-sd`: a Stable Diffusion in one published file made a folder for `--sd`."""
+"""`refusion import-sd`: converts a Stable Diffusion in one file to a folder for `--sd`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from refusion.cli.options.model import warnings_on_stderr
 
 
 def run(argv: list[str]) -> int:
-    """Write the folder that the arguments name.
+    """Convert the file named by the arguments.
 
     Returns:
-        0: it was written.
+        0 after the folder was written.
 
     Raises:
-        RefusionError: the file cannot be read or does not fit.
+        RefusionError: the file cannot be read, or its tensors do not fit.
     """
     options = build_parser().parse_args(argv)
     from refusion.stable_diffusion.import_ldm import import_ldm
@@ -30,29 +30,30 @@ def run(argv: list[str]) -> int:
             zero_snr=options.zero_snr,
         )
     shown = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
-    sys.stdout.write(f"{len(unused)} tensors of no use{f' ({shown})' if unused else ''}\n")
+    sys.stdout.write(f"{len(unused)} tensors not used{f' ({shown})' if unused else ''}\n")
     sys.stdout.write(f"{options.output}\n")
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of the command."""
+    """Define the options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion import-sd",
-        description="Make a folder in the layout of diffusers of a Stable Diffusion 2.1 in one "
-        "file, such as v2-1_512-ema-pruned or DiffBIR v2.1's. Nothing in the file is "
-        "run; every tensor must have its place.",
+        description="Convert a Stable Diffusion 2.1 in one file, for example v2-1_512-ema-pruned "
+        "or the file of DiffBIR v2.1, to a folder in the layout of diffusers. No code from the "
+        "file is run; all names and shapes of its tensors are checked.",
         epilog="Exit code: 0 done, 2 wrong usage or files that do not fit, with the reason.",
     )
     add = parser.add_argument
     add("checkpoint", type=Path, metavar="FILE", help="weights (.ckpt, .pth, .pt, .safetensors)")
-    add("--like", type=Path, required=True, metavar="DIR", help="a Stable Diffusion 2.1 in the "
-        "layout of diffusers, whose sizes, tokenizer and settings are taken")  # fmt: skip
+    add("--like", type=Path, required=True, metavar="DIR", help="folder of a Stable Diffusion "
+        "2.1 in the layout of diffusers, which gives sizes, tokenizer and settings")  # fmt: skip
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")
     add(
         "--prediction",
         choices=("epsilon", "v_prediction"),
-        help="what the network says (default: as in --like; DiffBIR v2.1: v_prediction)",
+        help="quantity that the network predicts (default: as in --like; DiffBIR v2.1: "
+        "v_prediction)",
     )
-    add("--zero-snr", action="store_true", help="trained with zero terminal SNR, as DiffBIR v2.1's")
+    add("--zero-snr", action="store_true", help="trained with zero terminal SNR (DiffBIR v2.1)")
     return parser

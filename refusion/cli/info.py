@@ -1,4 +1,4 @@
-"""`refusion info`: what a weights file is."""
+"""`refusion info`: describes a weights file."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.config.plugins import import_plugins
 
-if TYPE_CHECKING:  # imports torch, for which --help must not wait
+if TYPE_CHECKING:  # imports torch, which is too slow for --help
     from refusion.checkpoint import Checkpoint
 
 
 def run(argv: list[str]) -> int:
-    """Describe the file that the arguments name.
+    """Describe the file named by the arguments.
 
     Returns:
-        0: it is a weights file and was described.
+        0 after the file was described.
 
     Raises:
-        CheckpointError: it is none, or damaged.
+        CheckpointError: the file is not a weights file, or is damaged.
     """
     options = build_parser().parse_args(argv)
     import_plugins(options.plugin)
@@ -38,24 +38,32 @@ def run(argv: list[str]) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of the command."""
+    """Define the options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion info",
-        description="Say what a weights file is: task, architecture, parameters, process, training "
-        "summary, licence, hash. Its tensors are checked, none of its content is run.",
-        epilog="Exit code: 0 described, 2 wrong usage or no weights file.",
+        description="Describe a weights file: task, architecture, parameters, process, training "
+        "summary, licence, hash. Its tensors are checked; no code from the file is run.",
+        epilog="Exit code: 0 described, 2 wrong usage or not a weights file.",
     )
-    parser.add_argument("file", metavar="FILE", help="a .safetensors file, or a shipped task")
+    parser.add_argument(
+        "file", metavar="FILE", help="a .safetensors file, or the name of a shipped model"
+    )
     add_plugin_option(parser.add_argument)
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="write JSON")
     return parser
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Facts of a weights file, JSON values.
+    """Collect the facts of a weights file.
+
+    Args:
+        checkpoint: content of the file.
+
+    Returns:
+        JSON values by name.
 
     Raises:
-        CheckpointError: its tensors do not fit its networks.
+        CheckpointError: the tensors do not fit the networks of the config.
     """
     from refusion.checkpoint import PARTS, build_model
     from refusion.config import config_to_dict
@@ -87,7 +95,7 @@ def _count(checkpoint: Checkpoint, part: str) -> int:
 
 
 def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:
-    """`key: value`, deeper where a value is a mapping; nothing a terminal would obey."""
+    """Lines `key: value`, with indentation for mappings and without control characters."""
     lines = []
     for key, value in facts.items():
         if isinstance(value, Mapping) and value:

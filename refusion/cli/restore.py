@@ -1,4 +1,4 @@
-"""`refusion restore`: photos in, restored photos out."""
+"""`refusion restore`: restores photo files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from refusion.cli.options.osediff import add_osediff_options, chosen_osediff
 from refusion.cli.options.stable_diffusion import add_sd_options
 from refusion.config.plugins import import_plugins
 
-if TYPE_CHECKING:  # these import torch, for which --help must not wait
+if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.batch.jobs import RestoreOptions
     from refusion.restorers import Restorer
 
@@ -34,22 +34,22 @@ DEFAULT_INPUT = "examples"
 
 
 def run(argv: list[str]) -> int:
-    """Restore the photos that the arguments name.
+    """Restore the photos named by the arguments.
 
-    Under `torchrun` the processes divide them, and the first one reports for all.
+    Under `torchrun` the processes divide the photos, and the first process reports for all.
 
     Returns:
-        0 if all were restored, 1 if some failed (each is named on stderr, the others are done),
-        130 after Ctrl-C or SIGTERM (what was done is whole and reported).
+        0 if all photos were restored, 1 if some failed (stderr names each; the others are
+        restored), 130 after Ctrl-C or SIGTERM (the completed photos are reported).
 
     Raises:
-        RefusionError: nothing could be started: no input, no weights, a wrong option.
+        RefusionError: the batch cannot start: there is no input or no model, or an option is wrong.
     """
     parser = build_parser()
     options = parser.parse_args(argv)
     import_plugins(options.plugin)
     if options.input is None and not Path(DEFAULT_INPUT).is_dir():
-        parser.error("--input: name the photos or folders of photos to restore")
+        parser.error("--input: missing; name photos or folders of photos")
     from refusion.batch.plan import plan_jobs
     from refusion.cli.restore_batch import Reporting, run_batch
     from refusion.devices.processes import join_processes
@@ -75,12 +75,12 @@ def run(argv: list[str]) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of the command."""
+    """Define the options of the command."""
     parser = argparse.ArgumentParser(
         prog="refusion restore",
         description="Restore photos of any size: JPEG, PNG, TIFF and WebP. Stereo models take "
-        "pairs NAME_L and NAME_R, or two files, left then right. Under torchrun the processes "
-        "share the photos.",
+        "pairs NAME_L and NAME_R, or two files, left then right. Under torchrun, the processes "
+        "divide the photos among themselves.",
         epilog="Exit code: 0 all restored, 1 some photos failed, 2 wrong usage, 130 interrupted.",
     )
     add = parser.add_argument
@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--input",
         nargs="+",
         metavar="FILE|DIR",
-        help=f"photos, folders of photos (default: the folder {DEFAULT_INPUT}, if there is one)",
+        help=f"photos or folders of photos (default: the folder {DEFAULT_INPUT}, if it exists)",
     )
     add(
         "--output",
@@ -102,8 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_sd_options(unknown)
     add_diffbir_options(unknown)
     add_osediff_options(unknown)
-    add_bokeh_options(parser.add_argument_group("where bokeh is").add_argument)
-    _add_result_options(parser.add_argument_group("the result").add_argument)
+    add_bokeh_options(parser.add_argument_group("bokeh").add_argument)
+    _add_result_options(parser.add_argument_group("results").add_argument)
     _add_batch_options(parser.add_argument_group("many photos").add_argument)
     return parser
 
@@ -114,15 +114,20 @@ def _add_result_options(add: Callable[..., argparse.Action]) -> None:
         type=share,
         default=1.0,
         metavar="0..1",
-        help="how far to go from the photo (0) to its restoration (1, default)",
+        help="position between the photo (0) and the restored photo (1, default)",
     )
-    add("--samples", type=count, metavar="N", help="draw N results of each photo, write their mean")
+    add(
+        "--samples",
+        type=count,
+        metavar="N",
+        help="compute N random samples per photo, write their mean",
+    )
     add(
         "--uncertainty",
         type=Path,
         metavar="FILE.png|DIR",
-        help="with --samples: also write a 16-bit gray map of how much the N results differ, as "
-        "standard deviation: black 0, white 0.1 of full scale (of several photos: a folder)",
+        help="with --samples: also write the standard deviation of the samples as a 16-bit gray "
+        "map, black 0, white 0.1 of full scale (for several photos: a folder)",
     )
     add("--compare", action="store_true", help="also write NAME_compare.png: input | result")
 
@@ -137,17 +142,24 @@ def _add_batch_options(add: Callable[..., argparse.Action]) -> None:
     add(
         "--skip-existing",
         action="store_true",
-        help="leave photos alone whose results are there, as after an interrupted run",
+        help="skip photos whose results exist, for example after an interrupted run",
     )
-    add("--max-memory", metavar="SIZE", help="of each process, as 4G: tiles shrink to fit")
+    add(
+        "--max-memory", metavar="SIZE", help="memory limit per process, e.g. 4G; sets the tile size"
+    )
     add("--max-pixels", type=count, metavar="N", help="refuse larger photos")
-    # Not --log, which torchrun takes for one of its own; argparse accepts that short form here.
-    add("--log-file", type=Path, metavar="FILE.json", help="write options and seconds per photo")
-    add("--quiet", action="store_true", help="no progress bar, no summary; errors are shown")
+    # Not --log: torchrun has an option of this name. argparse accepts --log as an abbreviation.
+    add(
+        "--log-file",
+        type=Path,
+        metavar="FILE.json",
+        help="write a log with options and times per photo",
+    )
+    add("--quiet", action="store_true", help="show errors only, no progress bar and no summary")
 
 
 def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]:
-    """What the options name, and the file or folder it was made of."""
+    """The file or folder of the model, and the restorer that the options describe."""
     from refusion.restorers import find_prior, load_restorer
     from refusion.tiling.memory import parse_memory
 
@@ -189,21 +201,21 @@ def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> R
 def _head(
     options: argparse.Namespace, source: Path, restorer: Restorer, processes: int
 ) -> dict[str, Any]:
-    """What a log says of the whole batch; steps and sampler as used, defaults filled in."""
+    """Entries of the log for the whole batch; steps and sampler include the model's defaults."""
     import torch
 
     from refusion import __version__
     from refusion.files import sha256_of
 
-    info, elsewhere = restorer.info, ("task", "weights", "device", "precision", "log_file", "quiet")
-    said = {key: value for key, value in vars(options).items() if key not in elsewhere}
-    said |= {"steps": options.steps or info.steps, "sampler": options.sampler or info.sampler}
+    info, excluded = restorer.info, ("task", "weights", "device", "precision", "log_file", "quiet")
+    used = {key: value for key, value in vars(options).items() if key not in excluded}
+    used |= {"steps": options.steps or info.steps, "sampler": options.sampler or info.sampler}
     digest = sha256_of(source) if source.is_file() else None
     return {
         "version": __version__,
         "torch": torch.__version__,
         "model": {"task": info.task, "weights": source.name, "sha256": digest},
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in said.items()},
+        "options": {k: str(v) if isinstance(v, Path) else v for k, v in used.items()},
         "device": info.device,
         "precision": info.precision,
         "processes": processes,

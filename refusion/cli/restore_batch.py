@@ -1,4 +1,4 @@
-"""A batch from its plan to its summary: shared among processes, with progress and a log."""
+"""Runs a batch in one or several processes, with progress bar, log and summary."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ EXIT_SOME_FAILED = 1
 
 @dataclass(frozen=True)
 class Reporting:
-    """What is said about a batch.
+    """Settings of the output about a batch.
 
     Attributes:
-        quiet: no bar, no summary; failures are still named.
-        log: file of the log, None for none.
-        head: what the log says of the whole batch.
+        quiet: show no progress bar and no summary; errors are shown.
+        log: file of the log; None for none.
+        head: entries of the log for the whole batch.
     """
 
     quiet: bool
@@ -47,17 +47,24 @@ def run_batch(
 ) -> int:
     """Restore this process's share of the jobs; the first process reports for all.
 
+    Args:
+        jobs: jobs from `plan_jobs`.
+        restorer: the model.
+        settings: options for all photos.
+        world: rank of this process and number of processes.
+        reporting: settings of the output.
+
     Returns:
-        0 if no photo failed, 1 if some did, 130 if interrupted.
+        0 if no photo failed, 1 if some failed, 130 after an interrupt.
 
     Raises:
-        ConfigError: an option is wrong, which would fail every photo.
+        ConfigError: an option is wrong, so that every photo would fail.
     """
     start = time.monotonic()
-    doubt = sampling_warning(restorer.info, settings)
-    if world.is_main and doubt:
-        logger.warning("--%s", doubt)
-    jobs, weights = _one_plan(jobs, settings, world)
+    warning = sampling_warning(restorer.info, settings)
+    if world.is_main and warning:
+        logger.warning("--%s", warning)
+    jobs, weights = _shared_plan(jobs, settings, world)
     own = split_jobs(weights, world.size)[world.rank]
     log, done = _own_log(reporting, world), []
 
@@ -73,7 +80,7 @@ def run_batch(
         outcomes = _merged(own, done, world)
     except KeyboardInterrupt:
         if world.is_main:
-            _say_interrupted(done, len(own))
+            _report_interrupt(done, len(own))
             _report(done, time.monotonic() - start, quiet=reporting.quiet)
         return EXIT_INTERRUPTED
     if log is not None and world.size > 1:
@@ -86,10 +93,10 @@ def run_batch(
     return _report(outcomes, time.monotonic() - start, quiet=reporting.quiet)
 
 
-def _one_plan(
+def _shared_plan(
     jobs: Sequence[Job], settings: RestoreOptions, world: World
 ) -> tuple[Sequence[Job], list[int]]:
-    """The main process's jobs and weights, so that all divide the same list."""
+    """Jobs and weights of the main process, so that all processes divide the same list."""
     plan = None
     if world.is_main:
         skip = settings.skip_existing
@@ -98,6 +105,7 @@ def _one_plan(
 
 
 def _own_log(reporting: Reporting, world: World) -> BatchLog | None:
+    """The log of this process; with several processes a file of its own."""
     if reporting.log is None:
         return None
     path = reporting.log if world.size == 1 else part_of_log(reporting.log, world.rank)
@@ -111,14 +119,15 @@ def _merged(own: Sequence[int], done: Sequence[Outcome], world: World) -> list[O
     return [outcome for _, outcome in sorted(numbered, key=lambda pair: pair[0])]
 
 
-def _say_interrupted(done: Sequence[Outcome], jobs: int) -> None:
+def _report_interrupt(done: Sequence[Outcome], jobs: int) -> None:
     sys.stderr.write(
         f"refusion: interrupted after {len(done)} of {jobs}; the same command with "
-        "--skip-existing does the rest\n"
+        "--skip-existing restores the others\n"
     )
 
 
 def _report(outcomes: Sequence[Outcome], seconds: float, *, quiet: bool) -> int:
+    """Write errors and the summary; returns the exit code."""
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     fine = [outcome for outcome in outcomes if outcome.error is None]
     for outcome in failed:
@@ -141,7 +150,7 @@ def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float) -> Non
         place = _place([file.output for file in files])
         sys.stdout.write(f"{_photos(len(files))} restored in {seconds:.1f} s: {place}\n")
     if skipped:
-        sys.stdout.write(f"{_photos(skipped)} skipped, the results are there\n")
+        sys.stdout.write(f"{_photos(skipped)} skipped, the results exist\n")
     for file in files:
         if file.compare is not None:
             sys.stdout.write(f"before and after: {file.compare}\n")
@@ -158,7 +167,7 @@ def _photos(count: int) -> str:
 
 
 def _place(files: list[Path]) -> str:
-    """The file, or the innermost folder that holds all of them."""
+    """The single file, or the innermost folder that contains all files."""
     if len(files) == 1:
         return str(files[0])
     shared = files[0].parent

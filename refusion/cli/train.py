@@ -1,4 +1,4 @@
-"""``refusion train``: train the experiment of a YAML file."""
+"""`refusion train`: trains the experiment of a YAML file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from refusion.errors import ConfigError
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of the command."""
+    """Define the options of the command."""
     parser = argparse.ArgumentParser(
         prog="train.py",
         description="Train the experiment of a YAML file. The same command continues an "
-        "interrupted run exactly where its last checkpoint left it.",
+        "interrupted run exactly from its last checkpoint.",
     )
     parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="e.g. options/toy.yml")
     parser.add_argument(
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append_const",
         dest="set",
         const="osediff.lpips=null",
-        help="train stage osediff without LPIPS, whose weights are not there",
+        help="train stage osediff without LPIPS, if its weights are not available",
     )
     add_plugin_option(parser.add_argument)
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of run folders")
@@ -45,9 +45,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Train; returns the exit code."""
+    """Train the experiment named by the arguments.
+
+    Returns:
+        0 after the training is complete.
+
+    Raises:
+        RefusionError: the config or a path is wrong, or the loss is not finite.
+    """
     options = build_parser().parse_args(argv)
-    # After parsing, so that --help does not wait for PyTorch.
+    # Imported after parsing, because PyTorch is too slow for --help.
     import torch
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm

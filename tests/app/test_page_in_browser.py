@@ -56,7 +56,7 @@ def restore(page, path, meanwhile=None):
     press(page)
     if meanwhile:
         page.wait_for(meanwhile, 300)
-    page.wait_for("document.querySelector('#said').innerText.includes('pixels in')", 300)
+    page.wait_for("document.querySelector('#status').innerText.includes('pixels in')", 300)
     page.wait_for("document.querySelectorAll('#files a').length > 0")
     return links(page)
 
@@ -145,7 +145,7 @@ def test_a_bad_upload_is_one_plain_message(page, tmp_path, name, content, messag
 
 def test_no_photo_and_wrong_steps_are_said(page, tmp_path):
     press(page)
-    page.wait_for("document.body.innerText.includes('no photo yet')")
+    page.wait_for("document.body.innerText.includes('no photo: drop a file')")
     set_number(page, "Steps", 5000)
     give(page, photo_16(tmp_path / "a.png"))
     page.wait_for("document.querySelectorAll('#photo a').length === 1")

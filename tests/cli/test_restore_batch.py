@@ -59,7 +59,7 @@ def test_an_interrupted_batch_is_finished_by_the_same_command(restore, capsys, m
     out, err = capsys.readouterr()
     assert out.startswith("1 photo restored in ") and out.rstrip().endswith(": results/a.png")
     assert err == (
-        "refusion: interrupted after 1 of 3; the same command with --skip-existing does the rest\n"
+        "refusion: interrupted after 1 of 3; the same command with --skip-existing restores the others\n"
     )
     assert list(files("results")) == ["a.png"]
     assert [photo["input"] for photo in photos_of("log.json")] == ["in/a.png"]
@@ -67,7 +67,7 @@ def test_an_interrupted_batch_is_finished_by_the_same_command(restore, capsys, m
     assert restore(*argv) == 0
     restored, skipped = capsys.readouterr().out.splitlines()
     assert restored.startswith("2 photos restored in ")
-    assert skipped == "1 photo skipped, the results are there"
+    assert skipped == "1 photo skipped, the results exist"
     assert Path("results/a.png").stat().st_mtime_ns == first
     assert [photo["skipped"] for photo in photos_of("log.json")] == [True, False, False]
     assert restore(*argv, "--output", "whole", "--quiet") == 0

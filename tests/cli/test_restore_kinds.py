@@ -62,8 +62,8 @@ def test_lenses_and_disparity_reach_the_model(restore):
         ("latent", ["--noise-level", "25"], "--noise-level: the 'dehaze' model does not use it"),
         ("denoise", [*LENSES, "--noise-level", "1"], "--from: the 'denoise' model does not use it"),
         ("lens", [*LENSES, "--noise-level", "1"], "--noise-level: the 'bokeh' model does not"),
-        ("denoise", [], "--noise-level: missing; the 'denoise' model must be told"),
-        ("lens", LENSES[:2], "--to, --disparity: missing; the 'bokeh' model must be told"),
+        ("denoise", [], "--noise-level: missing; the 'denoise' model needs the value"),
+        ("lens", LENSES[:2], "--to, --disparity: missing; the 'bokeh' model needs the value"),
         ("lens", ["--from", "Nikon", *LENSES[2:]], "lens 'Nikon': expected"),
         ("latent", ["--disparity", "0"], "--disparity: the 'dehaze' model does not use it"),
     ],
@@ -151,7 +151,9 @@ def test_a_latent_unet_alone_is_warned_of_once(restore, capsys):
     assert restore("unet", "--input", make("a.png"), "--output", "b.png") == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("refusion: warning: ")
-    assert line.endswith("a latent U-Net alone, which encodes and decodes photos without restoring them")
+    assert line.endswith(
+        "a latent U-Net alone, which encodes and decodes photos without restoring them"
+    )
 
 
 def test_super_resolution_enlarges(restore):

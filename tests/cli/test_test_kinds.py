@@ -47,7 +47,7 @@ def test_noise_level_and_lenses_are_conditions(call):
     [
         ("denoise", [], "--noise-level: missing"),
         ("lens", LENSES[:4], "--disparity: missing"),
-        ("guided", LENSES, "must be told of every pixel how far it is out of focus"),
+        ("guided", LENSES, "needs the defocus of every pixel as a condition"),
         ("pixel", LENSES, "--from: the 'dehaze' model does not use it"),
         (
             "sr",

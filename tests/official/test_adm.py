@@ -77,7 +77,7 @@ def test_the_command_writes_a_prior(tmp_path, capsys):
     assert "network: UnconditionalUNet, image_size 16" in capsys.readouterr().out
     assert load_prior(output, device="cpu").side == 16
     for words, message in (
-        (["--task", "derain"], "--adm: becomes a prior"),
+        (["--task", "derain"], "--adm: leave out the options of other weights"),
         (["--head-channels", "48"], "head_channels: expected a divisor of the 64 channels"),
     ):
         assert main([*command, *words]) == 2

@@ -1,4 +1,4 @@
-"""Options of a bokeh model that is told by a disparity map where a photo is out of focus."""
+"""Options of a bokeh model that is conditioned on a disparity map of the photo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from refusion.cli.options.model import option_name, positive
 from refusion.errors import ConfigError
 
-if TYPE_CHECKING:  # these import torch, for which --help must not wait
+if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.batch.disparity_maps import DisparityMaps
     from refusion.restorers.base import RestorerInfo
 
@@ -19,76 +19,77 @@ _LENSES = ("from", "to")
 
 
 def add_bokeh_options(add: Callable[..., argparse.Action]) -> None:
-    """Add what goes with `--disparity FILE`."""
+    """Add the options that are used with `--disparity FILE`."""
     add(
         "--focus",
         type=_point,
         metavar="X,Y",
-        help="point in focus, in parts 0..1 of width and height (default: what only a tenth of "
-        "the map is nearer than)",
+        help="point in focus, as fractions 0..1 of width and height (default: the depth with a "
+        "tenth of the map in front of it)",
     )
     add(
         "--blur",
         type=positive,
         metavar="PX",
-        help="radius of the largest discs at f/1.8 (default: 0.012 of the photo's long side)",
+        help="radius of the largest blur discs at f/1.8 (default: 0.012 of the long side)",
     )
     add(
         "--zero-unknown",
         action="store_true",
         default=None,
-        help="0 in the map means not measured, and is filled from what is around",
+        help="0 in the map means not measured; it is filled from the surrounding values",
     )
 
 
 def disparity_maps(
     options: argparse.Namespace, info: RestorerInfo, photos: int
 ) -> DisparityMaps | None:
-    """The maps for a model that is told where a photo is out of focus; None for other models.
+    """The disparity maps for a model that needs a guide; None for other models.
 
     Args:
-        options: of the command.
-        info: of the restorer.
-        photos: how many there are.
+        options: parsed options.
+        info: description of the restorer.
+        photos: number of photos.
 
     Raises:
-        ConfigError: an option is missing, or there for a model that does not use it.
+        ConfigError: an option is missing, or is given for a model that does not use it.
     """
-    said = vars(options)
+    values = vars(options)
     if "guide" not in info.needs:
         for key in _OPTIONS:
-            if said[key] is not None:
+            if values[key] is not None:
                 raise ConfigError(f"{option_name(key)}: the '{info.task}' model does not use it")
         return None
     from refusion.batch.disparity_maps import DisparityMaps
     from refusion.optics.lens import lens_number
 
     place = _place(options.disparity, info.task, photos)
-    missing = [option_name(key) for key in _LENSES if said[key] is None]
+    missing = [option_name(key) for key in _LENSES if values[key] is None]
     if missing:
-        raise ConfigError(f"{', '.join(missing)}: missing; name the lens, as Canon50mmf1.4BS")
-    source, target = (lens_number(said[key]) for key in _LENSES)
+        raise ConfigError(f"{', '.join(missing)}: missing; name the lens, e.g. Canon50mmf1.4BS")
+    source, target = (lens_number(values[key]) for key in _LENSES)
     unknown = bool(options.zero_unknown)
     return DisparityMaps(place, source, target, options.blur, options.focus, unknown)
 
 
 def _place(given: Path | float | None, task: str, photos: int) -> Path:
+    """Check the value of --disparity: an existing map, or a folder of maps for several photos."""
     if given is None:
         raise ConfigError(
             f"--disparity: missing; the '{task}' model estimates no depth: give a map FILE (or a "
-            "folder of maps named like the photos) in which brighter is nearer, measured, painted, "
-            "or made by a depth estimator"
+            "folder of maps with the names of the photos), brighter is nearer; it can be measured, "
+            "painted or made by a depth estimator"
         )
     if not isinstance(given, Path):
         raise ConfigError(
             f"--disparity: the '{task}' model takes a map FILE, brighter is nearer, not the number "
-            f"{given:g}; how strong the blur is says --blur"
+            f"{given:g}; --blur sets the strength of the blur"
         )
     if not given.exists():
         raise ConfigError(f"--disparity: no such file or folder: {given}")
     if photos > 1 and not given.is_dir():
         raise ConfigError(
-            f"--disparity: one map for {photos} photos; give a folder of maps named like them"
+            f"--disparity: one map for {photos} photos; give a folder of maps with their names"
         )
     return given
 
@@ -100,5 +101,5 @@ def _point(text: str) -> tuple[float, float]:
     except ValueError:
         x = y = -1.0
     if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise argparse.ArgumentTypeError(f"expected X,Y from 0 to 1, as 0.5,0.6, got '{text}'")
+        raise argparse.ArgumentTypeError(f"expected X,Y from 0 to 1, e.g. 0.5,0.6, got '{text}'")
     return x, y

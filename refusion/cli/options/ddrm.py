@@ -1,4 +1,4 @@
-"""Options of `--method ddrm`: what happened to the photos, and the prior that fills in."""
+"""Options of `--method ddrm`: the known degradation of the photos, and the prior."""
 
 from __future__ import annotations
 
@@ -11,40 +11,54 @@ from typing import TYPE_CHECKING, Any
 from refusion.cli.options.model import CONDITION_OPTIONS, option_name, share
 from refusion.errors import ConfigError, suggest
 
-if TYPE_CHECKING:  # these import torch, for which --help must not wait
+if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.restorers.ddrm.problems import Problem
     from refusion.restorers.ddrm.restorer import DDRM
 
 TASKS = ("sr4", "inpaint", "colorize", "deblur", "denoise", "cs")
-_SHARED = ("sigma",)  # of which other tasks have a use, too
+_SHARED = ("sigma",)  # other tasks use it, too
 _NEEDS = {"inpaint": "mask", "deblur": "kernel", "denoise": "sigma"}
 OWN = ("sigma", "mask", "kernel", "eta", "eta_b", "floor", "official")
-"""Options of the method, by their keys."""
+"""Keys of the options of the method."""
 FLOOR = 0.03
-"""Of the published code: smaller singular values of noiseless photos are rounding, not data."""
+"""Value of the published code: without noise, smaller singular values are rounding errors."""
 
 
 def add_ddrm_options(add: Callable[..., argparse.Action]) -> None:
-    """Add the options of what happened to the photos."""
-    add("--sigma", type=_level, metavar="S", help="noise in the photos, 0..1 of full scale")
-    add("--mask", type=Path, metavar="FILE", help="of the photo's size, white where it is known")
-    add("--kernel", metavar="FILE|gauss:PX", help="the blur: a gray image, or gauss:2.0")
-    add("--eta", type=share, metavar="0..1", help="fresh noise where nothing is known (0.85)")
-    add("--eta-b", type=share, metavar="0..1", help="weight of the data (1)")
+    """Add the options of the known degradation."""
+    add("--sigma", type=_level, metavar="S", help="standard deviation of the noise, 0..1")
+    add("--mask", type=Path, metavar="FILE", help="image of the photo's size, white: known pixels")
+    add("--kernel", metavar="FILE|gauss:PX", help="blur kernel: a gray image, or gauss:2.0")
+    add(
+        "--eta",
+        type=share,
+        metavar="0..1",
+        help="fraction of new noise where there are no data (default: 0.85)",
+    )
+    add("--eta-b", type=share, metavar="0..1", help="weight of the data (default: 1)")
     add(
         "--floor",
         type=share,
         metavar="0..1",
-        help=f"singular values that count as 0 (0 with --sigma, else {FLOOR})",
+        help=f"smaller singular values count as 0 (default: 0 with --sigma, else {FLOOR})",
     )
-    add("--official", action="store_true", default=None, help="the published code's deviations")
+    add(
+        "--official",
+        action="store_true",
+        default=None,
+        help="deviate from the paper as the published code does",
+    )
 
 
 def chosen_ddrm(options: argparse.Namespace, device: Any) -> DDRM:
     """Make the restorer that the options describe.
 
+    Args:
+        options: parsed options.
+        device: torch device of the networks.
+
     Raises:
-        RefusionError: an option is missing, of no use or wrong, or there is no such prior.
+        RefusionError: an option is missing, not used or wrong, or the prior does not exist.
     """
     from refusion.restorers import DDRM, load_prior
     from refusion.restorers.ddrm.sampling import DDRMSettings
@@ -63,6 +77,7 @@ def chosen_ddrm(options: argparse.Namespace, device: Any) -> DDRM:
 
 
 def _problem(options: argparse.Namespace) -> Problem:
+    """The inverse problem that the options describe."""
     from refusion.restorers.ddrm import problems
 
     task = options.task or TASKS[0]
@@ -70,7 +85,7 @@ def _problem(options: argparse.Namespace) -> Problem:
     if not reduced and task not in TASKS:
         raise ConfigError(f"--task: unknown degradation '{task}'{suggest(task, TASKS)}")
     for owner, key in _NEEDS.items():
-        is_given = bool(getattr(options, key))  # noise of 0 is none
+        is_given = bool(getattr(options, key))  # noise of 0 counts as not given
         if task == owner and not is_given:
             raise ConfigError(f"--{key}: missing; --method ddrm --task {task} needs it")
         if is_given and task != owner and key not in _SHARED:
@@ -87,15 +102,17 @@ def _problem(options: argparse.Namespace) -> Problem:
 
 
 def _mask(path: Path) -> Any:
+    """Known pixels of the photo, bool (H, W)."""
     from refusion.images.io import read_image
 
     kept = read_image(path).image.mean(dim=0) >= 0.5
     if not kept.any():
-        raise ConfigError(f"--mask: {path} is black, so nothing of the photo is known")
+        raise ConfigError(f"--mask: {path} is black, so no pixel of the photo is known")
     return kept
 
 
 def _deblur(text: str) -> Problem:
+    """Deblurring with a kernel given as gauss:SIGMA or as an image file."""
     from refusion.images.io import read_image
     from refusion.restorers.ddrm import problems
 
@@ -108,16 +125,17 @@ def _deblur(text: str) -> Problem:
     kernel = read_image(text).image.mean(dim=0)
     if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
         size = "x".join(map(str, reversed(kernel.shape)))
-        raise ConfigError(f"--kernel: {text} is {size}; both sides must be odd, for a middle")
+        raise ConfigError(f"--kernel: {text} is {size}; both sides must be odd")
     if not kernel.any():
-        raise ConfigError(f"--kernel: {text} is black, so nothing of the photo is known")
+        raise ConfigError(f"--kernel: {text} is black; a kernel needs a sum above 0")
     return problems.deblur(kernel / kernel.sum())
 
 
 def _level(text: str) -> float:
+    """Option type: a noise level from 0 to 1."""
     try:
         return share(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
-            f"expected 0..1 of full scale, as 0.05, got '{text}'"
+            f"expected 0..1 of full scale, e.g. 0.05, got '{text}'"
         ) from None

@@ -1,4 +1,4 @@
-"""Options of `--method diffbir`: the files it is made of, and fidelity against realism."""
+"""Options of `--method diffbir`: its files, and the balance between fidelity and realism."""
 
 from __future__ import annotations
 
@@ -11,35 +11,49 @@ from refusion.cli.options.model import positive, share
 from refusion.cli.options.stable_diffusion import SHARED, TASK, check_sd_options
 from refusion.errors import ConfigError
 
-if TYPE_CHECKING:  # these import torch, for which --help must not wait
+if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.restorers import DiffBIR, Restorer
 
 OWN = (*SHARED, "control", "stage1", "fidelity", "cfg", "negative_prompt", "start")
-"""Options of the method, by their keys."""
+"""Keys of the options of the method."""
 _NO_STAGE1 = "none"
 
 
 def add_diffbir_options(add: Callable[..., argparse.Action]) -> None:
-    """Add the options that no other method has."""
-    add("--control", type=Path, metavar="FILE", help="DiffBIR's IRControlNet: v2.pth, or trained")
+    """Add the options that only this method has."""
+    add(
+        "--control",
+        type=Path,
+        metavar="FILE",
+        help="DiffBIR's IRControlNet: v2.pth or a trained file",
+    )
     add(
         "--stage1",
         metavar="FILE|none",
-        help="what removes the degradation first: a .safetensors file of blind restoration "
-        "(default: the shipped one); none for photos without",
+        help="model that removes the degradation first: a .safetensors file of the task blind "
+        "(default: the shipped one); none for photos without degradation",
     )
-    add("--fidelity", type=share, metavar="0..1", help="0 (default): detail is the model's to "
-        "invent; 1: the result of stage 1")  # fmt: skip
-    add("--cfg", type=positive, metavar="N", help="weight of the prompts; 1 is none (default: 4)")
-    add("--negative-prompt", metavar="TEXT", help="what is not")
-    add("--start", choices=("noise", "photo"), help="of the drawing (default: noise)")
+    add("--fidelity", type=share, metavar="0..1", help="0 (default): the model generates "
+        "detail; 1: the result of stage 1")  # fmt: skip
+    add(
+        "--cfg",
+        type=positive,
+        metavar="N",
+        help="guidance scale of the prompts; 1: no guidance (default: 4)",
+    )
+    add("--negative-prompt", metavar="TEXT", help="text of what the photo does not show")
+    add("--start", choices=("noise", "photo"), help="initial state of sampling (default: noise)")
 
 
 def chosen_diffbir(options: argparse.Namespace, device: Any) -> DiffBIR:
     """Make the restorer that the options describe.
 
+    Args:
+        options: parsed options.
+        device: torch device of the networks.
+
     Raises:
-        RefusionError: a file is missing or cannot be used, or an option is wrong or of no use.
+        RefusionError: a file is missing or cannot be used, or an option is wrong or not used.
     """
     from refusion.restorers import DiffBIR
     from refusion.restorers.diffbir import DiffBIRSettings
@@ -73,7 +87,7 @@ def _stage1(options: argparse.Namespace, device: Any) -> Restorer | None:
         path = find_weights(options.stage1 or TASK)
     except CheckpointError as error:
         raise ConfigError(
-            f"--stage1: {error}; give a .safetensors file, as options/diffbir_stage1.yml trains, "
-            f"or --stage1 {_NO_STAGE1} for photos that are only soft"
+            f"--stage1: {error}; give a .safetensors file trained with "
+            f"options/diffbir_stage1.yml, or --stage1 {_NO_STAGE1} for photos that are only blurred"
         ) from None
     return load_restorer(path, device=device, precision=options.precision)

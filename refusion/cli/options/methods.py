@@ -1,4 +1,4 @@
-"""`--method`: ways of restoring that are no model of this project, each with options of its own."""
+"""The option `--method`: restoration methods besides Refusion, each with its own options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METHODS = {
     "diffbir": diffbir.OWN,
     "osediff": osediff.OWN,
 }
-"""Keys of the options that only these methods use."""
+"""Methods, and the keys of the options that only some methods use."""
 
 
 def add_method_option(add: Callable[..., argparse.Action]) -> None:
@@ -25,19 +25,19 @@ def add_method_option(add: Callable[..., argparse.Action]) -> None:
         "--method",
         choices=METHODS,
         default=DEFAULT,
-        help="ddrm: undo a known degradation, --task sr4 (sr2, sr8, sr4mean), inpaint, colorize, "
-        "deblur, denoise or cs, with a prior trained for none of them (--weights: a checkpoint of "
-        "stage prior, or the folder of a diffusers DDPM; default: the one that ships); diffbir, "
-        "osediff: degradations of unknown kind, --task blind, with a Stable Diffusion from disk "
-        "(--sd, and --control or --lora), in many steps or in one",
+        help="ddrm: known degradations, --task sr4 (sr2, sr8, sr4mean), inpaint, colorize, deblur, "
+        "denoise or cs, with a prior that was not trained for them (--weights: a checkpoint of "
+        "stage prior, or the folder of a diffusers DDPM; default: the shipped prior); diffbir "
+        "(many steps) and osediff (one step): unknown degradations, --task blind, with a local "
+        "Stable Diffusion (--sd, and --control or --lora)",
     )
 
 
 def refuse_other_options(options: argparse.Namespace) -> None:
-    """Refuse what only other methods than the chosen one use.
+    """Check that no option of another method than the chosen one is given.
 
     Raises:
-        ConfigError: names the option.
+        ConfigError: an option of another method is given; the message names it.
     """
     for key in dict.fromkeys(key for own in METHODS.values() for key in own):
         users = [method for method, own in METHODS.items() if key in own]

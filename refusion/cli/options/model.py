@@ -1,4 +1,4 @@
-"""Options of every command that restores with a model: which model, and how it samples."""
+"""Options of all commands that restore with a model: the model, sampling and conditions."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from typing import TYPE_CHECKING
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.errors import ConfigError
 
-if TYPE_CHECKING:  # these import torch, for which --help must not wait
+if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.checkpoint import Checkpoint
     from refusion.restorers.base import Conditions, RestorerInfo
 
 DEFAULT_TASK = "dehaze"
-_SAID = {
+_CONDITIONS = {  # field of `Conditions`: keys of its options
     "noise_std": ("noise_level",),
     "lens": ("from", "to", "disparity"),
-}  # by field of `Conditions`
-CONDITION_OPTIONS = tuple(option for options in _SAID.values() for option in options)
-"""Options that say something of the photos, by their keys."""
+}
+CONDITION_OPTIONS = tuple(option for options in _CONDITIONS.values() for option in options)
+"""Keys of the options that give conditions of the photos."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the model, of sampling and of what the model is told of the photos."""
+    """Add the options of the model, of sampling and of the conditions."""
     add = parser.add_argument
     add("--task", help=f"use the default weights of this task (default: {DEFAULT_TASK})")
     add("--weights", type=Path, metavar="FILE", help="use these weights, a .safetensors file")
     add_plugin_option(add)
-    add("--steps", type=count, metavar="N", help="sampling steps (default: the model's)")
+    add("--steps", type=count, metavar="N", help="sampling steps (default: set by the model)")
     add(
         "--sampler",
         metavar="NAME",
-        help="posterior, ode-data-2, sde-data-2@log_snr, ... (default: the model's); all names: "
-        "docs/using.md",
+        help="posterior, ode-data-2, sde-data-2@log_snr, ... (default: set by the model); all "
+        "names: docs/using.md",
     )
     add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
     add(
@@ -46,15 +46,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         type=_tile_side,
         default="auto",
         metavar="PX|auto",
-        help="side of the tiles; smaller needs less memory, and with a latent model does not "
-        "change the result (default: auto)",
+        help="side of the tiles; smaller tiles need less memory; with a latent model, the tiles do "
+        "not change the result (default: auto)",
     )
-    add("--device", default="auto", metavar="auto|cpu|cuda", help="default: a GPU if there is one")
+    add("--device", default="auto", metavar="auto|cpu|cuda", help="default: a GPU if available")
     add(
         "--precision",
         default="auto",
         metavar="auto|fp32|bf16|fp16",
-        help="number format of the networks (default: bf16 where the hardware is fast at it)",
+        help="number format of the networks (default: bf16 if the hardware supports it well)",
     )
     _add_condition_options(parser)
 
@@ -67,26 +67,26 @@ def _add_condition_options(parser: argparse.ArgumentParser) -> None:
         metavar="SIGMA",
         help="standard deviation of the photos' noise in 8-bit levels (denoising models)",
     )
-    add("--from", metavar="LENS", help="lens of the photos, as Sony50mmf1.8BS (bokeh models)")
-    add("--to", metavar="LENS", help="lens to imitate, as Canon50mmf1.4BS (bokeh models)")
+    add("--from", metavar="LENS", help="lens of the photos, e.g. Sony50mmf1.8BS (bokeh models)")
+    add("--to", metavar="LENS", help="lens to imitate, e.g. Canon50mmf1.4BS (bokeh models)")
     add(
         "--disparity",
         type=_number_or_path,
         metavar="FILE|DIR|NUMBER",
-        help="map of the photo in which brighter is nearer, or a folder of maps named like the "
-        "photos; published bokeh models take the number in meta.txt of the bokeh data",
+        help="disparity map of the photo, brighter is nearer, or a folder of maps with the names "
+        "of the photos; published bokeh models take the number in meta.txt of the bokeh data",
     )
 
 
 def count(text: str) -> int:
-    """Option type: a whole number from 1."""
+    """Option type: an integer, 1 or larger."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got '{text}'")
     return int(text)
 
 
 def whole(text: str) -> int:
-    """Option type: a whole number from 0."""
+    """Option type: an integer, 0 or larger."""
     return 0 if text == "0" else count(text)
 
 
@@ -131,15 +131,18 @@ def _tile_side(text: str) -> int | str:
 
 
 def option_name(key: str) -> str:
-    """The option as the user writes it, of its key in the parsed options."""
+    """Name of an option on the command line, from its key in the parsed options."""
     return f"--{key.replace('_', '-')}"
 
 
 def check_sampler(name: str | None) -> None:
-    """Refuse a wrong name before a model is loaded and a photo decoded.
+    """Check the name of a sampler before a model is loaded.
+
+    Args:
+        name: name of the sampler; None is accepted.
 
     Raises:
-        ConfigError: no such sampler.
+        ConfigError: the sampler is unknown.
     """
     from refusion.sde import find_sampler
 
@@ -151,12 +154,12 @@ def check_sampler(name: str | None) -> None:
 
 
 def chosen_checkpoint(options: argparse.Namespace) -> Checkpoint:
-    """Read the model that --weights, else --task names.
+    """Read the checkpoint named by --weights, or by --task without --weights.
 
-    Logs a warning where the two disagree.
+    Logs a warning if the weights belong to another task.
 
     Raises:
-        CheckpointError: there are no such weights or they cannot be used.
+        CheckpointError: the weights do not exist or cannot be used.
     """
     from refusion.checkpoint import find_weights, read_checkpoint
 
@@ -174,46 +177,51 @@ def chosen_checkpoint(options: argparse.Namespace) -> Checkpoint:
 
 
 def photo_conditions(options: argparse.Namespace, info: RestorerInfo) -> Conditions:
-    """What the options say of every photo: all that the restorer needs, and nothing else.
+    """Conditions for all photos from the options; exactly those that the restorer needs.
+
+    Args:
+        options: parsed options.
+        info: description of the restorer.
 
     Raises:
-        ConfigError: something is missing, not used or no lens, or differs from photo to photo.
+        ConfigError: an option is missing, is not used or names an unknown lens, or the model needs
+            a condition that options cannot give.
     """
     import torch
 
     from refusion.optics.lens import lens_number
     from refusion.restorers.base import Conditions
 
-    said = vars(options)
+    values = vars(options)
     if "guide" in info.needs:
         raise ConfigError(
-            f"the '{info.task}' model must be told of every pixel how far it is out of focus, "
-            "which pairs of photos do not say; measure it on rendered ones, with -opt"
+            f"the '{info.task}' model needs the defocus of every pixel as a condition, which pairs "
+            "of photos do not have; evaluate it on rendered photos, with -opt"
         )
     if isinstance(options.disparity, Path) and "lens" in info.needs:
         raise ConfigError(
             f"--disparity: the '{info.task}' model takes a number, as in meta.txt of the bokeh "
-            f"data, and no map, got '{options.disparity}'"
+            f"data, not a map, got '{options.disparity}'"
         )
-    for need, names in _SAID.items():
-        _check_said(said, names, info.task, is_used=need in info.needs)
+    for need, names in _CONDITIONS.items():
+        _check_given(values, names, info.task, is_used=need in info.needs)
     noise_std = lens = None
     if "noise_std" in info.needs:
         noise_std = options.noise_level / 255  # from 8-bit levels
     if "lens" in info.needs:
-        lenses = (lens_number(said[option]) for option in ("from", "to"))
+        lenses = (lens_number(values[option]) for option in ("from", "to"))
         lens = torch.tensor([*lenses, options.disparity])
     return Conditions(lens, noise_std)
 
 
-def _check_said(
-    said: Mapping[str, object], options: tuple[str, ...], task: str, *, is_used: bool
+def _check_given(
+    values: Mapping[str, object], options: tuple[str, ...], task: str, *, is_used: bool
 ) -> None:
-    """Refuse options that are missing where the model uses them, or there where it does not."""
-    wrong = [option_name(option) for option in options if (said[option] is None) == is_used]
+    """Check that options are given if, and only if, the model uses them."""
+    wrong = [option_name(option) for option in options if (values[option] is None) == is_used]
     if wrong and is_used:
         raise ConfigError(
-            f"{', '.join(wrong)}: missing; the '{task}' model must be told, see --help"
+            f"{', '.join(wrong)}: missing; the '{task}' model needs the value, see --help"
         )
     if wrong:
         raise ConfigError(f"{wrong[0]}: the '{task}' model does not use it")
@@ -221,7 +229,7 @@ def _check_said(
 
 @contextlib.contextmanager
 def warnings_on_stderr() -> Iterator[None]:
-    """Show logged warnings of the package as single lines above a progress bar."""
+    """Show warnings of the package as single lines on stderr, above a progress bar."""
     handler, logger = _StderrLines(logging.WARNING), logging.getLogger("refusion")
     logger.addHandler(handler)
     try:
@@ -231,6 +239,8 @@ def warnings_on_stderr() -> Iterator[None]:
 
 
 class _StderrLines(logging.Handler):
+    """Writes each log record as one line to stderr."""
+
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler.emit`."""
         from tqdm import tqdm

@@ -1,4 +1,4 @@
-"""Options that all methods on a Stable Diffusion share."""
+"""Options of all methods on a Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from refusion.errors import ConfigError
 
 TASK = "blind"
 SHARED = ("sd", "prompt", "prompts", "color_fix", "upscale")
-"""Their keys."""
+"""Keys of these options."""
 _UNUSED = (*CONDITION_OPTIONS, "max_memory", "weights")
 
 
 def add_sd_options(add: Callable[..., argparse.Action]) -> None:
-    """Add the options."""
+    """Add the options of all methods on a Stable Diffusion."""
     add("--sd", type=Path, metavar="DIR", help="Stable Diffusion 2.1 in the layout of diffusers")
-    add("--prompt", metavar="TEXT", help="what is to be seen")
-    add("--prompts", type=Path, metavar="DIR", help="the same in NAME.txt for each photo NAME.*")
+    add("--prompt", metavar="TEXT", help="text of what the photo shows")
+    add(
+        "--prompts",
+        type=Path,
+        metavar="DIR",
+        help="folder of prompts, NAME.txt for each photo NAME.*",
+    )
     add(
         "--color-fix",
         choices=("wavelet", "adain", "none"),
-        help="colours after those of the photo (default: adain; diffbir: wavelet)",
+        help="method to match the colours of the photo (default: adain; diffbir: wavelet)",
     )
     add("--upscale", type=count, metavar="N", help="enlarge the photos N times (default: 1)")
 
@@ -31,15 +36,16 @@ def add_sd_options(add: Callable[..., argparse.Action]) -> None:
 def check_sd_options(
     options: argparse.Namespace, needed: Mapping[str, tuple[str, str]], instead: str
 ) -> None:
-    """Refuse options of no use, and say of all files that are missing where they come from.
+    """Check the options of a method on a Stable Diffusion.
 
     Args:
-        options: parsed.
-        needed: by key, what kind of path it is, and what is to lie there.
-        instead: what names the method's weights in the place of --weights.
+        options: parsed options.
+        needed: for the key of each required path, its metavar and a description of its content.
+        instead: options that give the method's weights instead of --weights.
 
     Raises:
-        ConfigError: names the options.
+        ConfigError: an option is not used by the method, or a required path is missing; the message
+            says where to get the files.
     """
     for key in _UNUSED:
         if vars(options)[key] is not None:
@@ -52,7 +58,7 @@ def check_sd_options(
             f"--task: --method {options.method} restores '{TASK}', got '{options.task}'"
         )
     if options.prompt is not None and options.prompts is not None:
-        raise ConfigError("--prompt, --prompts: give one of them")
+        raise ConfigError("--prompt, --prompts: give only one of them")
     missing = [
         f"{option_name(key)} {kind} ({source})"
         for key, (kind, source) in needed.items()
@@ -60,6 +66,6 @@ def check_sd_options(
     ]
     if missing:
         raise ConfigError(
-            f"--method {options.method} needs {' and '.join(missing)}; put them anywhere, such as "
-            "in models/, and name the paths"
+            f"--method {options.method} needs {' and '.join(missing)}; put the files in any "
+            "folder, for example models/, and give the paths"
         )

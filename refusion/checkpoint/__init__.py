@@ -1,8 +1,9 @@
-"""Weights files: their format, the networks inside, those that ship, averages of several.
+"""Weights files: reading, writing, building the networks, shipped files, averages of several files.
 
-Import from here what is listed below; `averaging` by its own name. May be imported by everything
-from `restorers` upwards. The format is in `file`; whatever a new kind of model needs to be rebuilt
-goes into `refusion.config.ModelConfig`, which is stored in the file.
+Import the names listed below from here, and `averaging` as a module. Every package above this one
+may do so. `file` defines the format of a file, `model` builds the networks in it, `shipped` finds
+the files in the package. If a new kind of model needs more data to be rebuilt, add it to
+`refusion.config.ModelConfig`, which is stored in each file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The average of the weights of several runs of one network, one trained on from another.
+"""Average of the weights of several training runs of one network.
 
-Wortsman et al., "Model soups", ICML 2022: between such runs the loss has no ridge, so the average
-works and lies between them in what it does, without costing anything when it restores.
+One run must continue another, or all must start from the same weights. Between the weights of such
+runs the loss has no barrier, so the averaged network works and its behaviour is between theirs. It
+costs no more than one network (Wortsman et al., "Model soups", ICML 2022).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from torch import Tensor
 from refusion.checkpoint import Checkpoint, build_model
 from refusion.errors import CheckpointError, ConfigError
 
-SAME = ("task", "network", "latent_unet", "sde", "prediction", "upscale")  # of a `ModelConfig`
-_ROUNDING = 1e-6  # of the shares' sum
+SAME = ("task", "network", "latent_unet", "sde", "prediction", "upscale")
+"""Fields of `ModelConfig` that must be equal in all models."""
+_ROUNDING = 1e-6  # tolerance of the sum of the shares
 
 
 def average_weights(
@@ -26,15 +28,15 @@ def average_weights(
     """Weighted average of every tensor.
 
     Args:
-        checkpoints: models of the same task, networks, process and prediction.
-        shares: one per model; they sum to 1.
+        checkpoints: at least one model; all have the same task, networks, process and prediction.
+        shares: one finite weight per model; their sum is 1.
 
     Returns:
-        Tensors by the names of the checkpoints', float32; what is not floating is the last's.
+        Tensors by name, float32. Tensors that are not floating point are those of the last model.
 
     Raises:
-        CheckpointError: the models differ in more than their weights, or a file is not whole.
-        ConfigError: `shares` are not as many, not finite or do not sum to 1.
+        CheckpointError: the models differ in more than their weights, or a file lacks tensors.
+        ConfigError: the number of `shares` is wrong, or they are not finite or do not sum to 1.
     """
     if len(shares) != len(checkpoints) or not math.isclose(sum(shares), 1, abs_tol=_ROUNDING):
         raise ConfigError(
@@ -44,18 +46,26 @@ def average_weights(
     for checkpoint in checkpoints:
         build_model(checkpoint)
         for name in SAME:
-            mine, first = (getattr(c.model, name) for c in (checkpoint, checkpoints[0]))
-            if mine != first:
+            value, expected = (getattr(c.model, name) for c in (checkpoint, checkpoints[0]))
+            if value != expected:
                 raise CheckpointError(
-                    f"{checkpoint.path}: its {name} is another than that of "
-                    f"{checkpoints[0].path}; only weights of one architecture can be averaged"
+                    f"{checkpoint.path}: its {name} differs from that of {checkpoints[0].path}; "
+                    "only weights of one architecture can be averaged"
                 )
     names = checkpoints[0].tensors
     return {name: _average([c.tensors[name] for c in checkpoints], shares) for name in names}
 
 
 def averaged_info(checkpoints: Sequence[Checkpoint], shares: Sequence[float]) -> dict[str, Any]:
-    """What the file says of itself: the last run's steps, and what it was averaged of."""
+    """Info of the averaged weights file.
+
+    Args:
+        checkpoints: the models.
+        shares: their weights.
+
+    Returns:
+        `step`, that of the last model, and `average_of`, file, share and step of each model.
+    """
     parts = [
         {
             "file": "/".join(checkpoint.path.parts[-2:]),

@@ -1,7 +1,8 @@
-"""One self-describing file per model: safetensors, with the config that rebuilds its networks.
+"""One file per model: safetensors, with the config that is needed to build its networks.
 
-Tensors are called `network.<name>` and `latent_unet.<name>`; the metadata key `refusion` holds JSON
-`{format, task, config, info}`. Files may come from anywhere: reading one never runs code from it.
+The names of tensors are `network.<name>` and `latent_unet.<name>`. The metadata key `refusion`
+contains JSON, `{format, task, config, info}`. A file may come from an unknown source: reading it
+never runs code from it.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ from refusion.files import atomic_write
 FORMAT = 1
 PARTS = ("network", "latent_unet")
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
-_MAX_HEADER = 16 * 2**20  # bytes; the largest network here needs under 1 MiB
+_MAX_HEADER = 16 * 2**20  # bytes; the largest network of this package needs less than 1 MiB
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """Content of a weights file.
 
-    `tensors` are named `network.*` and `latent_unet.*`, on the CPU, in the stored dtype; `info` is
-    free-form (steps, seed, scores), for people.
+    Attributes:
+        model: the config that the networks are built from.
+        tensors: by name, `network.*` and `latent_unet.*`, on the CPU, in the stored dtype.
+        info: any JSON values about the training (steps, seed, scores), for the user.
+        path: the file.
     """
 
     model: ModelConfig
@@ -49,18 +53,20 @@ def save_checkpoint(
     info: Mapping[str, Any],
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a weights file whole or not at all: an interrupted save leaves the old file.
+    """Write a weights file; if this is interrupted the old file is unchanged.
 
     Args:
         path: file to write; its folder is created.
-        model: what inference must know.
-        tensors: `network.*` and `latent_unet.*`, on any device.
-        info: JSON values to keep with the weights.
-        dtype: store floating-point tensors so (float16 or bfloat16 halve the file); None as is.
+        model: the config that the networks are built from, or its YAML section as a mapping.
+        tensors: by name, `network.*` and `latent_unet.*`, on any device.
+        info: JSON values about the training, stored with the weights.
+        dtype: dtype of the stored floating-point tensors (float16 or bfloat16 halve the size of the
+            file); None keeps their dtype.
 
     Raises:
-        CheckpointError: a tensor is called otherwise or is not finite in `dtype`.
-        ConfigError: `model` is given as a mapping and is wrong.
+        CheckpointError: a tensor has another name, or is not finite in `dtype`, or the file cannot
+            be written.
+        ConfigError: `model` is a mapping with a wrong key or value.
     """
     path = Path(path)
     model = model if isinstance(model, ModelConfig) else model_config_from_dict(model, str(path))
@@ -74,22 +80,25 @@ def save_checkpoint(
     }
     metadata = {"refusion": json.dumps(head)}
     try:
-        with atomic_write(path) as aside:
-            save_file(stored, aside, metadata=metadata)
+        with atomic_write(path) as temporary:
+            save_file(stored, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
         fail(path, f"cannot be written ({error}); choose another place")
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a weights file from anywhere.
+    """Read a weights file, which may come from an unknown source.
 
-    A file may name the plug-ins that define its networks. They are not imported here, except those
-    that the user allowed; see `refusion.config.plugins`.
+    A file may name the plug-ins that define its networks. Only plug-ins that the user allowed are
+    imported; see `refusion.config.plugins`.
+
+    Args:
+        path: the file.
 
     Raises:
-        CheckpointError: not safetensors, truncated, not of this project, of another format number,
-            a wrong config, or tensors that are misnamed, of an odd dtype or not finite; or it needs
-            a plug-in that is not imported.
+        CheckpointError: the file is not safetensors, is truncated, was not written by this project,
+            has another format number or a wrong config, or needs a plug-in that is not imported; or
+            a tensor has a wrong name, an unexpected dtype or values that are not finite.
     """
     path = Path(path)
     _check_container(path)
@@ -112,19 +121,19 @@ def fail(path: Path, message: str) -> NoReturn:
 
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     chosen = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-    # cloned: safetensors refuses tensors that share memory, as tied weights do
+    # A clone, because safetensors rejects tensors that share memory (tied weights).
     return tensor.detach().to("cpu", chosen).clone(memory_format=torch.contiguous_format)
 
 
 def _check_container(path: Path) -> None:
-    """Refuse what is no safetensors file before any parser sees it."""
+    """Reject a file that is not safetensors before any parser reads it."""
     if not path.is_file():
         fail(path, "no such weights file")
     with path.open("rb") as file:
         start = file.read(9)
     header, size = int.from_bytes(start[:8], "little"), path.stat().st_size
     if start[8:] != b"{" or header > _MAX_HEADER:
-        # Asked only now: a good header's length may begin with the bytes of a pickle.
+        # Checked only here, because the length of a valid header can start with these bytes, too.
         if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
             fail(
                 path,
@@ -166,7 +175,7 @@ def _parse_head(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, d
 
 
 def _check_plugins(path: Path, config: object) -> None:
-    """Say which plug-ins a stored config that cannot be read needs, without importing them."""
+    """Raise an error that names the missing plug-ins of a stored config, without importing them."""
     named = config.get("plugins") if isinstance(config, dict) else None
     try:
         missing = missing_plugins(named) if isinstance(named, list) else []

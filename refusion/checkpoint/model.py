@@ -1,4 +1,4 @@
-"""The networks that a weights file describes, built and filled."""
+"""Building the networks that a weights file describes, and loading its tensors into them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from refusion.checkpoint.file import PARTS, Checkpoint, fail
 from refusion.config import ModelConfig, find_table
 from refusion.config.parser import Component
 
-_MAX_SETTING = 4096  # channels or blocks: far above any real network, far below exhausting memory
+_MAX_SETTING = 4096  # channels or blocks; real networks have far fewer, and this fits the memory
 
 
 @dataclass(frozen=True)
 class Model:
-    """Networks in evaluation mode, float32, frozen, on the CPU, and the config they came with."""
+    """The networks of a weights file, in evaluation mode, float32, frozen, on the CPU.
+
+    Attributes:
+        network: the noise or regression network; None if the file has none.
+        latent_unet: the latent U-Net; None for models that work on pixels.
+        config: the config that the networks were built from.
+    """
 
     network: nn.Module | None
     latent_unet: nn.Module | None
@@ -26,10 +32,14 @@ class Model:
 
 
 def build_model(checkpoint: Checkpoint) -> Model:
-    """Build the networks a checkpoint describes and load its tensors, every name and shape exact.
+    """Build the networks of a checkpoint and load its tensors; all names and shapes must match.
+
+    Args:
+        checkpoint: content of a weights file.
 
     Raises:
-        CheckpointError: tensors missing, left over or of another shape; settings no network has.
+        CheckpointError: a tensor is missing, not used or of another shape, or a network cannot be
+            built from the config.
     """
     parts = {part: getattr(checkpoint.model, part) for part in PARTS}
     shapes: dict[str, torch.Size] = {}
@@ -45,7 +55,7 @@ def build_model(checkpoint: Checkpoint) -> Model:
 
 
 def _expected_shapes(path: Path, part: str, component: Component) -> dict[str, torch.Size]:
-    """Shapes of a network built without memory, so a forged config cannot exhaust it."""
+    """Shapes of the tensors of a network, built without memory: a malicious config uses none."""
     for key, value in component.settings.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if sum(abs(n) for n in numbers if isinstance(n, int)) > _MAX_SETTING:
@@ -85,8 +95,8 @@ def _first(names: Iterable[str], limit: int = 3) -> str:
 
 
 def _load(part: str, component: Component, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """Build one network for real and fill it; the values are cast to float32."""
-    with torch.random.fork_rng(devices=[]):  # the first weights, soon replaced, are random
+    """Build one network and load its tensors, cast to float32."""
+    with torch.random.fork_rng(devices=[]):  # random initial weights must not change the global RNG
         net = find_table("nets")[component.type](**component.settings)
     prefix = f"{part}."
     own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""FID between two sets of images.
+"""Fréchet inception distance (FID) between two sets of images.
 
 Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium",
 NeurIPS 2017.
@@ -20,43 +20,53 @@ HOW = "pt_inception-2015-12-05-6726825d.pth from github.com/mseitzer/pytorch-fid
 
 
 class Fid:
-    """Features of images with the published weights.
+    """Features of images by the Inception network with its published weights.
 
     Args:
-        inception: file of the network.
+        inception: weights file of the network; see `HOW`.
 
     Raises:
-        CheckpointError: it is missing or does not fit.
+        CheckpointError: the file is missing or is not the published one.
     """
 
     def __init__(self, inception: str | Path) -> None:
         self._network = fill(Inception(), read_weights(inception, HOW), inception, HOW)
 
     def features(self, image: Tensor) -> Tensor:
-        """Features of images (B, 3, H, W) in [0, 1], resized as pytorch-fid does; (B, 2048)."""
+        """Features of images, which are resized to 299 x 299 as in pytorch-fid.
+
+        Args:
+            image: float RGB, (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, 2048) float64 on the CPU.
+        """
         with torch.no_grad():
             return self._network(image.float()).double().cpu()
 
 
 def frechet_distance(first: Iterable[Tensor], second: Iterable[Tensor]) -> float:
-    """Distance between Gaussians fitted to two sets of features, equation 6 of the paper.
+    """Fréchet distance between Gaussians fitted to two sets of features, equation 6 of the paper.
 
-    It falls with the number of images, which published values take 10000 of and more; compare
-    values of equal numbers only.
+    The value decreases with the number of images, so compare only values of equal numbers of
+    images. Published values use 10000 images or more.
 
     Args:
-        first: features of the images of one set, (B, F) float64 each.
-        second: of the other.
+        first: features of the images of one set, batches (B, F) float64.
+        second: features of the images of the other set, batches (B, F) float64.
+
+    Returns:
+        Distance >= 0; 0 for equal mean and covariance.
 
     Raises:
-        ImageError: a set of fewer than two images.
+        ImageError: a set has fewer than two images.
 
     >>> one = torch.tensor([[0.0, 0], [2, 0], [0, 2], [2, 2]], dtype=torch.float64)
     >>> round(frechet_distance([one], [one + 3]), 6)
     18.0
     """
     (mean_1, cov_1), (mean_2, cov_2) = (_gaussian(torch.cat(list(x))) for x in (first, second))
-    # tr (S1 S2)^1/2 is the sum of the roots of the eigenvalues of S1^1/2 S2 S1^1/2.
+    # tr (S1 S2)^1/2 is the sum of the square roots of the eigenvalues of S1^1/2 S2 S1^1/2.
     values, vectors = torch.linalg.eigh(cov_1)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_2 @ root).clamp(min=0).sqrt().sum()

@@ -1,7 +1,7 @@
-"""The Inception network that FID is defined by, with the names of its published PyTorch weights.
+"""The Inception network of the definition of FID, with the names of its published PyTorch weights.
 
-Szegedy et al. 2016, as TensorFlow's model of 2015-12-05: average pools do not count the padding,
-and the last block takes a maximum.
+Source: Szegedy et al. 2016, in the version of TensorFlow's model of 2015-12-05. There average
+pooling does not count the padding, and the last block uses a maximum.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SIDE = 299  # pixels of its input
 
 
 class Inception(nn.Module):
-    """Features of images, (B, 3, H, W) in [0, 1] -> (B, 2048)."""
+    """Features of images: float RGB (B, 3, H, W) in [0, 1], any size -> (B, 2048)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Inception(nn.Module):
         self.Mixed_7c = _BlockE(2048, "max")
 
     def forward(self, image: Tensor) -> Tensor:
-        """See the class."""
+        """Images (B, 3, H, W) in [0, 1], resized to 299 x 299 -> features (B, 2048)."""
         x = 2 * F.interpolate(image, (_SIDE, _SIDE), mode="bilinear", align_corners=False) - 1
         for name, part in self.named_children():
             x = part(x)
@@ -49,7 +49,7 @@ class Inception(nn.Module):
 
 
 class _Conv(nn.Module):
-    """Convolution, normalization, ReLU."""
+    """Convolution, batch normalization, ReLU."""
 
     def __init__(
         self,
@@ -73,11 +73,12 @@ def _mean_pool(x: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """Branches side by side: each a chain of convolutions, the last of a pool.
+    """Parallel branches, each a chain of convolutions, and a pooling branch.
 
     Args:
-        branches: the parts by name, in the order of their outputs; each list is a chain.
-        pool: 'mean' before `branch_pool`, or 'reduce', a maximum of half the size on its own.
+        branches: convolutions by name, one mapping per branch, in the order of the outputs.
+        pool: 'mean' for average pooling before `branch_pool`, or 'reduce' for an additional branch
+            with maximum pooling to half the size.
     """
 
     def __init__(self, branches: Sequence[Mapping[str, nn.Module]], pool: str) -> None:
@@ -169,7 +170,7 @@ def _block_d(before: int) -> _Block:
 
 
 class _BlockE(nn.Module):
-    """Branches that fork at their ends; `pool` is 'mean' or 'max'."""
+    """Parallel branches, two of which end in a pair of convolutions; `pool` is 'mean' or 'max'."""
 
     def __init__(self, before: int, pool: str) -> None:
         super().__init__()

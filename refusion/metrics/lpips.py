@@ -1,4 +1,4 @@
-"""LPIPS, version 0.1: with AlexNet as a metric, with VGG16 as a loss, as is the custom.
+"""LPIPS, version 0.1; as usual the metric uses AlexNet and the training loss uses VGG16.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
 """
@@ -28,10 +28,10 @@ class Backbone:
     """A network whose features are compared.
 
     Attributes:
-        features: makes it.
-        layers: places of the ReLUs whose outputs are compared.
-        least: pixels a side that reach the last layer.
-        how: where its weights and those of its channels are to be had.
+        features: function that creates the network.
+        layers: numbers of the ReLUs whose outputs are compared.
+        least: minimum side of an image in pixels, for which the last layer has an output.
+        how: name and source of the files of the network and of the channel weights, for messages.
     """
 
     features: Callable[[], nn.Sequential]
@@ -41,15 +41,15 @@ class Backbone:
 
 
 class LpipsDistance(nn.Module):
-    """The distance as a network that gradients pass through; its own weights are frozen.
+    """The LPIPS distance as a module for training losses: differentiable, with frozen weights.
 
     Args:
-        weights: file of the network.
-        lin: file of the weights of its channels.
+        weights: weights file of the network.
+        lin: file of the channel weights.
         network: key of `BACKBONES`.
 
     Raises:
-        CheckpointError: a file is missing or does not fit.
+        CheckpointError: a file is missing or is not the published one.
     """
 
     def __init__(self, weights: str | Path, lin: str | Path, network: str = "alex") -> None:
@@ -66,8 +66,8 @@ class LpipsDistance(nn.Module):
         """Distance of each image, shape (B,), float32; 0 for equal images.
 
         Args:
-            image: float RGB, shape (B, 3, H, W), in [0, 1]; at least 16 pixels a side for VGG16,
-                31 for AlexNet.
+            image: float RGB, shape (B, 3, H, W), in [0, 1]; each side has at least 16 pixels for
+                VGG16 and 31 for AlexNet.
             target: the same shape.
         """
         x, y = (self._scaled(one) for one in (image, target))
@@ -75,7 +75,7 @@ class LpipsDistance(nn.Module):
         for number, part in enumerate(self.features):
             x, y = part(x), part(y)
             if number in self.layers:
-                # The length of features that are all 0 has no slope; `normalize` knows.
+                # `normalize` has a finite gradient for features that are all 0.
                 unit_x, unit_y = (F.normalize(one, dim=1, eps=_EPS) for one in (x, y))
                 difference = (unit_x - unit_y).square()
                 total = total + self.lins[f"lin{compared}"](difference).float().mean(dim=(1, 2, 3))
@@ -89,15 +89,15 @@ class LpipsDistance(nn.Module):
 
 
 class Lpips:
-    """The metric with its weights; call it with a pair.
+    """The metric LPIPS with its published weights; call it with an image and a target.
 
     Args:
-        weights: file of the network.
-        lin: file of the weights of its channels.
+        weights: weights file of the network.
+        lin: file of the channel weights.
         network: key of `BACKBONES`.
 
     Raises:
-        CheckpointError: a file is missing or does not fit.
+        CheckpointError: a file is missing or is not the published one.
     """
 
     def __init__(self, weights: str | Path, lin: str | Path, network: str = "alex") -> None:
@@ -112,24 +112,24 @@ class Lpips:
         Args:
             image: float RGB, shape (B, 3, H, W), in [0, 1]; see `LpipsDistance.forward`.
             target: the same shape.
-            crop_border: pixels left out on every side.
-            channel: "rgb", which the network was trained on.
+            crop_border: pixels removed on every side, >= 0.
+            channel: "rgb" only, because the network was trained on RGB.
 
         Raises:
-            ImageError: the images cannot be compared, or are smaller than that.
-            ConfigError: another channel.
+            ImageError: the images cannot be compared (see `cropped_pair`) or are too small.
+            ConfigError: `channel` is not "rgb".
         """
         image, target = rgb_pair("LPIPS", image, target, crop_border, channel)
         height, width = image.shape[-2:]
         if min(height, width) < self._least:
             raise ImageError(
-                f"LPIPS: expected {self._least} pixels a side at least, got {width}x{height}"
+                f"LPIPS: expected at least {self._least} pixels per side, got {width}x{height}"
             )
         return self._distance(image, target).double().cpu()
 
 
 class _Lin(nn.Module):
-    """Weighted sum over channels, named as in the published file."""
+    """Weighted sum over channels; the names are those of the published file."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class _Lin(nn.Module):
 
 
 def _alexnet() -> nn.Sequential:
-    """The convolutions of AlexNet (Krizhevsky 2014), numbered as in its published weights."""
+    """The convolutions of AlexNet (Krizhevsky 2014), with the numbers of its published weights."""
     return nn.Sequential(
         nn.Conv2d(3, 64, 11, stride=4, padding=2),
         nn.ReLU(),

@@ -1,4 +1,4 @@
-"""What metrics share: the facts about one, and the mean of an error map in bounded memory."""
+"""Parts that all metrics use: the description `Metric`, checks, channels and the mean of a map."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 from refusion.errors import ConfigError, ImageError, suggest
 
-STRIP_PIXELS = 1 << 18  # SSIM of a 24-megapixel pair then needs 60 MB and runs fastest
+STRIP_PIXELS = 1 << 18  # with this value SSIM of a 24-megapixel pair needs 60 MB and is fastest
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric and the facts needed to report it."""
+    """A metric and the information that is needed to report it."""
 
     name: str
-    """The word used in tables and options."""
+    """Name in tables and options."""
     function: Callable[..., Tensor]
     """`(image, target, *, crop_border=0) -> (B,)`, float64 on the CPU; see also `channels`."""
     higher_is_better: bool
@@ -27,13 +27,13 @@ class Metric:
     identity: float
     """Value when image and target are equal; nan without reference."""
     stated: str = "RGB, data range 1, no border cut"
-    """How the numbers came about: unit, channels, data range, border."""
+    """Conditions of the measurement: unit, channels, data range, border."""
     needs_target: bool = True
     """False for a no-reference metric, `(image, *, crop_border=0) -> (B,)`."""
     unit: str = ""
-    """Unit and settings of the metric, the first words of what `reported_metrics` states."""
+    """Unit and settings of the metric; `reported_metrics` writes them at the start of `stated`."""
     channels: tuple[str, ...] = ("rgb",)
-    """Keys of `CHANNELS` that are reported; `function` is given `channel` only if there are two."""
+    """Keys of `CHANNELS` to report; with two keys `function` has a keyword argument `channel`."""
 
 
 def rgb(image: Tensor) -> Tensor:
@@ -44,8 +44,9 @@ def rgb(image: Tensor) -> Tensor:
 def y(image: Tensor) -> Tensor:
     """BT.601 luma in studio range, (B, 3, H, W) in [0, 1] -> (B, 1, H, W) in [16/255, 235/255].
 
-    This is MATLAB's `rgb2ycbcr`, the convention of published "PSNR on Y" numbers, with the peak
-    still at 1 (255 levels). Against full-range luma it adds 20 log10(255 / 219) = 1.32 dB.
+    This is MATLAB's `rgb2ycbcr`, the convention of published "PSNR on Y" values. The peak of PSNR
+    is still 1 (255 levels). So PSNR is 20 log10(255 / 219) = 1.32 dB higher than with full-range
+    luma.
 
     >>> y(torch.ones(1, 3, 1, 1)).item() * 255  # doctest: +ELLIPSIS
     235.0...
@@ -58,19 +59,19 @@ CHANNELS = {"rgb": rgb, "y": y}
 
 
 def cropped_pair(image: Tensor, target: Tensor, crop_border: int) -> tuple[Tensor, Tensor]:
-    """Check that two images can be compared and cut `crop_border` pixels off each side.
+    """Check that two images can be compared, and remove `crop_border` pixels on each side.
 
     Args:
         image: floating-point RGB, shape (B, 3, H, W), in [0, 1].
         target: the same shape.
-        crop_border: pixels to leave out on every side, >= 0 and less than half of each side.
+        crop_border: pixels to remove on every side, >= 0 and less than half of each side.
 
     Returns:
         Views of both, shape (B, 3, H - 2 crop_border, W - 2 crop_border).
 
     Raises:
-        ImageError: shapes differ or are not (B, 3, H, W), values are not floating point, or the
-            border leaves nothing.
+        ImageError: shapes differ or are not (B, 3, H, W), values are not floating point, or no
+            pixel is left without the border.
     """
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
         raise ImageError(
@@ -97,9 +98,16 @@ def rgb_pair(
 ) -> tuple[Tensor, Tensor]:
     """`cropped_pair` for a metric whose network was trained on RGB.
 
+    Args:
+        name: name of the metric, for the message.
+        image: see `cropped_pair`.
+        target: see `cropped_pair`.
+        crop_border: see `cropped_pair`.
+        channel: must be "rgb".
+
     Raises:
         ImageError: see `cropped_pair`.
-        ConfigError: another channel than "rgb".
+        ConfigError: `channel` is not "rgb".
     """
     if channel != "rgb":
         raise ConfigError(f"channel: {name} is defined on rgb, got {channel!r}")
@@ -114,17 +122,19 @@ def mean_of_map(
     channel: str,
     overlap: int = 0,
 ) -> Tensor:
-    """Mean over each image of a local comparison, computed in strips of rows.
+    """Mean of a local error map of each image, computed in strips of rows to bound the memory.
 
     Args:
-        pixel_map: `(image, target) -> map` on float32 (B, C, h, W), `overlap` rows fewer out.
+        pixel_map: `(image, target) -> map` for float32 strips (B, C, h, W); the map has `overlap`
+            rows fewer than the strip.
         image: shape (B, 3, H, W).
         target: shape (B, 3, H, W).
-        channel: "rgb" (mean over the three) or "y" (BT.601 luma, see `y`).
-        overlap: rows that neighbouring strips share, so that the maps join without gap or repeat.
+        channel: "rgb" (mean over the three channels) or "y" (BT.601 luma, see `y`).
+        overlap: rows that neighbouring strips share. With them every row of the map of the whole
+            image is computed exactly once.
 
     Returns:
-        Means, shape (B,), float64 on the CPU whatever the device of the images.
+        Means, shape (B,), float64 on the CPU for any device of the images.
 
     Raises:
         ConfigError: `channel` is unknown.
@@ -135,7 +145,7 @@ def mean_of_map(
     for part in _strips(image, overlap):
         pair = (CHANNELS[channel](whole[..., part, :].float()) for whole in (image, target))
         values = pixel_map(*pair)
-        # Summed in float32 within a strip (torch sums pairwise), in float64 between strips.
+        # The sum is float32 within a strip (torch sums pairwise) and float64 over the strips.
         total += values.sum(dim=(1, 2, 3)).cpu().double()
         count += values[0].numel()
     return total / count

@@ -1,4 +1,4 @@
-"""NIQE, without reference; less is better.
+"""NIQE, a no-reference metric; lower is better.
 
 Mittal, Soundararajan & Bovik, "Making a Completely Blind Image Quality Analyzer", IEEE SPL 2013.
 """
@@ -16,20 +16,20 @@ from refusion.errors import CheckpointError, ImageError
 from refusion.metrics.metric import y
 
 HOW = "basicsr/metrics/niqe_pris_params.npz from github.com/XPixelGroup/BasicSR"
-BLOCK = 96  # pixels, the authors'
+BLOCK = 96  # side of a block in pixels, as in the authors' code
 FEATURES = 36  # 18 at each of two scales
-_SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
-_STEP = 0.001  # of the table of shapes, the authors'
+_SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns to the neighbours of a pixel
+_STEP = 0.001  # step of the table of shape parameters, as in the authors' code
 
 
 class Niqe:
-    """The metric with the statistics of pristine photos; call it with an image.
+    """The metric NIQE with the statistics of pristine photos; call it with an image.
 
     Args:
-        statistics: .npz file of `mu_pris_param` and `cov_pris_param`.
+        statistics: .npz file of `mu_pris_param` and `cov_pris_param`; see `HOW`.
 
     Raises:
-        CheckpointError: the file is missing or does not hold them.
+        CheckpointError: the file is missing or does not contain these arrays.
     """
 
     def __init__(self, statistics: str | Path) -> None:
@@ -39,7 +39,7 @@ class Niqe:
                 f"{path}: no such file, and nothing is downloaded here; get {HOW}"
             )
         try:
-            with np.load(path) as file:  # no pickles: nothing in the file is run
+            with np.load(path) as file:  # numpy.load does not unpickle by default: no code is run
                 mean, covariance = file["mu_pris_param"].ravel(), file["cov_pris_param"]
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise CheckpointError(f"{path}: not the statistics of NIQE; get {HOW}") from error
@@ -51,35 +51,46 @@ class Niqe:
         """Distance of each image from pristine photos, shape (B,), float64 on the CPU.
 
         Args:
-            image: float RGB, shape (B, 3, H, W), in [0, 1]; its BT.601 luma is measured.
-            crop_border: pixels left out on every side.
+            image: float RGB, shape (B, 3, H, W), in [0, 1]; the metric uses its BT.601 luma.
+            crop_border: pixels removed on every side, >= 0.
 
         Raises:
-            ImageError: fewer than two blocks of 96 pixels a side fit in the image, or are anything
-                but flat.
+            ImageError: the image has fewer than two blocks of 96 x 96 pixels, or fewer than two
+                that are not uniform.
         """
         height, width = image.shape[-2:]
         cut = image[..., crop_border : height - crop_border, crop_border : width - crop_border]
         rows, columns = (side // BLOCK for side in cut.shape[-2:])
         if rows * columns < 2:
             raise ImageError(
-                f"NIQE: expected an image of 96x192 pixels at least, got {width}x{height}"
+                f"NIQE: expected an image of at least 96x192 pixels, got {width}x{height}"
             )
         luma = (y(cut[..., : rows * BLOCK, : columns * BLOCK].double().cpu()) * 255).round()
         return torch.stack([self._distance(features(one[None])) for one in luma])
 
     def _distance(self, blocks: Tensor) -> Tensor:
-        """Equation 10."""
+        """Distance of the features of blocks (n, 36) from those of pristine photos, equation 10."""
         textured = blocks[~blocks.isnan().any(dim=1)]
         if len(textured) < 2:
-            raise ImageError("NIQE: expected two blocks of 96 pixels that are not flat at least")
+            raise ImageError(
+                "NIQE: expected at least two blocks of 96x96 pixels that are not uniform, got "
+                f"{len(textured)}"
+            )
         mean, covariance = blocks.nanmean(dim=0), textured.T.cov()
-        off = self._mean - mean
-        return (off @ torch.linalg.pinv((self._covariance + covariance) / 2) @ off).sqrt()
+        difference = self._mean - mean
+        inverse = torch.linalg.pinv((self._covariance + covariance) / 2)
+        return (difference @ inverse @ difference).sqrt()
 
 
 def features(luma: Tensor) -> Tensor:
-    """Features of each block, (blocks, 36), of luma (1, 1, H, W) in 0..255, whole blocks only."""
+    """Features of each block of an image.
+
+    Args:
+        luma: (1, 1, H, W) float64 in 0..255; H and W are multiples of 96.
+
+    Returns:
+        (blocks, 36); NaN for uniform blocks.
+    """
     scales = []
     for side in (BLOCK, BLOCK // 2):
         blocks = F.unfold(_normalized(luma), side, stride=side)[0].T.unflatten(1, (side, side))
@@ -89,7 +100,7 @@ def features(luma: Tensor) -> Tensor:
 
 
 def _half(luma: Tensor) -> Tensor:
-    """Half the size as MATLAB's `imresize` does it: bicubic, mirrored at the borders."""
+    """Reduce to half the size as MATLAB's `imresize` does: bicubic, mirrored at the borders."""
     mirrored = luma
     for dim in (2, 3):
         first, last = mirrored.narrow(dim, 0, 4), mirrored.narrow(dim, mirrored.shape[dim] - 4, 4)
@@ -99,10 +110,10 @@ def _half(luma: Tensor) -> Tensor:
 
 
 def _normalized(luma: Tensor) -> Tensor:
-    """Local mean taken away and local contrast divided by; equations 1 to 3."""
+    """Subtract the local mean and divide by the local contrast; equations 1 to 3."""
     axis = torch.arange(-3, 4, dtype=luma.dtype)
-    bell = torch.exp(-(axis**2) / (2 * (7 / 6) ** 2))
-    window = torch.outer(bell, bell)[None, None] / bell.sum() ** 2
+    gaussian = torch.exp(-(axis**2) / (2 * (7 / 6) ** 2))
+    window = torch.outer(gaussian, gaussian)[None, None] / gaussian.sum() ** 2
 
     def blur(x: Tensor) -> Tensor:
         return F.conv2d(F.pad(x, (3, 3, 3, 3), mode="replicate"), window)
@@ -112,7 +123,10 @@ def _normalized(luma: Tensor) -> Tensor:
 
 
 def _block_features(blocks: Tensor) -> Tensor:
-    """(N, 18) of normalized blocks (N, s, s): the shape of their values and of their products."""
+    """Features (N, 18) of normalized blocks (N, s, s).
+
+    They are the parameters of the distributions of the values and of the products of neighbours.
+    """
     shape, left, right = fit_asymmetric(blocks.flatten(1))
     columns = [shape, (left + right) / 2]
     for shift in _SHIFTS:
@@ -124,10 +138,13 @@ def _block_features(blocks: Tensor) -> Tensor:
 
 
 def fit_asymmetric(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Shape and both scales, (N,) each, of asymmetric generalized Gaussians; equation 7.
+    """Fit asymmetric generalized Gaussians to samples; equation 7.
 
     Args:
-        values: samples (N, count), float64.
+        values: samples, (N, count) float64.
+
+    Returns:
+        Shape, left scale and right scale, (N,) each.
     """
     left, right = (
         (values.clamp(**limit).square().sum(dim=1) / is_side.sum(dim=1)).sqrt()
@@ -140,7 +157,7 @@ def fit_asymmetric(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     table = torch.exp(
         2 * torch.lgamma(2 / shapes) - torch.lgamma(1 / shapes) - torch.lgamma(3 / shapes)
     )
-    above = torch.searchsorted(table, target).clamp(1, len(table) - 1)  # the table rises
+    above = torch.searchsorted(table, target).clamp(1, len(table) - 1)  # the table is increasing
     is_lower = target - table[above - 1] < table[above] - target
     shape = shapes[above - is_lower.long()]
     scale = torch.exp((torch.lgamma(1 / shape) - torch.lgamma(3 / shape)) / 2)

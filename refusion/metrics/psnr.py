@@ -11,13 +11,15 @@ from refusion.metrics.metric import cropped_pair, mean_of_map
 def psnr(image: Tensor, target: Tensor, *, crop_border: int = 0, channel: str = "rgb") -> Tensor:
     """Peak signal-to-noise ratio of each image, -10 log10(MSE) for the peak value 1, in dB.
 
-    Values are compared as they are: round to 8 bits before, where published numbers do.
+    The values are not rounded here. Published numbers are often computed on images of 8 bits; round
+    before the call to reproduce them.
 
     Args:
         image: float RGB, shape (B, 3, H, W), in [0, 1].
         target: the same shape.
-        crop_border: pixels left out on every side.
-        channel: "rgb" pools the error over the channels; "y" takes BT.601 luma in studio range.
+        crop_border: pixels removed on every side, >= 0.
+        channel: "rgb" for the mean error over all channels; "y" for the error of the BT.601 luma in
+            studio range.
 
     Returns:
         Decibels, shape (B,), float64 on the CPU; inf for equal images.

@@ -13,18 +13,19 @@ WINDOW_PX = 11
 
 
 def ssim(image: Tensor, target: Tensor, *, crop_border: int = 0, channel: str = "rgb") -> Tensor:
-    """Structural similarity of each image with the settings of the paper.
+    """Structural similarity of each image, with the settings of the paper.
 
-    Gaussian window of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population covariance, only
-    windows that lie inside the image. This is scikit-image's `structural_similarity` with
-    `gaussian_weights=True, use_sample_covariance=False, data_range=1`. An image with a side below
-    11 pixels, for which the paper defines nothing, gets the largest odd window that fits.
+    These are a Gaussian window of 11 x 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, population
+    covariance, and only windows inside the image. The value is that of scikit-image's
+    `structural_similarity` with `gaussian_weights=True, use_sample_covariance=False, data_range=1`.
+    The paper does not define SSIM for images with a side below 11 pixels; they get the largest odd
+    window that fits.
 
     Args:
         image: float RGB, shape (B, 3, H, W), in [0, 1].
         target: the same shape.
-        crop_border: pixels left out on every side.
-        channel: "rgb" averages over the channels; "y" takes BT.601 luma in studio range.
+        crop_border: pixels removed on every side, >= 0.
+        channel: "rgb" for the mean over the channels; "y" for the BT.601 luma in studio range.
 
     Returns:
         Similarity in [-1, 1], shape (B,), float64 on the CPU; 1 for equal images.
@@ -43,7 +44,7 @@ def ssim(image: Tensor, target: Tensor, *, crop_border: int = 0, channel: str = 
     image, target = cropped_pair(image, target, crop_border)
     shorter = min(image.shape[-2:])
     window = min(WINDOW_PX, shorter - 1 + shorter % 2)
-    # eps=0: the stabilising constants already keep the denominator above C1 * C2 = 9e-8.
+    # eps=0, because the constants C1 and C2 keep the denominator above C1 * C2 = 9e-8.
     pixel_map = functools.partial(
         kornia.metrics.ssim, window_size=window, max_val=1.0, eps=0.0, padding="valid"
     )

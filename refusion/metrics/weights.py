@@ -1,4 +1,4 @@
-"""Weight files of learned metrics: given by path, never downloaded."""
+"""Reading the weights files of learned metrics; the user gives the path, nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ _COUNTER = "num_batches_tracked"
 
 
 def read_weights(path: str | Path, how: str) -> dict[str, Tensor]:
-    """Tensors of a .pth file by name; nothing in it is run.
+    """Read the tensors of a .pth file; code in the file is not run.
 
     Args:
         path: the file.
-        how: where to get it, which ends the error.
+        how: name and source of the file, the end of an error message after "get ".
+
+    Returns:
+        Tensors by name, on the CPU.
 
     Raises:
-        CheckpointError: there is no such file, or it holds no tensors.
+        CheckpointError: the file does not exist, is damaged, or is not a mapping of tensors.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file, and nothing is downloaded here; get {how}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler meets damaged bytes with any type of exception
-        raise CheckpointError(f"{path}: no weights file of PyTorch; get {how}") from error
+    except Exception as error:  # the unpickler may raise any type of exception for damaged bytes
+        raise CheckpointError(f"{path}: not a weights file of PyTorch; get {how}") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected tensors by name; get {how}")
     return {name: value for name, value in content.items() if isinstance(value, Tensor)}
@@ -38,16 +41,28 @@ def read_weights(path: str | Path, how: str) -> dict[str, Tensor]:
 def fill(
     network: nn.Module, weights: Mapping[str, Tensor], path: str | Path, how: str
 ) -> nn.Module:
-    """The network with its own tensors out of `weights`, frozen, in evaluation mode.
+    """Load a network's tensors from `weights`; then it is frozen, float32, in evaluation mode.
 
-    Counters of training steps, which files of old versions of PyTorch lack, are not asked for.
+    Tensors that the network does not have are ignored. The counters of batch normalisation are not
+    needed, because files of old versions of PyTorch do not contain them.
+
+    Args:
+        network: changed in place.
+        weights: tensors by name.
+        path: the file of the tensors, for the message.
+        how: see `read_weights`.
+
+    Returns:
+        The network.
 
     Raises:
-        CheckpointError: a tensor is missing or of another shape.
+        CheckpointError: a tensor is missing or has another shape.
     """
     own = {k: v for k, v in network.state_dict().items() if not k.endswith(_COUNTER)}
     wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
     if wrong:
-        raise CheckpointError(f"{path}: no fitting tensor '{wrong[0]}'; get {how}")
+        raise CheckpointError(
+            f"{path}: tensor '{wrong[0]}' is missing or has another shape; get {how}"
+        )
     network.load_state_dict({name: weights[name] for name in own}, strict=False)
     return network.float().eval().requires_grad_(False)

@@ -1,9 +1,9 @@
-"""What all linear operators have in common: H = U S V^T, known by its fast transforms.
+"""Base class of linear operators H with a singular value decomposition H = U S V^T.
 
-A spectrum is the image in the basis V. It has as many numbers as the image, in any shape that is
-convenient, and `singulars` says for each how much of it H lets through: 0 where H is blind. So V is
-square and orthogonal, and U has a column for every singular value above 0: the thin SVD, with the
-null space of H at hand.
+A spectrum is V^T x, the coordinates of an image x in the basis V. It has as many numbers as the
+image; each operator chooses its shape. `singulars` contains the singular value of each coordinate,
+0 in the null space of H. V is square and orthogonal; U has one column for each singular value above
+0. Each operator applies U and V by fast transforms instead of matrices.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from refusion.errors import ConfigError, ImageError
 
 
 class LinearOperator(ABC):
-    """A linear map of images; works on any dtype and device, that of its argument.
+    """A linear map H from images to data; works with any float dtype and device of its argument.
 
     Attributes:
-        image_shape: (C, H, W) of what it is applied to.
-        data_shape: shape of one result.
-        singulars: float64, >= 0, broadcasts against a spectrum without its batch dimension.
+        image_shape: (C, H, W) of an image.
+        data_shape: shape of the data of one image, H x.
+        singulars: singular values, float64, >= 0; can be broadcast to a spectrum of one image.
     """
 
     image_shape: tuple[int, int, int]
@@ -32,25 +32,28 @@ class LinearOperator(ABC):
 
     @abstractmethod
     def to_spectrum(self, x: Tensor) -> Tensor:
-        """V^T x: images (B, C, H, W) -> spectra (B, ...)."""
+        """V^T x: images (B, C, H, W) -> spectra (B, ...) of C * H * W numbers."""
 
     @abstractmethod
     def from_spectrum(self, spectrum: Tensor) -> Tensor:
-        """V times spectra (B, ...) -> images (B, C, H, W)."""
+        """V s: spectra (B, ...) -> images (B, C, H, W); inverse of `to_spectrum`."""
 
     @abstractmethod
     def data_to_spectrum(self, y: Tensor) -> Tensor:
-        """U^T y: data (B, *data_shape) -> spectra (B, ...), 0 where the singular value is 0."""
+        """U^T y: data (B, *data_shape) -> spectra (B, ...); 0 where the singular value is 0."""
 
     @abstractmethod
     def data_from_spectrum(self, spectrum: Tensor) -> Tensor:
-        """U times spectra (B, ...), read where the singular value is not 0 -> data."""
+        """U s: spectra (B, ...) -> data (B, *data_shape).
+
+        Coordinates whose singular value is 0 are ignored.
+        """
 
     def forward(self, x: Tensor) -> Tensor:
         """H x: images (B, C, H, W) -> data (B, *data_shape).
 
         Raises:
-            ImageError: the images have another shape than the operator was made for.
+            ImageError: the shape of the images is not (B, *image_shape).
         """
         self._check("x", x, self.image_shape)
         return self.data_from_spectrum(self.singulars.to(x) * self.to_spectrum(x))
@@ -59,20 +62,24 @@ class LinearOperator(ABC):
         """H^T y: data (B, *data_shape) -> images (B, C, H, W).
 
         Raises:
-            ImageError: the data have another shape.
+            ImageError: the shape of the data is not (B, *data_shape).
         """
         self._check("y", y, self.data_shape)
         return self.from_spectrum(self.singulars.to(y) * self.data_to_spectrum(y))
 
     def pinv(self, y: Tensor, floor: float = 0.0) -> Tensor:
-        """H^+ y: the smallest image that explains data (B, *data_shape) best.
+        """H^+ y, the pseudo-inverse: the least-squares solution of H x = y with the smallest norm.
 
         Args:
-            y: data.
-            floor: singular values up to this are taken for 0; they would amplify noise.
+            y: data, (B, *data_shape).
+            floor: singular values up to this value are treated as 0, because their inverse would
+                amplify noise.
+
+        Returns:
+            Images (B, C, H, W).
 
         Raises:
-            ImageError: the data have another shape.
+            ImageError: the shape of the data is not (B, *data_shape).
         """
         self._check("y", y, self.data_shape)
         kept = self.singulars > floor
@@ -89,14 +96,17 @@ class LinearOperator(ABC):
 
 
 def check_shape(name: str, image_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Refuse what is no (C, H, W) of numbers from 1.
+    """Check that a shape is (C, H, W) with whole numbers >= 1.
 
     Args:
-        name: of the operator, for the message.
-        image_shape: to check.
+        name: name of the operator, for the message.
+        image_shape: the shape.
+
+    Returns:
+        The shape as a tuple.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is not such a shape.
     """
     shape = tuple(image_shape)
     if len(shape) != 3 or not all(isinstance(side, int) and side >= 1 for side in shape):
@@ -105,13 +115,13 @@ def check_shape(name: str, image_shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def reflect(x: Tensor, row: Tensor) -> Tensor:
-    """Orthogonal change of basis whose first coordinate lies along a row; its own inverse.
+    """Householder reflection that swaps the direction of a row and the first axis.
 
-    The Householder reflection that swaps the row's direction and the first axis, applied in time
-    and memory linear in `x`.
+    It is an orthogonal change of basis and its own inverse. Time and memory are linear in the size
+    of `x`.
 
     Args:
-        x: (..., k).
+        x: vectors, (..., k).
         row: (k,), not 0.
 
     Returns:
@@ -120,7 +130,7 @@ def reflect(x: Tensor, row: Tensor) -> Tensor:
     normal = row.double() / row.double().norm()
     normal[0] -= 1
     length = normal.norm()
-    if length < 1e-12:  # the row lies along the first axis
+    if length < 1e-12:  # the row has the direction of the first axis
         return x
     normal = (normal / length).to(x)
     return x - 2 * (x @ normal)[..., None] * normal

@@ -1,4 +1,4 @@
-"""Any matrix, for images small enough that one can be held."""
+"""Operator given by a matrix, for images so small that the matrix fits into memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from refusion.operators.base import LinearOperator, check_shape
 
 
 class Dense(LinearOperator):
-    """H x = matrix @ x, all of the image's numbers in a row; memory is that of the matrix.
+    """H x = matrix @ x, where x is the image as a vector of C * H * W numbers.
 
     Args:
         image_shape: (C, H, W).
-        matrix: (m, C * H * W).
+        matrix: (m, C * H * W), finite, not 0.
 
     Raises:
-        ConfigError: the matrix does not fit the image, is 0 or not finite.
+        ConfigError: the matrix has a wrong number of columns, is 0 or not finite.
     """
 
     def __init__(self, image_shape: Sequence[int], matrix: Tensor) -> None:
@@ -32,7 +32,7 @@ class Dense(LinearOperator):
                 f"{tuple(matrix.shape)}"
             )
         if not torch.isfinite(matrix).all() or not matrix.any():
-            raise ConfigError("Dense.matrix: is 0 or not finite, so nothing is known")
+            raise ConfigError("Dense.matrix: is 0 or not finite; give finite values, not all 0")
         self.data_shape = (len(matrix),)
         u, s, self._vt = torch.linalg.svd(matrix.detach().cpu().double())
         rank = int((s > s[0] * max(matrix.shape) * torch.finfo(s.dtype).eps).sum())

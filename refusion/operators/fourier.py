@@ -1,4 +1,4 @@
-"""Blur by any kernel, of an image that goes on at the opposite border."""
+"""Blur by any kernel with periodic borders."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from refusion.operators.base import LinearOperator, check_shape
 
 
 class CircularBlur(LinearOperator):
-    """H x = x convolved with a kernel of any form, turned or shaken, per channel.
+    """H x = x convolved with any kernel, for example a rotated one or camera shake, per channel.
 
-    With K the kernel's transfer function, H = P S: S multiplies frequencies by |K| and P by its
-    phase. |K| is the same for a frequency and its negative, so the Hartley transform V, which is
-    real and orthogonal, diagonalises S, and U = P V.
+    The image is periodic: beyond a border it continues at the opposite border. Let K be the
+    transfer function of the kernel. Then H = P S, where S multiplies each frequency by |K| and P by
+    the phase of K. |K| is the same for a frequency and its negative, so the Hartley transform V,
+    which is real and orthogonal, diagonalises S, and U = P V.
 
     Args:
         image_shape: (C, H, W).
-        kernel: (k, l), both odd and no larger than the image, its middle at zero shift.
+        kernel: (k, l), odd sides, not larger than the image; its centre is at zero shift.
 
     Raises:
         ConfigError: the kernel has an even side, is larger than the image, 0 or not finite.
@@ -39,16 +40,17 @@ class CircularBlur(LinearOperator):
                 f"{' x '.join(map(str, sides))}"
             )
         if not torch.isfinite(kernel).all() or not kernel.any():
-            raise ConfigError("kernel: is 0 or not finite, so nothing is known")
+            raise ConfigError("kernel: is 0 or not finite; give finite values, not all 0")
         placed = torch.zeros(self.size, dtype=torch.float64)
         placed[: sides[0], : sides[1]] = kernel
         placed = placed.roll([-(k // 2) for k in sides], (0, 1))
         transfer = torch.fft.fft2(placed)
-        size = transfer.abs()
-        is_blind = size <= size.max() * max(self.size) * torch.finfo(size.dtype).eps
-        self.singulars = size.where(~is_blind, torch.zeros(()).double())
-        phase = (transfer / size).where(~is_blind, torch.zeros((), dtype=transfer.dtype))
-        self._phase = phase[:, : width // 2 + 1]  # of a real image's spectrum the rest is the same
+        magnitude = transfer.abs()
+        tolerance = magnitude.max() * max(self.size) * torch.finfo(magnitude.dtype).eps
+        is_zero = magnitude <= tolerance
+        self.singulars = magnitude.where(~is_zero, torch.zeros(()).double())
+        phase = (transfer / magnitude).where(~is_zero, torch.zeros((), dtype=transfer.dtype))
+        self._phase = phase[:, : width // 2 + 1]  # the rest is conjugate, because images are real
 
     def to_spectrum(self, x: Tensor) -> Tensor:
         """See `LinearOperator`; spectra (B, C, H, W)."""
@@ -61,12 +63,13 @@ class CircularBlur(LinearOperator):
 
     def data_to_spectrum(self, y: Tensor) -> Tensor:
         """See `LinearOperator`."""
-        return self.to_spectrum(self._turned(y, self._phase.conj()))
+        return self.to_spectrum(self._with_phase(y, self._phase.conj()))
 
     def data_from_spectrum(self, spectrum: Tensor) -> Tensor:
         """See `LinearOperator`."""
-        return self._turned(self.from_spectrum(spectrum), self._phase)
+        return self._with_phase(self.from_spectrum(spectrum), self._phase)
 
-    def _turned(self, x: Tensor, phase: Tensor) -> Tensor:
+    def _with_phase(self, x: Tensor, phase: Tensor) -> Tensor:
+        """Multiply each frequency of x (B, C, H, W) by a phase factor."""
         transformed = torch.fft.rfft2(x)
         return torch.fft.irfft2(transformed * phase.to(transformed), s=self.size)

@@ -1,4 +1,4 @@
-"""Compressive sensing: each measurement is a sum of all pixels with random signs."""
+"""Compressive sensing: each measurement is a sum of all pixels with pseudo-random signs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from refusion.operators.base import LinearOperator, check_shape
 class WalshHadamard(LinearOperator):
     """H x = a share of the Walsh-Hadamard coefficients of the shuffled pixels, per channel.
 
-    The transform exists for powers of two. Other pixel counts are a sum of such powers (512 * 768
-    = 2^18 + 2^17), and each part of the shuffled pixels gets a transform of its own: padding would
-    make unknowns of pixels that are none, and the rows would no longer be orthogonal on those that
-    are. An image whose pixels are a power of two gets the one plain transform.
+    The transform exists only for powers of two. Other numbers of pixels are written as a sum of
+    powers of two (512 * 768 = 2^18 + 2^17). The shuffled pixels are divided into parts of these
+    sizes, and each part is transformed separately. Padding to the next power of two is not used: it
+    would add unknown pixels, and the rows of H would not be orthogonal on the real pixels.
 
     Args:
         image_shape: (C, H, W).
-        share: part of the coefficients that is measured, in (0, 1].
-        generator: of the order of the pixels, which belongs to the operator.
+        share: share of the coefficients that is measured, in (0, 1].
+        generator: source of the random order of the pixels, which is part of the operator.
 
     Raises:
         ConfigError: the share is out of range.
@@ -38,7 +38,8 @@ class WalshHadamard(LinearOperator):
         self.order = torch.randperm(pixels, generator=generator, device=generator.device).cpu()
         self.parts = list(_powers(pixels))
         self.singulars = torch.cat(
-            # The first ones: after the shuffle all but the mean are alike, and that is wanted.
+            # The first coefficients, which include the mean; the others are equivalent after the
+            # shuffle.
             [(torch.arange(part) < math.ceil(share * part)).double() for part in self.parts]
         )
         self.kept = self.singulars.nonzero().squeeze(1)
@@ -65,12 +66,18 @@ class WalshHadamard(LinearOperator):
         return spectrum[..., self.kept.to(spectrum.device)]
 
     def _transform(self, x: Tensor) -> Tensor:
-        """Its own inverse."""
+        """Transform each part of (..., H * W); the transform is its own inverse."""
         return torch.cat([walsh_hadamard(part) for part in x.split(self.parts, dim=-1)], dim=-1)
 
 
 def walsh_hadamard(x: Tensor) -> Tensor:
-    """Orthonormal Walsh-Hadamard transform (natural order) of the last axis, a power of two long.
+    """Orthonormal Walsh-Hadamard transform of the last axis, in natural order.
+
+    Args:
+        x: (..., n), n a power of two.
+
+    Returns:
+        (..., n).
 
     >>> walsh_hadamard(torch.tensor([1.0, 0.0, 0.0, 0.0]))
     tensor([0.5000, 0.5000, 0.5000, 0.5000])

@@ -1,4 +1,4 @@
-"""Operators that look at a pixel, or at a block of pixels, by itself."""
+"""Operators that act on each pixel, or on each block of pixels, separately."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from refusion.errors import ConfigError
 from refusion.operators.base import LinearOperator, check_shape, reflect
 
 GRAY = (1 / 3, 1 / 3, 1 / 3)
+"""Weights of the channels in a gray image."""
 
 
 class Identity(LinearOperator):
-    """H x = x: denoising.
+    """H x = x, for denoising.
 
     Args:
         image_shape: (C, H, W).
 
     Raises:
-        ConfigError: it is no shape.
+        ConfigError: `image_shape` is not such a shape.
     """
 
     def __init__(self, image_shape: Sequence[int]) -> None:
@@ -45,14 +46,14 @@ class Identity(LinearOperator):
 
 
 class Inpainting(Identity):
-    """H x = x where it is kept, 0 elsewhere.
+    """H x = x at the kept pixels, 0 at all others.
 
     Args:
         image_shape: (C, H, W).
-        kept: bool (H, W) or (C, H, W), true where the photo is known.
+        kept: mask, bool, (H, W) or (C, H, W); true where the photo is known.
 
     Raises:
-        ConfigError: the mask has another size, is not bool or keeps nothing.
+        ConfigError: the mask has another size, is not bool or keeps no pixel.
     """
 
     def __init__(self, image_shape: Sequence[int], kept: Tensor) -> None:
@@ -66,7 +67,9 @@ class Inpainting(Identity):
                 f"{kept.dtype} of {tuple(kept.shape)}"
             )
         if not kept.any():
-            raise ConfigError("Inpainting.kept: the mask keeps no pixel, so nothing is known")
+            raise ConfigError(
+                "Inpainting.kept: the mask keeps no pixel; expected at least one true value"
+            )
         self.singulars = kept.cpu().double()
 
     def data_to_spectrum(self, y: Tensor) -> Tensor:
@@ -79,14 +82,14 @@ class Inpainting(Identity):
 
 
 class Colorization(LinearOperator):
-    """H x = the weighted sum of the channels: a gray photo, to be coloured.
+    """H x = the weighted sum of the channels, a gray photo; DDRM adds the colours.
 
     Args:
         image_shape: (C, H, W).
-        weights: one per channel.
+        weights: one weight per channel, not all 0.
 
     Raises:
-        ConfigError: the weights are not one per channel, or all 0.
+        ConfigError: the number of weights is not C, or all are 0.
     """
 
     def __init__(self, image_shape: Sequence[int], weights: Sequence[float] = GRAY) -> None:
@@ -121,14 +124,14 @@ class Colorization(LinearOperator):
 
 
 class BlockMean(LinearOperator):
-    """H x = mean of each block of factor x factor pixels: super-resolution.
+    """H x = mean of each block of factor x factor pixels, for super-resolution.
 
     Args:
         image_shape: (C, H, W) of the large image.
-        factor: side of the blocks, which must divide H and W.
+        factor: side of the blocks in pixels, a divisor of H and W.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: `factor` does not divide H and W.
     """
 
     def __init__(self, image_shape: Sequence[int], factor: int) -> None:
@@ -163,10 +166,16 @@ class BlockMean(LinearOperator):
 
 
 def check_factor(name: str, factor: int, height: int, width: int) -> None:
-    """Refuse a factor that does not divide both sides.
+    """Check that a factor is a whole number >= 1 that divides both sides of an image.
+
+    Args:
+        name: name of the operator, for the message.
+        factor: the factor.
+        height: rows of the image.
+        width: columns of the image.
 
     Raises:
-        ConfigError: it does not, or is no whole number from 1.
+        ConfigError: it is not such a factor.
     """
     if not isinstance(factor, int) or factor < 1 or height % factor or width % factor:
         raise ConfigError(

@@ -1,7 +1,8 @@
-"""Operators that act on rows and columns one after the other: H = A (x) B, per channel.
+"""Separable operators, which act on columns and rows independently: H = A (x) B, per channel.
 
-The SVD of a Kronecker product is that of its factors, so two small dense SVDs, of one axis each,
-give that of the whole: memory H^2 + W^2, as much as a few images.
+The SVD of a Kronecker product is the Kronecker product of the SVDs of its factors. So two small
+dense SVDs, one for each axis, are sufficient. They need memory for H^2 + W^2 numbers, about as much
+as a few images.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from refusion.errors import ConfigError
 from refusion.operators.base import LinearOperator, check_shape
 from refusion.operators.pixelwise import check_factor
 
-CUBIC = -0.5  # MATLAB's and Pillow's bicubic
+CUBIC = -0.5
+"""Parameter a of the cubic kernel, as in MATLAB and Pillow."""
 BORDERS = ("reflect", "zero")
 
 
@@ -26,11 +28,11 @@ class Separable(LinearOperator):
 
     Args:
         image_shape: (C, H, W).
-        down: matrix along a column, (h, H).
-        across: matrix along a row, (w, W).
+        down: matrix (h, H) that acts on each column.
+        across: matrix (w, W) that acts on each row.
 
     Raises:
-        ConfigError: the matrices do not fit the image, or one is 0.
+        ConfigError: a matrix has a wrong number of columns, is 0 or not finite.
     """
 
     def __init__(self, image_shape: Sequence[int], down: Tensor, across: Tensor) -> None:
@@ -43,7 +45,9 @@ class Separable(LinearOperator):
                     f"{name}.{key}: expected a matrix of {side} columns, got {tuple(matrix.shape)}"
                 )
             if not torch.isfinite(matrix).all() or not matrix.any():
-                raise ConfigError(f"{name}.{key}: is 0 or not finite, so nothing is known")
+                raise ConfigError(
+                    f"{name}.{key}: is 0 or not finite; give finite values, not all 0"
+                )
         self.data_shape = (channels, len(down), len(across))
         self._down, self._across = _svd(down), _svd(across)
         values = [_padded(s, v.shape[-1]) for (_, s, v) in (self._down, self._across)]
@@ -70,16 +74,17 @@ class Separable(LinearOperator):
 
 
 class BicubicDownsample(Separable):
-    """Super-resolution: bicubic reduction with the kernel stretched by the factor (anti-aliased).
+    """H x = bicubic reduction of x, for super-resolution.
 
-    At the borders the image is mirrored, the edge pixels repeated, as in the official code of DDRM.
+    The kernel is stretched by the factor (anti-aliasing). At the borders the image is mirrored with
+    the edge pixels repeated, as in the official code of DDRM.
 
     Args:
         image_shape: (C, H, W) of the large image.
-        factor: which must divide H and W.
+        factor: large pixels per small pixel and axis, a divisor of H and W.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: `factor` does not divide H and W.
     """
 
     def __init__(self, image_shape: Sequence[int], factor: int) -> None:
@@ -90,17 +95,19 @@ class BicubicDownsample(Separable):
 
 
 class SeparableBlur(Separable):
-    """Blur along columns and rows by kernels of their own; a true convolution.
+    """H x = x convolved with one kernel along the columns and one along the rows.
+
+    This is a convolution in the mathematical sense, with the kernel flipped.
 
     Args:
         image_shape: (C, H, W).
-        down: kernel along a column, (k,), k odd, its middle at zero shift.
-        across: kernel along a row; None for that of the columns.
-        border: beyond the image it is mirrored, the edge pixels not repeated ("reflect"), or black
-            ("zero").
+        down: kernel along the columns, (k,), k odd; its centre is at zero shift.
+        across: kernel along the rows; None for `down`.
+        border: "reflect" mirrors the image at its borders without repeating the edge pixels; "zero"
+            continues it with 0.
 
     Raises:
-        ConfigError: a kernel is even, 0 or not finite, or the border is unknown.
+        ConfigError: a kernel has an even length, is 0 or not finite, or the border is unknown.
     """
 
     def __init__(
@@ -121,57 +128,80 @@ class SeparableBlur(Separable):
 
 
 def gaussian(sigma: float) -> Tensor:
-    """Kernel (k,) float64 of a Gaussian with standard deviation `sigma` pixels; sums to 1.
+    """Gaussian blur kernel.
+
+    Args:
+        sigma: standard deviation in pixels, 0.01..100.
+
+    Returns:
+        (k,) float64 with k = 2 ceil(3.5 sigma) + 1; the sum is 1.
 
     Raises:
         ConfigError: sigma is not in 0.01..100.
     """
     if not 0.01 <= sigma <= 100:
         raise ConfigError(f"sigma: expected a blur of 0.01 to 100 pixels, got {sigma:g}")
-    reach = math.ceil(3.5 * sigma)
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    radius = math.ceil(3.5 * sigma)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     return kernel / kernel.sum()
 
 
 def blur_matrix(length: int, kernel: Tensor, border: str) -> Tensor:
-    """Matrix (length, length) float64 that convolves with a kernel (k,), k odd.
+    """Matrix that convolves a vector with a kernel.
+
+    Args:
+        length: length of the vector.
+        kernel: (k,), k odd.
+        border: one of `BORDERS`.
+
+    Returns:
+        (length, length) float64.
 
     Raises:
-        ConfigError: the kernel has an even length or is no vector.
+        ConfigError: the kernel has an even length or is not a vector.
     """
     if kernel.ndim != 1 or len(kernel) % 2 == 0:
         raise ConfigError(
-            f"kernel: expected an odd number of values in a row, got {tuple(kernel.shape)}"
+            f"kernel: expected an odd number of values in one dimension, got shape "
+            f"{tuple(kernel.shape)}"
         )
-    reach = len(kernel) // 2
-    # Output i is the sum over shifts d of kernel[reach + d] x[i - d].
-    offsets = torch.arange(reach, -reach - 1, -1)
+    radius = len(kernel) // 2
+    # Output i is the sum over shifts d of kernel[radius + d] x[i - d].
+    offsets = torch.arange(radius, -radius - 1, -1)
     source = torch.arange(length)[:, None] + offsets
     weights = kernel.double().expand(length, -1)
     if border == "zero":
         weights = weights.where((source >= 0) & (source < length), torch.zeros(()).double())
-    return _gathered(length, _mirror(source, length, repeat=False), weights)
+    return _sparse_matrix(length, _mirror(source, length, repeat=False), weights)
 
 
 def bicubic_matrix(length: int, factor: int) -> Tensor:
-    """Matrix (length / factor, length) float64 of an anti-aliased bicubic reduction."""
+    """Matrix of an anti-aliased bicubic reduction of a vector.
+
+    Args:
+        length: length of the vector, a multiple of `factor`.
+        factor: >= 1.
+
+    Returns:
+        (length / factor, length) float64.
+    """
     first = torch.arange(length // factor, dtype=torch.float64)[:, None] * factor
-    middle = first + (factor - 1) / 2
+    centre = first + (factor - 1) / 2
     source = torch.arange(-2 * factor, 3 * factor) + first.long()
-    weights = _cubic((source - middle) / factor)
+    weights = _cubic((source - centre) / factor)
     weights = weights / weights.sum(dim=1, keepdim=True)
-    return _gathered(length, _mirror(source, length, repeat=True), weights)
+    return _sparse_matrix(length, _mirror(source, length, repeat=True), weights)
 
 
-def _gathered(length: int, source: Tensor, weights: Tensor) -> Tensor:
-    """Matrix whose row i has weights[i, k] added at column source[i, k]."""
+def _sparse_matrix(length: int, source: Tensor, weights: Tensor) -> Tensor:
+    """Matrix whose entry (i, j) is the sum of weights[i, k] over all k with source[i, k] = j."""
     matrix = torch.zeros(len(source), length, dtype=torch.float64)
     return matrix.scatter_add_(1, source, weights)
 
 
 def _mirror(index: Tensor, length: int, *, repeat: bool) -> Tensor:
-    """Indices folded into 0..length-1, with the edge pixels repeated or not."""
+    """Indices mirrored into 0..length - 1; `repeat` selects whether edge pixels are repeated."""
     period = max(2 * length - (0 if repeat else 2), 1)
     index = index % period
     return torch.where(index < length, index, period - index - (1 if repeat else 0))
@@ -186,7 +216,7 @@ def _cubic(x: Tensor) -> Tensor:
 
 
 def _svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(U, s, V) with U thin, V square; singular values that are rounding become 0."""
+    """(U, s, V): V is square, U and s contain only singular values above the rounding error."""
     matrix = matrix.detach().cpu().double()
     u, s, vt = torch.linalg.svd(matrix, full_matrices=True)
     s = s.where(s > s[0] * max(matrix.shape) * torch.finfo(s.dtype).eps, torch.zeros(()).double())

@@ -73,7 +73,7 @@ def test_one_step_uses_the_distilled_weights_of_a_folder(tmp_path, monkeypatch):
     student = load_restorer(find_weights("dehaze", tmp_path, steps=1), device="cpu")
     photo = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(student.restore(photo, seed=0), student.restore(photo, seed=1))
-    with pytest.raises(ConfigError, match="distilled to answer in 1 step"):
+    with pytest.raises(ConfigError, match="distilled to 1 step at time"):
         student.restore(photo, steps=2)
     assert find_weights("dehaze", tmp_path, steps=2).stem == "dehaze"
 

@@ -118,7 +118,7 @@ def test_lpips_is_its_definition(files, network):
     assert lpips(image, target, crop_border=2).tolist() == pytest.approx(lpips(*inside).tolist())
     least = {"alex": 31, "vgg": 16}[network]
     assert lpips(image[..., :least, :least], target[..., :least, :least]).min() > 0
-    with pytest.raises(ImageError, match=f"{least} pixels a side at least, got {least}x"):
+    with pytest.raises(ImageError, match=f"at least {least} pixels per side, got {least}x"):
         lpips(image[..., : least - 1, :least], target[..., : least - 1, :least])
     with pytest.raises(ConfigError, match="LPIPS is defined on rgb"):
         lpips(image, target, channel="y")
@@ -179,16 +179,20 @@ def test_dists_is_its_definition(files):
 def test_missing_and_wrong_files_say_where_to_get_them(files, tmp_path):
     with pytest.raises(CheckpointError, match=r"nothing is downloaded here; get alexnet-owt"):
         Lpips(tmp_path / "absent.pth", files["lin"])
-    with pytest.raises(CheckpointError, match=r"no fitting tensor 'features.0.weight'"):
+    with pytest.raises(
+        CheckpointError, match=r"tensor 'features.0.weight' is missing or has another shape"
+    ):
         Lpips(files["lin"], files["lin"])
     with pytest.raises(CheckpointError, match=r"absent.*vgg16-397923af.*v0\.1/vgg\.pth"):
         Lpips(tmp_path / "absent.pth", files["lin"], "vgg")
-    with pytest.raises(CheckpointError, match=r"no fitting tensor 'lin1\.model\.1\.weight'"):
+    with pytest.raises(
+        CheckpointError, match=r"tensor 'lin1\.model\.1\.weight' is missing or has another shape"
+    ):
         Lpips(files["vgg"], files["lin"], "vgg")
-    with pytest.raises(CheckpointError, match="no fitting tensor 'alpha'"):
+    with pytest.raises(CheckpointError, match="tensor 'alpha' is missing or has another shape"):
         Dists(files["vgg"], files["vgg"])
     (tmp_path / "text.pth").write_text("hello")
-    with pytest.raises(CheckpointError, match="no weights file"):
+    with pytest.raises(CheckpointError, match="not a weights file"):
         Dists(tmp_path / "text.pth", files["dists"])
     np.savez(tmp_path / "a.npz", mu_pris_param=np.zeros(3), cov_pris_param=np.eye(3))
     for name in ("absent.npz", "text.pth", "a.npz"):
@@ -222,7 +226,9 @@ def test_files_without_counters_are_read_but_nothing_else_may_lack():
     weights |= {"0.running_mean": drawn(3), "0.running_var": drawn(3).abs()}
     assert fill(network, weights, "a.pth", "it")[0].weight.tolist() == drawn(3).tolist()
     del weights["0.running_var"]
-    with pytest.raises(CheckpointError, match=r"no fitting tensor '0\.running_var'"):
+    with pytest.raises(
+        CheckpointError, match=r"tensor '0\.running_var' is missing or has another shape"
+    ):
         fill(network, weights, "a.pth", "it")
 
 
@@ -332,7 +338,7 @@ def test_niqe_is_its_definition(tmp_path):
     assert niqe(image).item() == pytest.approx(distance, rel=2e-3)
     with pytest.raises(ImageError, match="96x192"):
         niqe(image[..., :100, :100])
-    with pytest.raises(ImageError, match="not flat"):
+    with pytest.raises(ImageError, match="not uniform"):
         niqe(torch.full((1, 3, 200, 200), 0.5))
 
 

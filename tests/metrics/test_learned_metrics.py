@@ -179,17 +179,13 @@ def test_dists_is_its_definition(files):
 def test_missing_and_wrong_files_say_where_to_get_them(files, tmp_path):
     with pytest.raises(CheckpointError, match=r"nothing is downloaded here; get alexnet-owt"):
         Lpips(tmp_path / "absent.pth", files["lin"])
-    with pytest.raises(
-        CheckpointError, match=r"tensor 'features.0.weight' is missing or has another shape"
-    ):
+    with pytest.raises(CheckpointError, match=r"tensor 'features.0.weight' is missing or has"):
         Lpips(files["lin"], files["lin"])
     with pytest.raises(CheckpointError, match=r"absent.*vgg16-397923af.*v0\.1/vgg\.pth"):
         Lpips(tmp_path / "absent.pth", files["lin"], "vgg")
-    with pytest.raises(
-        CheckpointError, match=r"tensor 'lin1\.model\.1\.weight' is missing or has another shape"
-    ):
+    with pytest.raises(CheckpointError, match=r"tensor 'lin1\.model\.1\.weight' is missing or has"):
         Lpips(files["vgg"], files["lin"], "vgg")
-    with pytest.raises(CheckpointError, match="tensor 'alpha' is missing or has another shape"):
+    with pytest.raises(CheckpointError, match="tensor 'alpha' is missing or has"):
         Dists(files["vgg"], files["vgg"])
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(CheckpointError, match="not a weights file"):
@@ -226,9 +222,7 @@ def test_files_without_counters_are_read_but_nothing_else_may_lack():
     weights |= {"0.running_mean": drawn(3), "0.running_var": drawn(3).abs()}
     assert fill(network, weights, "a.pth", "it")[0].weight.tolist() == drawn(3).tolist()
     del weights["0.running_var"]
-    with pytest.raises(
-        CheckpointError, match=r"tensor '0\.running_var' is missing or has another shape"
-    ):
+    with pytest.raises(CheckpointError, match=r"tensor '0\.running_var' is missing or has"):
         fill(network, weights, "a.pth", "it")
 
 

@@ -1,5 +1,6 @@
 """The documentation site: navigation, links, the API pages, and the build where MkDocs is there."""
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -107,6 +108,21 @@ def test_api_pages_name_what_exists():
 def test_first_api_page_has_every_public_name():
     shown = {name.rpartition(".")[2] for name in api_names(DOCS / "api" / "index.md")}
     assert shown >= set(refusion.__all__) - {"__version__", "metrics"} | {"measure"}
+
+
+def badly_formed(path):
+    """Items in the docstrings of a file that are not "name: text" (MkDocs builds strictly)."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            text = f"{ast.get_docstring(node)}\n"
+            for body in re.findall(r"^(?:Args|Raises):\n((?:(?:    .*)?\n)*)", text, re.MULTILINE):
+                items = re.findall(r"^    (\S.*)", body, re.MULTILINE)
+                yield from (item for item in items if not re.match(r"[\w*., ]+: ?", item))
+
+
+def test_sections_of_docstrings_can_be_parsed():
+    paths = sorted((ROOT / "refusion").rglob("*.py"))
+    assert {path.name: items for path in paths if (items := list(badly_formed(path)))} == {}
 
 
 def test_start_page_links_every_task():

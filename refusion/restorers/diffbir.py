@@ -1,8 +1,9 @@
-"""DiffBIR (Lin et al., ECCV 2024): degradation removed first, detail regenerated after.
+"""DiffBIR (Lin et al., ECCV 2024): blind restoration in two stages.
 
-Stage 1, a regression, removes what is not the photo's: blur, noise, compression. Stage 2 draws a
-latent of a Stable Diffusion whose control branch sees the latent of stage 1's result. Restoration
-guidance pulls each estimate of the clean latent back to that latent.
+Stage 1, a regression network, removes the degradation: blur, noise and compression. Stage 2
+generates detail: it samples a latent of a Stable Diffusion. A control branch conditions the
+sampling on the latent of the result of stage 1. Restoration guidance moves each estimate of the
+clean latent towards that latent.
 """
 
 from __future__ import annotations
@@ -43,21 +44,24 @@ STARTS = ("noise", "photo")
 
 @dataclass(frozen=True)
 class DiffBIRSettings:
-    """How the latent is drawn; defaults are those of DiffBIR v2.
+    """Settings of stage 2; the defaults are those of DiffBIR v2.
 
     Attributes:
-        steps: network evaluations; with `cfg` other than 1, each is of two images.
+        steps: network evaluations; each evaluates two states if `cfg` is not 1.
         sampler: key of `refusion.stable_diffusion.sampling.SAMPLERS`.
-        cfg: classifier-free guidance: 1 is none, more goes further from the negative prompt.
-        prompt: what is to be seen.
-        negative_prompt: what is not.
-        fidelity: 0 leaves detail to the model, 1 gives the result of stage 1 through the VAE.
-        control: factor of what the control branch adds.
-        start: 'noise', or 'photo' for the latent of stage 1 with the noise of the last time.
+        cfg: scale of classifier-free guidance, a finite number; 1 is without guidance, and a larger
+            value increases the distance to the negative prompt.
+        prompt: describes the photo.
+        negative_prompt: describes what the photo must not look like.
+        fidelity: strength of restoration guidance, 0..1; with 0 the model generates detail freely,
+            and with 1 the result is that of stage 1, encoded and decoded by the VAE.
+        control: factor of the output of the control branch, a finite number.
+        start: start state: 'noise', or 'photo' for the latent of stage 1 with the noise of the last
+            time.
         color_fix: key of `COLOR_FIXES`; the reference is the result of stage 1.
 
     Raises:
-        ConfigError: a value is out of range.
+        ConfigError: a value is out of range, or a key is unknown.
     """
 
     steps: int = 50
@@ -71,32 +75,34 @@ class DiffBIRSettings:
     color_fix: str = "wavelet"
 
     def __post_init__(self) -> None:
-        """Check ranges and words."""
+        """Check ranges and keys."""
         check_sampling(self.sampler, self.steps, 1000)
         if not 0 <= self.fidelity <= 1:
             raise ConfigError(f"fidelity: expected 0..1, got {self.fidelity!r}")
-        for key in ("cfg", "control"):
-            if not math.isfinite(getattr(self, key)):
-                raise ConfigError(f"{key}: expected a finite number, got {getattr(self, key)!r}")
-        for key, words in (("start", STARTS), ("color_fix", COLOR_FIXES)):
-            word = getattr(self, key)
-            if word not in words:
-                raise ConfigError(f"{key}: unknown word '{word}'{suggest(word, words)}")
+        for name in ("cfg", "control"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name}: expected a finite number, got {getattr(self, name)!r}")
+        for name, keys in (("start", STARTS), ("color_fix", COLOR_FIXES)):
+            key = getattr(self, name)
+            if key not in keys:
+                raise ConfigError(f"{name}: unknown value '{key}'{suggest(key, keys)}")
 
 
 class DiffBIR:
     """Restores photos of unknown degradation; see `Restorer` for the contract.
 
     Args:
-        sd: from `load_stable_diffusion`.
-        control: from `load_control`.
-        stage1: what removes the degradation; None where the photos come without.
-        settings: None takes the defaults.
-        upscale: output pixels per pixel of the photo and axis, enlarged before stage 1.
+        sd: the Stable Diffusion, see `load_stable_diffusion`.
+        control: the control branch, see `refusion.stable_diffusion.control.load_control`.
+        stage1: restorer that removes the degradation; None for photos without blur, noise and
+            compression.
+        settings: settings of stage 2; None for the defaults.
+        upscale: output pixels per pixel of the photo, per axis, 1..16; photos are enlarged before
+            stage 1.
 
     Raises:
-        ConfigError: stage 1 must be told something, takes pairs or changes the size; upscale is
-            out of range.
+        ConfigError: stage 1 needs conditions, restores pairs or changes the size of the photo, or
+            `upscale` is out of range.
     """
 
     def __init__(
@@ -111,8 +117,9 @@ class DiffBIR:
             info = stage1.info
             if info.needs or info.views != 1 or info.scale != 1:
                 raise ConfigError(
-                    f"stage 1: the '{info.task}' model must be told more than a photo, or gives "
-                    "another size; use one of blind restoration, as options/diffbir_stage1.yml"
+                    f"stage 1: the '{info.task}' model needs more than one photo, or changes its "
+                    "size; use a model for blind restoration, for example one trained with "
+                    "options/diffbir_stage1.yml"
                 )
         check_upscale(upscale)
         self.sd, self.control, self.stage1 = sd, control, stage1
@@ -150,7 +157,9 @@ class DiffBIR:
     ) -> Tensor:
         """Restore a batch of photos; see `Restorer.restore`.
 
-        Large photos are one latent whose noise is estimated tile by tile and blended at each step.
+        The latent always has the size of the whole photo. For a large photo the network output is
+        computed tile by tile and blended at each step. `tile` is in pixels of the result, and
+        'auto' is the size of the training images of the Stable Diffusion.
         """
         check_image("lq", lq, 3, integers=True)
         check_options(len(lq), seed, tile, strength)
@@ -162,15 +171,15 @@ class DiffBIR:
             clean = photo
             if self.stage1 is not None:
                 clean = self.stage1.restore(photo, tile=tile, seed=seed)
-            work = partial(
-                self._regenerated,
+            stage2 = partial(
+                self._stage2,
                 settings=settings,
                 seeds=[seed] * len(lq) if isinstance(seed, int) else seed,
                 tile=self.sd.side if tile == "auto" else tile,
                 callback=callback,
             )
             result = retry_in_float32(
-                lambda: on_canvas(self.sd, clean.to(self.sd.device), work),
+                lambda: on_canvas(self.sd, clean.to(self.sd.device), stage2),
                 "DiffBIR",
                 *self.sd.networks(),
                 self.control,
@@ -180,12 +189,13 @@ class DiffBIR:
     def _settings(
         self, steps: int | None, sampler: str | None, conditions: Conditions
     ) -> DiffBIRSettings:
-        asked = {"steps": steps, "sampler": sampler, "prompt": conditions.prompt}
-        settings = replace(self.settings, **{k: v for k, v in asked.items() if v is not None})
+        """The settings with the options of one call."""
+        options = {"steps": steps, "sampler": sampler, "prompt": conditions.prompt}
+        settings = replace(self.settings, **{k: v for k, v in options.items() if v is not None})
         check_sampling(settings.sampler, settings.steps, self.sd.schedule.T)
         return settings
 
-    def _regenerated(
+    def _stage2(
         self,
         clean: Tensor,
         *,
@@ -194,16 +204,24 @@ class DiffBIR:
         tile: int | None,
         callback: Progress | None,
     ) -> Tensor:
-        """Stage 2 on photos whose sides are whole latents; [0, 1] units, not clamped."""
+        """Result of stage 2, (B, 3, H, W) in [0, 1] units, not clamped.
+
+        Args:
+            clean: result of stage 1, (B, 3, H, W), at a size that `on_canvas` gives.
+            settings: settings of this call.
+            seeds: one seed per photo.
+            tile: side of the tiles in pixels; None for no tiles.
+            callback: is called with the progress.
+        """
         sd, schedule = self.sd, self.sd.schedule
         prompts = sd.embed([settings.negative_prompt, settings.prompt])
         condition = encode_photo(sd, clean, tile)
-        pull = settings.fidelity and guidance_weight(clean, sd.factor, settings.fidelity)
+        weight = guidance_weight(clean, sd.factor, settings.fidelity)
         latent_tile = max(condition.shape) if tile is None else max(1, tile // sd.factor)
 
         def predict(zt: Tensor, t: int) -> Tensor:
             output = blend_tiles(
-                lambda z, shown: self._guided(z, shown, t, prompts, settings),
+                lambda z, c: self._predict(z, c, t, prompts, settings),
                 zt,
                 condition,
                 latent_tile,
@@ -211,7 +229,7 @@ class DiffBIR:
             )
             if settings.fidelity == 0:
                 return output
-            x0 = torch.lerp(schedule.x0(zt, output, t), condition, pull)
+            x0 = torch.lerp(schedule.x0(zt, output, t), condition, weight)
             return schedule.output(zt, x0, t)
 
         start = SeededNoise(seeds).initial(condition)
@@ -229,40 +247,51 @@ class DiffBIR:
         result = decode_latent(sd, z, tile)
         return COLOR_FIXES[settings.color_fix](result, clean)
 
-    def _guided(
+    def _predict(
         self, zt: Tensor, condition: Tensor, t: int, prompts: Tensor, settings: DiffBIRSettings
     ) -> Tensor:
-        """Output with classifier-free guidance: negative + cfg (positive - negative)."""
-        ask = partial(predict_controlled, self.sd, self.control, t=t, strength=settings.control)
-        negative, positive = (each.expand(len(zt), -1, -1) for each in prompts.split(1))
+        """Network output with classifier-free guidance: negative + cfg (positive - negative).
+
+        Args:
+            zt: state (B, 4, h, w).
+            condition: latent of the result of stage 1, (B, 4, h, w).
+            t: time.
+            prompts: embeddings of the negative and the positive prompt, (2, tokens, D).
+            settings: settings of this call.
+        """
+        predict = partial(predict_controlled, self.sd, self.control, t=t, strength=settings.control)
+        negative, positive = (prompt.expand(len(zt), -1, -1) for prompt in prompts.split(1))
         if settings.cfg == 1:
-            return ask(zt, condition, prompts=positive)
-        both = ask(
+            return predict(zt, condition, prompts=positive)
+        both = predict(
             torch.cat([zt, zt]), torch.cat([condition] * 2), prompts=torch.cat([negative, positive])
         )
-        away, towards = both.chunk(2)
-        return away + settings.cfg * (towards - away)
+        negative_output, positive_output = both.chunk(2)
+        return negative_output + settings.cfg * (positive_output - negative_output)
 
 
 def guidance_weight(photo: Tensor, factor: int, fidelity: float) -> Tensor:
-    """Share k of the way from each estimate of x0 to the latent of stage 1, 0..1.
+    """Weight k of restoration guidance: x0 becomes (1 - k) x0 + k c, with c the latent of stage 1.
 
-    k = s (w + s (1 - w)) with s = `fidelity` and w = 1 - tanh(sum of the Sobel magnitude over 2x2
-    pixels), the paper's weight: near 1 where the photo is flat and near 0 at edges, so that a
-    little guidance is for flat regions. k rises with s everywhere, from 0 to 1. The published step
-    3000 s grad ||x0 - target||^2 is the same mix with a k that exceeds 2 and then diverges.
+    k = s (w + s (1 - w)), where s is `fidelity` and w = 1 - tanh(sum of the Sobel magnitude over
+    2x2 pixels) is the weight of the paper: w is near 1 in flat regions and near 0 at edges. With a
+    small s, guidance therefore acts mainly in flat regions. k increases with s from 0 to 1 in all
+    regions.
+    The published step, 3000 s grad ||x0 - c||^2, is the same interpolation, but its k can exceed 2,
+    and then the sampling diverges.
 
     Args:
-        photo: result of stage 1, (B, 3, H, W) float in [0, 1], sides multiples of `factor`.
-        factor: pixels per latent pixel, even.
-        fidelity: 0..1.
+        photo: result of stage 1, (B, 3, H, W) float in [0, 1]; both sides are multiples of
+            `factor`.
+        factor: pixels per latent pixel and axis, an even number.
+        fidelity: s, 0..1.
 
     Returns:
-        (B, 1, H / factor, W / factor).
+        k, (B, 1, H / factor, W / factor), in 0..1.
     """
     gray = F.pad(photo.mean(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    across = photo.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]).expand(1, 1, 3, 3)
-    magnitude = torch.hypot(F.conv2d(gray, across), F.conv2d(gray, across.mT))
+    sobel = photo.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]).expand(1, 1, 3, 3)
+    magnitude = torch.hypot(F.conv2d(gray, sobel), F.conv2d(gray, sobel.mT))
     flat = 1 - torch.tanh(4 * F.avg_pool2d(magnitude, 2))
     flat = F.avg_pool2d(flat, factor // 2)
     return fidelity * torch.lerp(flat, torch.ones_like(flat), fidelity)

@@ -218,12 +218,12 @@ def test_classifier_free_guidance(restorer):
     with torch.no_grad():
         prompts = sd.embed(["bad", "good"])
         outputs = [
-            DiffBIR(sd, control)._guided(zt, zt, 9, prompts, DiffBIRSettings(cfg=cfg))
+            DiffBIR(sd, control)._predict(zt, zt, 9, prompts, DiffBIRSettings(cfg=cfg))
             for cfg in (1.0, 2.0, 3.0)
         ]
     away = DiffBIRSettings(cfg=1.0)
     with torch.no_grad():
-        negative = DiffBIR(sd, control)._guided(zt, zt, 9, prompts.flip(0), away)
+        negative = DiffBIR(sd, control)._predict(zt, zt, 9, prompts.flip(0), away)
     assert torch.allclose(outputs[1] - outputs[0], outputs[0] - negative, atol=1e-4)
     assert torch.allclose(outputs[2] - outputs[1], outputs[1] - outputs[0], atol=1e-4)
 
@@ -306,7 +306,7 @@ BAD_SETTINGS = [
     ({"sampler": "ddpn"}, "did you mean 'ddpm'"),
     ({"fidelity": 1.5}, "fidelity: expected 0..1"),
     ({"cfg": float("nan")}, "cfg: expected a finite number"),
-    ({"start": "nowhere"}, "start: unknown word"),
+    ({"start": "nowhere"}, "start: unknown value"),
     ({"color_fix": "wave"}, "did you mean 'wavelet'"),
 ]
 

@@ -1,8 +1,8 @@
-"""OSEDiff as a restorer: real-world photos in one call of a Stable Diffusion.
+"""The restorer OSEDiff: blind restoration with one call of the U-Net of a Stable Diffusion.
 
 Wu et al., "One-Step Effective Diffusion Network for Real-World Image Super-Resolution", NeurIPS
-2024. The latent of the enlarged photo is taken for the state at the last time; the U-Net is asked
-once what noise is in it, and what is left is the restored latent.
+2024. The latent of the enlarged photo is used as the state at the last time. The U-Net predicts its
+noise once, and the estimate of the clean latent that follows is the restored latent.
 """
 
 from __future__ import annotations
@@ -38,23 +38,25 @@ from refusion.stable_diffusion.folder import cast
 from refusion.tiling.blending import blend_tiles
 
 Prompt = str | Callable[[Tensor], str]
-"""A text for every photo, or what makes one of the enlarged photo (3, H, W), float in [0, 1]."""
+"""One text for all photos, or a function that returns the text for an enlarged photo (3, H, W),
+float in [0, 1]."""
 
-TILE = 96  # latent pixels, the authors'; so are the next two, in pixels of the photo
-ENCODER_TILE, DECODER_TILE = 1024, 1792
+# Default sides of the tiles, those of the published code.
+TILE = 96  # latent pixels
+ENCODER_TILE, DECODER_TILE = 1024, 1792  # pixels of the result
 
 
 class OSEDiff:
     """Restores photos of unknown degradation; see `Restorer` for the contract.
 
     Args:
-        sd: a Stable Diffusion with the adapters in place, as `load_osediff` and training make it.
-        upscale: output pixels per input pixel and axis.
-        prompt: what is to be seen, unless `Conditions.prompt` says it; see `Prompt`.
-        color_fix: key of `COLOR_FIXES`: the result's colour follows the photo's.
+        sd: a Stable Diffusion with attached adapters, see `load_osediff`.
+        upscale: output pixels per input pixel and axis, 1..16.
+        prompt: describes the photo, see `Prompt`; `Conditions.prompt` of a call replaces it.
+        color_fix: key of `COLOR_FIXES`; the reference is the enlarged photo.
 
     Raises:
-        ConfigError: upscale or color_fix is out of range.
+        ConfigError: `upscale` is out of range, or `color_fix` is unknown.
         CheckpointError: the Stable Diffusion does not predict noise.
     """
 
@@ -104,19 +106,26 @@ class OSEDiff:
         strength: float = 1.0,
         callback: Progress | None = None,
     ) -> Tensor:
-        """Restore a batch of photos; see `Restorer.restore`. `tile` counts pixels of the result."""
+        """Restore a batch of photos; see `Restorer.restore`.
+
+        `tile` is in pixels of the result. 'auto' is the sizes of the published code: `ENCODER_TILE`
+        and `DECODER_TILE` for the VAE, `TILE` for the U-Net. `steps` is 1 or None, `sampler` None.
+        """
         check_image("lq", lq, 3, integers=True)
         check_options(len(lq), seed, tile, strength)
         if steps not in (None, 1) or sampler is not None:
-            raise ConfigError("steps, sampler: OSEDiff takes 1 step and has no sampler")
+            raise ConfigError(
+                "steps, sampler: OSEDiff takes 1 step and has no sampler; leave them out"
+            )
         with torch.no_grad():
-            result = enlarged(to_float(lq), self.upscale)
+            photo = enlarged(to_float(lq), self.upscale)
+            result = photo
             if strength > 0:
-                made = self._restored(result.to(self.sd.device), seed, tile, conditions, callback)
-                result = torch.lerp(result, made.to(result), strength)
+                restored = self._sample(photo.to(self.sd.device), seed, tile, conditions, callback)
+                result = torch.lerp(photo, restored.to(photo), strength)
         return match_dtype(result, lq)
 
-    def _restored(
+    def _sample(
         self,
         photo: Tensor,
         seed: int | Sequence[int],
@@ -124,27 +133,41 @@ class OSEDiff:
         conditions: Conditions,
         callback: Progress | None,
     ) -> Tensor:
-        """Photos of the same size."""
-        sd, tell = self.sd, callback or (lambda stage, done, total: None)
-        tiles = [tile] * 3 if tile != "auto" else [ENCODER_TILE, TILE * sd.factor, DECODER_TILE]
+        """Restored photos (B, 3, H, W) in [0, 1], of the same size as the enlarged `photo`."""
+        sd, report = self.sd, callback or (lambda stage, done, total: None)
+        encoder_tile, unet_tile, decoder_tile = _tile_sides(tile, sd.factor)
         prompts = [self._prompt(one, conditions) for one in photo]
 
-        def work(canvas: Tensor) -> Tensor:
-            z = encode_photo(sd, canvas, tiles[0], SeededNoise(seed).initial)
-            tell("encode", 1, 1)
-            z0 = one_step(sd, z, sd.embed(prompts), tiles[1] and max(1, tiles[1] // sd.factor))
-            tell("sample", 1, 1)
-            made = decode_latent(sd, z0, tiles[2])
-            tell("decode", 1, 1)
-            return made
+        def run(canvas: Tensor) -> Tensor:
+            z = encode_photo(sd, canvas, encoder_tile, SeededNoise(seed).initial)
+            report("encode", 1, 1)
+            z0 = one_step(sd, z, sd.embed(prompts), unet_tile)
+            report("sample", 1, 1)
+            image = decode_latent(sd, z0, decoder_tile)
+            report("decode", 1, 1)
+            return image
 
-        made = retry_in_float32(lambda: on_canvas(sd, photo, work), "OSEDiff", *sd.networks())
-        return COLOR_FIXES[self.color_fix](made.clamp(0, 1), photo).clamp(0, 1)
+        restored = retry_in_float32(lambda: on_canvas(sd, photo, run), "OSEDiff", *sd.networks())
+        return COLOR_FIXES[self.color_fix](restored.clamp(0, 1), photo).clamp(0, 1)
 
     def _prompt(self, photo: Tensor, conditions: Conditions) -> str:
+        """Prompt of one enlarged photo (3, H, W)."""
         if conditions.prompt is not None:
             return conditions.prompt
         return self.prompt if isinstance(self.prompt, str) else self.prompt(photo)
+
+
+def _tile_sides(
+    tile: int | Literal["auto"] | None, factor: int
+) -> tuple[int | None, int | None, int | None]:
+    """Sides of the tiles of encoder and decoder in pixels, and of the U-Net in latent pixels.
+
+    Returns:
+        Sides for the encoder, the U-Net and the decoder; None for no tiles.
+    """
+    if tile == "auto":
+        return ENCODER_TILE, TILE, DECODER_TILE
+    return tile, None if tile is None else max(1, tile // factor), tile
 
 
 def load_osediff(
@@ -158,24 +181,26 @@ def load_osediff(
     device: str | torch.device = "auto",
     precision: str = "auto",
 ) -> OSEDiff:
-    """Make the restorer of a Stable Diffusion and OSEDiff's weights; nothing is downloaded.
+    """Load a Stable Diffusion with OSEDiff's adapters; nothing is downloaded.
 
     Args:
-        folder: of Stable Diffusion 2.1 base, in the layout of diffusers.
-        weights: the authors' osediff.pkl, or what stage `osediff` wrote.
-        upscale: see `OSEDiff`, as the next two.
-        prompt: see there.
-        color_fix: see there.
-        merge: add the adapters to the weights: the same result to rounding, in less time.
-        device: 'auto', 'cpu' or 'cuda'.
+        folder: folder of Stable Diffusion 2.1 base, in the layout of diffusers.
+        weights: the published osediff.pkl, or model.safetensors of training stage `osediff`.
+        upscale: see `OSEDiff`.
+        prompt: see `OSEDiff`.
+        color_fix: see `OSEDiff`.
+        merge: add the adapters to the weights of the layers; the result is the same except for
+            rounding, in less time.
+        device: 'auto', 'cpu', 'cuda' or a `torch.device`.
         precision: 'auto', 'fp32', 'bf16' or 'fp16'.
 
     Raises:
-        CheckpointError: something is missing, damaged or does not belong together.
+        CheckpointError: a file is missing or damaged, or the adapters belong to another Stable
+            Diffusion.
         ConfigError: an option is unknown or out of range.
     """
     adapters = read_osediff(weights)
-    # Adapted and merged before anything is rounded to a narrow format.
+    # The adapters are attached and merged in float32, and then cast.
     sd = load_stable_diffusion(folder, device=device, precision="fp32")
     dtype = choose_precision(precision, sd.device)
     apply_osediff(sd, adapters, weights)
@@ -188,19 +213,20 @@ def load_osediff(
 
 
 def one_step(sd: StableDiffusion, z: Tensor, prompts: Tensor, tile: int | None = None) -> Tensor:
-    """The restored latent: z taken for the state at the last time, less the noise found in it.
+    """Restored latent z0 from the latent z of the degraded photo, with one call of the U-Net.
 
-    z0 = (z - sqrt(1 - abar) noise(z, T - 1)) / sqrt(abar); at the last time of a Stable Diffusion
-    what the U-Net gets wrong arrives 14.6 times as large.
+    z0 = (z - sqrt(1 - abar) noise(z, T - 1)) / sqrt(abar), with abar at the last time T - 1. For
+    the schedule of Stable Diffusion, 1 / sqrt(abar) is 14.6, so an error of the predicted noise is
+    14.6 times as large in z0.
 
     Args:
-        sd: with adapters in place.
-        z: latents of degraded photos (B, 4, h, w), sides multiples of `sd.align`.
-        prompts: of `StableDiffusion.embed`, (B, tokens, D).
-        tile: side of the tiles in latent pixels; None for none.
+        sd: a Stable Diffusion with attached adapters.
+        z: latents of degraded photos (B, 4, h, w), both sides multiples of `sd.align`.
+        prompts: embeddings from `StableDiffusion.embed`, (B, tokens, D).
+        tile: side of the tiles in latent pixels; None for no tiles.
 
     Returns:
-        (B, 4, h, w) float32.
+        z0, (B, 4, h, w) float32.
     """
     last = sd.schedule.T - 1
 
@@ -214,13 +240,13 @@ def one_step(sd: StableDiffusion, z: Tensor, prompts: Tensor, tile: int | None =
 
 
 def check_predicts_noise(sd: StableDiffusion) -> None:
-    """Refuse a Stable Diffusion of another parameterisation than OSEDiff's.
+    """Check that a Stable Diffusion predicts noise, as OSEDiff needs it.
 
     Raises:
-        CheckpointError: it predicts velocity.
+        CheckpointError: it predicts another quantity, such as v ('v_prediction').
     """
     if sd.schedule.prediction != "epsilon":
         raise CheckpointError(
             f"{sd.folder}: predicts '{sd.schedule.prediction}'; OSEDiff needs one that predicts "
-            "noise ('epsilon'), as stable-diffusion-2-1-base"
+            "noise ('epsilon'), for example stable-diffusion-2-1-base"
         )

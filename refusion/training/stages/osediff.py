@@ -26,7 +26,7 @@ from refusion.errors import ConfigError
 from refusion.metrics.lpips import LpipsDistance
 from refusion.restorers.osediff.restorer import OSEDiff, check_predicts_noise, one_step
 from refusion.restorers.osediff.weights import (
-    FIRST,
+    FIRST_CONV,
     PARTS,
     UNET_ADAPTERS,
     VAE_ADAPTERS,
@@ -102,7 +102,7 @@ class OSEDiffStage:
                 parameter.data = parameter.data.float()  # also if the frozen weights are 16-bit
                 parameter.requires_grad_(True)
         named = {
-            f"generator.unet.{FIRST}.{name}": parameter
+            f"generator.unet.{FIRST_CONV}.{name}": parameter
             for name, parameter in self.first.named_parameters()
         }
         for path, network, adapters in (

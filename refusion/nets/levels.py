@@ -21,7 +21,10 @@ class DownLevel(nn.ModuleList):
     """Level of the encoder: [block, block, attention, convolution to the next level]."""
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> tuple[Tensor, Pair]:
-        """Map (B, fine, H, W) -> map of the next level, and two skips (B, fine, H, W)."""
+        """Map (B, fine, H, W) -> map of the next level, and two skips (B, fine, H, W).
+
+        `time` is the time embedding, (B, time_dim), or None.
+        """
         block1, block2, attention, down = self
         first = block1(x, time)
         second = attention(block2(first, time))

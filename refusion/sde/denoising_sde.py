@@ -24,7 +24,7 @@ from refusion.sde.irsde import IRSDE, Time, expand_like
 
 @dataclass(frozen=True)
 class DenoisingSDE(IRSDE):
-    """Closed forms of the denoising SDE; attributes and conventions as in `IRSDE`.
+    """Closed forms of the denoising SDE; attributes, arguments and conventions as in `IRSDE`.
 
     Attributes:
         eps: e^{-Theta_T}, between 0 and 1; here it only sets the difference of std(T) and lam.
@@ -65,7 +65,7 @@ class DenoisingSDE(IRSDE):
         return x0
 
     def x0_from_noise(self, xt: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:
-        """x_t - sqrt(v_t) noise."""
+        """The x0 of the state xt with this noise: xt - sqrt(v_t) noise."""
         return xt - expand_like(self.std(t), xt) * noise
 
     def velocity_from_noise(self, x0: Tensor, noise: Tensor, mu: Tensor, t: Time) -> Tensor:

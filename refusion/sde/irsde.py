@@ -48,9 +48,11 @@ def expand_like(coefficient: Tensor, x: Tensor) -> float | Tensor:
 class IRSDE:
     """Coefficients and closed forms of the mean-reverting SDE; contains no network and no RNG.
 
-    In all methods images are (B, C, H, W) in [0, 1] units and `mu` is the degraded image. A time
-    `t`, `a` or `b` is a number in 0..T, or a tensor (B,) with one time per image. A quotient is
-    set to 0 where its divisor, the signal or the standard deviation of a state, is 0.
+    In all methods `x0` is the clean image, `mu` the degraded image, `xt` the state at time `t` and
+    `noise` the standard normal noise in xt. They are (B, C, H, W), and images have [0, 1] units;
+    results have the same shape. A time `t`, `a` or `b` is a number in 0..T, or a tensor (B,) with
+    one time per image. A quotient is set to 0 where its divisor, the signal or the standard
+    deviation of a state, is 0.
 
     Attributes:
         max_sigma: stationary standard deviation in 8-bit levels, >= 1: 50 means 50/255 of full

@@ -162,7 +162,7 @@ def euler_step(
 def ode_step(
     sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
-    """Euler step of the probability-flow ODE: deterministic, of order 1, for many steps."""
+    """Euler step of the probability-flow ODE: deterministic, of order 1; see `Step`."""
     a = states[0].t
     return sde.reverse_ode_mean(xt, mu, sde.score_from_noise(states[0].estimate.noise, a), a, b)
 
@@ -170,7 +170,10 @@ def ode_step(
 def posterior_step(
     sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
-    """Sample x_b from its posterior given x_a and the estimated x0; good with few steps."""
+    """Sample x_b from its posterior given x_a and the estimate of x0; see `Step`.
+
+    This sampler gives good results with few steps.
+    """
     a = states[0].t
     mean, std = sde.posterior(xt, states[0].estimate.x0, mu, a, b)
     # At b = 0 the standard deviation is 0 and the mean is the estimate.
@@ -180,7 +183,7 @@ def posterior_step(
 def mean_step(
     sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
-    """Mean of the posterior of `posterior_step`, deterministic.
+    """Mean of the posterior of `posterior_step`, deterministic; see `Step`.
 
     Source: the Mean-ODE of GOUB (ICML 2024), section 3.3.
     """

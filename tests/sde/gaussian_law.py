@@ -1,8 +1,9 @@
-"""The exact law of a sampler's output for a Gaussian target, without Monte Carlo.
+"""The exact distribution of a sampler's output for a Gaussian x0, without Monte Carlo.
 
-For x0 ~ N(M, S^2) the best estimate is linear in the state, so a whole walk is x_0 = a + c x_T +
-sum of c_i z_i. One run on a batch whose rows are the zero start, the unit start and a unit field
-per step reads off a, c and all c_i, hence mean and variance, whatever the sampler remembers.
+For x0 ~ N(M, S^2) the best estimate is linear in the state. So the output of a sampler is linear,
+x_0 = a + c x_T + sum of c_i z_i. One run on a batch gives a, c and all c_i: the rows of the batch
+are the start state 0, the start state 1, and one unit noise field per step. Mean and variance
+follow from these numbers. This also holds for samplers that use earlier estimates.
 """
 
 from __future__ import annotations
@@ -48,17 +49,17 @@ def best_estimate(sde):
     return denoise
 
 
-def errors(sde, word, steps, start=None, *, walked=None):
-    """Errors of mean and (relative) standard deviation of x_0, started from the exact law.
+def errors(sde, word, steps, start=None, *, sampled_sde=None):
+    """Errors of the mean and (relative) of the standard deviation of x_0, for an exact start state.
 
-    `walked` is the SDE that the sampler is given, where a test plants a mistake in it.
+    `sampled_sde` is the SDE of the sampler, if a test plants a mistake in it; None is `sde`.
     """
     start = sde.T if start is None else start
     x = torch.zeros(steps + 2, 1, dtype=torch.float64)
     x[1] = 1
     sampler, mu = SAMPLERS[word], torch.full_like(x, MU)
     result = sampler(
-        walked or sde, best_estimate(sde), x, mu, steps=steps, start=start, noise=UnitNoise()
+        sampled_sde or sde, best_estimate(sde), x, mu, steps=steps, start=start, noise=UnitNoise()
     ).flatten()
     offset, slope, draws = result[0], result[1] - result[0], result[2:] - result[0]
     mean, variance = law(sde, start)

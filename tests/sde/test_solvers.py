@@ -81,14 +81,16 @@ ORDERS = {
 }
 
 
-def check_recorded(kind, word, walked=None):
-    found = errors(SDES_UNDER_TEST[kind], word, 20, walked=walked)
+def check_recorded(kind, word, sampled_sde=None):
+    found = errors(SDES_UNDER_TEST[kind], word, 20, sampled_sde=sampled_sde)
     assert found == pytest.approx((0, IN_20_STEPS[kind, word]), rel=1e-8, abs=1e-9)
 
 
-def check_order(sde, word, order, walked=None):
+def check_order(sde, word, order, sampled_sde=None):
     """Halving the steps divides the error by 2^order; at least that, where symmetry helps."""
-    coarse, fine = (abs(errors(sde, f"{word}@log_snr", n, walked=walked)[1]) for n in (80, 160))
+    coarse, fine = (
+        abs(errors(sde, f"{word}@log_snr", n, sampled_sde=sampled_sde)[1]) for n in (80, 160)
+    )
     assert order - 0.15 < math.log2(coarse / fine) < order + 1.6
 
 
@@ -110,7 +112,7 @@ def test_the_order_holds_for_every_process(kind, word):
 
 
 @pytest.mark.parametrize("grid", ["time", "log_snr", "karras"])
-def test_bridge_and_irsde_are_one_walk(grid):
+def test_bridge_and_irsde_have_the_same_reverse_process(grid):
     """With the random term what x_b is given x_a and x0 decides all, and it is one for all."""
     first, *others = (kind(30) for kind in (IRSDE, GOUB, UniDB))
     for word in ("posterior", "sde-data-1"):
@@ -254,17 +256,17 @@ class Halved(IRSDE):
 
 @pytest.mark.parametrize("mistake", [OffByOne, NoRoot, Halved])
 def test_planted_mistakes_are_found(mistake):
-    """The walk has the mistake, the network and the law have not."""
+    """The mistake is in the sampler; the network and the expected moments are right."""
     for kind, word in IN_20_STEPS:
         # This ODE knows ratios of spreads only: to it the halved variance is none the worse.
         if kind == "IRSDE" and not (mistake is Halved and word.startswith("ode-data")):
             with pytest.raises(AssertionError):
-                check_recorded(kind, word, walked=mistake(50))
+                check_recorded(kind, word, sampled_sde=mistake(50))
     if mistake is not OffByOne:  # a mistake of first order, which the recorded values find
         fine, wrong = IRSDE(50, T=20000), mistake(50, T=20000)
         for word in ("sde-data-2", "ode-noise-2"):
             with pytest.raises(AssertionError):
-                check_order(fine, word, ORDERS[word], walked=wrong)
+                check_order(fine, word, ORDERS[word], sampled_sde=wrong)
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,8 @@ class PairedFolder(PhotoStream):
 
     Raises:
         ConfigError: a folder is missing or empty, a photo has no partner, the sizes of a pair do
-        not
-            have the ratio `scale`, a photo is smaller than the patch, crops have no ground truth,
-            or an option is out of range.
+            not have the ratio `scale`, a photo is smaller than the patch, crops have no ground
+            truth, or an option is out of range.
         ImageError: a photo cannot be read.
     """
 

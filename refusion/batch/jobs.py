@@ -43,7 +43,7 @@ class RestoreOptions:
         conditions: conditions of the model, the same for all photos.
         maps: disparity maps for a bokeh model; they replace `conditions`.
         prompts: folder of texts, one per photo; a text replaces the prompt in `conditions`.
-        strength: position between the photo (0) and its restoration (1).
+        strength: strength of the restoration, 0 (the photo) to 1 (the restored photo).
         samples: number of samples per photo; their mean is written.
         max_pixels: larger photos are refused before they are decoded.
         skip_existing: skip a job if all its output files exist.

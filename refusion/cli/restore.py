@@ -114,7 +114,7 @@ def _add_result_options(add: Callable[..., argparse.Action]) -> None:
         type=share,
         default=1.0,
         metavar="0..1",
-        help="position between the photo (0) and the restored photo (1, default)",
+        help="strength of the restoration, 0: the photo, 1: the restored photo (default)",
     )
     add(
         "--samples",

@@ -59,7 +59,8 @@ def test_an_interrupted_batch_is_finished_by_the_same_command(restore, capsys, m
     out, err = capsys.readouterr()
     assert out.startswith("1 photo restored in ") and out.rstrip().endswith(": results/a.png")
     assert err == (
-        "refusion: interrupted after 1 of 3; the same command with --skip-existing restores the others\n"
+        "refusion: interrupted after 1 of 3; the same command with --skip-existing "
+        "restores the others\n"
     )
     assert list(files("results")) == ["a.png"]
     assert [photo["input"] for photo in photos_of("log.json")] == ["in/a.png"]

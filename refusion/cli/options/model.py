@@ -54,7 +54,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="auto",
         metavar="auto|fp32|bf16|fp16",
-        help="number format of the networks (default: bf16 if the hardware supports it well)",
+        help="number format of the networks (default: bf16 if it is fast on the hardware)",
     )
     _add_condition_options(parser)
 

@@ -1,4 +1,4 @@
-"""Restoring by a network that maps the photo to the result at once: no diffusion, no noise."""
+"""Restoration with a regression network, which maps the photo to the result in one call."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ logger = logging.getLogger(__name__)
 
 
 class Regression:
-    """Restores photos with the network of a checkpoint; see `Restorer` for the contract.
+    """Restores photos with the regression network of a checkpoint; see `Restorer` for the contract.
 
-    Photos that do not fit are restored in tiles that overlap by a quarter or more and are blended;
-    attention does not see beyond a tile, so the result differs a little from the untiled one.
+    Photos that need too much memory are restored in tiles, which overlap by at least a quarter and
+    are blended. The context of the network ends at the border of a tile, so the result differs
+    slightly from the result without tiles.
 
     Args:
         model: network and config; the network is copied.
         device: 'auto', 'cpu', 'cuda' or a `torch.device`.
         precision: 'auto', 'fp32', 'bf16' or 'fp16'.
-        memory: bytes that the whole process may take, see `Refusion`.
+        memory: maximum number of bytes of the whole process, see `Refusion`; None for no limit.
 
     Raises:
-        ConfigError: device or precision unknown or not to be had.
+        ConfigError: device or precision unknown or not available.
     """
 
     def __init__(
@@ -95,24 +96,31 @@ class Regression:
         task = self.info.task
         if (steps, sampler) != (None, None):
             raise ConfigError(
-                f"steps, sampler: the '{task}' model restores at once, it has no process to walk; "
+                f"steps, sampler: the '{task}' model is a regression, without a diffusion process; "
                 "leave them out"
             )
         photo = enlarge(to_float(lq), self._model.config.upscale)
         if strength == 0:
             return match_dtype(photo.clone(), lq)
         with torch.no_grad():
-            result = self._run(self._network, photo, tile, callback)
-            if self._dtype != torch.float32 and not torch.isfinite(result).all():
-                logger.warning("no finite result in %s; again in fp32", self.info.precision)
-                network = cast_network(self._model.network, self._device, torch.float32)
-                result = self._run(network, photo, tile, callback)
-            if not torch.isfinite(result).all():
-                raise RefusionError(
-                    f"the '{task}' model gave values that are not finite, in float32 too: its "
-                    "weights are damaged"
-                )
+            result = self._finite_result(photo, tile, callback)
             return match_dtype(torch.lerp(photo, result, strength), lq)
+
+    def _finite_result(
+        self, photo: Tensor, tile: int | Literal["auto"] | None, callback: Progress | None
+    ) -> Tensor:
+        """Restored photos, not clamped; in float32 if the narrow format gives no finite result."""
+        result = self._run(self._network, photo, tile, callback)
+        if self._dtype != torch.float32 and not torch.isfinite(result).all():
+            logger.warning("no finite result in %s; again in fp32", self.info.precision)
+            network = cast_network(self._model.network, self._device, torch.float32)
+            result = self._run(network, photo, tile, callback)
+        if not torch.isfinite(result).all():
+            raise RefusionError(
+                f"the '{self.info.task}' model gave values that are not finite, in float32 too: "
+                "its weights are damaged; use another weights file"
+            )
+        return result
 
     def _run(
         self,
@@ -124,16 +132,17 @@ class Regression:
         """Restored photos, not clamped, on the device of `photo`."""
         if tile == "auto":
             tile = auto_tile(network, self._dtype, photo, self._device, self._memory)
-        # Two windows at least: tiles start at multiples of one, so single ones had no overlap.
-        side = max(photo.shape) if tile is None else max(tile, 2 * network.factor)
-        seen, dtype = photo.to(self._device), next(network.parameters()).dtype
+        factor = getattr(network, "factor", 1)  # positions and sides of tiles are multiples of it
+        # Tiles of a single unit of `factor` pixels would not overlap.
+        side = max(photo.shape) if tile is None else max(tile, 2 * factor)
+        lq, dtype = photo.to(self._device), next(network.parameters()).dtype
+        progress = None if callback is None else partial(callback, "decode")
 
-        count = None if callback is None else partial(callback, "decode")
+        def predict(crop: Tensor, _: Tensor) -> Tensor:
+            return network(crop.to(dtype))
 
         def run(side: int) -> Tensor:
             with reuse_freed_memory():
-                return blend_tiles(
-                    lambda x, _: network(x.to(dtype)), seen, seen, side, network.factor, count
-                )
+                return blend_tiles(predict, lq, lq, side, factor, progress)
 
         return with_smaller_tiles(run, side).to(photo.device)

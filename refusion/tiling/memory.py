@@ -28,13 +28,17 @@ _LIBRARIES = 100 * 2**20  # bytes of the kernels and the scratch space of the li
 _GPU_SHARE = 0.5  # of the free memory, because this is an estimate and other code allocates too
 _MIN_TILE = 64  # pixels
 _PROCESS = 400 * 2**20  # bytes of the process with a model and no photo, if it cannot be measured
+_DEFAULT_WIDTH = 64  # channels of the first level, assumed for a network without an `nn.Conv2d`
 
 
 def activation_bytes(network: nn.Module, dtype: torch.dtype) -> int:
     """Estimate the peak memory of the activations, in bytes per pixel of a tile.
 
     For a `LatentUNet` the peak is in the fine levels while decoding, including the skips. For a
-    network on pixels it is in the first level, which needs more memory than the others.
+    network on pixels it is in the first level, which needs more memory than the others. The width
+    of that level is the number of output channels of the first `nn.Conv2d`, or 64 if there is none.
+    A network can define its own number with the attribute `channels_at_once`: the channels at full
+    resolution that are in memory at the same time.
 
     Args:
         network: the network that runs per tile.
@@ -179,7 +183,8 @@ def _channels(network: nn.Module) -> int:
     """Number of full-resolution channels in memory at the same time at the peak."""
     if hasattr(network, "channels_at_once"):
         return network.channels_at_once
-    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d)).out_channels
+    convs = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    first = next((conv.out_channels for conv in convs), _DEFAULT_WIDTH)
     if not isinstance(network, LatentUNet):
         # A block of level 0 needs about 12 times its width: input, norm, wide branch and copies.
         return 12 * first

@@ -21,7 +21,8 @@ _IDENTITY = ("task", "stage", "network", "sde", "prediction", "objective", "upsc
 _IDENTITY += ("distillation", "diffbir", "osediff")
 _IDENTITY_INSIDE = ("data.batch_size", "train.seed", "train.optimizer.type")
 _IDENTITY_INSIDE += ("sampling.distilled_at",)
-_HARMLESS = ("name", "latent_unet", "sampling", "init", "data.workers", "data.validation")
+_HARMLESS = ("name", "plugins", "latent_unet", "sampling", "init")
+_HARMLESS += ("data.workers", "data.validation")
 _HARMLESS_ENDS = ("_every", "compile", "accumulate")
 
 logger = logging.getLogger(__name__)

@@ -1,5 +1,7 @@
 """Restoring at once: the contract, tiles, number formats and refusals."""
 
+from dataclasses import replace
+
 import pytest
 import tiny_models
 import torch
@@ -59,6 +61,24 @@ def test_tiles_overlap_and_their_seams_do_not_show(model):
     assert torch.equal(tiled, restorer.restore(lq, tile=32))
 
 
+class Brighter(torch.nn.Module):
+    """A regression without the attribute `factor`."""
+
+    def __init__(self):
+        super().__init__()
+        self.change = torch.nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, photo):
+        return photo + self.change
+
+
+@pytest.mark.parametrize("tile", ["auto", 5, None])
+def test_a_network_needs_no_attribute_factor(model, tile):
+    restorer = Regression(replace(model, network=Brighter()))
+    lq = photo(13, 17)
+    torch.testing.assert_close(restorer.restore(lq, tile=tile), lq + 0.1)
+
+
 def test_strength_goes_from_the_photo_to_the_restoration(model):
     lq, restorer = photo(24, 24), Regression(model)
     full = restorer.restore(lq)
@@ -95,8 +115,8 @@ def test_what_is_not_finite_is_computed_again_or_refused(model, caplog):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"steps": 4}, "steps, sampler: the 'blind' model restores at once"),
-        ({"sampler": "posterior"}, "restores at once"),
+        ({"steps": 4}, "steps, sampler: the 'blind' model is a regression"),
+        ({"sampler": "posterior"}, "is a regression"),
         ({"tile": 0}, "tile: expected"),
         ({"strength": 2}, "strength: expected"),
     ],

@@ -31,8 +31,6 @@ def photo(size=12):
 class Watcher(torch.nn.Module):
     """Answers with a residual of 0.1; remembers the states and times it is asked about."""
 
-    factor = 1
-
     def __init__(self):
         super().__init__()
         self.seen = []
@@ -62,6 +60,16 @@ def test_times_between_the_whole_ones_reach_the_network(monkeypatch, model_of):
     whole = network(photo(), photo(), 37)
     torch.testing.assert_close(near, whole)
     assert 0 < float((far - whole).abs().max()) < 0.1 * float(whole.abs().max())
+
+
+@pytest.mark.parametrize("tile", ["auto", 5, None])
+def test_a_network_needs_no_attribute_factor(monkeypatch, model_of, tile):
+    """Without it, tiles have any position and size; without a convolution, 'auto' works, too."""
+    restorer, watcher = watched(monkeypatch, model_of())
+    assert not hasattr(watcher, "factor")
+    result = restorer.restore(photo(13), sampler="posterior", steps=2, tile=tile)
+    torch.testing.assert_close(result, photo(13) + 0.1)
+    assert {offset.shape[-1] for offset, _ in watcher.seen} == {5 if tile == 5 else 13}
 
 
 BRIDGES = [

@@ -74,6 +74,17 @@ def test_a_limit_does_not_cut_the_copy_that_a_network_sees(networks):
         tile(2 * 2**30, None, 12000)
 
 
+def test_a_network_without_a_convolution_counts_as_64_channels_wide():
+    """Of its first level; the attribute `channels_at_once` replaces the estimate."""
+    network = torch.nn.Linear(3, 3)
+    convolution = torch.nn.Conv2d(3, 64, 1)
+    expected = memory.activation_bytes(convolution, torch.float32)
+    assert memory.activation_bytes(network, torch.float32) == expected
+    assert memory.auto_tile(network, torch.float32, photo(1000), CPU) >= 64
+    network.channels_at_once = 5
+    assert memory.activation_bytes(network, torch.float32) == 5 * 4
+
+
 def test_kept_memory_is_handed_back():
     """Of effect only with the GNU C library; harmless everywhere, also when nested or broken."""
     device, megabyte = CPU, 2**20

@@ -136,13 +136,14 @@ def test_what_else_changed_is_told_and_obeyed(config_of, tmp_path, caplog):
     Trainer(config_of("diffusion"), device=CPU, runs=tmp_path).train()
     optimizer = {"type": "Lion", "lr": 1e-3, "betas": [0.5, 0.6], "weight_decay": 0.3}
     train = TRAIN | {"optimizer": optimizer, "steps": 8, "log_every": 1}
-    trainer = Trainer(config_of("diffusion", train=train), device=CPU, runs=tmp_path)
+    config = config_of("diffusion", train=train, plugins=["json"])
+    trainer = Trainer(config, device=CPU, runs=tmp_path)
     trainer.train()
     assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.3
     assert tuple(trainer.optimizer.param_groups[0]["betas"]) == (0.5, 0.6)
     message = caplog.text
     assert "train.steps 6 -> 8" in message and "train.optimizer.weight_decay 0.0 -> 0.3" in message
-    assert "log_every" not in message
+    assert "log_every" not in message and "plugins" not in message
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

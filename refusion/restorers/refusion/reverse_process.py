@@ -57,20 +57,20 @@ def sample(model: LoadedModel, request: Request, mu: Tensor, tile: int | None = 
         Restored images or latents, like `mu`.
     """
     network, prediction = model.network, model.config.prediction
+    factor = getattr(network, "factor", 1)  # positions and sides of tiles are multiples of it
 
     def denoise(xt: Tensor, mu: Tensor, t: float) -> Estimate:
         def at_t(xt: Tensor, mu: Tensor) -> Tensor:
-            given = (xt.to(model.dtype), mu.to(model.dtype), t)
+            inputs = (xt.to(model.dtype), mu.to(model.dtype), t)
             with reuse_freed_memory():
-                return network(*given, **request.network_inputs).to(xt.dtype)
+                return network(*inputs, **request.network_inputs).to(xt.dtype)
 
-        tiled = tile is not None
-        output = blend_tiles(at_t, xt, mu, tile, network.factor) if tiled else at_t(xt, mu)
+        output = at_t(xt, mu) if tile is None else blend_tiles(at_t, xt, mu, tile, factor)
         return estimate(model.sde, prediction, output, xt, mu, t)
 
     progress = request.progress("sample")
     callback = None if progress is None else lambda done, total, _: progress(done, total)
     x0 = request.plan.run(denoise, mu, callback)
-    # The process' mean where alpha_t = strength, or, of a DenoisingSDE, where the spread has come
-    # down to 1 - strength of the photo's: docs/math.md, "Strength".
-    return torch.lerp(mu, x0, request.strength)  # at 1 exactly x0
+    # With strength s, this is the mean of the process at the time t with alpha_t = s. For a
+    # DenoisingSDE it is the photo with 1 - s times its noise. See docs/math.md, "Strength".
+    return torch.lerp(mu, x0, request.strength)  # exactly x0 at strength 1

@@ -99,6 +99,17 @@ def test_modules_do_not_import_in_circles():
     assert set(order) == set(MODULES)
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in PACKAGE if path.name == "__init__.py"], ids=relative
+)
+def test_a_package_says_what_lives_there_and_where_to_add_a_thing(path):
+    """A sentence on the content, then a paragraph on what may import it and how it grows."""
+    docstring = ast.get_docstring(tree(path))
+    summary, _, rest = docstring.partition("\n\n")
+    assert summary.count("\n") == 0
+    assert len(rest.split()) >= 15
+
+
 @pytest.mark.parametrize("path", [*PACKAGE, *SCRIPTS, *BENCHMARKS, *TESTS], ids=relative)
 def test_no_forbidden_import(path):
     names = list(imported(ast.walk(tree(path))))

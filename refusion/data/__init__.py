@@ -1,6 +1,7 @@
 """Datasets: pairs of a degraded and a clean photo, for training and for evaluation.
 
-A new dataset is one file in this package and one entry in `DATASETS`; most derive from
+Import `DATASETS` and the dataset classes from here; `restorers` and all higher packages may import
+them. A new dataset is one file in this package and one entry in `DATASETS`; most derive from
 `stream.PhotoStream`. docs/extending.md shows an entry in a module outside this package.
 """
 

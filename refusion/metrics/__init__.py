@@ -1,8 +1,10 @@
-"""Image quality metrics: each entry of `METRICS` is reported by training, tests and `measure`.
+"""Image quality metrics: training, tests and `measure` report each entry of `METRICS`.
 
-`measure` takes images as NumPy arrays or tensors. Each metric by itself is a function of batches.
-A new metric is one file with a function `(image, target, *, crop_border=0) -> (B,)` and one line
-here, or `METRICS["name"] = Metric("name", ...)` in a plug-in.
+`measure` takes images as NumPy arrays or tensors. A single metric is a function of batches. Metrics
+with learned weights (`lpips`, `dists`, `fid`, `niqe`) are imported from their modules. The package
+imports `images` and `errors` only. A new metric is one file with a function
+`(image, target, *, crop_border=0) -> (B,)` and one line here, or
+`METRICS["name"] = Metric("name", ...)` in a plug-in.
 """
 
 from __future__ import annotations

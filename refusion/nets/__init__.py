@@ -1,11 +1,13 @@
-"""Networks: pure ``torch`` modules, named in YAML by their class names.
+"""Networks: `torch` modules, named in YAML by their class names.
 
-A new network is one file and one entry in `NETS`. Its constructor's keyword arguments are its
-settings. These class attributes say how it is used:
+The package imports PyTorch and `refusion.errors` only. Import networks from here and their parts
+from the modules (`layers`, `levels`, `stereo`, `bokeh`). A new network is one file and one entry in
+`NETS`. Its constructor's keyword arguments are its settings. These class attributes say how it is
+used:
 
-- `factor`: positions and sides of tiles are multiples of it; 1 if any are right.
-- `is_regression`: True for a network that is called with the photo alone.
-- `restorer`: key of `refusion.restorers.RESTORERS`, if it needs another one than its kind.
+- `factor`: positions and sides of tiles are multiples of it; 1 for no restriction.
+- `is_regression`: True for a network whose only input is the photo.
+- `restorer`: key of `refusion.restorers.RESTORERS`, if it differs from the default of its kind.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Linear operators with their SVD in closed form: what a photo went through, for DDRM.
+"""Linear operators H with their SVD in closed form: the known degradations of DDRM.
 
-Every one works on images of any size and gives H, its transpose and its pseudo-inverse, in time and
-memory of a few images (`Dense` apart, for small ones); see `LinearOperator`. A new operator is one
-file and one entry in `OPERATORS`; in Python, `Problem("name", Operator)` gives it to DDRM.
+Each operator works on images of any size and applies H, its transpose and its pseudo-inverse in the
+time and memory of a few images; `Dense` is for small images only. The package imports PyTorch and
+`refusion.errors` only. The interface is `LinearOperator`. A new operator is one file and one entry
+in `OPERATORS`; in Python, `Problem("name", Operator)` gives it to DDRM.
 """
 
 from __future__ import annotations

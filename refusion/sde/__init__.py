@@ -1,4 +1,10 @@
-"""Pure mathematics of mean-reverting diffusion: schedules, SDEs, samplers, noise, objectives."""
+"""Mathematics of mean-reverting diffusion: schedules, SDEs, grids, samplers, noise, objectives.
+
+The package imports PyTorch and `refusion.errors` only; every package above may import the names
+of `__all__` from here. A new process is one file and one entry in `SDES`; a new schedule, grid,
+prediction or objective is one function and one entry in its table; a new sampler is one step
+function and one entry in `SAMPLERS`. All equations are in docs/math.md.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Degradations: functions that turn a clean photo into the input of a restorer.
 
-A new degradation is one file with a frozen dataclass as in `base.Degradation`, whose fields are its
-settings, and one entry in `DEGRADATIONS`.
+Import `build_degradation` and `DEGRADATIONS` from here; `data` and all higher packages may import
+them. A new degradation is one file with a frozen dataclass as in `base.Degradation`, whose fields
+are its settings, and one entry in `DEGRADATIONS`.
 """
 
 from __future__ import annotations

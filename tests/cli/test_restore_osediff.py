@@ -68,7 +68,7 @@ def test_each_photo_has_its_text(photos, tiny_sd, lora, capsys):
 
 
 WRONG = [
-    (("--prompt", "a", "--prompts", "texts"), "--prompt, --prompts: give one of them"),
+    (("--prompt", "a", "--prompts", "texts"), "--prompt, --prompts: give only one of them"),
     (("--prompts", "nowhere"), "--prompts: no such folder: nowhere"),
     (("--task", "dehaze"), "--task: --method osediff restores 'blind', got 'dehaze'"),
     (("--weights", "x"), "--weights: --method osediff does not use it; see --lora"),

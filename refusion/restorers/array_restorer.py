@@ -1,4 +1,4 @@
-"""A restorer that takes images as people have them: what `refusion.load_restorer` returns."""
+"""The class of the result of `refusion.load_restorer`: it restores single images and batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from refusion.images.kinds import Kind, as_batch
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
 
 Loader = Callable[[str | torch.device, str], Restorer]
-"""Loads the same model on a device, in a precision."""
+"""`(device, precision) -> restorer`: loads the same model."""
 
 
 class ArrayRestorer:
@@ -38,15 +38,16 @@ class ArrayRestorer:
 
     @property
     def info(self) -> RestorerInfo:
-        """What this restorer is."""
+        """Description of this restorer."""
         return self._restorer.info
 
     def to(self, device: str | torch.device, precision: str = "auto") -> ArrayRestorer:
-        """The same model on another device; this restorer stays as it is.
+        """Load the same model on another device; this restorer does not change.
 
         Args:
             device: 'auto', 'cpu', 'cuda' or a `torch.device`.
-            precision: 'auto' (what is fast on that device), 'fp32', 'bf16' or 'fp16'.
+            precision: 'auto' (bf16 where the hardware supports its multiplication, otherwise fp32),
+                'fp32', 'bf16' or 'fp16'.
 
         Raises:
             ConfigError: device or precision unknown or not available.
@@ -77,19 +78,19 @@ class ArrayRestorer:
                 stereo model are stacked: 6 channels.
             steps: number of network evaluations; None for the default.
             sampler: key of `refusion.sde.SAMPLERS`; None for the default.
-            seed: of the noise.
+            seed: seed of the noise.
             tile: side of the tiles in pixels; 'auto' chooses it by memory, None uses no tiles.
-            conditions: what the model needs beside the photo.
-            strength: share of the way from the photo (0) to its restoration (1).
+            conditions: conditions of the photo, see `info.needs`.
+            strength: weight of the restoration, from 0 (the photo) to 1 (the restored photo).
             callback: is called with the progress.
 
         Returns:
-            The restored image, its sides `info.scale` times as long. A gray image stays gray,
+            The restored image. Its sides are `info.scale` times as long. A gray image stays gray,
             unless the model adds colours (`info.colours`).
 
         Raises:
-            ImageError: `image` is no such image.
-            ConfigError: an option is wrong.
+            ImageError: `image` has another type, shape, dtype or range.
+            ConfigError: an option is unknown or out of range, or a condition is missing.
             RefusionError: the network gave no finite result.
 
         >>> import numpy as np

@@ -1,4 +1,4 @@
-"""The contract of all restorers: what they are given, what they return, what they report.
+"""The interface of all restorers: their arguments, their results and their descriptions.
 
 Batch jobs, evaluation and commands use restorers only through this contract.
 """
@@ -17,15 +17,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Conditions:
-    """Conditions of a restoration beside the photo itself; a model needs those it was trained with.
+    """Conditions of a restoration in addition to the photo; see `RestorerInfo.needs`.
 
     Attributes:
         lens: source lens, target lens and disparity, float (3,) or one row per photo (B, 3);
             lenses as numbers, see `refusion.optics.lens`.
         noise_std: standard deviation of the photo's noise, in [0, 1] units.
-        guide: conditions of every pixel, (G, H, W) or one map per photo (B, G, H, W), float in
+        guide: conditions for every pixel, (G, H, W), or one map per photo (B, G, H, W); float in
             [0, 1], or uint8 or uint16 over their full range; see `refusion.optics.defocus`.
-        prompt: description of the photo, for restorers that take text; None for their default.
+        prompt: description of the photo, for restorers with a text input; None for their default.
     """
 
     lens: Tensor | None = None
@@ -35,7 +35,11 @@ class Conditions:
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Conditions:
-        """The conditions in an item of a dataset, or in a batch."""
+        """The conditions in an item of a dataset, or in a batch.
+
+        Args:
+            item: values by name; the names are those of the attributes.
+        """
         noise_std = item.get("noise_std")
         noise_std = None if noise_std is None else float(noise_std)
         return cls(item.get("lens"), noise_std, item.get("guide"))
@@ -46,23 +50,24 @@ NO_CONDITIONS = Conditions()
 
 @dataclass(frozen=True)
 class RestorerInfo:
-    """What a restorer is, and its defaults.
+    """Description and defaults of a restorer.
 
     Attributes:
-        family: key of `RESTORERS`.
-        task: what it was trained for, such as 'dehaze'.
+        family: name of its class, a key of `RESTORERS`.
+        task: task that it was trained for, such as 'dehaze'.
         scale: output pixels per input pixel and axis.
-        views: photos of a scene restored together: 2 for a stereo pair, else 1.
-        needs: fields of `Conditions` that it requires for every photo; it uses no others.
+        views: number of photos of a scene that are restored together: 2 for a stereo pair, else 1.
+        needs: fields of `Conditions` that it requires for every photo. It uses no other field,
+            except `prompt` in restorers with a text input.
         stochastic: whether the result depends on the seed, with the default sampler.
-        sampler: default sampler; None where there is no diffusion.
-        steps: default number of network evaluations; 0 where there is no diffusion.
-        factor: input pixels per pixel of the space the process runs in, per axis.
-        tiling: 'exact' if tiles leave the result unchanged but for rounding, 'blended' if they
-            are an approximation.
-        device: the device of its networks, such as 'cpu'.
+        sampler: default sampler; None for a method without samplers.
+        steps: default number of network evaluations; 0 without a diffusion process.
+        factor: input pixels per pixel of the space that the process runs in, per axis.
+        tiling: 'exact' if tiles do not change the result except for rounding, 'blended' if they
+            change it slightly.
+        device: device of its networks, such as 'cpu'.
         precision: number format of its networks: 'fp32', 'bf16' or 'fp16'.
-        colours: whether it adds colours to a gray photo; the result then is an RGB photo.
+        colours: whether it adds colours to a gray photo; the result is then an RGB photo.
     """
 
     family: str
@@ -85,7 +90,7 @@ class Restorer(Protocol):
 
     @property
     def info(self) -> RestorerInfo:
-        """What this restorer is."""
+        """Description of this restorer."""
 
     def restore(
         self,
@@ -99,29 +104,29 @@ class Restorer(Protocol):
         strength: float = 1.0,
         callback: Progress | None = None,
     ) -> Tensor:
-        """Restore a batch of photos; a function of (lq, weights, options) alone.
+        """Restore a batch of photos; the result depends on (lq, weights, options) only.
 
         Args:
             lq: degraded photos (B, 3 * views, H, W), any size from 1x1: float in [0, 1], or uint8
-                or uint16 over their full range, which large photos need less memory for.
+                or uint16 over their full range. Integers need less memory for large photos.
             steps: network evaluations; None for the default.
             sampler: key of `refusion.sde.SAMPLERS`; None for the default.
-            seed: of the noise; one int gives every photo the noise it would get alone, a sequence
-                has one seed per photo.
+            seed: seed of the noise. One int: every photo gets the noise that it gets in a batch of
+                its own. A sequence: one seed per photo.
             tile: side of the tiles in pixels; 'auto' chooses it by memory, None uses no tiles.
-            conditions: what the model needs beside the photos, see `RestorerInfo.needs`.
-            strength: share of the way from the photo (0) to its restoration (1), in the space the
-                process runs in. 0 gives the photo itself, enlarged where `scale` is above 1.
+            conditions: conditions of the photos, see `RestorerInfo.needs`.
+            strength: weight of the restoration, from 0 (the photo itself, enlarged if `scale` is
+                above 1) to 1 (the restored photo); it interpolates in the space of the process.
             callback: is called with the progress.
 
         Returns:
             Restored photos (B, 3 * views, scale * H, scale * W), on the device of `lq`: float32 in
-            [0, 1], or, of integers, the same integers, rounded to nearest.
+            [0, 1] for float photos, otherwise the dtype of `lq`, rounded to nearest.
 
         Raises:
             ImageError: `lq` has another shape, dtype or range.
-            ConfigError: unknown sampler, or one that does not suit this model; steps,
-                tile or strength out of range; or `conditions` lacks a needed field, or
-                holds a value outside the model's range.
+            ConfigError: the sampler is unknown or does not suit this model; steps, tile or strength
+                is out of range; or `conditions` lacks a needed field, or contains a value
+                outside the model's range.
             RefusionError: the network gave no finite result.
         """

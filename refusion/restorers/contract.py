@@ -1,4 +1,4 @@
-"""What every restorer does first and last: check its options, and return the dtype it was given."""
+"""Functions that all restorers share: the check of options, and the conversion of the result."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from refusion.images.samples import is_integer, store
 def check_options(
     batch: int, seed: int | Sequence[int], tile: int | Literal["auto"] | None, strength: float
 ) -> None:
-    """Refuse values of options of `Restorer.restore` that are invalid for every restorer.
+    """Check the options of `Restorer.restore` whose valid values are the same for all restorers.
+
+    Args:
+        batch: number of photos.
+        seed: see `Restorer.restore`.
+        tile: see `Restorer.restore`.
+        strength: see `Restorer.restore`.
 
     Raises:
-        ConfigError: names the option, what was expected and what came.
+        ConfigError: an option is out of range, or the number of seeds is not the number of photos.
     """
     if not isinstance(seed, int) and len(seed) != batch:
         raise ConfigError(f"seed: expected one or {batch}, one per photo, got {len(seed)}")
@@ -29,12 +35,15 @@ def check_options(
 
 
 def match_dtype(result: Tensor, lq: Tensor) -> Tensor:
-    """Convert restored photos to the dtype of the degraded ones.
+    """Convert restored photos to the dtype of the degraded photos.
+
+    Args:
+        result: restored photos, float, not clamped, or integers with the dtype of `lq`. Floats are
+            clamped in place, so `result` must not be `lq` itself.
+        lq: degraded photos, float or integers.
 
     Returns:
         float32 clamped to [0, 1], or integers over the full range of the dtype of `lq`.
-
-    Floats are clamped in place: `result` must not be `lq` itself.
     """
     if not is_integer(lq):
         return result.clamp_(0, 1)

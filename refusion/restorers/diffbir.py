@@ -127,7 +127,7 @@ class DiffBIR:
 
     @property
     def info(self) -> RestorerInfo:
-        """What this restorer is."""
+        """Description of this restorer."""
         return RestorerInfo(
             family=type(self).__name__,
             task="blind",

@@ -57,7 +57,7 @@ class Regression:
 
     @property
     def info(self) -> RestorerInfo:
-        """What this restorer is."""
+        """Description of this restorer."""
         config = self._model.config
         return RestorerInfo(
             family=type(self).__name__,

@@ -58,7 +58,7 @@ class DDRM:
 
     @property
     def info(self) -> RestorerInfo:
-        """What this restorer is."""
+        """Description of this restorer."""
         return RestorerInfo(
             family=type(self).__name__,
             task=self.problem.task,

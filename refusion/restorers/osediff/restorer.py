@@ -78,7 +78,7 @@ class OSEDiff:
 
     @property
     def info(self) -> RestorerInfo:
-        """What this restorer is."""
+        """Description of this restorer."""
         return RestorerInfo(
             family=type(self).__name__,
             task="blind",

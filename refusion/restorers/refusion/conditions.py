@@ -1,4 +1,4 @@
-"""Conditions that a model needs beside the photo: which ones, their checks, one row per photo."""
+"""Conditions of a model: which ones it needs, and their checks and shapes for a batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from refusion.sde import DenoisingSDE
 
 
 def required_conditions(config: ModelConfig) -> frozenset[str]:
-    """Fields of `Conditions` that a model uses."""
+    """Fields of `Conditions` that a model needs.
+
+    Args:
+        config: config of the model.
+    """
     network = config.network.settings if config.network else {}
     uses = {
         "lens": network.get("lens"),
@@ -26,9 +30,9 @@ def batch_lens(conditions: Conditions, batch: int, task: str) -> Tensor:
     """Source lens, target lens and disparity of every photo.
 
     Args:
-        conditions: of the photos.
+        conditions: conditions of the photos.
         batch: number of photos B.
-        task: of the model, for the error.
+        task: task of the model, for error messages.
 
     Returns:
         (B, 3) float32.
@@ -51,13 +55,13 @@ def batch_guide(conditions: Conditions, channels: int, lq: Tensor, task: str) ->
     """The guide map of every photo.
 
     Args:
-        conditions: of the photos.
-        channels: of the guide that the model takes; 0 for a model without one.
+        conditions: conditions of the photos.
+        channels: number of channels of the guide; 0 for a model without a guide.
         lq: the photos (B, 3, H, W).
-        task: of the model, for the error.
+        task: task of the model, for error messages.
 
     Returns:
-        (B, channels, H, W), dtype as given; None where `channels` is 0.
+        (B, channels, H, W) with the dtype of the guide in `conditions`; None if `channels` is 0.
 
     Raises:
         ConfigError: the guide is missing, or has another size than the photos.

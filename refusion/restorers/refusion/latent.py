@@ -1,7 +1,7 @@
-"""Restoring in the latent of a `LatentUNet`: encode, run the reverse process, decode.
+"""Restoration in the latent of a `LatentUNet`: encode, run the reverse process, decode.
 
-z of the degraded photo is the mean mu that the process reverts to. The restored latent is decoded
-with the degraded photo's skips (Refusion, CVPRW 2023, section 3.1).
+The latent z of the degraded photo is the mean mu that the process reverts to. The restored latent
+is decoded with the skips of the degraded photo (Refusion, CVPRW 2023, section 3.1).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def restore_latent(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
     """Restore photos with a model that has a latent U-Net.
 
     Args:
-        model: without a noise network the photos are only encoded and decoded.
-        request: of the call.
+        model: the model; if it has no noise network, the photos are only encoded and decoded.
+        request: arguments of the call.
         lq: photos (B, C, H, W), float32 in [0, 1] or integers.
 
     Returns:
-        Restored photos, float32 not clamped, or integers of the kind of `lq`.
+        Restored photos, like `lq`: float32, not clamped, or integers.
 
     Raises:
         FloatingPointError: a value is not finite and `lq` holds integers.
@@ -43,15 +43,16 @@ def restore_latent(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
 
 
 def _restored_latent(model: LoadedModel, request: Request, lq: Tensor, z: Tensor) -> Tensor:
-    """Latent of the restored photos, from the latent z of the degraded ones; may overwrite z."""
+    """Latent of the restored photos, from the latent z of the degraded photos; may overwrite z."""
     copy = model.reduced_copy(lq)
     if copy is None:
         return sample(model, request, z)
     mu = encode_tiled(model.latent_unet, copy, None).z.float()
     change = sample(model, request, mu) - mu
-    # Both latents are padded at the bottom and right; compare them by the photo's own extent.
+    # Both latents are padded at the bottom and on the right, by different amounts. `extent` is the
+    # number of rows and columns of `mu` that the whole z corresponds to.
     extent = tuple(
-        length * part / whole
-        for length, part, whole in zip(z.shape[-2:], copy.shape[-2:], lq.shape[-2:], strict=True)
+        length * small / large
+        for length, small, large in zip(z.shape[-2:], copy.shape[-2:], lq.shape[-2:], strict=True)
     )
     return z.add_(guided_upsample(change, mu, z, extent))

@@ -1,4 +1,4 @@
-"""The model in memory: its networks on their device, its process, and how large tiles may be."""
+"""A model that is ready to run: its networks on a device, its process and its tile sizes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class LoadedModel:
     """A model that is ready to run.
 
     Attributes:
-        config: what the checkpoint says of the model.
-        sde: the process; None of a latent U-Net alone.
-        network: predicts noise, score or image; None of a latent U-Net alone.
-        latent_unet: maps photos to latents and back; None where the process runs on pixels.
-        device: of both networks.
+        config: config of the model from the checkpoint.
+        sde: the process; None for a latent U-Net alone.
+        network: predicts noise, score or image; None for a latent U-Net alone.
+        latent_unet: maps photos to latents and back; None if the process runs on pixels.
+        device: device of both networks.
         dtype: number format of both networks.
-        memory: bytes that the whole process may take; None for no limit of that kind.
+        memory: maximum number of bytes of the whole process; None for no limit.
     """
 
     config: ModelConfig
@@ -41,7 +41,14 @@ class LoadedModel:
     def load(
         cls, model: Model, device: torch.device, dtype: torch.dtype, memory: int | None
     ) -> LoadedModel:
-        """Copy the networks of a checkpoint to a device and a number format."""
+        """Copy the networks of a checkpoint to a device and a number format.
+
+        Args:
+            model: networks and config.
+            device: device of the copies.
+            dtype: number format of the copies.
+            memory: maximum number of bytes of the whole process; None for no limit.
+        """
         sde = model.config.sde
         process = None if sde is None else build_sde({"type": sde.type, **sde.settings})
         empty = cls(model.config, process, None, None, device, dtype, memory)
@@ -57,18 +64,33 @@ class LoadedModel:
         return next(name for name, dtype in PRECISIONS.items() if dtype == self.dtype)
 
     def network_setting(self, name: str) -> object:
-        """A setting of the noise network; None if it has none of that name."""
+        """A setting of the noise network; None if the network has no setting with this name.
+
+        Args:
+            name: key in the section `network` of the config.
+        """
         network = self.config.network
         return None if network is None else network.settings.get(name)
 
     def runs_on_reduced_copy(self, lq: Tensor) -> bool:
-        """Whether photos (B, C, H, W) of this size are processed on a smaller copy."""
+        """Whether the process runs on a smaller copy of photos with this size.
+
+        Args:
+            lq: the photos (B, C, H, W).
+        """
         sampling = self.config.sampling
         side = None if sampling is None else sampling.process_side
         return side is not None and side < max(lq.shape[-2:])
 
     def reduced_copy(self, lq: Tensor) -> Tensor | None:
-        """The copy that the process runs on, float32; None if it runs on the photos themselves."""
+        """The smaller copy that the process runs on, or None if it runs on the photos themselves.
+
+        Args:
+            lq: the photos (B, C, H, W), float or integers.
+
+        Returns:
+            (B, C, h, w) float32; its longer side is `sampling.process_side`.
+        """
         if not self.runs_on_reduced_copy(lq):
             return None
         return shrink(lq, self.config.sampling.process_side)
@@ -81,16 +103,17 @@ class LoadedModel:
         Args:
             tiled: the network that runs tile by tile.
             lq: the photos (B, C, H, W).
-            tile: as `Restorer.restore` takes it.
-            copy: the reduced copy, where the network runs on one. It ignores `tile`, because the
-                network must see the copy as a whole if memory allows.
+            tile: see `Restorer.restore`.
+            copy: the reduced copy, if the network runs on one. `tile` is then ignored, because the
+                network needs the whole copy as context if memory allows.
         """
         side = tile or max(lq.shape)
         if tile == "auto" or copy is not None:
             side = auto_tile(tiled, self.dtype, lq, self.device, self.memory, copy)
-        seen = lq if copy is None else copy
-        # A larger tile than the padded photo is the same tile; halving it would gain nothing.
-        return min(side, max(seen.shape[-2:]) + getattr(tiled, "multiple", 1))
+        image = lq if copy is None else copy
+        # A tile larger than the padded photo has the same effect as one of the photo's size, and
+        # halving it after an out-of-memory error would save no memory.
+        return min(side, max(image.shape[-2:]) + getattr(tiled, "multiple", 1))
 
 
 def _cast(network: nn.Module | None, device: torch.device, dtype: torch.dtype) -> nn.Module | None:

@@ -1,4 +1,4 @@
-"""Restoring on pixels: of the photo itself, or of a reduced copy whose change is carried over."""
+"""Restoration on pixels: on the photo itself, or on a reduced copy with guided upsampling."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from refusion.tiling.memory import with_smaller_tiles
 
 
 def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
-    """Restore photos with a model without a latent.
+    """Restore photos with a model whose process runs on pixels.
+
+    If the process runs on a reduced copy, its change of the copy is upsampled and added to the
+    photos, see `refusion.tiling.guided`.
 
     Args:
-        model: has a network and no latent U-Net.
-        request: of the call.
-        lq: photos (B, C, H, W), float32 in [0, 1]; integers where the model runs on a reduced
-            copy.
+        model: model with a network and without a latent U-Net.
+        request: arguments of the call.
+        lq: photos (B, C, H, W), float32 in [0, 1]; integers are possible if the model runs on a
+            reduced copy.
 
     Returns:
-        Restored photos of the same kind, not clamped.
+        Restored photos, like `lq`: float32, not clamped, or integers.
 
     Raises:
         FloatingPointError: a value is not finite and `lq` holds integers.
@@ -37,7 +40,7 @@ def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
 
 
 def _with_change(change: Tensor, copy: Tensor, lq: Tensor) -> Tensor:
-    """The photos `lq` with the change of their reduced copy, band by band."""
+    """The photos `lq` plus the upsampled change of their reduced copy, computed band by band."""
     if not torch.isfinite(change).all():  # integers cannot represent such a value
         raise FloatingPointError("values that are not finite")
     out = torch.empty(lq.shape, dtype=lq.dtype, device=lq.device)

@@ -1,7 +1,7 @@
-"""Refusion: restoring photos by a mean-reverting diffusion, on pixels or in a latent.
+"""Refusion: restoration with a mean-reverting diffusion, on pixels or in a latent.
 
-The way of a photo: `Refusion.restore` checks the options, `restore_latent` or `restore_pixels`
-prepare the map, `reverse_process.sample` runs the diffusion on it.
+`Refusion.restore` checks the options, `restore_latent` or `restore_pixels` prepares the map, and
+`reverse_process.sample` runs the diffusion on it.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ logger = logging.getLogger(__name__)
 class Refusion:
     """Restores photos with the model of a checkpoint; see `Restorer` for the contract.
 
-    A latent U-Net without a diffusion network gives its reconstruction of the photo, which bounds
-    what the diffusion can reach.
+    If the model has a latent U-Net and no diffusion network, the result is the reconstruction of
+    the photo by the U-Net. It is an upper bound for the quality with a diffusion network.
 
     Args:
         model: networks and config; the networks are copied, so later changes to them have no
             effect here.
         device: 'auto', 'cpu', 'cuda' or a `torch.device`.
         precision: 'auto', 'fp32', 'bf16' or 'fp16'.
-        memory: bytes that the whole process may take, on a GPU of the GPU's memory; automatic
-            tile sizes keep to it. None for as much as tiles of useful size take.
+        memory: maximum number of bytes of the whole process, in the memory of the device; the
+            automatic tile size observes it. None for no limit; tiles then have a useful size.
 
     Raises:
         ConfigError: device or precision unknown or not available.
@@ -65,7 +65,7 @@ class Refusion:
 
     @property
     def info(self) -> RestorerInfo:
-        """What this restorer is."""
+        """Description of this restorer."""
         model, config = self._model, self._model.config
         return RestorerInfo(
             family=type(self).__name__,
@@ -100,7 +100,7 @@ class Refusion:
         logged warning.
         """
         model = self._model
-        # Noise that the process itself removes may leave [0, 1]: by six standard deviations.
+        # A noisy photo may exceed [0, 1]: by six standard deviations of the largest noise.
         margin = 6 * model.sde.lam if isinstance(model.sde, DenoisingSDE) else 0.0
         check_image("lq", lq, 3 * self.info.views, margin, integers=True)
         check_options(len(lq), seed, tile, strength)
@@ -121,7 +121,7 @@ class Refusion:
         sampler: str | None,
         conditions: Conditions,
     ) -> SamplingPlan | None:
-        """The checked sampling plan; None of a latent U-Net alone."""
+        """The checked sampling plan; None for a latent U-Net alone."""
         config, sde = self._model.config, self._model.sde
         if sde is not None:
             noise = SeededNoise(seed)
@@ -136,7 +136,7 @@ class Refusion:
     def _network_inputs(
         self, conditions: Conditions, guide: Tensor | None, batch: int
     ) -> dict[str, Tensor]:
-        """What the noise network takes beside state, mean and time."""
+        """Inputs of the noise network in addition to state, mean and time, by name."""
         model, inputs = self._model, {}
         if model.network_setting("lens"):
             lens = batch_lens(conditions, batch, model.config.task)
@@ -146,13 +146,14 @@ class Refusion:
         return inputs
 
     def _prepared(self, lq: Tensor) -> Tensor:
-        """The photos at the size of the result.
+        """The photos at the size of the result, float32 or integers.
 
-        They are floats, except where tiles or bands are converted one at a time to save memory.
+        Integers are converted here, unless tiles or bands of them are converted later one at a
+        time, which saves memory.
         """
         model, upscale = self._model, self._model.config.upscale
-        is_whole = model.latent_unet is None and not model.runs_on_reduced_copy(lq)
-        if is_whole or upscale or not is_integer(lq):
+        needs_float = model.latent_unet is None and not model.runs_on_reduced_copy(lq)
+        if needs_float or upscale or not is_integer(lq):
             return enlarge(to_float(lq), upscale)
         return lq
 
@@ -184,5 +185,5 @@ def _attempt(model: LoadedModel, request: Request, photos: Tensor) -> Tensor | N
 
 
 def _is_finite(x: Tensor) -> bool:
-    low, high = x.aminmax()  # without a copy of the photo's size
+    low, high = x.aminmax()  # needs no copy of the photos, unlike `isfinite` of all values
     return bool(torch.isfinite(low) & torch.isfinite(high))

@@ -1,4 +1,4 @@
-"""The reverse process of one batch: from the degraded image mu, or its latent, to x_0."""
+"""The reverse process for one batch: from the degraded image mu, or its latent, to x_0."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Request:
     """Checked arguments of `Restorer.restore`.
 
     Attributes:
-        plan: how the reverse process is sampled; None of a latent U-Net alone.
+        plan: sampler, steps, start and noise; None for a latent U-Net alone.
         tile: side of the tiles in pixels, 'auto', or None for no tiles.
-        network_inputs: what the noise network takes beside state, mean and time, by name.
-        guide: what the latent U-Net takes beside the photo, (B, G, H, W).
-        strength: share of the way from the photo (0) to its restoration (1).
-        callback: is called with the progress.
+        network_inputs: inputs of the noise network in addition to state, mean and time, by name.
+        guide: input of the latent U-Net in addition to the photo, (B, G, H, W); None without one.
+        strength: weight of the restoration, from 0 (the photo) to 1 (the restored photo).
+        callback: is called with the progress; None for no reports.
     """
 
     plan: SamplingPlan | None
@@ -38,20 +38,24 @@ class Request:
     callback: Progress | None
 
     def progress(self, stage: str) -> Callable[[int, int], None] | None:
-        """`callback` with its stage filled in."""
+        """A callback `(done, total)` for one stage; None without `callback`.
+
+        Args:
+            stage: 'encode', 'sample' or 'decode', see `Progress`.
+        """
         if self.callback is None:
             return None
         return lambda done, total: self.callback(stage, done, total)
 
 
 def sample(model: LoadedModel, request: Request, mu: Tensor, tile: int | None = None) -> Tensor:
-    """Run the reverse process; the state is float32 whatever the networks' number format.
+    """Run the reverse process; the state is float32 for every number format of the networks.
 
     Args:
-        model: its network is called once per step.
+        model: its network is called for every step.
         request: plan, conditions and strength.
         mu: degraded images or their latents (B, C, h, w), float32, on the model's device.
-        tile: side of blended tiles, for pixels; None gives the network the whole map.
+        tile: side of blended tiles in pixels; None for no tiles.
 
     Returns:
         Restored images or latents, like `mu`.

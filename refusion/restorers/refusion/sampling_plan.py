@@ -1,4 +1,4 @@
-"""How the reverse process is sampled: arguments of `restore`, checked before any work."""
+"""Settings of the reverse process: the arguments of `restore`, checked before any computation."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ class SamplingPlan:
         sde: the process.
         sampler: runs the reverse process.
         steps: number of network evaluations.
-        start: time of the start state; None for the end of the process.
-        start_noise: standard deviation of the start state, as a share of the process' own.
+        start: time of the start state; None for the end of the process, T.
+        start_noise: noise of the start state, as a share of the standard deviation of the process
+            at that time.
         noise: source of all randomness.
     """
 
@@ -71,12 +72,12 @@ def plan_sampling(
     """Check the options of `restore` and fill in the defaults of the model.
 
     Args:
-        model: its defaults replace options that are None.
-        sde: its process.
-        conditions: of the photos.
+        model: config of the model; its defaults replace options that are None.
+        sde: process of the model.
+        conditions: conditions of the photos.
         noise: source of all randomness.
-        steps: number of network evaluations.
-        sampler: key of `SAMPLERS`.
+        steps: number of network evaluations; None for the default.
+        sampler: key of `SAMPLERS`; None for the default.
 
     Raises:
         ConfigError: there is no such sampler, it cannot take so many steps, the model was distilled
@@ -87,7 +88,7 @@ def plan_sampling(
     chosen = find_sampler(sampling.sampler if sampler is None else sampler)
     start = _start(model.task, sde, conditions) or sampling.distilled_at
     limit = sde.T if start is None else start
-    # With less noise than the largest, the process starts at an earlier time and has fewer steps.
+    # A photo with less noise than the maximum starts at an earlier time, which limits the steps.
     steps = min(sampling.steps, limit) if steps is None else steps
     if sampling.distilled_at is not None and steps != 1:
         raise ConfigError(
@@ -117,7 +118,12 @@ def check_one_step_sampler(key: str) -> None:
 
 
 def is_stochastic(sde: IRSDE, sampling: SamplingConfig) -> bool:
-    """Whether a model's result depends on the seed, with its default sampler and steps."""
+    """Whether a model's result depends on the seed, with its default sampler and steps.
+
+    Args:
+        sde: process of the model.
+        sampling: sampling section of its config.
+    """
     sampler = find_sampler(sampling.sampler)
     adds_noise = sampler.is_random and (sampling.steps > 1 or not sampler.ends_at_x0)
     return adds_noise or sampling.start_noise * sde.initial_std(sampling.distilled_at) > 0

@@ -14,7 +14,7 @@ MAX_MIB=70
 repository=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-trap 'echo "release check FAILED in line $LINENO: $BASH_COMMAND" >&2' ERR
+trap 'echo "release check FAILED in line $LINENO: ${BASH_COMMAND:0:100}" >&2' ERR
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { echo "release check FAILED: $*" >&2; exit 1; }
@@ -23,8 +23,11 @@ build() {
     say "build"
     "$PYTHON" -m venv "$work/build"
     "$work/build/bin/python" -m pip install -q --disable-pip-version-check build
+    # A clean copy: an old build/ or *.egg-info would add its files to the new ones.
+    mkdir "$work/source"
+    git ls-files -z --cached --others --exclude-standard | tar c --null -T - | tar x -C "$work/source"
     # The wheel is built from the unpacked source distribution, so both are complete.
-    "$work/build/bin/python" -m build --outdir "$work/dist" . > "$work/build.log" 2>&1 \
+    "$work/build/bin/python" -m build --outdir "$work/dist" "$work/source" > "$work/build.log" 2>&1 \
         || { tail -30 "$work/build.log" >&2; fail "the build"; }
     sdist=$(ls "$work"/dist/*.tar.gz)
     wheel=$(ls "$work"/dist/*.whl)

@@ -1,4 +1,4 @@
-"""Small inverse problems that the published code and this one both solved."""
+"""Small inverse problems, solved by the published code and by this code."""
 
 import torch
 
@@ -19,19 +19,19 @@ STEPS = 10
 ALPHA_BAR = VPSDE().alpha_bar
 
 
-def draw(*shape, seed):
+def normal(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def spread_matrix():
-    """Singular values 1, 3/4, 9/16, ...: the smallest are those that a floor cuts."""
+def matrix_with_decaying_singulars():
+    """Matrix with the singular values 1, 3/4, 9/16, ...; the smallest are below the floor."""
     n = SHAPE[0] * SHAPE[1] * SHAPE[2]
-    u, v = (torch.linalg.qr(draw(size, size, seed=seed)).Q for size, seed in ((40, 1), (n, 2)))
+    u, v = (torch.linalg.qr(normal(size, size, seed=seed)).Q for size, seed in ((40, 1), (n, 2)))
     return u * 0.75 ** torch.arange(40).double() @ v[:, :40].T
 
 
-KEPT = draw(8, 12, seed=3) > 0
-KERNEL = draw(3, 5, seed=4).abs() / 12
+KEPT = normal(8, 12, seed=3) > 0
+KERNEL = normal(3, 5, seed=4).abs() / 12
 OPERATORS = {
     "identity": lambda: Identity(SHAPE),
     "inpainting": lambda: Inpainting(SHAPE, KEPT),
@@ -40,7 +40,7 @@ OPERATORS = {
     "colorization": lambda: Colorization(SHAPE),
     "hadamard": lambda: WalshHadamard(SHAPE, 0.5, torch.Generator().manual_seed(5)),
     "blur": lambda: CircularBlur(SHAPE, KERNEL),
-    "dense": lambda: Dense(SHAPE, spread_matrix()),
+    "dense": lambda: Dense(SHAPE, matrix_with_decaying_singulars()),
 }
 # name -> (operator, sigma_y, floor, eta, eta_b)
 CASES = {
@@ -56,18 +56,18 @@ CASES = {
 
 
 def truth():
-    return draw(1, *SHAPE, seed=6).tanh()
+    return normal(1, *SHAPE, seed=6).tanh()
 
 
 def measured(operator, sigma):
     y = operator.forward(truth())
-    return y + sigma * draw(*y.shape, seed=7)
+    return y + sigma * normal(*y.shape, seed=7)
 
 
 def noises():
-    return RecordedNoise(draw(1, *SHAPE, seed=8), draw(1001, 1, *SHAPE, seed=9))
+    return RecordedNoise(normal(1, *SHAPE, seed=8), normal(1001, 1, *SHAPE, seed=9))
 
 
 def predict_noise(xt, t):
-    """Any smooth function that mixes pixels and depends on time will do."""
+    """A smooth function that mixes pixels and depends on the time, in place of a network."""
     return torch.sin(1.3 * xt + 0.2 * xt.roll(1, -1) - 0.1 * xt.roll(1, 1) + t / 700) * 0.9

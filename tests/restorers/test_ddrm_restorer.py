@@ -1,4 +1,4 @@
-"""DDRM as a restorer: the contract, tiles, priors from files, and what is refused."""
+"""The restorer DDRM: its interface, tiles, priors from files, and errors."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ ALPHA_BAR = VPSDE().alpha_bar
 
 
 def gray_prior(side=None):
-    """Every pixel N(0, 1/4) in [-1, 1] units by itself: tiles and whole photo agree exactly."""
+    """A prior with independent pixels N(0, 1/4) in [-1, 1] units: tiles change nothing."""
 
     def predict(xt, t):
         a = float(ALPHA_BAR[t])
@@ -96,36 +96,39 @@ def test_the_result_agrees_with_the_photo_and_has_its_size(name):
     if name == "inpaint":
         expected = operator.forward(lq)
     inside = (result > 0) & (result < 1)
-    if bool(inside.all()):  # nothing was cut
+    if bool(inside.all()):  # nothing was clamped
         assert float((operator.forward(result) - expected).abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_drawn_photos_explain_their_data(name):
-    """Before anything is cut to [0, 1]; the sums of compressive sensing are no gray levels."""
+def test_samples_agree_with_the_data(name):
+    """Before clamping to [0, 1]. The data of compressive sensing are sums, not gray levels."""
     shape = (3, 12, 16)
     operator = PROBLEMS[name].operator(shape)
     y = operator.forward(photo(*shape[1:]).double())
     settings = DDRMSettings(steps=5)
-    made = sample_photos(gray_prior(), operator, y, 0.0, settings, SeededNoise(0), None)
-    assert made.dtype == torch.float64
-    assert float((operator.forward(made) - y).abs().max()) < 1e-6
+    result = sample_photos(gray_prior(), operator, y, 0.0, settings, SeededNoise(0), None)
+    assert result.dtype == torch.float64
+    assert float((operator.forward(result) - y).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("official", [False, True])
-def test_a_prior_that_errs_early_still_gives_pictures(official):
-    """At t = 501 noise counts threefold; only the mean of the channels is measured."""
+def test_estimates_of_a_wrong_prior_are_clamped(official):
+    """The prior is wrong at t = 501, where an error of the noise counts threefold in x_0.
+
+    Colorization has data for the mean of the channels only, so they cannot correct the error.
+    """
     good, operator = gray_prior(), colorize().operator((3, 12, 16))
     tint = torch.tensor([1.0, -1.0, 0.0])[:, None, None]
     estimate = good.predict_noise
     prior = replace(good, predict_noise=lambda xt, t: estimate(xt, t) + (t > 500) * tint)
     y, settings = operator.forward(photo()), DDRMSettings(steps=2, official=official)
-    made = sample_photos(prior, operator, y, 0.0, settings, SeededNoise(0), None)
-    assert (float((made - 0.5).abs().max()) < 1) == (not official)
+    result = sample_photos(prior, operator, y, 0.0, settings, SeededNoise(0), None)
+    assert (float((result - 0.5).abs().max()) < 1) == (not official)
 
 
-def test_a_photo_in_unit_range_is_the_problem_in_the_priors_range():
-    """Noise of sigma in [0, 1] units is 2 sigma to the prior: the known posterior mean."""
+def test_units_are_converted_to_those_of_the_prior():
+    """Sigma in [0, 1] units is 2 sigma in the units of the prior; the posterior mean is known."""
     lq = photo(32, 32)
     restorer = DDRM(gray_prior(), denoise(), 0.25, DDRMSettings(steps=100, eta=0.0, eta_b=1.0))
     mean, deviation = restorer.mean_and_deviation(lq, 24)
@@ -135,7 +138,7 @@ def test_a_photo_in_unit_range_is_the_problem_in_the_priors_range():
 
 
 @pytest.mark.parametrize("name", ["sr4", "denoise"])
-def test_tiles_of_a_local_prior_change_nothing(name):
+def test_tiles_do_not_change_the_result_of_a_local_prior(name):
     lq = photo(20, 28)
     results = [
         DDRM(gray_prior(side), PROBLEMS[name], 0.05, DDRMSettings(steps=4)).restore(lq, tile=tile)
@@ -145,16 +148,16 @@ def test_tiles_of_a_local_prior_change_nothing(name):
     assert torch.allclose(results[0], results[2], atol=1e-5)
 
 
-def test_a_network_prior_sees_tiles_of_its_own_size(prior_file):
+def test_tiles_have_the_size_of_the_priors_training_images(prior_file):
     prior, sizes = load_prior(prior_file, device="cpu", precision="fp32"), []
     assert (prior.side, prior.steps, len(prior.alpha_bar)) == (16, 5, 101)
 
-    def watched(xt, t):
+    def recorded(xt, t):
         sizes.append(tuple(xt.shape[-2:]))
         return prior.predict_noise(xt, t)
 
-    seen = Prior(watched, prior.alpha_bar, 16, 5, prior.device, "fp32")
-    DDRM(seen, denoise(), 0.1).restore(photo(21, 40))
+    recording = Prior(recorded, prior.alpha_bar, 16, 5, prior.device, "fp32")
+    DDRM(recording, denoise(), 0.1).restore(photo(21, 40))
     assert set(sizes) == {(16, 16)} and len(sizes) == 5 * 2 * 3
 
 
@@ -169,14 +172,14 @@ def test_seeds_batches_integers_and_strength(prior_file):
     assert restorer.restore(levels).dtype == torch.uint8
     none = restorer.restore(lq, strength=0.0)
     half, full = restorer.restore(lq, strength=0.5), restorer.restore(lq)
-    uncut = (full > 0) & (full < 1)
-    assert torch.allclose(half[uncut], ((none + full) / 2)[uncut], atol=1e-5)
-    told = []
-    restorer.restore(lq, callback=lambda *said: told.append(said))
-    assert told == [("sample", n, 5) for n in range(1, 6)]
+    unclamped = (full > 0) & (full < 1)
+    assert torch.allclose(half[unclamped], ((none + full) / 2)[unclamped], atol=1e-5)
+    progress = []
+    restorer.restore(lq, callback=lambda *report: progress.append(report))
+    assert progress == [("sample", n, 5) for n in range(1, 6)]
 
 
-def test_a_prior_alone_denoises(prior_file):
+def test_load_restorer_makes_a_denoiser_from_a_prior(prior_file):
     restorer = load_restorer(prior_file, device="cpu", precision="fp32")
     assert restorer.info.needs == {"noise_std"} and restorer.info.task == "ddrm_prior"
     assert restorer.restore(photo(), conditions=Conditions(noise_std=0.1)).shape == (1, 3, 12, 16)
@@ -184,7 +187,7 @@ def test_a_prior_alone_denoises(prior_file):
         restorer.restore(photo())
 
 
-def test_what_is_no_prior_is_refused(tiny_checkpoint, tmp_path, monkeypatch):
+def test_files_that_are_not_priors_raise_an_error(tiny_checkpoint, tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="a 'dehaze' model, not a prior"):
         load_prior(tiny_checkpoint("pixel"))
     with pytest.raises(CheckpointError, match="expected the folder of a diffusers"):
@@ -195,7 +198,7 @@ def test_what_is_no_prior_is_refused(tiny_checkpoint, tmp_path, monkeypatch):
         load_prior(tmp_path)
 
 
-def test_schedulers_of_diffusers(tmp_path):
+def test_schedules_of_diffusers_are_read(tmp_path):
     path = tmp_path / "scheduler_config.json"
     assert torch.equal(read_alpha_bar(path), ALPHA_BAR)
     path.write_text(json.dumps({"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 50}))
@@ -226,14 +229,14 @@ def test_schedulers_of_diffusers(tmp_path):
     ],
     ids=str,
 )
-def test_a_scheduler_that_makes_no_sense_is_refused(tmp_path, bad):
+def test_an_invalid_schedule_raises_an_error(tmp_path, bad):
     path = tmp_path / "scheduler_config.json"
     path.write_text(json.dumps(bad))
     with pytest.raises(CheckpointError, match=r"scheduler_config\.json"):
         read_alpha_bar(path)
 
 
-def test_the_prior_that_ships_is_found_and_its_absence_said(prior_file, tmp_path, monkeypatch):
+def test_the_shipped_prior_is_found_or_its_absence_is_an_error(prior_file, tmp_path, monkeypatch):
     monkeypatch.setattr("refusion.checkpoint.shipped.resources.files", lambda package: tmp_path)
     (tmp_path / "weights").mkdir()
     with pytest.raises(
@@ -255,13 +258,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("options", "message"), BAD)
-def test_wrong_options(options, message):
+def test_invalid_options_raise_an_error(options, message):
     with pytest.raises(ConfigError) as caught:
         DDRM(gray_prior(), denoise(), 0.1).restore(photo(), **options)
     assert message in str(caught.value)
 
 
-def test_wrong_problems():
+def test_invalid_problems_raise_an_error():
     with pytest.raises(ConfigError, match=r"mask: expected the photo's size, 17x12, got 16x12"):
         DDRM(gray_prior(), PROBLEMS["inpaint"], 0.1).restore(photo(12, 17))
     with pytest.raises(ConfigError, match="no larger than the image"):
@@ -276,7 +279,7 @@ def test_wrong_problems():
         DDRM(gray_prior(), denoise(), 0.1).restore(photo()[0])
 
 
-def test_a_kernel_that_is_a_product_gets_mirrored_borders():
+def test_a_separable_kernel_has_mirrored_borders():
     kernel = torch.outer(torch.tensor([1.0, 2, 1]), torch.tensor([1.0, 1, 1])) / 12
     operator = deblur(kernel).operator((3, 6, 8))
     flat = torch.ones(1, 3, 6, 8)

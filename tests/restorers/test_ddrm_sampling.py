@@ -1,11 +1,11 @@
-"""DDRM's update: against the published code, the data, and posteriors known in closed form."""
+"""The DDRM sampler: compared with the published code, the data and exact posteriors."""
 
 from pathlib import Path
 
 import ddrm_cases
 import pytest
 import torch
-from ddrm_cases import ALPHA_BAR, CASES, OPERATORS, SHAPE, STEPS, draw
+from ddrm_cases import ALPHA_BAR, CASES, OPERATORS, SHAPE, STEPS, normal
 from safetensors.torch import load_file
 
 from refusion.errors import ConfigError
@@ -18,12 +18,12 @@ REFERENCE = load_file(Path(__file__).parent.parent / "reference" / "ddrm.safeten
 
 def solve(operator, y, sigma, **settings):
     noises = ddrm_cases.noises()
-    made = DDRMSettings(**{"steps": STEPS} | settings)
-    return sample_ddrm(operator, y, sigma, ddrm_cases.predict_noise, ALPHA_BAR, noises, made)
+    options = DDRMSettings(**{"steps": STEPS} | settings)
+    return sample_ddrm(operator, y, sigma, ddrm_cases.predict_noise, ALPHA_BAR, noises, options)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_official_mode_is_the_published_code(name):
+def test_official_mode_agrees_with_the_published_code(name):
     key, sigma, floor, eta, eta_b = CASES[name]
     operator = OPERATORS[key]()
     y = ddrm_cases.measured(operator, sigma)
@@ -48,7 +48,7 @@ def test_without_noise_the_result_agrees_with_the_data(key):
 
 
 @pytest.mark.parametrize("key", ["block_mean", "blur", "colorization"])
-def test_the_svd_that_is_used_does_not_matter(key):
+def test_the_result_does_not_depend_on_the_choice_of_svd(key):
     operator = OPERATORS[key]()
     n = SHAPE[0] * SHAPE[1] * SHAPE[2]
     eye = torch.eye(n, dtype=torch.float64).unflatten(1, SHAPE)
@@ -59,7 +59,7 @@ def test_the_svd_that_is_used_does_not_matter(key):
 
 
 class GaussianPrior:
-    """The best noise estimate for images N(mean, diag(variance)), in closed form."""
+    """The optimal noise estimate for images N(mean, diag(variance)), in closed form."""
 
     def __init__(self, mean, variance):
         self.mean, self.variance = mean, variance
@@ -76,7 +76,7 @@ SMALL = (1, 4, 4)
 
 
 class FreshNoise:
-    """Noise of thousands of draws at once."""
+    """Noise for thousands of samples at once."""
 
     def __init__(self):
         self.generator = torch.Generator().manual_seed(11)
@@ -89,10 +89,10 @@ class FreshNoise:
 
 
 def chains(operator, prior, sigma, *, steps=20, **settings):
-    """One measurement, many draws; and the exact posterior's mean and covariance."""
-    truth = prior.mean + prior.variance**0.5 * draw(1, *SMALL, seed=1)
+    """Many samples for one measurement, and the mean and covariance of the exact posterior."""
+    truth = prior.mean + prior.variance**0.5 * normal(1, *SMALL, seed=1)
     y = operator.forward(truth)
-    y = y + sigma * draw(*y.shape, seed=2)
+    y = y + sigma * normal(*y.shape, seed=2)
     found = sample_ddrm(
         operator,
         y.expand(CHAINS, *y.shape[1:]),
@@ -123,21 +123,21 @@ POSTERIORS = {
 
 @pytest.mark.parametrize("name", POSTERIORS)
 @pytest.mark.parametrize("sigma", [0.0, 0.1])
-def test_draws_are_near_the_exact_posterior(name, sigma):
-    """DDRM is a variational approximation: close to the posterior, not equal to it."""
+def test_samples_are_close_to_the_exact_posterior(name, sigma):
+    """DDRM is a variational approximation, so it is close to the posterior, but not equal."""
     found, mean, covariance = chains(POSTERIORS[name], FLAT, sigma)
     assert float((found.mean(0) - mean).square().mean().sqrt()) < 0.045
     assert float((torch.cov(found.T) - covariance).square().mean().sqrt()) < 0.025
-    # Draws are never more certain of what is measured than of what is not.
+    # No coordinate has a larger variance than the prior, and exactly known coordinates have none.
     spread, exact = found.var(0), covariance.diagonal()
     assert float(spread.max()) < 1.1 * 0.25
     assert bool((spread[exact < 1e-9] < 1e-9).all())
 
 
-def test_what_is_not_measured_is_drawn_from_the_prior():
-    """Without fresh noise this coordinate follows the prior's own flow, exact in small steps."""
+def test_coordinates_without_data_are_sampled_from_the_prior():
+    """With eta = 0 they follow the probability-flow ODE, which small steps solve exactly."""
     variance = torch.linspace(0.02, 0.4, 16).double().reshape(SMALL)
-    prior = GaussianPrior(draw(*SMALL, seed=3) * 0.3, variance)
+    prior = GaussianPrior(normal(*SMALL, seed=3) * 0.3, variance)
     found, mean, covariance = chains(Inpainting(SMALL, HALF), prior, 0.0, steps=100, eta=0.0)
     hidden = ~HALF.flatten()
     assert float(found[:, ~hidden].std(0).max()) < 1e-7
@@ -146,14 +146,14 @@ def test_what_is_not_measured_is_drawn_from_the_prior():
     assert float(ratio.min()) > 0.8 and float(ratio.max()) < 1.1
 
 
-def test_noisier_data_leave_more_to_the_prior():
+def test_variance_grows_with_the_noise_of_the_data():
     spreads = [
         float(chains(Identity(SMALL), FLAT, sigma)[0].var(0).mean()) for sigma in (0.0, 0.2, 1.0)
     ]
     assert spreads[0] < 1e-9 < 0.01 < spreads[1] < spreads[2] < 0.25
 
 
-def test_a_batch_is_its_images_one_by_one():
+def test_a_batch_gives_the_same_results_as_single_images():
     operator = OPERATORS["block_mean"]()
     y = ddrm_cases.measured(operator, 0.1).repeat(2, 1, 1, 1)
     y[1] *= -0.5
@@ -169,7 +169,7 @@ def test_a_batch_is_its_images_one_by_one():
         assert torch.allclose(alone[0], together[number], rtol=0, atol=1e-10)
 
 
-def test_times_are_those_of_the_published_code_and_as_many_as_asked():
+def test_times_agree_with_the_published_code_and_number_of_steps():
     for steps in (1, 2, 10, 20, 50, 100, 1000):
         published = list(range(0, 1000, 1000 // steps))
         assert [t - 1 for t in reversed(step_times(1000, steps))] == published
@@ -179,8 +179,8 @@ def test_times_are_those_of_the_published_code_and_as_many_as_asked():
         assert times[-1] == 1 and times[0] <= 1000
 
 
-def test_the_network_is_called_once_a_step_and_progress_is_told():
-    calls, told = [], []
+def test_each_step_calls_the_network_and_the_callback_once():
+    calls, progress = [], []
     operator = Identity(SHAPE)
     zeros = RecordedNoise(torch.zeros(1, *SHAPE), torch.zeros(1001, 1, *SHAPE))
 
@@ -196,10 +196,10 @@ def test_the_network_is_called_once_a_step_and_progress_is_told():
         ALPHA_BAR,
         zeros,
         DDRMSettings(steps=5),
-        lambda done, total: told.append((done, total)),
+        lambda done, total: progress.append((done, total)),
     )
     assert calls == [801, 601, 401, 201, 1]
-    assert told == [(n, 5) for n in range(1, 6)]
+    assert progress == [(n, 5) for n in range(1, 6)]
 
 
 @pytest.mark.parametrize(
@@ -213,13 +213,13 @@ def test_the_network_is_called_once_a_step_and_progress_is_told():
         ({"floor": 2.0}, "floor: 2 is above all singular values"),
     ],
 )
-def test_refusals(settings, message):
+def test_invalid_settings_raise_an_error(settings, message):
     operator = Identity(SHAPE)
     with pytest.raises(ConfigError) as caught:
         solve(operator, ddrm_cases.truth(), 0.1, **settings)
     assert message in str(caught.value)
 
 
-def test_a_negative_noise_level_is_refused():
+def test_a_negative_noise_level_raises_an_error():
     with pytest.raises(ConfigError, match="sigma: expected a noise level from 0"):
         solve(Identity(SHAPE), ddrm_cases.truth(), -0.1)

@@ -1,4 +1,4 @@
-"""DiffBIR on a tiny Stable Diffusion: the contract, fidelity, guidance, samplers, tiles."""
+"""DiffBIR on a tiny Stable Diffusion: interface, fidelity, guidance, samplers and tiles."""
 
 import math
 from dataclasses import replace
@@ -34,7 +34,7 @@ def with_settings(restorer, **changed):
     return DiffBIR(restorer.sd, restorer.control, restorer.stage1, settings, restorer.upscale)
 
 
-def test_contract(restorer):
+def test_interface(restorer):
     lq = photo(batch=2)
     both = restorer.restore(lq, seed=[3, 5])
     assert both.shape == lq.shape and both.dtype == torch.float32
@@ -50,9 +50,9 @@ def test_contract(restorer):
     half = restorer.restore(lq, seed=[3, 5], strength=0.5)
     is_inside = (both > 0) & (both < 1)  # the result is clamped last
     torch.testing.assert_close(half[is_inside], ((lq + both) / 2)[is_inside])
-    told = []
-    restorer.restore(lq[:1], steps=2, callback=lambda *said: told.append(said))
-    assert told == [("sample", 1, 2), ("sample", 2, 2)]
+    progress = []
+    restorer.restore(lq[:1], steps=2, callback=lambda *report: progress.append(report))
+    assert progress == [("sample", 1, 2), ("sample", 2, 2)]
     info = restorer.info
     assert (info.family, info.task, info.steps, info.sampler) == ("DiffBIR", "blind", 3, "ddim")
 
@@ -70,8 +70,8 @@ def psnr(a, b):
 
 
 @pytest.mark.parametrize("color_fix", ["none", "wavelet"])
-def test_fidelity_is_monotone(tiny_sd, color_fix):
-    """PSNR to the result of stage 1 rises with it; at 1 it is that result through the VAE."""
+def test_similarity_to_stage_1_grows_with_fidelity(tiny_sd, color_fix):
+    """With fidelity 1 the result is that of stage 1, encoded and decoded by the VAE."""
     restorer = cases.make(tiny_sd, stage1=cases.Blur(), color_fix=color_fix)
     lq = photo(32, 32)
     clean = restorer.stage1.restore(lq)
@@ -87,7 +87,7 @@ def test_fidelity_is_monotone(tiny_sd, color_fix):
         assert torch.allclose(results[-1], coded.clamp(0, 1), atol=1e-3)
 
 
-def test_guidance_weight():
+def test_guidance_weight_is_lower_at_edges_and_grows_with_fidelity():
     image = photo(32, 32)
     image[..., :16] *= 0.1  # edges to the right
     weights = [guidance_weight(image, 8, s / 10) for s in range(11)]
@@ -101,8 +101,8 @@ def test_guidance_weight():
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_the_weight_of_a_slope_is_the_published(turned):
-    """A slope of d per pixel has a Sobel magnitude of 8 d, and 2x2 pixels four of them."""
+def test_guidance_weight_of_a_ramp_is_that_of_the_paper(turned):
+    """A ramp with d per pixel has a Sobel magnitude of 8 d; the weight sums 2x2 pixels."""
     ramp = (0.01 * torch.arange(32.0)).expand(1, 3, 32, 32)
     found = guidance_weight(ramp.mT if turned else ramp, 8, 0.3)[..., 1:-1, 1:-1]
     flat = 1 - math.tanh(4 * 8 * 0.01)
@@ -111,15 +111,15 @@ def test_the_weight_of_a_slope_is_the_published(turned):
 
 @pytest.mark.parametrize("zero_snr", [False, True])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_samplers_reach_a_known_image(restorer, sampler, zero_snr):
-    """A network that knows x0 must lead there, whatever its output means."""
+def test_samplers_end_at_x0_of_a_perfect_network(restorer, sampler, zero_snr):
+    """For every meaning of the network output."""
     sd, x0 = restorer.sd, torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
     kinds = ["v_prediction"] if zero_snr else ["epsilon", "v_prediction"]
     alpha_bar = sd.schedule.alpha_bar
     for prediction in kinds:
         schedule = Schedule(zero_terminal_snr(alpha_bar) if zero_snr else alpha_bar, prediction)
-        said = {"prediction_type": prediction, "rescale_betas_zero_snr": zero_snr}
-        conditions = replace(sd, schedule=schedule, scheduler={**sd.scheduler, **said})
+        changes = {"prediction_type": prediction, "rescale_betas_zero_snr": zero_snr}
+        conditions = replace(sd, schedule=schedule, scheduler={**sd.scheduler, **changes})
         start = SeededNoise([1, 2]).initial(x0)
         for steps in (1, 7, 50):
             found = sample(
@@ -133,8 +133,8 @@ def test_samplers_reach_a_known_image(restorer, sampler, zero_snr):
             assert torch.allclose(found, x0, atol=2e-2), (prediction, steps)
 
 
-def test_spaced_ddpm_has_the_law_of_a_gaussian(restorer):
-    """With x0 ~ N(0, s^2) and its exact denoiser, the spread is that of the posterior's steps."""
+def test_spaced_ddpm_has_the_exact_variance_for_gaussian_data(restorer):
+    """x0 ~ N(0, s^2) with its exact denoiser; the variance after all steps is computed here."""
     sd, s = restorer.sd, 0.5
     alpha_bar = sd.schedule.alpha_bar
     share = alpha_bar.sqrt() * s**2 / (alpha_bar * s**2 + 1 - alpha_bar)  # of x_t in E[x0]
@@ -150,17 +150,17 @@ def test_spaced_ddpm_has_the_law_of_a_gaussian(restorer):
         return sd.schedule.output(zt, share[t].item() * zt, t)
 
     start = SeededNoise(0).initial(torch.empty(1, 4, 48, 48))
-    drawn, other = (
+    one, other = (
         sample(sd, predict, start, sampler="ddpm", steps=50, seeds=[seed]) for seed in (7, 8)
     )
-    assert drawn.std().item() == pytest.approx(variance.sqrt().item(), rel=0.025)
-    assert abs(drawn.mean().item()) < 0.02
-    assert abs((drawn * start).mean().item()) < 0.05  # fresh noise replaced the start's
-    assert abs((drawn * other).mean().item()) < 0.05 * s
+    assert one.std().item() == pytest.approx(variance.sqrt().item(), rel=0.025)
+    assert abs(one.mean().item()) < 0.02
+    assert abs((one * start).mean().item()) < 0.05  # new noise has replaced the noise of the start
+    assert abs((one * other).mean().item()) < 0.05 * s
 
 
-def test_solvers_take_the_published_times_and_steps(restorer):
-    """DDIM against its formula; order 2 comes nearer to where many steps lead."""
+def test_ddim_agrees_with_its_formula_and_order_2_is_more_accurate(restorer):
+    """The reference for the accuracy is DDIM with 500 steps."""
     schedule, seen = restorer.sd.schedule, []
     start = SeededNoise(0).initial(torch.empty(1, 4, 6, 6))
 
@@ -171,23 +171,23 @@ def test_solvers_take_the_published_times_and_steps(restorer):
         seen.append(t)
         return noise_of(zt, t)
 
-    def walk(sampler, steps):
+    def run(sampler, steps):
         return sample(restorer.sd, predict, start, sampler=sampler, steps=steps, seeds=[0])
 
-    found, z = walk("ddim", 4), start
+    found, z = run("ddim", 4), start
     assert seen == [999, 749, 499, 249]
     for t, after in pairwise([*seen, None]):
         noise = noise_of(z, t)
         z = schedule.x0(z, noise, t)
         z = z if after is None else schedule.noised(z, noise, after)
     torch.testing.assert_close(found, z, rtol=1e-4, atol=1e-3)
-    limit = walk("ddim", 500)
-    error = {name: (walk(name, 20) - limit).abs().mean() for name in ("ddim", "dpm++")}
+    limit = run("ddim", 500)
+    error = {name: (run(name, 20) - limit).abs().mean() for name in ("ddim", "dpm++")}
     assert error["dpm++"] < 0.5 * error["ddim"]
 
 
-def test_a_schedule_of_other_length_is_walked_to_its_end(restorer):
-    """`trained_betas` count, whatever else the file says."""
+def test_a_schedule_of_20_times_starts_at_its_last_time(restorer):
+    """`trained_betas` has priority over `num_train_timesteps`."""
     betas = {"trained_betas": [0.05] * 20, "num_train_timesteps": 1000}
     few = replace(restorer.sd, scheduler=betas, schedule=schedule_of(betas, Path("x")))
     start, seen = SeededNoise(0).initial(torch.empty(1, 4, 2, 2)), []
@@ -196,19 +196,19 @@ def test_a_schedule_of_other_length_is_walked_to_its_end(restorer):
     assert max(seen) == 19
 
 
-def test_times_are_the_published():
+def test_times_agree_with_the_published_code():
     assert spaced_times(50, 1000)[-4:] == [61, 41, 20, 0] and len(set(spaced_times(50, 1000))) == 50
 
 
 def test_classifier_free_guidance(restorer):
-    """1 ignores the negative prompt, 0.5 is halfway, and prompts count."""
+    """cfg = 1 ignores the negative prompt; the output is linear in cfg; prompts have an effect."""
     lq = photo(16, 16)
     bare = with_settings(restorer, cfg=1.0, steps=1, color_fix="none")
     own = bare.restore(lq)
     assert torch.equal(own, with_settings(bare, negative_prompt="other").restore(lq))
     assert not torch.equal(own, with_settings(bare, prompt="a house").restore(lq))
-    asked = bare.restore(lq, conditions=Conditions(prompt="a house"))
-    assert torch.equal(asked, with_settings(bare, prompt="a house").restore(lq))
+    prompted = bare.restore(lq, conditions=Conditions(prompt="a house"))
+    assert torch.equal(prompted, with_settings(bare, prompt="a house").restore(lq))
     guided = with_settings(bare, cfg=4.0)
     assert not torch.equal(
         guided.restore(lq), with_settings(guided, negative_prompt="other").restore(lq)
@@ -221,14 +221,14 @@ def test_classifier_free_guidance(restorer):
             DiffBIR(sd, control)._predict(zt, zt, 9, prompts, DiffBIRSettings(cfg=cfg))
             for cfg in (1.0, 2.0, 3.0)
         ]
-    away = DiffBIRSettings(cfg=1.0)
+    unguided = DiffBIRSettings(cfg=1.0)
     with torch.no_grad():
-        negative = DiffBIR(sd, control)._predict(zt, zt, 9, prompts.flip(0), away)
+        negative = DiffBIR(sd, control)._predict(zt, zt, 9, prompts.flip(0), unguided)
     assert torch.allclose(outputs[1] - outputs[0], outputs[0] - negative, atol=1e-4)
     assert torch.allclose(outputs[2] - outputs[1], outputs[1] - outputs[0], atol=1e-4)
 
 
-def test_start_and_control(restorer):
+def test_start_state_and_control_branch(restorer):
     lq = photo(16, 16)
     bare = with_settings(restorer, steps=1, color_fix="none", cfg=1.0)
     assert not torch.equal(bare.restore(lq), with_settings(bare, start="photo").restore(lq))
@@ -243,10 +243,12 @@ def test_start_and_control(restorer):
     torch.testing.assert_close(states[1], expected)
     assert not torch.equal(bare.restore(lq), with_settings(bare, control=0.0).restore(lq))
     off = with_settings(bare, control=0.0)
-    assert torch.equal(off.restore(lq), off.restore(photo(16, 16, seed=4)))  # it sees noise alone
+    assert torch.equal(
+        off.restore(lq), off.restore(photo(16, 16, seed=4))
+    )  # the network gets only noise
 
 
-def test_tiles(restorer):
+def test_tiles_are_deterministic_and_close_to_the_whole_photo(restorer):
     lq = photo(40, 56)
     bare = with_settings(restorer, cfg=1.0)
     whole = bare.restore(lq, tile=None)
@@ -257,8 +259,8 @@ def test_tiles(restorer):
     assert torch.equal(bare.restore(lq), bare.restore(lq, tile=bare.sd.side))
 
 
-def test_no_network_sees_more_than_a_tile(restorer):
-    """Of a photo of any size: this is what bounds memory."""
+def test_no_network_input_is_larger_than_a_tile(restorer):
+    """This limits the memory for photos of any size."""
     sd, seen = restorer.sd, {}
     networks = {"unet": sd.unet, "control": restorer.control}
     networks |= {"encoder": sd.vae.encoder, "decoder": sd.vae.decoder}
@@ -278,13 +280,13 @@ def test_no_network_sees_more_than_a_tile(restorer):
     }  # fmt: skip
 
 
-def test_not_finite_in_a_narrow_format_is_drawn_again_in_float32(tiny_sd, caplog):
+def test_overflow_in_bfloat16_is_computed_again_in_float32(tiny_sd, caplog):
     narrow = cases.make(tiny_sd, precision="bf16", steps=1)
     wide = cases.make(tiny_sd, steps=1)
 
-    def overflow(module, given, made):
+    def overflow(module, given, output):
         factor = float("nan") if module.dtype == torch.bfloat16 else 1.0
-        return [factor * each for each in made[0]], factor * made[1]
+        return [factor * each for each in output[0]], factor * output[1]
 
     narrow.control.register_forward_hook(overflow)
     found = narrow.restore(photo(16, 16))
@@ -293,7 +295,7 @@ def test_not_finite_in_a_narrow_format_is_drawn_again_in_float32(tiny_sd, caplog
     assert narrow.control.dtype == torch.bfloat16
 
 
-def test_narrow_formats(tiny_sd, restorer):
+def test_bfloat16_is_close_to_float32(tiny_sd, restorer):
     narrow = cases.make(tiny_sd, precision="bf16", cfg=1.0)
     lq = photo(16, 16)
     wide = with_settings(restorer, cfg=1.0).restore(lq)
@@ -312,13 +314,13 @@ BAD_SETTINGS = [
 
 
 @pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS)
-def test_wrong_settings(settings, message):
+def test_invalid_settings_raise_an_error(settings, message):
     with pytest.raises(ConfigError) as caught:
         DiffBIRSettings(**settings)
     assert message in str(caught.value)
 
 
-def test_wrong_calls(restorer):
+def test_invalid_arguments_raise_an_error(restorer):
     for options, message in [
         ({"sampler": "posterior"}, "unknown sampler"),
         ({"steps": 2000}, "steps: expected 1 to 1000"),

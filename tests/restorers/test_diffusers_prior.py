@@ -1,4 +1,4 @@
-"""Priors in the layout of diffusers: really built and saved by diffusers, nothing downloaded."""
+"""Priors in the layout of diffusers, built and saved by diffusers; nothing is downloaded."""
 
 import json
 import shutil
@@ -25,8 +25,8 @@ LAYOUT = {
 }
 
 
-def scatter(network):
-    """Make every weight matter, those that start at 0 too."""
+def randomize(network):
+    """Add noise to every weight, so that no weight is 0."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -38,7 +38,7 @@ def scatter(network):
 def unet():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return scatter(diffusers.UNet2DModel(**LAYOUT))
+        return randomize(diffusers.UNet2DModel(**LAYOUT))
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,13 @@ def photo(height, width):
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
-def test_a_saved_pipeline_is_the_same_prior(unet, saved):
+def test_a_saved_pipeline_loads_as_the_same_network(unet, saved):
     prior = load_prior(saved, device="cpu", precision="fp32")
     assert (prior.side, prior.steps, prior.precision) == (16, 20, "fp32")
     published = diffusers.DDPMScheduler().alphas_cumprod.double()
     torch.testing.assert_close(prior.alpha_bar[1:], published, rtol=1e-5, atol=0)
     xt = 2 * photo(16, 24) - 1
-    with torch.no_grad():  # diffusers counts its steps from 0
+    with torch.no_grad():  # times in diffusers are 0..T-1
         expected = [unet(xt, t - 1).sample for t in (1, 951)]
     for t, noise in zip((1, 951), expected, strict=True):
         torch.testing.assert_close(prior.predict_noise(xt, t), noise)
@@ -66,7 +66,7 @@ def test_a_saved_pipeline_is_the_same_prior(unet, saved):
 
 
 @pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2"])
-def test_the_schedules_are_those_of_diffusers(tmp_path, kind):
+def test_schedules_agree_with_diffusers(tmp_path, kind):
     scheduler = diffusers.DDPMScheduler(num_train_timesteps=200, beta_schedule=kind)
     scheduler.save_pretrained(tmp_path)
     found = read_alpha_bar(tmp_path / "scheduler_config.json")
@@ -74,7 +74,7 @@ def test_the_schedules_are_those_of_diffusers(tmp_path, kind):
     torch.testing.assert_close(found[1:], expected, rtol=1e-4, atol=1e-9)
 
 
-def test_it_restores_photos_larger_than_its_pictures(saved):
+def test_photos_can_be_larger_than_the_training_images(saved):
     prior = load_prior(saved, device="cpu", precision="fp32")
     restorer = DDRM(prior, super_resolution(2), 0.05)
     result = restorer.restore(photo(11, 13), steps=2)
@@ -82,7 +82,7 @@ def test_it_restores_photos_larger_than_its_pictures(saved):
     assert not torch.equal(result, restorer.restore(photo(11, 13), steps=2, seed=1))
 
 
-def test_a_network_alone_gets_the_scheduler_of_ddpm(unet, saved, tmp_path):
+def test_a_network_without_scheduler_uses_that_of_ddpm(unet, saved, tmp_path):
     unet.save_pretrained(tmp_path / "unet_alone")
     alone, whole = (load_prior(p, device="cpu") for p in (tmp_path / "unet_alone", saved))
     assert torch.equal(alone.alpha_bar, whole.alpha_bar)
@@ -98,7 +98,7 @@ def test_a_network_alone_gets_the_scheduler_of_ddpm(unet, saved, tmp_path):
         ({"down_block_types": ["Up", "Down"]}, "cannot be loaded"),
     ],
 )
-def test_a_wrong_network_is_one_line(saved, tmp_path, change, message):
+def test_a_wrong_network_raises_an_error_of_one_line(saved, tmp_path, change, message):
     folder = tmp_path / "changed"
     shutil.copytree(saved, folder)
     file = folder / "unet" / "config.json"
@@ -108,7 +108,7 @@ def test_a_wrong_network_is_one_line(saved, tmp_path, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_missing_and_damaged_weights_are_one_line(saved, tmp_path):
+def test_missing_and_damaged_weights_raise_an_error(saved, tmp_path):
     folder = tmp_path / "changed"
     shutil.copytree(saved, folder)
     (file,) = (folder / "unet").glob("*.safetensors")
@@ -129,7 +129,7 @@ ADM = {
 
 
 def adm_name(name):
-    """The name in diffusers of a tensor of `ADM`, but for queries, keys and values."""
+    """Name in diffusers of a tensor of `ADM`, except for queries, keys and values."""
     blocks = {
         "input_blocks.0.0": "conv_in", "out.0": "conv_norm_out", "out.2": "conv_out",
         "input_blocks.1.0": "down_blocks.0.resnets.0",
@@ -159,27 +159,27 @@ def adm_name(name):
 
 
 def to_diffusers(state, head_channels):
-    """Weights of guided-diffusion under the names of diffusers."""
-    made = {}
+    """Weights of guided-diffusion with the names of diffusers."""
+    renamed = {}
     for name, tensor in state.items():
         found = adm_name(name)
-        if ".qkv." in found:  # head by head: its queries, its keys, its values
+        if ".qkv." in found:  # for each head its queries, keys and values
             heads = len(tensor) // 3 // head_channels
             parts = tensor.unflatten(0, (heads, 3, head_channels)).unbind(1)
             for letter, part in zip("qkv", parts, strict=True):
                 value = part.flatten(0, 1)
-                made[found.replace("qkv", f"to_{letter}")] = value.reshape(value.shape[:2])
+                renamed[found.replace("qkv", f"to_{letter}")] = value.reshape(value.shape[:2])
         else:
             is_dense = "to_out" in found and tensor.ndim == 3
-            made[found] = tensor.squeeze(-1) if is_dense else tensor
-    return made
+            renamed[found] = tensor.squeeze(-1) if is_dense else tensor
+    return renamed
 
 
-def test_the_network_of_guided_diffusion_is_that_of_diffusers():
-    """Two independent programs of one network, with the same weights."""
+def test_unconditional_unet_agrees_with_that_of_diffusers():
+    """Two independent implementations of the same network, with the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        ours = scatter(UnconditionalUNet(**ADM))
+        ours = randomize(UnconditionalUNet(**ADM))
     theirs = diffusers.UNet2DModel(
         sample_size=16,
         out_channels=6,

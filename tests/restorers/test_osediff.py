@@ -1,4 +1,4 @@
-"""OSEDiff: its files, its one step, and the contract of a restorer."""
+"""OSEDiff: its files, its single step and its interface."""
 
 import osediff_cases
 import pytest
@@ -41,7 +41,7 @@ def photo(height=20, width=26, batch=1):
     return torch.rand(batch, 3, height, width, generator=generator)
 
 
-def test_the_layers_are_the_published_ones(tiny_sd):
+def test_adapted_layers_are_those_of_the_published_code(tiny_sd):
     sd = load_stable_diffusion(tiny_sd, device="cpu", precision="fp32")
     unet, vae = published_modules(sd).values()
     assert "conv_in" in unet["default_encoder"] and "conv_out" in unet["default_decoder"]
@@ -58,7 +58,7 @@ def test_the_layers_are_the_published_ones(tiny_sd):
     assert not [name for name in encoder if "post_quant" in name or name.startswith("decoder")]
 
 
-def test_both_layouts_of_a_file_give_the_same_restorer_to_the_last_bit(restorer, tiny_sd, files):
+def test_both_file_layouts_give_bitwise_equal_results(restorer, tiny_sd, files):
     theirs = load_osediff(tiny_sd, files[1], device="cpu", precision="fp32")
     assert torch.equal(theirs.restore(photo()), restorer.restore(photo()))
     first, second = (read_osediff(file) for file in files)
@@ -68,14 +68,14 @@ def test_both_layouts_of_a_file_give_the_same_restorer_to_the_last_bit(restorer,
         assert all(torch.equal(ours[name], also[name]) for name in ours)
 
 
-def test_merged_the_result_is_the_same_to_rounding(restorer, tiny_sd, files):
+def test_merged_adapters_give_the_same_result_except_for_rounding(restorer, tiny_sd, files):
     merged = load_osediff(tiny_sd, files[1], merge=True, device="cpu", precision="fp32")
     assert not [n for n, _ in merged.sd.unet.named_parameters() if "lora" in n]
     assert (merged.restore(photo()) - restorer.restore(photo())).abs().max() < 1e-5
 
 
-def test_adapters_count_twice(tiny_sd, files, weights):
-    """alpha / rank = 8 / 4, the authors' files': W + 2 B A."""
+def test_adapters_have_the_published_scale(tiny_sd, files, weights):
+    """alpha / rank = 8 / 4, as in the published files, so the weight is W + 2 B A."""
     merged = load_osediff(tiny_sd, files[1], merge=True, device="cpu", precision="fp32")
     plain = load_stable_diffusion(tiny_sd, device="cpu", precision="fp32")
     layer = "mid_block.attentions.0.proj_in"
@@ -84,15 +84,15 @@ def test_adapters_count_twice(tiny_sd, files, weights):
     torch.testing.assert_close(now, own + 2 * up @ down)
 
 
-def test_the_adapters_matter_and_the_decoder_is_left_alone(restorer, tiny_sd):
+def test_adapters_change_the_result_but_not_the_decoder(restorer, tiny_sd):
     plain = load_stable_diffusion(tiny_sd, device="cpu", precision="fp32")
     assert (OSEDiff(plain).restore(photo()) - restorer.restore(photo())).abs().mean() > 0.01
     own = restorer.sd.vae.decoder.state_dict()
     assert all(torch.equal(own[k], v) for k, v in plain.vae.decoder.state_dict().items())
 
 
-def test_the_step_is_that_of_the_schedulers(restorer):
-    """The published code's DDPM step from 999 to the end."""
+def test_the_step_agrees_with_the_ddpm_scheduler(restorer):
+    """The published code uses one step of `DDPMScheduler`, from time 999 to the end."""
     sd, image = restorer.sd, photo(16, 16)
     scheduler_class = import_library("diffusers", "x").DDPMScheduler
     scheduler = scheduler_class.from_config(dict(sd.scheduler), clip_sample=False)
@@ -106,22 +106,22 @@ def test_the_step_is_that_of_the_schedulers(restorer):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (33, 18)])
-def test_any_size_comes_out_enlarged_as_asked(restorer, size):
+def test_photos_of_any_size_are_enlarged(restorer, size):
     large = OSEDiff(restorer.sd, upscale=3)
     assert large.info.scale == 3
     assert large.restore(photo(*size)).shape == (1, 3, 3 * size[0], 3 * size[1])
 
 
-def test_a_function_of_photo_seed_and_options(restorer):
+def test_the_result_depends_on_photo_seed_and_options_only(restorer):
     pair = photo(batch=2)
     together = restorer.restore(pair, seed=[3, 4])
     torch.testing.assert_close(restorer.restore(pair[:1], seed=3), together[:1])
-    # AdaIN and the tiny networks follow the photo; the draw of the encoder is small but there.
+    # The noise of the encoder has a small effect, because AdaIN copies statistics of the photo.
     assert not torch.equal(restorer.restore(pair[:1], seed=5), together[:1])
     assert torch.equal(restorer.restore(pair, seed=[3, 4]), together)
 
 
-def test_tiles_are_close_and_small_photos_have_none(restorer):
+def test_tiles_are_close_to_the_whole_photo(restorer):
     image = photo(48, 40)
     whole, tiled = (restorer.restore(image, tile=tile) for tile in (None, 32))
     assert torch.equal(restorer.restore(image, tile=48), whole)
@@ -129,60 +129,60 @@ def test_tiles_are_close_and_small_photos_have_none(restorer):
     assert (tiled.mean((2, 3)) - whole.mean((2, 3))).abs().max() < 0.02
 
 
-def test_colour_follows_the_photo(restorer):
+def test_color_fix_keeps_the_mean_colour_of_the_photo(restorer):
     image = 0.3 + 0.2 * photo(40, 40)
-    for word, limit in (("adain", 0.01), ("wavelet", 0.05)):
-        made = OSEDiff(restorer.sd, color_fix=word).restore(image)
-        assert (made.mean((2, 3)) - image.mean((2, 3))).abs().max() < limit
-    made = OSEDiff(restorer.sd, color_fix="none").restore(image)
-    assert (made.mean((2, 3)) - image.mean((2, 3))).abs().max() > 0.05
+    for color_fix, limit in (("adain", 0.01), ("wavelet", 0.05)):
+        result = OSEDiff(restorer.sd, color_fix=color_fix).restore(image)
+        assert (result.mean((2, 3)) - image.mean((2, 3))).abs().max() < limit
+    result = OSEDiff(restorer.sd, color_fix="none").restore(image)
+    assert (result.mean((2, 3)) - image.mean((2, 3))).abs().max() > 0.05
 
 
-def test_texts_come_from_three_places(restorer):
+def test_the_prompt_is_a_text_a_function_or_a_condition(restorer):
     image, seen = photo(), []
 
     def caption(one):
         seen.append(one.shape)
         return "a red brick wall"
 
-    told = restorer.restore(image, conditions=Conditions(prompt="a red brick wall"))
-    assert not torch.equal(told, restorer.restore(image))
+    prompted = restorer.restore(image, conditions=Conditions(prompt="a red brick wall"))
+    assert not torch.equal(prompted, restorer.restore(image))
     for prompt in ("a red brick wall", caption):
         other = OSEDiff(restorer.sd, prompt=prompt, upscale=1)
-        assert torch.equal(other.restore(image), told)
+        assert torch.equal(other.restore(image), prompted)
     assert seen == [(3, 20, 26)]
 
 
-def test_strength_and_sixteen_bits(restorer):
+def test_strength_and_16_bit_photos(restorer):
     image = (photo() * 65535).round().to(torch.uint16)
     assert torch.equal(restorer.restore(image, strength=0.0), image)
-    made = restorer.restore(image)
-    assert made.dtype == torch.uint16
+    result = restorer.restore(image)
+    assert result.dtype == torch.uint16
     expected = restorer.restore(to_float(image))
-    assert (to_float(made) - expected).abs().max() <= 0.51 / 65535
+    assert (to_float(result) - expected).abs().max() <= 0.51 / 65535
     half = restorer.restore(to_float(image), strength=0.5)
     torch.testing.assert_close(half, (to_float(image) + expected) / 2)
 
 
-def test_a_narrow_format_is_close(restorer, tiny_sd, files):
+def test_bfloat16_is_close_to_float32(restorer, tiny_sd, files):
     narrow = load_osediff(tiny_sd, files[0], device="cpu", precision="bf16")
     assert narrow.info.precision == "bf16"
     assert (narrow.restore(photo()) - restorer.restore(photo())).abs().mean() < 0.03
 
 
-def test_not_finite_in_a_narrow_format_is_made_again_in_float32(restorer, tiny_sd, files, caplog):
-    """From the text on; infinity must not become white."""
+def test_overflow_in_bfloat16_is_computed_again_in_float32(restorer, tiny_sd, files, caplog):
+    """This includes the text encoder, and an infinite value is not clamped to white."""
     expected = restorer.restore(photo())
     for part in ("text_encoder", "decoder"):
         narrow = load_osediff(tiny_sd, files[0], device="cpu", precision="bf16")
         network = narrow.sd.text_encoder if part == "text_encoder" else narrow.sd.vae.decoder
 
-        def overflow(module, given, made):
+        def overflow(module, given, output):
             is_narrow = next(module.parameters()).dtype == torch.bfloat16
-            if isinstance(made, torch.Tensor):
-                return made + float("inf") if is_narrow else made
-            made[0].mul_(float("nan") if is_narrow else 1.0)
-            return made
+            if isinstance(output, torch.Tensor):
+                return output + float("inf") if is_narrow else output
+            output[0].mul_(float("nan") if is_narrow else 1.0)
+            return output
 
         network.register_forward_hook(overflow)
         caplog.clear()
@@ -190,7 +190,7 @@ def test_not_finite_in_a_narrow_format_is_made_again_in_float32(restorer, tiny_s
         assert "OSEDiff: no finite result in bf16; again in fp32" in caplog.text
 
 
-def test_no_network_sees_more_than_a_tile(restorer):
+def test_no_network_input_is_larger_than_a_tile(restorer):
     sd, seen = restorer.sd, {}
     networks = {"unet": sd.unet, "encoder": sd.vae.encoder, "decoder": sd.vae.decoder}
     hooks = [
@@ -205,10 +205,10 @@ def test_no_network_sees_more_than_a_tile(restorer):
     for hook in hooks:
         hook.remove()
     assert {n: max(s) for n, s in seen.items()} == {"unet": 16, "encoder": 32, "decoder": 16}
-    assert (TILE, ENCODER_TILE, DECODER_TILE) == (96, 1024, 8 * 224)  # the authors'
+    assert (TILE, ENCODER_TILE, DECODER_TILE) == (96, 1024, 8 * 224)  # published
 
 
-def test_what_it_cannot_do_is_said(restorer, tiny_sd, tmp_path):
+def test_invalid_arguments_raise_an_error(restorer, tiny_sd, tmp_path):
     for options in ({"steps": 2}, {"sampler": "posterior"}):
         with pytest.raises(ConfigError, match="OSEDiff takes 1 step"):
             restorer.restore(photo(), **options)
@@ -225,7 +225,7 @@ def test_what_it_cannot_do_is_said(restorer, tiny_sd, tmp_path):
 
 BIAS = "conv_in.base_layer.bias"
 DOWN = "conv_in.lora_A.default_encoder.weight"
-EDITS = {  # of the authors' layout
+EDITS = {  # changes of a file in the published layout
     "rank": lambda content, unet: content.update(rank_unet=5),
     "list": lambda content, unet: content.update(vae_lora_encoder_modules=["quant_conv"]),
     "no vae": lambda content, unet: content.pop("state_dict_vae"),
@@ -245,15 +245,15 @@ EDITS = {  # of the authors' layout
 
 
 def broken(weights, kind, tmp_path):
-    """A file that is wrong in one way."""
+    """Write a file with one error."""
     path = tmp_path / "bad"
     if kind == "safetensors":
         save_file({"unet.x": torch.zeros(1)}, path)
     elif kind in ("ours", "json"):
         save_osediff(path, weights, {}, None)
         with safe_open(path, framework="pt") as file:
-            said = file.metadata() if kind == "ours" else {"refusion": "[" * 100_000}
-        save_file({**load_file(path), "extra": torch.zeros(1)}, path, metadata=said)
+            metadata = file.metadata() if kind == "ours" else {"refusion": "[" * 100_000}
+        save_file({**load_file(path), "extra": torch.zeros(1)}, path, metadata=metadata)
     elif kind in EDITS:
         content = osediff_cases.official_layout(weights)
         EDITS[kind](content, content["state_dict_unet"])
@@ -285,7 +285,7 @@ def broken(weights, kind, tmp_path):
         ("code", "holds Python objects besides tensors"),
     ],
 )
-def test_bad_files_are_refused(tiny_sd, weights, tmp_path, kind, message):
+def test_damaged_files_raise_an_error(tiny_sd, weights, tmp_path, kind, message):
     path = broken(weights, kind, tmp_path)
     with pytest.raises(CheckpointError, match=message):
         adapters = read_osediff(path)

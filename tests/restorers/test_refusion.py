@@ -1,4 +1,4 @@
-"""A restored photo is a function of (photo, weights, seed, options), whatever its size."""
+"""A restored photo of any size is a function of (photo, weights, seed, options)."""
 
 import logging
 from dataclasses import replace
@@ -16,8 +16,8 @@ from refusion.sde import SAMPLERS
 KINDS = ["latent", "pixel", "lens", "guided", "denoise", "stereo_sr"]
 
 
-class Told:
-    """A restorer that is told of the photos what its model needs, unless a test does."""
+class WithConditions:
+    """A restorer with default conditions for its model; a test can pass other conditions."""
 
     def __init__(self, path, kind):
         self.restorer, self.kind = load_restorer(path, precision="fp32"), kind
@@ -33,7 +33,7 @@ class Told:
 
 @pytest.fixture(scope="module")
 def restorers(tiny_checkpoint):
-    return {kind: Told(tiny_checkpoint(kind), kind) for kind in tiny_models.CONFIGS}
+    return {kind: WithConditions(tiny_checkpoint(kind), kind) for kind in tiny_models.CONFIGS}
 
 
 def photo(*size, batch=1, seed=0, channels=3):
@@ -43,7 +43,7 @@ def photo(*size, batch=1, seed=0, channels=3):
 
 @pytest.mark.parametrize("kind", tiny_models.CONFIGS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (7, 3), (16, 16), (33, 22)])
-def test_size_type_and_range(restorers, kind, size):
+def test_size_dtype_and_range(restorers, kind, size):
     scale = restorers[kind].info.scale
     lq = restorers[kind].photo(*size, batch=2)
     result = restorers[kind].restore(lq)
@@ -56,18 +56,18 @@ def test_size_type_and_range(restorers, kind, size):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_same_seed_same_photo_and_the_seed_matters(restorers, kind, sampler):
+def test_the_result_depends_on_the_seed(restorers, kind, sampler):
     lq, steps = restorers[kind].photo(8, 9), 10
     first, again, other = (
         restorers[kind].restore(lq, sampler=sampler, steps=steps, seed=seed) for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
-    # Denoising starts from the photo itself, and some samplers add no noise on the way.
+    # Denoising starts from the photo itself, and some samplers add no noise in their steps.
     assert torch.equal(first, other) == (kind == "denoise" and not SAMPLERS[sampler].is_random)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_global_random_state_plays_no_part(restorers, kind):
+def test_the_global_random_state_is_neither_used_nor_changed(restorers, kind):
     torch.manual_seed(1)
     state = torch.get_rng_state()
     lq = restorers[kind].photo(9, 9)
@@ -78,7 +78,7 @@ def test_global_random_state_plays_no_part(restorers, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_batch_equals_one_by_one(restorers, kind):
+def test_a_batch_gives_the_same_results_as_single_photos(restorers, kind):
     lq, restore = restorers[kind].photo(20, 27, batch=2), restorers[kind].restore
     both = restore(lq, seed=[3, 4])
     alone = torch.cat([restore(lq[:1], seed=3), restore(lq[1:], seed=4)])
@@ -95,10 +95,10 @@ def test_tiles_do_not_change_a_latent_result(restorers, tile):
     torch.testing.assert_close(restorer.restore(lq, tile=tile), expected, rtol=0, atol=1e-5)
 
 
-def test_tiles_of_a_pixel_model_are_close_and_have_one_noise_field(tiny_checkpoint):
+def test_tiles_of_a_local_pixel_model_are_close_to_the_whole_photo(tiny_checkpoint):
     model = build_model(read_checkpoint(tiny_checkpoint("pixel")))
     for block in model.network.modules():
-        if hasattr(block, "sca"):  # without the attention over the tile the network is local
+        if hasattr(block, "sca"):  # without the channel attention the network is local
             torch.nn.init.zeros_(block.sca[1].weight)
     lq, restorer = photo(70, 101), Refusion(model)
     assert restorer.info.tiling == "blended"
@@ -109,7 +109,7 @@ def test_tiles_of_a_pixel_model_are_close_and_have_one_noise_field(tiny_checkpoi
 
 
 @pytest.mark.parametrize("kind", ["lens", "denoise", "stereo_sr"])
-def test_tiles_of_other_pixel_models_are_close(restorers, kind):
+def test_tiles_of_other_pixel_models_are_close_to_the_whole_photo(restorers, kind):
     restorer = restorers[kind]
     lq = restorer.photo(30, 41, batch=2)
     expected = restorer.restore(lq, tile=None)
@@ -127,7 +127,7 @@ def test_bfloat16_is_close_to_float32(tiny_checkpoint, restorers, kind):
     assert 0 < float(difference.mean()) < 2 / 255
 
 
-def test_steps_and_sampler_matter_and_are_checked(restorers):
+def test_steps_and_sampler_are_used_and_checked(restorers):
     restore, lq = restorers["latent"].restore, photo(8, 8)
     default = restore(lq)
     assert torch.equal(default, restore(lq, steps=3, sampler="posterior"))
@@ -146,12 +146,12 @@ def test_steps_and_sampler_matter_and_are_checked(restorers):
 @pytest.mark.parametrize(
     "wrong", [torch.rand(3, 8, 8), torch.rand(1, 1, 8, 8), photo(8, 8) + 1, photo(8, 8) * torch.nan]
 )
-def test_what_is_no_batch_of_photos_is_refused(restorers, wrong):
+def test_a_wrong_shape_or_range_raises_an_error(restorers, wrong):
     with pytest.raises(ImageError, match="lq"):
         restorers["latent"].restore(wrong)
 
 
-def test_unet_alone_gives_its_reconstruction(restorers, tiny_checkpoint, caplog):
+def test_a_latent_unet_alone_returns_its_reconstruction(restorers, tiny_checkpoint, caplog):
     unet = build_model(read_checkpoint(tiny_checkpoint("unet"))).latent_unet
     lq = photo(19, 23)
     latent = unet.encode(lq)
@@ -164,36 +164,41 @@ def test_unet_alone_gives_its_reconstruction(restorers, tiny_checkpoint, caplog)
     assert record.getMessage().startswith(f"{tiny_checkpoint('unet')}: a latent U-Net alone")
 
 
-def test_a_checkpoint_is_as_good_as_its_file(restorers, tiny_checkpoint):
+def test_a_checkpoint_gives_the_same_restorer_as_its_file(restorers, tiny_checkpoint):
     restorer, lq = load_restorer(read_checkpoint(tiny_checkpoint()), precision="fp32"), photo(9, 8)
     assert restorer.info == restorers["latent"].info
     assert torch.equal(restorer.restore(lq), restorers["latent"].restore(lq))
 
 
-def test_info_says_what_the_checkpoint_says(restorers):
+def test_info_agrees_with_the_checkpoint(restorers):
     info = restorers["latent"].info
     assert (info.family, info.task, info.scale, info.factor) == ("Refusion", "dehaze", 1, 4)
     assert (info.sampler, info.steps, info.stochastic) == ("posterior", 3, True)
     assert (info.device, info.precision) == ("cpu", "fp32")
     assert RESTORERS[info.family] is Refusion
-    needs = {kind: told.info.needs for kind, told in restorers.items() if told.info.needs}
+    infos = {kind: restorer.info for kind, restorer in restorers.items()}
+    needs = {kind: info.needs for kind, info in infos.items() if info.needs}
     guided = {"guided": {"lens", "guide"}}
     assert needs == {"lens": {"lens"}, "denoise": {"noise_std"}} | guided
-    kinds = {kind: (told.info.scale, told.info.views) for kind, told in restorers.items()}
+    kinds = {kind: (info.scale, info.views) for kind, info in infos.items()}
     single = dict.fromkeys(("latent", "pixel", "unet", "lens", "denoise", "guided"), (1, 1))
     assert kinds == single | {"stereo": (1, 2), "sr": (2, 1), "stereo_sr": (2, 2)}
 
 
 def test_progress_counts_tiles_and_steps(restorers):
-    told = []
-    restorers["latent"].restore(photo(40, 40), tile=24, callback=lambda *state: told.append(state))
+    reports = []
+
+    def callback(*report):
+        reports.append(report)
+
+    restorers["latent"].restore(photo(40, 40), tile=24, callback=callback)
     tiles = [*range(1, 5)]
-    assert [done for stage, done, total in told if stage == "encode" and total == 4] == tiles
-    assert [done for stage, done, total in told if stage == "sample" and total == 3] == [1, 2, 3]
-    assert [done for stage, done, total in told if stage == "decode" and total == 4] == tiles
+    assert [done for stage, done, total in reports if stage == "encode" and total == 4] == tiles
+    assert [done for stage, done, total in reports if stage == "sample" and total == 3] == [1, 2, 3]
+    assert [done for stage, done, total in reports if stage == "decode" and total == 4] == tiles
 
 
-def test_the_model_is_not_touched_and_later_changes_do_not_show(tiny_checkpoint):
+def test_the_networks_of_the_model_are_copied(tiny_checkpoint):
     model = build_model(read_checkpoint(tiny_checkpoint()))
     restorer = Refusion(model, precision="bf16")
     assert {p.dtype for p in model.network.parameters()} == {torch.float32}
@@ -203,7 +208,7 @@ def test_the_model_is_not_touched_and_later_changes_do_not_show(tiny_checkpoint)
     assert torch.equal(restorer.restore(photo(8, 8)), before)
 
 
-def test_overflow_in_a_narrow_format_is_computed_again(tiny_checkpoint, restorers, caplog):
+def test_overflow_in_bfloat16_is_computed_again_in_float32(tiny_checkpoint, restorers, caplog):
     restorer = Refusion(build_model(read_checkpoint(tiny_checkpoint())), precision="bf16")
     with torch.no_grad():
         restorer._model.latent_unet.final_conv.bias.fill_(torch.inf)
@@ -213,7 +218,7 @@ def test_overflow_in_a_narrow_format_is_computed_again(tiny_checkpoint, restorer
     assert torch.equal(result, restorers["latent"].restore(photo(8, 8)))
 
 
-def test_a_result_that_is_never_finite_is_an_error(tiny_checkpoint):
+def test_a_result_that_is_not_finite_in_float32_is_an_error(tiny_checkpoint):
     model = build_model(read_checkpoint(tiny_checkpoint()))
     with torch.no_grad():
         model.latent_unet.final_conv.bias.fill_(torch.nan)
@@ -222,8 +227,8 @@ def test_a_result_that_is_never_finite_is_an_error(tiny_checkpoint):
             Refusion(model, precision=precision).restore(photo(8, 8))
 
 
-def test_side_leaves_smaller_photos_alone_and_larger_ones_close(tiny_checkpoint):
-    """Working at a reduced size is off up to that size, and only an approximation beyond it."""
+def test_process_side_changes_only_larger_photos(tiny_checkpoint):
+    """A photo up to that side is processed at its size, a larger photo on a reduced copy."""
     model = build_model(read_checkpoint(tiny_checkpoint("latent")))
     lq = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(2))
     lq = torch.nn.functional.interpolate(lq, size=(60, 80), mode="bicubic").clamp(0, 1)
@@ -238,8 +243,8 @@ def test_side_leaves_smaller_photos_alone_and_larger_ones_close(tiny_checkpoint)
     torch.testing.assert_close(tiled, results[40], atol=1e-4, rtol=0)
 
 
-def test_pixel_models_work_on_a_reduced_copy_too(tiny_checkpoint, monkeypatch):
-    """Each side of an edge gets its own change, and detail that the copy lacks stays."""
+def test_a_reduced_copy_keeps_edges_and_detail(tiny_checkpoint, monkeypatch):
+    """Each side of an edge gets its own change; detail that the copy does not have remains."""
     model = build_model(read_checkpoint(tiny_checkpoint("pixel")))
     config = replace(model.config, sampling=replace(model.config.sampling, process_side=60))
 
@@ -256,8 +261,8 @@ def test_pixel_models_work_on_a_reduced_copy_too(tiny_checkpoint, monkeypatch):
     assert float((change[..., 60:] - 0.2).abs().mean()) < 0.02
 
 
-def test_a_reduced_copy_is_seen_whole_whatever_the_tile_and_integers_stay(tiny_checkpoint):
-    """Tiles of the copy would each know too little, so the result depends on none."""
+def test_the_result_on_a_reduced_copy_does_not_depend_on_the_tile(tiny_checkpoint):
+    """The network gets the whole copy, because a tile of it would have too little context."""
     model = build_model(read_checkpoint(tiny_checkpoint("pixel")))
     config = replace(model.config, sampling=replace(model.config.sampling, process_side=60))
     restorer = Refusion(replace(model, config=config))
@@ -272,7 +277,7 @@ def test_a_reduced_copy_is_seen_whole_whatever_the_tile_and_integers_stay(tiny_c
     assert torch.equal(result, (restorer.restore(levels.float() / 255) * 255).round().byte())
 
 
-def test_integers_of_a_reduced_copy_that_is_not_finite_are_an_error(tiny_checkpoint):
+def test_integers_on_a_reduced_copy_that_is_not_finite_are_an_error(tiny_checkpoint):
     model = build_model(read_checkpoint(tiny_checkpoint("pixel")))
     config = replace(model.config, sampling=replace(model.config.sampling, process_side=6))
     with torch.no_grad():
@@ -282,8 +287,8 @@ def test_integers_of_a_reduced_copy_that_is_not_finite_are_an_error(tiny_checkpo
 
 
 @pytest.mark.parametrize("size", [(160, 120), (150, 240)])
-def test_change_on_the_reduced_copy_lands_at_its_place(tiny_checkpoint, monkeypatch, size):
-    """A change that grows from the top of the photo to its bottom, whatever the map's size."""
+def test_the_change_on_the_reduced_copy_has_the_right_position(tiny_checkpoint, monkeypatch, size):
+    """The change grows from the top of the photo to its bottom, at every size of the map."""
     model = build_model(read_checkpoint(tiny_checkpoint("latent")))
     config = replace(
         model.config, sampling=replace(model.config.sampling, process_side=max(size) // 2)
@@ -316,7 +321,7 @@ def test_change_on_the_reduced_copy_lands_at_its_place(tiny_checkpoint, monkeypa
 
 @pytest.mark.parametrize("kind", tiny_models.CONFIGS)
 @pytest.mark.parametrize(("dtype", "full"), [(torch.uint8, 255), (torch.uint16, 65535)])
-def test_integers_give_the_same_photo_in_integers(restorers, kind, dtype, full):
+def test_integers_give_the_same_photo_as_floats(restorers, kind, dtype, full):
     lq = (restorers[kind].photo(33, 22) * full).to(dtype)
     before = lq.clone()
     expected = restorers[kind].restore(lq.float() / full)
@@ -328,7 +333,7 @@ def test_integers_give_the_same_photo_in_integers(restorers, kind, dtype, full):
     assert torch.equal(lq.int(), before.int())
 
 
-def test_limit_of_memory_reaches_the_tiles(tiny_checkpoint):
+def test_the_memory_limit_determines_the_tiles(tiny_checkpoint):
     lq = photo(60, 80)
     expected = load_restorer(tiny_checkpoint(), precision="fp32").restore(lq)
     wide = load_restorer(tiny_checkpoint(), precision="fp32", memory=2**40)

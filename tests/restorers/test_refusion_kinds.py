@@ -1,4 +1,4 @@
-"""What the models for bokeh, stereo pairs, noise and super-resolution each promise."""
+"""Models for bokeh, stereo pairs, noise and super-resolution."""
 
 import math
 from dataclasses import replace
@@ -18,7 +18,7 @@ LENS = torch.tensor([18.0, -14.0, 35.0])
 
 @pytest.fixture
 def model_of(tiny_checkpoint):
-    """A model of its own, to change before a restorer copies it."""
+    """A new model for each call; a test can change it before a restorer copies it."""
     return lambda kind: build_model(read_checkpoint(tiny_checkpoint(kind)))
 
 
@@ -27,7 +27,7 @@ def photo(*size, batch=1, channels=3, seed=0):
     return torch.rand(batch, channels, *size, generator=generator) * 0.8 + 0.1
 
 
-def test_every_lens_number_matters_and_each_photo_has_its_own(model_of):
+def test_every_lens_number_has_an_effect_and_each_photo_its_own_lens(model_of):
     restorer, lq = Refusion(model_of("lens")), photo(12, 15, batch=2)
     rows = torch.stack([LENS, torch.tensor([160.0, 20.0, 70.0])])
     both = restorer.restore(lq, conditions=Conditions(lens=rows))
@@ -41,15 +41,15 @@ def test_every_lens_number_matters_and_each_photo_has_its_own(model_of):
 
 
 @pytest.mark.parametrize(
-    ("conditions", "words"),
+    ("conditions", "message"),
     [
         (Conditions(), "give --from, --to and --disparity"),
         (Conditions(lens=LENS[:2]), "expected 3 numbers per photo"),
         (Conditions(lens=LENS.expand(3, 3)), "expected 3 numbers per photo"),
     ],
 )
-def test_lens_is_asked_for(model_of, conditions, words):
-    with pytest.raises(ConfigError, match=words):
+def test_a_missing_or_wrong_lens_raises_an_error(model_of, conditions, message):
+    with pytest.raises(ConfigError, match=message):
         Refusion(model_of("lens")).restore(photo(8, 8, batch=2), conditions=conditions)
 
 
@@ -60,7 +60,7 @@ def guide_of(*size, seed=5):
 
 @pytest.mark.parametrize("tile", [8, 24, "auto"])
 @pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
-def test_tiles_change_nothing_where_there_is_a_guide(model_of, tile, kind):
+def test_tiles_do_not_change_the_result_with_a_guide(model_of, tile, kind):
     restorer, lq, guide = Refusion(model_of("guided")), photo(41, 30), guide_of(41, 30)
     conditions = Conditions(lens=LENS, guide=guide)
     if kind is torch.uint8:
@@ -70,7 +70,7 @@ def test_tiles_change_nothing_where_there_is_a_guide(model_of, tile, kind):
     torch.testing.assert_close(tiled, whole, rtol=0, atol=1 if kind is torch.uint8 else 1e-5)
 
 
-def test_a_guide_matters_and_each_photo_has_its_own(model_of):
+def test_a_guide_has_an_effect_and_each_photo_its_own_guide(model_of):
     model = model_of("guided")
     restorer, lq = Refusion(model), photo(12, 15, batch=2)
     guides = torch.stack([guide_of(12, 15), guide_of(12, 15, seed=6)])
@@ -83,7 +83,7 @@ def test_a_guide_matters_and_each_photo_has_its_own(model_of):
         again = restorer.restore(lq[number : number + 1], conditions=floats)
         torch.testing.assert_close(again, alone, rtol=0, atol=1e-5)
     with torch.no_grad():
-        model.network.intro.weight[:, 8:] = 0  # blind the noise network to it: both parts are told
+        model.network.intro.weight[:, 8:] = 0  # the U-Net still gets the guide
     blind = Refusion(model).restore(lq, conditions=Conditions(lens=LENS, guide=guides))
     assert float((blind - both).abs().max()) > 1e-4
     other = Refusion(model).restore(lq, conditions=Conditions(lens=LENS, guide=guides.flip(0)))
@@ -91,7 +91,7 @@ def test_a_guide_matters_and_each_photo_has_its_own(model_of):
 
 
 @pytest.mark.parametrize(
-    ("guide", "words"),
+    ("guide", "message"),
     [
         (None, "does not estimate where .*; give --disparity FILE"),
         (torch.rand(1, 8, 8), r"guide: expected \(2, 8, 8\) per photo, got \(1, 8, 8\)"),
@@ -99,13 +99,13 @@ def test_a_guide_matters_and_each_photo_has_its_own(model_of):
         (torch.rand(3, 2, 8, 8), "expected"),
     ],
 )
-def test_a_guide_is_asked_for(model_of, guide, words):
+def test_a_missing_or_wrong_guide_raises_an_error(model_of, guide, message):
     conditions = Conditions(lens=LENS, guide=guide)
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=message):
         Refusion(model_of("guided")).restore(photo(8, 8, batch=2), conditions=conditions)
 
 
-def test_views_restore_each_other_and_keep_their_places(model_of):
+def test_each_view_of_a_pair_uses_the_other_view(model_of):
     model, (left, right, other) = model_of("stereo"), photo(12, 16, batch=3)
 
     def restored(left, right):
@@ -124,7 +124,7 @@ def test_views_restore_each_other_and_keep_their_places(model_of):
     assert torch.equal(restored(other, right)[1], first[1])
 
 
-def test_one_view_is_no_pair(model_of):
+def test_the_number_of_views_is_checked(model_of):
     with pytest.raises(ImageError, match=r"expected shape \(B, 6, H, W\)"):
         Refusion(model_of("stereo")).restore(photo(8, 8))
     with pytest.raises(ImageError, match=r"expected shape \(B, 3, H, W\)"):
@@ -132,7 +132,7 @@ def test_one_view_is_no_pair(model_of):
 
 
 class Oracle(torch.nn.Module):
-    """Knows the clean photo, answers with the noise in the state; remembers states and times."""
+    """A perfect network: it returns the noise in the state, and records states and times."""
 
     factor, conditional = 1, False
 
@@ -166,7 +166,7 @@ def test_denoising_starts_from_the_photo_at_the_time_of_its_noise(
     assert len(oracle.seen) == (steps or min(restorer.info.steps, start))
 
 
-def test_the_highest_noise_level_may_come_rounded_to_float32(model_of):
+def test_the_highest_noise_level_can_be_rounded_to_float32(model_of):
     restorer, lq = Refusion(model_of("denoise")), photo(8, 8)
     conditions = Conditions.from_item({"noise_std": torch.tensor(70 / 255)})
     assert conditions.noise_std > 70 / 255
@@ -176,7 +176,7 @@ def test_the_highest_noise_level_may_come_rounded_to_float32(model_of):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("kind", ["denoise", "pixel"])
-def test_stochastic_is_what_the_seed_changes(model_of, kind, sampler):
+def test_info_stochastic_says_whether_the_seed_changes_the_result(model_of, kind, sampler):
     model, lq = model_of(kind), photo(8, 8)
     sampling = replace(model.config.sampling, sampler=sampler)
     restorer = Refusion(replace(model, config=replace(model.config, sampling=sampling)))
@@ -185,7 +185,7 @@ def test_stochastic_is_what_the_seed_changes(model_of, kind, sampler):
     assert restorer.info.stochastic == (not torch.equal(one, other))
 
 
-def test_less_noise_changes_less_and_no_noise_next_to_nothing(model_of):
+def test_the_change_grows_with_the_noise_level(model_of):
     restorer, lq = Refusion(model_of("denoise")), photo(16, 16)
     changes = [
         float(
@@ -197,15 +197,15 @@ def test_less_noise_changes_less_and_no_noise_next_to_nothing(model_of):
     assert changes[0] < 0.02 < changes[-1]
 
 
-def test_noise_level_is_asked_for_and_checked(model_of):
+def test_a_missing_or_wrong_noise_level_raises_an_error(model_of):
     restorer, lq = Refusion(model_of("denoise")), photo(8, 8)
     with pytest.raises(ConfigError, match="give --noise-level"):
         restorer.restore(lq)
-    words = r"noise level: expected 0\.\.70 8-bit levels, the range of the model, got"
+    message = r"noise level: expected 0\.\.70 8-bit levels, the range of the model, got"
     for level in (80, 70.01, -1):
-        with pytest.raises(ConfigError, match=f"{words} {level}"):
+        with pytest.raises(ConfigError, match=f"{message} {level}"):
             restorer.restore(lq, conditions=Conditions(noise_std=level / 255))
-    with pytest.raises(ConfigError, match=f"{words} nan"):
+    with pytest.raises(ConfigError, match=f"{message} nan"):
         restorer.restore(lq, conditions=Conditions(noise_std=math.nan))
     with pytest.raises(ConfigError, match="steps: expected"):
         restorer.restore(lq, conditions=Conditions(noise_std=1 / 255), steps=100)

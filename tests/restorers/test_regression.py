@@ -1,4 +1,4 @@
-"""Restoring at once: the contract, tiles, number formats and refusals."""
+"""The restorer Regression: interface, tiles, number formats and errors."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def photo(*size, batch=1, seed=0):
     return torch.rand(batch, 3, *size, generator=generator) * 0.8 + 0.1
 
 
-def test_the_file_says_what_restores(tiny_checkpoint):
+def test_the_weights_file_determines_the_restorer(tiny_checkpoint):
     info = load_restorer(tiny_checkpoint("blind"), device="cpu", precision="fp32").info
     assert (info.family, info.task, info.scale, info.views) == ("Regression", "blind", 1, 1)
     assert (info.stochastic, info.sampler, info.steps, info.tiling) == (False, None, 0, "blended")
@@ -29,7 +29,7 @@ def test_the_file_says_what_restores(tiny_checkpoint):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 33), (40, 24)])
-def test_it_is_the_network_s_answer_for_each_photo(model, size):
+def test_the_result_is_the_output_of_the_network(model, size):
     lq = photo(*size, batch=2)
     restored = Regression(model).restore(lq, tile=None)
     torch.testing.assert_close(restored, model.network(lq).clamp(0, 1), rtol=0, atol=1e-5)
@@ -48,14 +48,14 @@ def test_integers_are_restored_over_their_full_range(model):
         assert float((restored.float() / full - expected).abs().max()) <= 0.51 / full
 
 
-def test_tiles_overlap_and_their_seams_do_not_show(model):
-    """Tiles of 32 start at multiples of 16, the window: neighbours share half of their pixels."""
-    lq, seen = photo(72, 90), []
+def test_tiles_overlap_and_are_close_to_the_whole_photo(model):
+    """Tiles of 32 pixels start at multiples of 16, the window, so neighbours overlap by half."""
+    lq, reports = photo(72, 90), []
     whole = Regression(model).restore(lq, tile=None)
     restorer = Regression(model)
-    tiled = restorer.restore(lq, tile=1, callback=lambda *told: seen.append(told))
-    assert {stage for stage, _, _ in seen} == {"decode"}
-    assert seen[-1][1:] == (len(seen), len(seen)) and len(seen) == 3 * 4
+    tiled = restorer.restore(lq, tile=1, callback=lambda *report: reports.append(report))
+    assert {stage for stage, _, _ in reports} == {"decode"}
+    assert reports[-1][1:] == (len(reports), len(reports)) and len(reports) == 3 * 4
     difference = (tiled - whole).abs()
     assert float(difference.mean()) < 0.25 * float((whole - lq).abs().mean())
     assert torch.equal(tiled, restorer.restore(lq, tile=32))
@@ -79,7 +79,7 @@ def test_a_network_needs_no_attribute_factor(model, tile):
     torch.testing.assert_close(restorer.restore(lq, tile=tile), lq + 0.1)
 
 
-def test_strength_goes_from_the_photo_to_the_restoration(model):
+def test_strength_interpolates_photo_and_restoration(model):
     lq, restorer = photo(24, 24), Regression(model)
     full = restorer.restore(lq)
     assert torch.equal(restorer.restore(lq, strength=0), lq)
@@ -88,7 +88,7 @@ def test_strength_goes_from_the_photo_to_the_restoration(model):
     assert not torch.equal(full, half)
 
 
-def test_a_larger_photo_comes_out_where_the_model_enlarges(tmp_path):
+def test_a_model_with_upscale_enlarges_the_photo(tmp_path):
     from refusion.checkpoint import save_checkpoint
 
     tensors = tiny_models.build(tiny_models.SWINIR).state_dict()
@@ -100,20 +100,20 @@ def test_a_larger_photo_comes_out_where_the_model_enlarges(tmp_path):
     assert restorer.info.scale == 2
 
 
-def test_what_is_not_finite_is_computed_again_or_refused(model, caplog):
+def test_a_result_that_is_not_finite_is_an_error(model, caplog):
     restorer = Regression(model, precision="bf16")
     exact = Regression(model).restore(photo(16, 16))
     rounded = restorer.restore(photo(16, 16))
     assert 0 < float((rounded - exact).abs().max()) < 0.05
     with torch.no_grad():
-        model.network.norm.weight.fill_(3e38)  # the copy of above keeps its own
+        model.network.norm.weight.fill_(3e38)  # the restorers above have copies
     with pytest.raises(RefusionError, match="not finite, in float32 too"):
         Regression(model, precision="bf16").restore(photo(16, 16))
     assert "again in fp32" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"steps": 4}, "steps, sampler: the 'blind' model is a regression"),
         ({"sampler": "posterior"}, "is a regression"),
@@ -121,11 +121,11 @@ def test_what_is_not_finite_is_computed_again_or_refused(model, caplog):
         ({"strength": 2}, "strength: expected"),
     ],
 )
-def test_options_it_has_no_use_for(model, options, words):
-    with pytest.raises(ConfigError, match=words):
+def test_invalid_options_raise_an_error(model, options, message):
+    with pytest.raises(ConfigError, match=message):
         Regression(model).restore(photo(8, 8), **options)
 
 
-def test_photos_that_are_none(model):
+def test_a_wrong_number_of_channels_raises_an_error(model):
     with pytest.raises(ImageError, match="lq"):
         Regression(model).restore(torch.rand(1, 1, 8, 8))

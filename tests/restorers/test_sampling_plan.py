@@ -1,4 +1,4 @@
-"""Which walk the arguments of `restore` ask for, and which are refused."""
+"""The reverse process that the arguments of `restore` select, and errors in them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def photo(size=12):
     return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 0.6 + 0.2
 
 
-class Watcher(torch.nn.Module):
-    """Answers with a residual of 0.1; remembers the states and times it is asked about."""
+class Recorder(torch.nn.Module):
+    """A network that returns a residual of 0.1 and records the states and times."""
 
     def __init__(self):
         super().__init__()
@@ -40,17 +40,17 @@ class Watcher(torch.nn.Module):
         return torch.full_like(xt, 0.1)
 
 
-def watched(monkeypatch, model):
-    restorer, watcher = Refusion(model), Watcher()
-    networks = replace(restorer._model, network=watcher)
+def recorded(monkeypatch, model):
+    restorer, recorder = Refusion(model), Recorder()
+    networks = replace(restorer._model, network=recorder)
     monkeypatch.setattr(restorer, "_model", networks)
-    return restorer, watcher
+    return restorer, recorder
 
 
-def test_times_between_the_whole_ones_reach_the_network(monkeypatch, model_of):
-    restorer, watcher = watched(monkeypatch, model_of())
+def test_fractional_times_are_passed_to_the_network(monkeypatch, model_of):
+    restorer, recorder = recorded(monkeypatch, model_of())
     result = restorer.restore(photo(), sampler="sde-data-2@log_snr", steps=5, tile=None)
-    times = [t for _, t in watcher.seen]
+    times = [t for _, t in recorder.seen]
     assert len(times) == 5 and times[0] == 100
     assert all(t != int(t) for t in times[1:]) and times == sorted(times, reverse=True)
     torch.testing.assert_close(result, photo() + 0.1)
@@ -65,11 +65,11 @@ def test_times_between_the_whole_ones_reach_the_network(monkeypatch, model_of):
 @pytest.mark.parametrize("tile", ["auto", 5, None])
 def test_a_network_needs_no_attribute_factor(monkeypatch, model_of, tile):
     """Without it, tiles have any position and size; without a convolution, 'auto' works, too."""
-    restorer, watcher = watched(monkeypatch, model_of())
-    assert not hasattr(watcher, "factor")
+    restorer, recorder = recorded(monkeypatch, model_of())
+    assert not hasattr(recorder, "factor")
     result = restorer.restore(photo(13), sampler="posterior", steps=2, tile=tile)
     torch.testing.assert_close(result, photo(13) + 0.1)
-    assert {offset.shape[-1] for offset, _ in watcher.seen} == {5 if tile == 5 else 13}
+    assert {offset.shape[-1] for offset, _ in recorder.seen} == {5 if tile == 5 else 13}
 
 
 BRIDGES = [
@@ -80,16 +80,16 @@ BRIDGES = [
 
 @pytest.mark.parametrize("sde", BRIDGES, ids=lambda sde: sde.type)
 def test_a_bridge_starts_at_the_photo(monkeypatch, model_of, sde):
-    restorer, watcher = watched(monkeypatch, model_of(sde=sde))
+    restorer, recorder = recorded(monkeypatch, model_of(sde=sde))
     restorer.restore(photo(), steps=4, sampler="mean", tile=None)
-    first = float(watcher.seen[0][0].abs().max())
+    first = float(recorder.seen[0][0].abs().max())
     assert first == 0 if sde.type == "GOUB" else first < 5 * 1e7**-0.5
-    assert [t for _, t in watcher.seen] == [100, 75, 50, 25]
+    assert [t for _, t in recorder.seen] == [100, 75, 50, 25]
 
 
 @pytest.mark.parametrize("sampler", ["mean", "ode-data-2", "posterior", "euler"])
 @pytest.mark.parametrize("steps", [1, 4])
-def test_what_the_seed_changes_of_a_bridge(model_of, sampler, steps):
+def test_the_seed_changes_the_result_of_a_bridge_with_a_random_sampler(model_of, sampler, steps):
     restorer = Refusion(model_of(sde=BRIDGES[0], sampler=sampler, steps=steps))
     one, other = (restorer.restore(photo(), seed=seed) for seed in (1, 2))
     random = {"euler": True, "posterior": steps > 1}.get(sampler, False)
@@ -97,18 +97,18 @@ def test_what_the_seed_changes_of_a_bridge(model_of, sampler, steps):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_a_distilled_model_is_asked_once_where_it_was_distilled(monkeypatch, model_of, share):
+def test_a_distilled_model_is_called_once_at_its_time(monkeypatch, model_of, share):
     model = model_of(steps=1, distilled_at=55, start_noise=share)
-    restorer, watcher = watched(monkeypatch, model)
+    restorer, recorder = recorded(monkeypatch, model)
     restorer.restore(photo(64), tile=None)
-    ((offset, t),) = watcher.seen
+    ((offset, t),) = recorder.seen
     assert t == 55
     expected = share * float(restorer._model.sde.std(55))
     assert float(offset.std()) == pytest.approx(expected, rel=0.05, abs=1e-7)
     assert restorer.info.stochastic == (share > 0)
 
 
-def test_a_distilled_model_refuses_more_steps(model_of):
+def test_a_distilled_model_takes_one_step_only(model_of):
     restorer = Refusion(model_of(steps=1, distilled_at=55))
     with pytest.raises(ConfigError, match="distilled to 1 step at time 55"):
         restorer.restore(photo(), steps=4)
@@ -116,7 +116,7 @@ def test_a_distilled_model_refuses_more_steps(model_of):
         SamplingConfig("posterior", 2, distilled_at=55)
 
 
-def test_a_latent_unet_alone_has_nothing_to_walk(tiny_checkpoint):
+def test_a_latent_unet_alone_has_no_process(tiny_checkpoint):
     restorer = Refusion(build_model(read_checkpoint(tiny_checkpoint("unet"))))
     for wrong in ({"steps": 2}, {"sampler": "posterior"}):
         with pytest.raises(ConfigError, match="U-Net alone, without a diffusion process"):
@@ -133,18 +133,18 @@ def test_a_latent_unet_alone_has_nothing_to_walk(tiny_checkpoint):
         ({"sampler": "posterior@log_snr", "steps": 0}, "steps: expected 1 or more"),
     ],
 )
-def test_what_cannot_be_walked_is_refused_with_the_reason(model_of, options, reason):
+def test_invalid_samplers_and_steps_raise_an_error(model_of, options, reason):
     with pytest.raises(ConfigError, match=reason):
         Refusion(model_of()).restore(photo(), **options)
 
 
-def test_on_a_fractional_grid_more_steps_than_times_are_possible(model_of):
+def test_a_fractional_grid_allows_more_steps_than_times(model_of):
     restorer = Refusion(model_of())
     assert restorer.restore(photo(), sampler="ode-data-2@log_snr", steps=130).isfinite().all()
 
 
 @pytest.mark.parametrize("sampler", ["posterior@log_snr", "ode-data-3", "sde-data-2@karras"])
-def test_a_denoiser_walks_any_of_it_from_its_photo(model_of, sampler):
+def test_denoising_works_with_every_kind_of_sampler(model_of, sampler):
     restorer = Refusion(model_of("denoise"))
     lq, conditions = photo(), Conditions(noise_std=25 / 255)
     assert restorer.restore(lq, conditions=conditions, sampler=sampler, steps=6).isfinite().all()

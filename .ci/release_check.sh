@@ -43,7 +43,7 @@ check_files() {
     bytes=$(wc -c < "$wheel")
     ((bytes <= MAX_MIB * 1048576)) || fail "the wheel is larger than $MAX_MIB MiB"
     tar tzf "$sdist" | cut -d / -f 2- > "$work/sdist.txt"
-    if grep -E '^(\.git|runs|results|data|cache|examples|site|build)/' "$work/sdist.txt"; then
+    if grep -E '^(\.git|runs|results|data|cache|site|build)/' "$work/sdist.txt"; then
         fail "the source distribution has these files"
     fi
     "$PYTHON" -m zipfile -l "$wheel" > "$work/wheel.txt"

@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,7 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
         "files.",
         epilog="Exit code: 0 ended by Ctrl-C, 2 wrong usage or the page could not start.",
     )
-    add = parser.add_argument
+    _add_model_options(parser.add_argument)
+    _add_page_options(parser.add_argument)
+    return parser
+
+
+def _add_model_options(add: Callable[..., argparse.Action]) -> None:
     add(
         "--weights",
         nargs="+",
@@ -80,6 +85,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SIZE",
         help="memory limit of the process, e.g. 4G; sets the tile size",
     )
+
+
+def _add_page_options(add: Callable[..., argparse.Action]) -> None:
     add(
         "--max-pixels",
         type=count,
@@ -99,7 +107,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="address of the server (default: %(default)s, only this machine has access)",
     )
     add("--port", type=_port, default=PORT, help="0 chooses a free port (default: %(default)s)")
-    return parser
 
 
 def _port(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,14 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit code: 0 done, 2 wrong usage or files that do not fit, with the reason.",
     )
     add = parser.add_argument
+    _add_file_options(add)
+    _add_setting_options(add)
+    _add_adm_options(add)
+    add("--dtype", choices=DTYPES, help="number format in the file (default: unchanged)")
+    return parser
+
+
+def _add_file_options(add: Callable[..., argparse.Action]) -> None:
     add("--net", type=Path, metavar="FILE", help="weights of the noise network (.pth)")
     add(
         "--latent",
@@ -79,6 +88,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="the authors' option file (.yml), train or test",
     )
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="file to write")
+
+
+def _add_setting_options(add: Callable[..., argparse.Action]) -> None:
     add("--task", metavar="NAME", help="derain, deblur, deshadow, inpaint, sr, denoise, ...")
     add("--max-sigma", type=float, metavar="LEVELS", help="noise level of the process, 1..255")
     add("--T", type=count, metavar="N", help="time steps of the process")
@@ -98,6 +110,9 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="use the sizes of the weights if those in --options differ",
     )
+
+
+def _add_adm_options(add: Callable[..., argparse.Action]) -> None:
     add(
         "--adm",
         type=Path,
@@ -118,8 +133,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="channels per attention head of --adm (64)",
     )
-    add("--dtype", choices=DTYPES, help="number format in the file (default: unchanged)")
-    return parser
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -1,8 +1,10 @@
-"""Command line: `refusion COMMAND`; the top folder's scripts call the same code.
+"""Command line: `refusion COMMAND`; the scripts in the top folder call the same functions.
 
 Every entry point has the signature `(argv: list[str] | None = None) -> int` and returns the exit
-code: 0 done, 2 something the user can fix, 130 interrupted. A sub-command lives in the module of
-its name, which offers `run(argv: list[str]) -> int`, and is imported only when asked for.
+code: 0 for success, 2 for an error that the user can fix, 130 after Ctrl-C, 141 for a closed pipe.
+A command is a module with the function `run(argv: list[str]) -> int` and an entry in `COMMANDS`. It
+is imported only when it is used, so that `--help` does not wait for PyTorch. Options that several
+commands share are in `options`. In the package, only `refusion.app` may import from here.
 """
 
 from __future__ import annotations
@@ -18,17 +20,17 @@ __all__ = ["main", "restore_main", "test_main", "train_main"]
 
 COMMANDS = {
     "restore": "restore photos with a trained model",
-    "init": "write an option file to train from",
+    "init": "write an option file for training",
     "schema": "print the JSON Schema of the option files",
-    "train": "train a model from an options file",
+    "train": "train a model with an option file",
     "test": "measure a model on photos with ground truth",
-    "import": "make a model of the authors' released .pth files",
-    "import-sd": "make a folder of a Stable Diffusion in one published file",
-    "info": "say what a weights file is",
+    "import": "convert published .pth files to a weights file",
+    "import-sd": "convert a Stable Diffusion in one file to a folder",
+    "info": "describe a weights file",
     "average": "average the weights of several runs",
     "check-submission": "check a challenge entry",
 }
-# Modules whose name differs: a keyword or a hyphen cannot stand in the name of a module.
+# Modules with another name than the command: a module name is not a keyword and has no hyphen.
 MODULES = {
     "import": "import_official",
     "import-sd": "import_sd",
@@ -37,25 +39,32 @@ MODULES = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of the `refusion` command: dispatch to a sub-command."""
+    """Entry point of `refusion`: run a command.
+
+    Args:
+        argv: arguments after the name of the program; None for `sys.argv[1:]`.
+
+    Returns:
+        Exit code.
+    """
     arguments = sys.argv[1:] if argv is None else argv
-    # Only the first word is read here; the sub-command parses the rest, `--help` included.
+    # Only the first argument is parsed here; the command parses the others, also `--help`.
     command = _parser().parse_args(arguments[:1]).command
     return _run(command, arguments[1:])
 
 
 def restore_main(argv: list[str] | None = None) -> int:
-    """Entry point of `tiled_infer.py`: restore photos."""
+    """Entry point of `tiled_infer.py`: restore photos; see `main`."""
     return _run("restore", argv)
 
 
 def train_main(argv: list[str] | None = None) -> int:
-    """Entry point of `train.py`: train from an options file."""
+    """Entry point of `train.py`: train a model from an option file; see `main`."""
     return _run("train", argv)
 
 
 def test_main(argv: list[str] | None = None) -> int:
-    """Entry point of `test.py`: measure a model."""
+    """Entry point of `test.py`: measure a model; see `main`."""
     return _run("test", argv)
 
 

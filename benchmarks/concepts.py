@@ -214,7 +214,7 @@ def seams(folder: Path) -> None:
     for name, result in list(shown):
         difference = (result - whole[0]).abs()
         largest, mean = 255 * difference.max().item(), 255 * difference.mean().item()
-        print(f"{name}: difference {largest:.1e} levels at most, {mean:.1e} in the mean")
+        print(f"{name}: difference {largest:.4g} levels at most, {mean:.4g} in the mean")
         shown.append(("difference from the result without tiles x 2", 2 * difference))
     strip(folder / "concepts_seams.jpg", [(name, x[:, ::2, ::2]) for name, x in shown], columns=2)
 

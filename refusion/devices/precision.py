@@ -20,6 +20,15 @@ DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def precision_name(dtype: torch.dtype) -> str:
+    """The key of `PRECISIONS` for a dtype.
+
+    >>> precision_name(torch.bfloat16)
+    'bf16'
+    """
+    return next(name for name, value in PRECISIONS.items() if value == dtype)
+
+
 def choose_device(name: str | torch.device) -> torch.device:
     """Choose a device by name.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from refusion.checkpoint import Model
 from refusion.devices.allocator import reuse_freed_memory
-from refusion.devices.precision import PRECISIONS, cast_network, choose_device, choose_precision
+from refusion.devices.precision import cast_network, choose_device, choose_precision, precision_name
 from refusion.errors import ConfigError, RefusionError
 from refusion.images.check import check_image
 from refusion.images.resize import enlarge
@@ -71,7 +71,7 @@ class Regression:
             factor=1,
             tiling="blended",
             device=str(self._device),
-            precision=next(name for name, d in PRECISIONS.items() if d == self._dtype),
+            precision=precision_name(self._dtype),
         )
 
     def restore(

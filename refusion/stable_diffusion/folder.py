@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from refusion.devices.precision import PRECISIONS, choose_device, choose_precision
+from refusion.devices.precision import choose_device, choose_precision, precision_name
 from refusion.errors import CheckpointError
 from refusion.stable_diffusion.libraries import import_library, read_json
 from refusion.stable_diffusion.schedule import Schedule, schedule_of
@@ -65,7 +65,7 @@ class StableDiffusion:
     @property
     def precision(self) -> str:
         """Name of `dtype`: 'fp32', 'bf16' or 'fp16'."""
-        return next(name for name, dtype in PRECISIONS.items() if dtype == self.dtype)
+        return precision_name(self.dtype)
 
     @property
     def factor(self) -> int:

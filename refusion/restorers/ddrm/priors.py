@@ -12,7 +12,7 @@ from torch import Tensor
 
 from refusion.checkpoint import Model, build_model, find_weights, read_checkpoint
 from refusion.config.parser import Component
-from refusion.devices.precision import PRECISIONS, cast_network, choose_device, choose_precision
+from refusion.devices.precision import cast_network, choose_device, choose_precision, precision_name
 from refusion.errors import CheckpointError
 from refusion.nets.layers import pad_to_multiple
 from refusion.sde import VPSDE, build_sde
@@ -127,7 +127,7 @@ def build_prior(model: Model, device: torch.device, dtype: torch.dtype) -> Prior
 
     side = getattr(network, "image_size", None)
     steps = model.config.sampling.steps
-    return Prior(predict_noise, sde.alpha_bar, side, steps, device, _precision_name(dtype))
+    return Prior(predict_noise, sde.alpha_bar, side, steps, device, precision_name(dtype))
 
 
 def _load_diffusers_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Prior:
@@ -151,7 +151,7 @@ def _load_diffusers_folder(folder: Path, device: torch.device, dtype: torch.dtyp
 
     side = network.config.sample_size
     side = side if type(side) is int and side > 0 else None
-    steps, precision = DIFFUSERS_STEPS, _precision_name(dtype)
+    steps, precision = DIFFUSERS_STEPS, precision_name(dtype)
     return Prior(predict_noise, alpha_bar, side, steps, device, precision)
 
 
@@ -189,7 +189,3 @@ def read_alpha_bar(path: Path) -> Tensor:
             f"{path}: prediction_type '{schedule.prediction}'; only 'epsilon' can be used"
         )
     return torch.cat([torch.ones(1, dtype=torch.float64), schedule.alpha_bar])
-
-
-def _precision_name(dtype: torch.dtype) -> str:
-    return next(name for name, value in PRECISIONS.items() if value == dtype)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from refusion.checkpoint import Model
 from refusion.config import ModelConfig
-from refusion.devices.precision import PRECISIONS, cast_network
+from refusion.devices.precision import cast_network, precision_name
 from refusion.images.resize import shrink
 from refusion.sde import IRSDE, build_sde
 from refusion.tiling.memory import auto_tile
@@ -61,7 +61,7 @@ class LoadedModel:
     @property
     def precision(self) -> str:
         """Name of the number format: 'fp32', 'bf16' or 'fp16'."""
-        return next(name for name, dtype in PRECISIONS.items() if dtype == self.dtype)
+        return precision_name(self.dtype)
 
     def network_setting(self, name: str) -> object:
         """A setting of the noise network; None if the network has no setting with this name.

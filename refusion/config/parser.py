@@ -8,7 +8,6 @@ key, the expected and the actual value.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import logging
 import math
 import re
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
+from refusion.config.settings import REQUIRED, constructor_settings
 from refusion.errors import ConfigError, suggest
 
 logger = logging.getLogger(__name__)
@@ -222,7 +222,9 @@ class Parser:
             table = self.tables(from_table.table)
             self._known(values["type"], table, _join(key, "type"), "type")
             entry = table[values["type"]]
-            hints, required = _parameters(entry, from_table)
+            settings = constructor_settings(entry, from_table.supplied)
+            hints = {name: setting.hint for name, setting in settings.items()}
+            required = {name for name, s in settings.items() if s.default is REQUIRED}
             rest = self._section(hints, required, self._renamed(entry, rest, key), key)
         return cls(**values, settings=rest)
 
@@ -272,30 +274,6 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _parameters(
-    entry: Callable[..., Any], from_table: FromTable
-) -> tuple[dict[str, Any], set[str]]:
-    """Annotations and required names of settings: parameters of a class, keywords of a function.
-
-    Positional parameters of a function are its input data (tensors), not settings.
-    """
-    kinds = {inspect.Parameter.KEYWORD_ONLY}
-    if isinstance(entry, type):
-        kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    annotated = entry.__init__ if isinstance(entry, type) else entry
-    try:
-        hints = typing.get_type_hints(annotated, include_extras=True)
-    except NameError:  # names imported for type checkers only: the keys can still be checked
-        hints = {}
-    chosen = {
-        p.name: p
-        for p in inspect.signature(entry).parameters.values()
-        if p.kind in kinds and p.name not in from_table.supplied
-    }
-    required = {name for name, p in chosen.items() if p.default is inspect.Parameter.empty}
-    return {name: hints.get(name, Any) for name in chosen}, required
 
 
 def _required(field: dataclasses.Field) -> bool:

@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="refusion test",
         description="Restore whole photos at full size and measure them against the ground truth. "
-        "The degraded photos are measured, too. Data and model come from an options file (-opt), "
+        "The degraded photos are measured, too. Data and model come from an option file (-opt), "
         "or from --data (or --lq and --gt) and --task or --weights. With -opt, --data and "
         "--weights replace the sets and the model of the file. If a run with --output is "
         "interrupted, the same command continues it.",
@@ -93,7 +93,7 @@ def _add_data_options(add: Callable[..., argparse.Action]) -> None:
         "--opt",
         type=Path,
         metavar="FILE",
-        help="use the model and the validation sets of this options file, our own or the authors'",
+        help="use the model and the validation sets of this option file, ours or the authors'",
     )
     add(
         "--set",

@@ -15,7 +15,7 @@ from refusion.errors import ConfigError
 def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
     parser = argparse.ArgumentParser(
-        prog="train.py",
+        prog="refusion train",
         description="Train the experiment of a YAML file. The same command continues an "
         "interrupted run exactly from its last checkpoint.",
     )
@@ -35,7 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="train stage osediff without LPIPS, if its weights are not available",
     )
     add_plugin_option(parser.add_argument)
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of run folders")
+    parser.add_argument(
+        "--runs", default="runs", metavar="DIR", help="folder that contains the run folders"
+    )
     parser.add_argument(
         "--export", metavar="FILE", help="after training also write the weights here, in float16"
     )

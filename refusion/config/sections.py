@@ -42,7 +42,7 @@ class SamplingConfig:
     process_side: _Count | None = None
     # Start time of a distilled model (stage one_step), which uses one step. null: starts at T.
     distilled_at: _Count | None = None
-    start_noise: _Fraction = 1.0  # standard deviation of the start noise, relative to the process
+    start_noise: _Fraction = 1.0  # standard deviation of the start noise, share of the process's
 
     RENAMED_KEYS: ClassVar = {"side": "process_side"}
 
@@ -50,7 +50,7 @@ class SamplingConfig:
         """Check that a distilled model has one step."""
         if self.distilled_at is not None and self.steps != 1:
             raise ConfigError(
-                f"steps: a model distilled at time {self.distilled_at} answers in 1 step, got "
+                f"steps: a model distilled at time {self.distilled_at} takes 1 step, got "
                 f"{self.steps}"
             )
 
@@ -85,7 +85,7 @@ class LrScheduleConfig:
     warmup_steps: _Whole = 0  # linear rise from 0
     eta_min: _NotNegative = 1e-7  # learning rate at the last step (cosine)
     milestones: tuple[_Count, ...] = ()  # steps after which the rate is multiplied (multistep)
-    gamma: Annotated[float, Bound(0, 1, above=True)] = 0.5  # by this factor
+    gamma: Annotated[float, Bound(0, 1, above=True)] = 0.5  # factor at each milestone
 
     def __post_init__(self) -> None:
         """Check that milestones are set for type multistep only, and that they increase."""
@@ -105,7 +105,7 @@ class TrainConfig:
     ema_decay: _Fraction = 0.999  # per update of the average; 0 keeps the raw weights
     ema_every: _Count = 1  # steps between updates of the average
     grad_clip: _Positive | None = 1.0  # largest norm of the whole gradient; null = off
-    accumulate: _Count = 1  # parts of a batch, processed in turn to save memory; same result
+    accumulate: _Count = 1  # parts of a batch, computed in turn to save memory; same result
     compile: bool = False  # torch.compile; needs a C++ compiler on a CPU, minutes at the start
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where it is fast
     seed: _Whole = 0  # of weights, data and noise
@@ -132,7 +132,7 @@ class TrainConfig:
 class DistillationConfig:
     """Training of a student in stage one_step: its teacher and the weights of its loss terms."""
 
-    teacher: str  # trained diffusion model: a path, or a task with bundled weights
+    teacher: str  # trained diffusion model: a path, or a task with shipped weights
     truth: _NotNegative = 1.0  # L1 to the ground truth, in the space of the process
     pixels: _NotNegative = 0.0  # L1 of the decoded photos to the ground truth; latent models only
     imitation: _NotNegative = 0.0  # L1 to the teacher, sampled with teacher_steps
@@ -183,7 +183,7 @@ class DiffBIRConfig:
     """Stage diffbir: training of DiffBIR's control branch for Stable Diffusion."""
 
     sd: str  # folder of Stable Diffusion 2.1 base in the layout of diffusers
-    stage1: str | None  # model that removes the degradation: path, bundled task, or null
+    stage1: str | None  # model that removes the degradation: path, shipped task, or null
     control: str | None = None  # control branch to start from; null: the encoder of the U-Net
     prompt: str = ""  # of every photo
     prompt_dropout: _Fraction = 0.5  # share of photos that get the empty prompt instead

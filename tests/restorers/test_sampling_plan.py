@@ -112,7 +112,7 @@ def test_a_distilled_model_takes_one_step_only(model_of):
     restorer = Refusion(model_of(steps=1, distilled_at=55))
     with pytest.raises(ConfigError, match="distilled to 1 step at time 55"):
         restorer.restore(photo(), steps=4)
-    with pytest.raises(ConfigError, match="answers in 1 step, got 2"):
+    with pytest.raises(ConfigError, match="takes 1 step, got 2"):
         SamplingConfig("posterior", 2, distilled_at=55)
 
 

@@ -28,7 +28,7 @@ SCRIPTS = {"train.py": train, "test.py": test, "tiled_infer.py": restore}
 # Tests of these pages run their code with files of their own.
 TESTED_ELSEWHERE = {"docs/extending.md": "tests/test_add_your_own.py"}
 OTHER_PROGRAMS = ("make", "git clone", "pip install", "python benchmarks/", "tensorboard")
-OTHER_PROGRAMS += ("cd ", "cp ", "ls ", "mkdir ", "export ")
+OTHER_PROGRAMS += (". .venv/bin/activate", "cd ", "cp ", "ls ", "mkdir ", "export ")
 
 
 def relative(page):

@@ -137,7 +137,7 @@ def _page(options: argparse.Namespace) -> gradio.Blocks:
     """Build the page with its models; the checks run before a model is loaded."""
     if find_spec("gradio") is None:  # importing it takes seconds
         raise ConfigError(
-            "the page needs Gradio: pip install 'refusion[app]'; tiled_infer.py works without it"
+            "the page needs Gradio: pip install 'gradio>=6.31,<7'; tiled_infer.py works without it"
         )
     from refusion.app.models import load_models
     from refusion.app.page import build_page

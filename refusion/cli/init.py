@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def run(argv: list[str]) -> int:
     if options.schema:
         write_text(schema, schema_text())
     head = f"# yaml-language-server: $schema={schema.name}\n" if schema.is_file() else ""
-    write_text(target, head + source.read_text(encoding="utf-8"))
+    write_text(target, head + _own_text(source, target))
     sys.stdout.write(
         f"{target}: written. Set the folders of your photos under 'data', then train:\n"
         f"  refusion train -opt {shlex.quote(str(target))}\n"
@@ -69,6 +70,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--force", action="store_true", help="overwrite files that exist")
     return parser
+
+
+def _own_text(source: Path, target: Path) -> str:
+    """The option file with the run's name and the commands of its comments for the new file."""
+    text = source.read_text(encoding="utf-8")
+    if target.stem == source.stem:
+        return text
+    text = text.replace(f"options/{source.name}", str(target))
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", target.stem).lstrip("_.-")
+    return re.sub(r"(?m)^name: [^ #\n]+", f"name: {name}", text) if name else text
 
 
 def _check_absent(file: Path) -> None:

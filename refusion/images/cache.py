@@ -42,6 +42,8 @@ def list_photos(folders: Sequence[str | Path], role: str = "folders") -> list[Pa
 
 
 def _photos_below(folder: Path, role: str) -> list[Path]:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{role}: expected a folder, got the file '{folder}'")
     if not folder.is_dir():
         raise ConfigError(f"{role}: folder '{folder}' does not exist; create it or fix the path")
     photos = sorted(

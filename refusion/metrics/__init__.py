@@ -17,7 +17,7 @@ from functools import partial
 from torch import Tensor
 
 from refusion.config.tables import find_table
-from refusion.errors import ImageError
+from refusion.errors import ConfigError, ImageError
 from refusion.images.arrays import Image, to_batch, unit_range
 from refusion.metrics.ciede2000 import ciede2000
 from refusion.metrics.metric import CHANNELS, Metric
@@ -73,6 +73,12 @@ def reported_metrics(crop_border: int = 0) -> dict[str, Metric]:
     metrics = {}
     for channel, end in zip(CHANNELS, ("", "_y"), strict=True):
         for name, metric in find_table("metrics").items():
+            if not isinstance(metric, Metric):
+                raise ConfigError(
+                    f"METRICS['{name}']: expected a Metric, got {type(metric).__name__}; write "
+                    f"Metric('{name}', function, higher_is_better=..., value_range=(0, 1), "
+                    "identity=...)"
+                )
             if channel in metric.channels:
                 metrics[name + end] = _reported(metric, name + end, channel, crop_border)
     return metrics | {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,11 @@ STRIP_PIXELS = 1 << 18  # with this value SSIM of a 24-megapixel pair needs 60 M
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric and the information that is needed to report it."""
+    """A metric and the information that is needed to report it.
+
+    Raises:
+        ConfigError: the function does not accept `crop_border`.
+    """
 
     name: str
     """Name in tables and options."""
@@ -34,6 +39,16 @@ class Metric:
     """Unit and settings of the metric; `reported_metrics` writes them at the start of `stated`."""
     channels: tuple[str, ...] = ("rgb",)
     """Keys of `CHANNELS` to report; with two keys `function` has a keyword argument `channel`."""
+
+    def __post_init__(self) -> None:
+        """Check the signature before a photo is restored."""
+        parameters = inspect.signature(self.function).parameters.values()
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        if not takes_any and all(p.name != "crop_border" for p in parameters):
+            raise ConfigError(
+                f"metric '{self.name}': its function must accept the keyword argument crop_border, "
+                "the pixels to leave out on every side"
+            )
 
 
 def rgb(image: Tensor) -> Tensor:

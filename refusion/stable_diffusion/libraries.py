@@ -12,7 +12,7 @@ from typing import Any
 
 from refusion.errors import CheckpointError
 
-INSTALL = "pip install 'refusion[sd]'"
+INSTALL = "pip install 'diffusers>=0.40,<0.43' 'transformers>=5,<6' 'peft>=0.20'"
 
 
 def import_library(name: str, needed_by: str | Path, install: str = INSTALL) -> ModuleType:

@@ -31,7 +31,7 @@ def test_without_gradio_it_says_how_to_get_it(run, monkeypatch):
     code, said = run()
     assert code == 2
     assert said.count("\n") == 1
-    assert "pip install 'refusion[app]'" in said
+    assert "pip install 'gradio>=6.31,<7'" in said
     assert not Path(os.environ["GRADIO_TEMP_DIR"]).parent.exists()
     assert tempfile.tempdir is None or Path(tempfile.tempdir).exists()
 

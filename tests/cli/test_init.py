@@ -23,7 +23,9 @@ def test_writes_the_file_with_its_comments_and_names_the_next_step(folder, capsy
 
 def test_output_may_be_elsewhere_and_have_spaces(folder, capsys):
     assert cli.main(["init", "toy.yml", "-o", "my runs/first.yml"]) == 0
-    assert load_config(folder / "my runs" / "first.yml").name == "toy"
+    written = folder / "my runs" / "first.yml"
+    assert load_config(written).name == "first"  # so that runs/toy stays as it is
+    assert "-opt my runs/first.yml" in written.read_text() and "toy.yml" not in written.read_text()
     assert "refusion train -opt 'my runs/first.yml'" in capsys.readouterr().out
 
 

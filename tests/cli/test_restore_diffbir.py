@@ -136,7 +136,7 @@ def test_without_the_libraries(folder, diffbir, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     assert diffbir() == 2
     error = capsys.readouterr().err
-    assert "needs diffusers" in error and "pip install 'refusion[sd]'" in error
+    assert "needs diffusers" in error and "pip install 'diffusers>=0.40" in error
     assert error.count("\n") == 1
 
 

@@ -165,6 +165,10 @@ def test_list_photos_errors(tmp_path: Path) -> None:
         list_photos([tmp_path / "nowhere"])
     with pytest.raises(ConfigError, match="no photos"):
         list_photos([tmp_path])
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ConfigError, match=r"expected a folder, got the file '.*a\.png'"):
+        list_photos([tmp_path / "a.png"])
+    (tmp_path / "a.png").unlink()
     for wrong in ([], str(tmp_path)):
         with pytest.raises(ConfigError, match="list of folders"):
             list_photos(wrong)

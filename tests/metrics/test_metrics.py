@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from refusion.errors import ConfigError, ImageError
-from refusion.metrics import METRICS, metric
+from refusion.metrics import METRICS, Metric, metric, reported_metrics
 from refusion.metrics.psnr import psnr
 from refusion.metrics.ssim import ssim
 
@@ -141,3 +141,12 @@ def test_wrong_input_is_named(name, change, error, words):
     image, target = arguments.pop("image"), arguments.pop("target")
     with pytest.raises(error, match=words):
         METRICS[name].function(image, target, **arguments)
+
+
+def test_a_metric_of_ones_own_is_checked_before_it_is_used(monkeypatch):
+    with pytest.raises(ConfigError, match=r"metric 'mae': its function must accept .* crop_border"):
+        Metric("mae", lambda image, target: image, False, (0, 1), 0)
+    Metric("mae", lambda image, target, **options: image, False, (0, 1), 0)
+    monkeypatch.setitem(METRICS, "mae", psnr)
+    with pytest.raises(ConfigError, match=r"METRICS\['mae'\]: expected a Metric, got function"):
+        reported_metrics()

@@ -157,7 +157,7 @@ def test_parts_of_different_models_are_refused(tmp_path, monkeypatch, tiny_sd):
 def test_without_the_libraries_one_line_says_how(tiny_sd, monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
     assert f"needs {library}" in (message := refusal(tiny_sd))
-    assert "pip install 'refusion[sd]'" in message
+    assert "pip install 'diffusers>=0.40" in message
 
 
 def test_libraries_are_imported_only_where_they_are_needed():

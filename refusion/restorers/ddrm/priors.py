@@ -19,7 +19,7 @@ from refusion.sde import VPSDE, build_sde
 from refusion.stable_diffusion.libraries import import_library, read_json
 from refusion.stable_diffusion.schedule import schedule_of
 
-INSTALL = "pip install 'refusion[diffusers]'"
+INSTALL = "pip install 'diffusers>=0.30'"
 SHIPPED = "ddrm_prior"  # task and file name of the prior that is part of the package
 DIFFUSERS_STEPS = 20  # default for priors in the layout of diffusers, the value of the DDRM paper
 

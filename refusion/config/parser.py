@@ -234,10 +234,10 @@ class Parser:
         if not isinstance(raw, Mapping) or old_names.keys().isdisjoint(raw):
             return raw
         for old, new in old_names.items():
-            if old in raw and new in raw:
-                self._fail(_join(key, old), f"is the old name of '{new}', which is there too")
             if old in raw and self.warns:
-                logger.warning("%s: %s is now called %s", self.source, _join(key, old), new)
+                both = "; both are given, the later one is used" if new in raw else ""
+                logger.warning("%s: %s is now called %s%s", self.source, _join(key, old), new, both)
+        # A value of the command line comes after those of the file, under either name.
         return {old_names.get(name, name): value for name, value in raw.items()}
 
     def _section(self, hints: dict[str, Any], required: set[str], raw: object, key: str) -> dict:

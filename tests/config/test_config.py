@@ -27,6 +27,8 @@ from refusion.config.sections import LatentCheckpoint, SamplingConfig
 from refusion.errors import ConfigError
 from refusion.training.paths import check_paths
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_values_arrive_typed():
     config = read(changed())
@@ -284,9 +286,19 @@ def test_old_keys_are_read_with_a_warning_and_from_checkpoints_without(caplog):
     assert not caplog.messages
     assert config_from_dict(old, "c", TABLES.__getitem__) == expected
     assert caplog.messages == ["c: sampling.side is now called process_side"]
-    both = old | {"sampling": old["sampling"] | {"process_side": 640}}
-    with pytest.raises(ConfigError, match=r"sampling\.side: is the old name of 'process_side'"):
-        config_from_dict(both, "c", TABLES.__getitem__)
+    both = old | {"sampling": old["sampling"] | {"process_side": 320}}
+    config = config_from_dict(both, "c", TABLES.__getitem__)
+    assert config.sampling.process_side == 320
+    assert caplog.messages[-1].endswith("both are given, the later one is used")
+
+
+@pytest.mark.parametrize("key", ["side", "process_side"])
+@pytest.mark.parametrize("in_file", ["side", "process_side"])
+def test_an_override_counts_under_the_old_and_the_new_name(tmp_path, key, in_file):
+    text = (ROOT / "options" / "dehaze_small.yml").read_text(encoding="utf-8")
+    (tmp_path / "a.yml").write_text(text.replace("process_side:", f"{in_file}:"), encoding="utf-8")
+    config = load_config(tmp_path / "a.yml", [f"sampling.{key}=512"])
+    assert config.sampling.process_side == 512
 
 
 def test_checkpoints_with_old_keys_load_without_a_warning(caplog):

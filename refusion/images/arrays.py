@@ -33,7 +33,8 @@ def to_batch(name: str, image: Image, channels: int = 3) -> Tensor:
     torch.Size([1, 3, 4, 5])
     """
     if isinstance(image, np.ndarray):
-        is_known = image.dtype in (np.uint8, np.uint16) or image.dtype.kind == "f"
+        is_float = image.dtype.kind == "f" and image.dtype.itemsize <= 8
+        is_known = image.dtype.isnative and (image.dtype in (np.uint8, np.uint16) or is_float)
         if image.ndim == 3 and image.shape[2] == channels and is_known:
             # A copy, because tensors support neither read-only arrays nor negative strides.
             return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))[None]

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from refusion.errors import ImageError
 from refusion.images.arrays import from_batch, to_batch
+from refusion.images.check import check_image
 from refusion.images.samples import is_integer, store, to_float
 
 Kind = TypeVar("Kind", np.ndarray, Tensor, Image.Image)
@@ -45,7 +46,7 @@ def as_batch(
         the restored image is larger, alpha is resized bilinearly.
 
     Raises:
-        ImageError: `image` is none of these.
+        ImageError: `image` is none of these, or its alpha is not in [0, 1].
     """
     if isinstance(image, Image.Image):
         return _pillow_batch(name, image, keeps_gray=keeps_gray, channels=channels)
@@ -57,12 +58,15 @@ def as_batch(
         return to_batch(name, image, channels), lambda result: from_batch(result, image)
     planes = to_batch(name, image, count)
     colour, alpha = (planes[:, :-1], planes[:, -1:]) if count in (2, 4) else (planes, None)
+    if alpha is not None:
+        check_image(f"{name}: alpha", alpha, 1, integers=True)
     is_gray = colour.shape[1] == 1
 
     def back(result: Tensor) -> Kind:
         if is_gray and keeps_gray:
             result = _gray(result)
         if alpha is not None:
+            result = result.to(alpha.dtype)  # float64 alpha stays exact
             result = torch.cat([result, _resized(alpha, result)], dim=1)
         return from_batch(result, image)
 
@@ -90,7 +94,9 @@ def _pillow_batch(
 
     def to_pillow(result: Tensor) -> Image.Image:
         restored = Image.fromarray(back(result))
-        restored.info = dict(image.info)  # the ICC profile among them
+        restored.info = dict(image.info)
+        if restored.mode != image.mode:  # a profile for gray does not fit RGB
+            restored.info.pop("icc_profile", None)
         return restored
 
     return batch, to_pillow

@@ -1,5 +1,7 @@
 """Images of every kind give what the batch would give, and come back as the kind they were."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 import refusion
 from refusion.errors import ImageError
 from refusion.images.arrays import from_batch, to_batch, unit_range
+from refusion.restorers import ArrayRestorer
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -136,8 +139,64 @@ def test_other_modes_of_pillow_are_named(restorer):
 
 def test_alpha_and_gray_follow_a_larger_result(tiny_checkpoint):
     restorer = refusion.load_restorer(tiny_checkpoint("sr"), device="cpu", precision="fp32")
-    scale, image = restorer.info.scale, np.dstack([ARRAYS["uint8"], ARRAYS["uint8"][..., :1]])
-    result = restorer(image)
+    scale, alpha = restorer.info.scale, np.zeros((12, 17), np.uint8)
+    alpha[:, 8:] = 200  # an edge, which bilinear interpolation makes a ramp
+    result = restorer(np.dstack([ARRAYS["uint8"], alpha]))
     assert result.shape == (12 * scale, 17 * scale, 4)
-    flat = restorer(np.dstack([ARRAYS["uint8"], np.full((12, 17), 200, np.uint8)]))
-    assert (flat[..., 3] == 200).all()
+    expected = np.asarray(Image.fromarray(alpha).resize((17 * scale, 12 * scale), Image.BILINEAR))
+    assert np.abs(result[..., 3].astype(int) - expected).max() <= 1
+    assert len(np.unique(expected)) > 2
+    gray = restorer(ARRAYS["uint8"][..., 0])
+    assert gray.shape == (12 * scale, 17 * scale)
+
+
+@pytest.mark.parametrize("value", [np.nan, 200.0, -0.1])
+def test_alpha_out_of_range_is_refused(restorer, value):
+    image = np.full((4, 5, 4), 0.5)
+    image[0, 0, 3] = value
+    with pytest.raises(ImageError, match="image: alpha: expected finite values in"):
+        restorer(image)
+
+
+def test_alpha_of_doubles_is_exact(restorer):
+    image = RNG.random((4, 5, 4))
+    assert np.array_equal(restorer(image)[..., 3], image[..., 3])
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">u2", np.longdouble])
+def test_dtypes_that_torch_lacks_are_named(restorer, dtype):
+    with pytest.raises(ImageError, match="image: expected an array"):
+        restorer(np.zeros((4, 5, 3), dtype))
+
+
+class Colours:
+    """Gives a gray photo colours."""
+
+    def __init__(self, info, *, colours):
+        self.info = replace(info, colours=colours)
+
+    def restore(self, lq, **options):
+        return torch.cat([lq[:, :1], 1 - lq[:, 1:2], lq[:, 2:]], dim=1)
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_colours_of_a_gray_image_are_kept_where_the_model_adds_them(restorer, colours):
+    coloured = ArrayRestorer(lambda *_: Colours(restorer.info, colours=colours))
+    gray = RNG.random((4, 5))
+    assert coloured(gray).shape == ((4, 5, 3) if colours else (4, 5))
+    image = Image.new("LA", (5, 4), (90, 120))
+    image.info["icc_profile"] = b"gray"
+    with_alpha = coloured.to("cpu")
+    with_alpha._restorer.restore = lambda lq, **_: lq
+    result = with_alpha(image)
+    assert (result.mode, "icc_profile" in result.info) == (
+        ("RGBA", False) if colours else ("LA", True)
+    )
+
+
+def test_a_stereo_pair_is_an_array_of_six_channels(tiny_checkpoint):
+    restorer = refusion.load_restorer(tiny_checkpoint("stereo"), device="cpu", precision="fp32")
+    pair = np.dstack([ARRAYS["uint8"], ARRAYS["uint8"][::-1]])
+    assert restorer(pair).shape == (12, 17, 6)
+    with pytest.raises(ImageError, match=r"expected an array \(H, W, 6\)"):
+        restorer(ARRAYS["uint8"])

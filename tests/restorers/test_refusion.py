@@ -208,13 +208,22 @@ def test_the_networks_of_the_model_are_copied(tiny_checkpoint):
     assert torch.equal(restorer.restore(photo(8, 8)), before)
 
 
-def test_overflow_in_bfloat16_is_computed_again_in_float32(tiny_checkpoint, restorers, caplog):
-    restorer = Refusion(build_model(read_checkpoint(tiny_checkpoint())), precision="bf16")
+def test_overflow_in_bfloat16_is_computed_again_in_float32(
+    tiny_checkpoint, restorers, caplog, monkeypatch
+):
+    model = build_model(read_checkpoint(tiny_checkpoint()))
+    restorer = Refusion(model, precision="bf16", memory=2**33)
     with torch.no_grad():
         restorer._model.latent_unet.final_conv.bias.fill_(torch.inf)
+    limits = []
+    monkeypatch.setattr(
+        "refusion.restorers.refusion.model.auto_tile",
+        lambda *given: limits.append(given[4]) or 64,
+    )
     with caplog.at_level(logging.WARNING):
         result = restorer.restore(photo(8, 8))
     assert "again in fp32" in caplog.text
+    assert limits == [2**33, 2**33]  # the memory limit holds for the second attempt, too
     assert torch.equal(result, restorers["latent"].restore(photo(8, 8)))
 
 

@@ -221,3 +221,15 @@ def test_super_resolution_starts_from_the_enlarged_photo(model_of, kind):
     # A residual of zero leaves mu, up to the rounding of the last step.
     expected = F.interpolate(lq, scale_factor=2, mode=model.config.upscale.mode).clamp(0, 1)
     torch.testing.assert_close(restorer.restore(lq), expected, rtol=0, atol=1e-5)
+
+
+def test_noise_may_leave_the_range_by_six_standard_deviations(model_of):
+    restorer = Refusion(model_of("denoise"))
+    largest = restorer._model.sde.lam
+    noisy = photo(16, 16) * 0 + 0.5
+    noisy[0, 0, 0, 0] = 1 + 5.9 * largest
+    conditions = Conditions(noise_std=0.05)
+    restorer.restore(noisy, conditions=conditions)
+    noisy[0, 0, 0, 0] = 1 + 6.1 * largest
+    with pytest.raises(ImageError, match=r"lq: expected finite values in \[0, 1\]"):
+        restorer.restore(noisy, conditions=conditions)

@@ -22,19 +22,21 @@ def run(argv: list[str]) -> int:
         0: done.
 
     Raises:
-        ConfigError: unknown name, or a file is there already and `--force` was not given.
+        ConfigError: unknown name, options without a task, `-o` names a folder, or a file exists
+            already and `--force` was not given.
     """
     options = build_parser().parse_args(argv)
-    from refusion.cli.schema import schema_text, write_text
+    from refusion.cli.schema import output_file, schema_text, write_text
     from refusion.config.option_files import find_option_file, option_files, summary
 
     if options.task is None:
+        _check_no_options(options)
         files = option_files()
         width = max(map(len, files), default=0)
         sys.stdout.writelines(f"{name:<{width}}  {summary(files[name])}\n" for name in files)
         return 0
     source = find_option_file(options.task)
-    target = Path(options.output or source.name)
+    target = Path(source.name) if options.output is None else output_file(options.output)
     schema = target.with_name(SCHEMA_FILE)
     if not options.force:
         _check_absent(target)
@@ -42,7 +44,7 @@ def run(argv: list[str]) -> int:
             _check_absent(schema)
     if options.schema:
         write_text(schema, schema_text())
-    head = f"# yaml-language-server: $schema={schema.name}\n" if schema.is_file() else ""
+    head = f"# yaml-language-server: $schema={schema.name}\n" if _is_file(schema) else ""
     write_text(target, head + _own_text(source, target))
     sys.stdout.write(
         f"{target}: written. Set the folders of your photos under 'data', then train:\n"
@@ -80,6 +82,29 @@ def _own_text(source: Path, target: Path) -> str:
     text = text.replace(f"options/{source.name}", str(target))
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", target.stem).lstrip("_.-")
     return re.sub(r"(?m)^name: [^ #\n]+", f"name: {name}", text) if name else text
+
+
+def _is_file(path: Path) -> bool:
+    """Whether the file exists; no if its folder cannot be read."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _check_no_options(options: argparse.Namespace) -> None:
+    """Refuse options that need a task."""
+    given = {
+        "-o": options.output is not None,
+        "--schema": options.schema,
+        "--force": options.force,
+    }
+    names = ", ".join(name for name, is_given in given.items() if is_given)
+    if names:
+        raise ConfigError(
+            f"{names}: expected a TASK before these options, got none; write for example "
+            "'refusion init deshadow', or list the option files with 'refusion init'"
+        )
 
 
 def _check_absent(file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -17,14 +18,14 @@ def run(argv: list[str]) -> int:
         0: done.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError: `-o` names a folder, or the file cannot be written.
     """
     options = build_parser().parse_args(argv)
     text = schema_text()
     if options.output is None:
         sys.stdout.write(text)
     else:
-        write_text(Path(options.output), text)
+        write_text(output_file(options.output), text)
     return 0
 
 
@@ -45,6 +46,22 @@ def schema_text() -> str:
     from refusion.config.json_schema import json_schema  # needs torch, which --help must not load
 
     return json.dumps(json_schema(), indent=2) + "\n"
+
+
+def output_file(text: str) -> Path:
+    """The file that option `-o` names.
+
+    Raises:
+        ConfigError: it is a folder, has no file name, or its folder cannot be read.
+    """
+    file = Path(text)
+    try:
+        is_folder = not file.name or text.endswith(("/", os.sep)) or file.is_dir()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
+    if is_folder:
+        raise ConfigError(f"-o {text}: expected a file name, got a folder; add a file name")
+    return file
 
 
 def write_text(file: Path, text: str) -> None:

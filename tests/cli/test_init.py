@@ -76,5 +76,33 @@ def test_an_existing_schema_is_kept_without_force(folder):
 
 def test_a_place_that_cannot_be_written_is_one_line(folder, capsys):
     (folder / "file").write_text("", encoding="utf-8")
+    assert cli.main(["init", "toy", "-o", f"{300 * 'x'}.yml"]) == 2
+    assert ".yml: cannot be written: " in capsys.readouterr().err
     assert cli.main(["init", "toy", "-o", "file/toy.yml"]) == 2
     assert "file/toy.yml: cannot be written: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", [".", "..", "/", "", "runs", "new/"])
+@pytest.mark.parametrize("more", [(), ("--schema", "--force")])
+def test_a_folder_as_output_is_one_line(folder, capsys, output, more):
+    (folder / "runs").mkdir()
+    assert cli.main(["init", "deshadow", "-o", output, *more]) == 2
+    error = capsys.readouterr().err
+    assert f"-o {output}: expected a file name, got a folder" in error
+    assert error.count("\n") == 1
+    assert [path.name for path in folder.rglob("*")] == ["runs"]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["-o", "z.yml"], "-o"),
+        (["--schema"], "--schema"),
+        (["--schema", "--force"], "--schema, --force"),
+    ],
+)
+def test_options_without_a_task_are_refused(folder, capsys, options, names):
+    assert cli.main(["init", *options]) == 2
+    out, error = capsys.readouterr()
+    assert f"{names}: expected a TASK" in error and error.count("\n") == 1
+    assert out == "" and not list(folder.iterdir())

@@ -28,8 +28,6 @@ from torch import Tensor
 
 from benchmarks.full_resolution import Clock, write_photo
 from refusion import load_restorer, read_image, write_image
-from refusion.checkpoint import find_weights
-from refusion.errors import CheckpointError
 from refusion.images.samples import to_float
 from refusion.restorers import DDRM, load_osediff, load_prior
 from refusion.restorers.dark_channel import dark_channel_prior
@@ -67,11 +65,6 @@ def refusion(steps: int | None) -> Callable[[argparse.Namespace], Restore]:
     return make
 
 
-def one_step(options: argparse.Namespace) -> Restore:
-    """The dehazing model that was distilled for one step."""
-    return load_restorer("dehaze_one_step", device="cpu").restore
-
-
 def ddrm(options: argparse.Namespace) -> Restore:
     """Noise removal by DDRM with a prior."""
     restorer = DDRM(load_prior(options.prior, device="cpu"), denoise(), SIGMA)
@@ -86,7 +79,6 @@ def osediff(options: argparse.Namespace) -> Restore:
 METHODS = {
     "Refusion, as shipped": Method("1", refusion(None)),
     f"Refusion, {STEPS} steps": Method(str(STEPS), refusion(STEPS)),
-    "Refusion, one step": Method("1", one_step),
     "DDRM": Method(f"{CALLS} per tile", ddrm, ("prior",)),
     "OSEDiff, merged": Method("1 per tile", osediff, ("sd", "lora")),
     "dark channel": Method("0", lambda options: lambda photo: dark_channel_prior(to_float(photo))),
@@ -102,15 +94,10 @@ class Cost:
 
 
 def chosen(options: argparse.Namespace) -> list[str]:
-    """Names of the methods whose files exist."""
-    names = [
+    """Names of the methods whose files are given."""
+    return [
         name for name, method in METHODS.items() if all(vars(options)[key] for key in method.needs)
     ]
-    try:
-        find_weights("dehaze_one_step")
-    except CheckpointError:
-        names.remove("Refusion, one step")
-    return names
 
 
 def measure(options: argparse.Namespace) -> Cost:

@@ -2,8 +2,9 @@
 
 `measure` takes images as NumPy arrays or tensors. A single metric is a function of batches. Metrics
 with learned weights (`lpips`, `dists`, `fid`, `niqe`) are imported from their modules. The package
-imports `images` and `errors` only. A new metric is one file with a function
-`(image, target, *, crop_border=0) -> (B,)` and one line here, or
+imports `images`, `errors` and `config.tables` only; `measure` looks up `METRICS` with
+`config.tables.find_table`, which imports the allowed plug-ins. A new metric is one file with a
+function `(image, target, *, crop_border=0) -> (B,)` and one line here, or
 `METRICS["name"] = Metric("name", ...)` in a plug-in.
 """
 

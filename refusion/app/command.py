@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from refusion.cli.common import errors_to_exit_codes
 from refusion.cli.options.model import count, warnings_on_stderr
+from refusion.cli.options.plugins import add_plugin_option
+from refusion.config.plugins import import_plugins
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # Gradio is an extra
@@ -41,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         0 after the page was served; 2 if it could not start, with one line on stderr.
     """
     options = build_parser().parse_args(argv)
+    import_plugins(options.plugin)
     with warnings_on_stderr(), _temporary_files():
         page = _page(options)
         with suppress(KeyboardInterrupt), _served(page, options) as address:
@@ -73,6 +76,7 @@ def _add_model_options(add: Callable[..., argparse.Action]) -> None:
         metavar="FILE",
         help="additional models, .safetensors files",
     )
+    add_plugin_option(add)
     add("--device", default="auto", metavar="auto|cpu|cuda", help="default: a GPU if available")
     add(
         "--precision",

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from refusion.config import ModelConfig, config_to_dict, model_config_from_dict
-from refusion.config.plugins import import_allowed_plugins, missing_plugins
+from refusion.config.plugins import first_names, import_allowed_plugins, missing_plugins
 from refusion.errors import CheckpointError, ConfigError
 from refusion.files import atomic_write
 
@@ -182,12 +182,15 @@ def _check_plugins(path: Path, config: object) -> None:
     except ConfigError as error:
         fail(path, f"stored config: {error}")
     if missing:
-        names = ",".join(missing)
+        one = len(missing) == 1
+        needed = "the plug-in {}, which is" if one else "the plug-ins {}, which are"
+        first = missing[0]
         fail(
             path,
-            f"needs the plug-in {names}, which is not imported because a weights file may come "
-            f"from anyone; if you trust that module, allow it: --plugin {names}, "
-            f"load_restorer(..., plugins={missing}) or REFUSION_PLUGINS={names}",
+            f"needs {needed.format(first_names(missing))} not imported because a weights file may "
+            f"come from anyone; if you trust {'this module' if one else 'these modules'}, allow "
+            f"{'it' if one else 'each'}: --plugin {first}, load_restorer(..., plugins=['{first}']) "
+            f"or REFUSION_PLUGINS={first}",
         )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from refusion.cli.options.plugins import add_plugin_option
+from refusion.config.plugins import import_plugins
+
 
 def run(argv: list[str]) -> int:
     """Write the average of the files named by the arguments.
@@ -14,9 +17,10 @@ def run(argv: list[str]) -> int:
 
     Raises:
         CheckpointError: a file is not a weights file, or the files have different networks.
-        ConfigError: the number or the sum of the shares is wrong.
+        ConfigError: the number or the sum of the shares is wrong, or a plug-in cannot be imported.
     """
     options = build_parser().parse_args(argv)
+    import_plugins(options.plugin)
     import torch
 
     from refusion.checkpoint import find_weights, read_checkpoint, save_checkpoint
@@ -47,5 +51,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--shares", nargs="+", type=float, metavar="SHARE",
         help="weight of each file; the sum is 1 (default: equal weights)",
     )  # fmt: skip
+    add_plugin_option(add)
     add("--full", action="store_true", help="write float32 (default: float16)")
     return parser

@@ -56,7 +56,6 @@ def run(argv: list[str]) -> int:
     _check(options)
     outputs = _outputs(options, entry_of(options))
     chosen_options = _run_options(options, metric_files(options))
-    check_sampler(options.sampler)
     with warnings_on_stderr():
         checkpoint, restorer, sets = _chosen(options, outputs)
         if outputs.entry:
@@ -204,8 +203,9 @@ def _check(options: argparse.Namespace) -> None:
 def _chosen(
     options: argparse.Namespace, outputs: Outputs
 ) -> tuple[Checkpoint, Restorer, list[EvaluationSet]]:
-    """Model and sets. The sets of an options file are checked before the model is read."""
+    """Model and sets. The sampler and the sets of an options file are checked before the model."""
     if not options.opt:
+        check_sampler(options.sampler)
         return _with_folders(chosen_checkpoint(options), options, outputs)
     file = read_options_file(
         options.opt,
@@ -214,6 +214,7 @@ def _chosen(
         weights=options.weights,
         needs_sets=not options.data,
     )
+    check_sampler(options.sampler)  # the plug-ins of the file may define it
     if options.data:
         return _with_folders(file.checkpoint(options.weights), options, outputs)
     sizes = {"output": options.output, "max_side": options.max_side}

@@ -143,5 +143,6 @@ def _plugins_of(raw: object) -> list[str]:
     """Names under the key `plugins`, which has to be a list."""
     names = raw.get("plugins", []) if isinstance(raw, dict) else []
     if not isinstance(names, list):
-        raise ConfigError(f"plugins: expected a list such as [my_package.my_nets], got {names!r}")
+        got = repr(names)[:40]
+        raise ConfigError(f"plugins: expected a list such as [my_package.my_nets], got {got}")
     return names

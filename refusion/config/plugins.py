@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 
 from refusion.errors import ConfigError
@@ -27,19 +27,32 @@ VARIABLE = "REFUSION_PLUGINS"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _LONGEST = 200  # characters of a name, which messages show
+_MOST = 100  # names in one list
+_SHOWN = 3  # names in a message
 
 logger = logging.getLogger(__name__)
 
 
 def check_plugin_names(names: Iterable[object]) -> None:
-    """Refuse what is no module name.
+    """Refuse what is no list of module names.
 
     Args:
         names: values that should be dotted names, such as 'my_package.my_nets'.
 
     Raises:
-        ConfigError: one of them is not.
+        ConfigError: one of them is no module name, there are more than 100, or `names` is a text.
     """
+    if isinstance(names, str):
+        raise ConfigError(
+            f"plugins: expected a list of module names, got the text {names[:40]!r}; "
+            "write it in a list, as ['my_nets']"
+        )
+    names = tuple(names)
+    if len(names) > _MOST:
+        raise ConfigError(
+            f"plugins: expected at most {_MOST} module names, got {len(names)}; name only those "
+            "that the model needs"
+        )
     for name in names:
         if not isinstance(name, str) or len(name) > _LONGEST or not _NAME.fullmatch(name):
             raise ConfigError(
@@ -55,10 +68,11 @@ def import_plugins(names: Iterable[str]) -> None:
         names: dotted names of modules; those that are imported already cost nothing.
 
     Raises:
-        ConfigError: a name is no module name, or there is no such module. Other errors inside a
-            module pass through, since its author needs the traceback.
+        ConfigError: `names` is no list of module names, there is no such module, or a module calls
+            `sys.exit`. Other errors inside a module pass through, since its author needs the
+            traceback.
     """
-    names = tuple(names)
+    names = names if isinstance(names, str) else tuple(names)
     check_plugin_names(names)
     for name in names:
         try:
@@ -67,6 +81,11 @@ def import_plugins(names: Iterable[str]) -> None:
             raise ConfigError(
                 f"plugins: module {name} cannot be imported ({error}); install its package, or "
                 "set PYTHONPATH to the folder that contains it"
+            ) from error
+        except SystemExit as error:
+            raise ConfigError(
+                f"plugins: module {name} ended the program while it was imported; remove its call "
+                "of sys.exit, or move the call below if __name__ == '__main__'"
             ) from error
 
 
@@ -95,13 +114,23 @@ def missing_plugins(names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in sys.modules]
 
 
+def first_names(names: Sequence[str]) -> str:
+    """Names for a message: the first three and the number of the others.
+
+    >>> first_names(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
 @functools.cache
 def _import_installed() -> None:
     """Import the entry points; one that fails is logged, since the user may not need it."""
     for entry in metadata.entry_points(group=GROUP):
         try:
             entry.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.warning(
                 "plug-in %s (%s) cannot be imported: %s: %s",
                 entry.name,

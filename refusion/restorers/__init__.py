@@ -87,7 +87,8 @@ def load_restorer(
 
     Raises:
         CheckpointError: the weights do not exist or cannot be used.
-        ConfigError: device or precision unknown or not available, or a plug-in cannot be imported.
+        ConfigError: device or precision unknown or not available, `plugins` is a text, or a
+            plug-in cannot be imported.
 
     >>> restorer = load_restorer("dehaze", device="cpu")
     >>> restorer.info.task, restorer.info.sampler, restorer.info.steps

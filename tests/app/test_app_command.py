@@ -42,6 +42,7 @@ def test_without_gradio_it_says_how_to_get_it(run, monkeypatch):
     [
         (["--max-upload", "much"], "memory: expected a size"),
         (["--weights", "absent.safetensors"], "absent.safetensors: no such weights file"),
+        (["--plugin", "not_there"], "plugins: module not_there cannot be imported"),
         (["--host", "203.0.113.7"], "cannot serve on 203.0.113.7"),
     ],
 )

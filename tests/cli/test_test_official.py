@@ -107,6 +107,17 @@ def test_noise_is_made_as_the_file_says(call):
     assert row["input"]["psnr"] == pytest.approx(20 * np.log10(255 / 25), abs=1.5)
 
 
+def test_given_weights_replace_those_of_the_file(call, tiny_checkpoint):
+    make("lq/a.png")
+    sets = {"test1": {"name": "real", "mode": "LQ", "dataroot_LQ": "lq"}}
+    path = write("deraining", sets, sde={"max_sigma": 50, "T": 4})
+    weights = tiny_checkpoint("pixel")
+    code, report, err = call("-opt", path, "--weights", weights)
+    assert (code, err) == (0, "")
+    assert report["model"]["weights"].endswith(Path(weights).name)
+    assert report["model"]["weights"] != "their.pth"
+
+
 def test_weights_and_sets_are_asked_for(call):
     make("lq/a.png")
     sde = {"max_sigma": 50, "T": 4}

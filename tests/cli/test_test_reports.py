@@ -120,7 +120,7 @@ def test_an_interrupted_run_continues(call, monkeypatch):
     assert len(calls) == 7  # a finished run is done anew
 
 
-@pytest.mark.parametrize("change", ["option", "photo", "result", "half line"])
+@pytest.mark.parametrize("change", ["option", "plug-in", "photo", "result", "half line"])
 def test_a_changed_run_restores_photos_again(call, monkeypatch, change):
     calls = interrupt_third(monkeypatch)
     call("--output", "out")
@@ -131,8 +131,9 @@ def test_a_changed_run_restores_photos_again(call, monkeypatch, change):
     if change == "half line":
         text = Path("out/a", PROGRESS).read_text(encoding="utf-8")
         Path("out/a", PROGRESS).write_text(text[:-20], encoding="utf-8")
-    assert call("--output", "out", *(["--seed", 5] if change == "option" else []))[0] == 0
-    assert len(calls) == 3 + {"option": 3, "photo": 3, "result": 2, "half line": 2}[change]
+    more = {"option": ["--seed", 5], "plug-in": ["--plugin", "json"]}.get(change, [])
+    assert call("--output", "out", *more)[0] == 0
+    assert len(calls) == 3 + (2 if change in ("result", "half line") else 3)
 
 
 class Page(HTMLParser):

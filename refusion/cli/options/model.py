@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refusion.cli.options.plugins import add_plugin_option
+from refusion.config.plugins import import_allowed_plugins
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
@@ -138,15 +139,18 @@ def option_name(key: str) -> str:
 def check_sampler(name: str | None) -> None:
     """Check the name of a sampler before a model is loaded.
 
+    The plug-ins that are allowed are imported first, because they may define it.
+
     Args:
         name: name of the sampler; None is accepted.
 
     Raises:
-        ConfigError: the sampler is unknown.
+        ConfigError: the sampler is unknown, or REFUSION_PLUGINS names what cannot be imported.
     """
     from refusion.sde import find_sampler
 
     if name is not None:
+        import_allowed_plugins()
         try:
             find_sampler(name)
         except ConfigError as error:

@@ -23,7 +23,8 @@ def descriptions(owner: Callable[..., Any]) -> dict[str, str]:
     classes count, too.
 
     Returns:
-        Descriptions by name; names without one are missing. Empty where there is no source file.
+        Descriptions by name; names without one are missing. Comments count only where the source
+        of a class can be read.
     """
     owners = reversed(owner.__mro__[:-1]) if isinstance(owner, type) else [owner]
     found: dict[str, str] = {}
@@ -50,13 +51,16 @@ def _entries(docstring: str) -> dict[str, str]:
 
 def _comments(owner: Callable[..., Any]) -> tuple[dict[str, str], dict[str, str]]:
     """Comments of the fields of a class by name: those behind a field, and those above it."""
+    if not isinstance(owner, type):
+        return {}, {}
     try:
         source = textwrap.dedent(inspect.getsource(owner))
-    except (OSError, TypeError):
+        tree = ast.parse(source)
+        lines = _comment_lines(source)
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
         return {}, {}
-    (tree,) = ast.parse(source).body
-    lines = _comment_lines(source)
-    fields = [node for node in tree.body if isinstance(node, ast.AnnAssign)]
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    fields = [node for cls in classes for node in cls.body if isinstance(node, ast.AnnAssign)]
     behind, above = {}, {}
     for field in fields:
         name = ast.unparse(field.target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import math
 import types
 import typing
@@ -19,7 +20,7 @@ from typing import Annotated, Any, Literal, Union
 from refusion.config.descriptions import descriptions
 from refusion.config.parser import Bound, Component, FromTable, Table, to_plain
 from refusion.config.run import RunConfig
-from refusion.config.settings import REQUIRED, constructor_settings
+from refusion.config.settings import REQUIRED, constructor_settings, underlying
 from refusion.config.tables import find_table
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -56,25 +57,25 @@ class _Maker:
     tables: Callable[[str], Table]
     defs: dict[str, Schema] = dataclasses.field(default_factory=dict)
 
-    def of(self, hint: Any, words: FromTable | None = None) -> Schema:
+    def of(self, hint: Any, from_table: FromTable | None = None) -> Schema:
         """Schema of one annotation; unknown kinds of annotation accept anything."""
         origin, args = typing.get_origin(hint), typing.get_args(hint)
         if origin is Annotated:
-            return self._annotated(args, words)
+            return self._annotated(args, from_table)
         if origin in (Union, types.UnionType):
-            return _any_of([self.of(arm, words) for arm in args])
+            return _any_of([self.of(arm, from_table) for arm in args])
         if origin is Literal:
             return {"enum": list(args)}
-        if hint is str and words is not None:
-            return self._word(words)
+        if hint is str and from_table is not None:
+            return self._key_schema(from_table)
         if hint in _SCALARS:
             return {"type": _SCALARS[hint]}
         if origin in (list, tuple, Sequence, Iterable):
-            return self._sequence(origin, args, words)
+            return self._sequence(origin, args, from_table)
         if origin in (dict, Mapping):
-            return {"type": "object", "additionalProperties": self.of(args[1], words)}
+            return {"type": "object", "additionalProperties": self.of(args[1], from_table)}
         if isinstance(hint, type) and issubclass(hint, Component):
-            return self._component(hint, words)
+            return self._component(hint, from_table)
         if dataclasses.is_dataclass(hint):
             return self._reference(hint.__name__, lambda: self.section(hint))
         return {}
@@ -97,59 +98,60 @@ class _Maker:
         made = self.of(hint)
         if name in notes:
             made = {"description": notes[name], **made}
-        return made if default is REQUIRED else {**made, "default": to_plain(default)}
+        return made if default is REQUIRED else made | _json_default(default)
 
-    def _annotated(self, args: tuple[Any, ...], words: FromTable | None) -> Schema:
+    def _annotated(self, args: tuple[Any, ...], from_table: FromTable | None) -> Schema:
         hint, *notes = args
-        words = next((note for note in notes if isinstance(note, FromTable)), words)
-        made = self.of(hint, words)
+        from_table = next((note for note in notes if isinstance(note, FromTable)), from_table)
+        made = self.of(hint, from_table)
         for note in notes:
             if isinstance(note, Bound):
                 made |= _limits(note)
         return made
 
-    def _word(self, words: FromTable) -> Schema:
-        """A key of a table; a table that also reads words of its own accepts any text."""
-        table = self.tables(words.table)
+    def _key_schema(self, from_table: FromTable) -> Schema:
+        """A key of a table; any text, too, if the table accepts names that are not its keys."""
+        table = self.tables(from_table.table)
         names = {"enum": list(table)}
         is_open = isinstance(table, Mapping) and type(table) is not dict
         return {"anyOf": [names, {"type": "string"}]} if is_open else names
 
-    def _sequence(self, origin: Any, args: tuple[Any, ...], words: FromTable | None) -> Schema:
+    def _sequence(self, origin: Any, args: tuple[Any, ...], from_table: FromTable | None) -> Schema:
         if origin is not tuple or args[-1:] == (...,):
-            return {"type": "array", "items": self.of(args[0] if args else Any, words)}
-        items = [self.of(arg, words) for arg in args]
+            return {"type": "array", "items": self.of(args[0] if args else Any, from_table)}
+        items = [self.of(arg, from_table) for arg in args]
         size = {"minItems": len(items), "maxItems": len(items)}
         if all(item == items[0] for item in items):
             return {"type": "array", "items": items[0], **size}
         return {"type": "array", "prefixItems": items, **size}
 
-    def _component(self, cls: type[Component], words: FromTable | None) -> Schema:
+    def _component(self, cls: type[Component], from_table: FromTable | None) -> Schema:
         own = {f.name: {"type": "string"} for f in dataclasses.fields(cls) if f.name != "settings"}
-        if words is None:
+        if from_table is None:
             return {"type": "object", "properties": own, "required": list(own)}
         suffix = "" if cls is Component else f".{cls.__name__}"
-        table = self.tables(words.table)
+        table = self.tables(from_table.table)
         return {
             "anyOf": [
                 self._reference(
-                    f"{words.table}.{name}{suffix}",
-                    lambda name=name: self._entry(name, table[name], own, words),
+                    f"{from_table.table}.{name}{suffix}",
+                    lambda name=name: self._entry(name, table[name], own, from_table),
                 )
                 for name in table
             ]
         }
 
-    def _entry(self, name: str, entry: Any, own: Schema, words: FromTable) -> Schema:
+    def _entry(self, name: str, entry: Any, own: Schema, from_table: FromTable) -> Schema:
         """Schema of a section `{type: name, ...}` with the settings of a constructor."""
-        notes = descriptions(entry)
-        settings = constructor_settings(entry, words.supplied)
+        called = underlying(entry)
+        notes = descriptions(called)
+        settings = constructor_settings(entry, from_table.supplied)
         properties = {**own, "type": {"const": name}} | {
             key: self._property(setting.hint, setting.default, notes, key)
             for key, setting in settings.items()
         }
         required = [key for key, setting in settings.items() if setting.default is REQUIRED]
-        return _object(entry, properties, [*own, *required])
+        return _object(called, properties, [*own, *required])
 
     def _reference(self, name: str, make: Callable[[], Schema]) -> Schema:
         if name not in self.defs:
@@ -175,9 +177,19 @@ def _default(field: dataclasses.Field) -> Any:
     return REQUIRED if field.default is dataclasses.MISSING else field.default
 
 
+def _json_default(default: Any) -> Schema:
+    """The default of a property; empty for values that JSON does not have (classes, inf, nan)."""
+    plain = to_plain(default)
+    try:
+        json.dumps(plain, allow_nan=False)
+    except (TypeError, ValueError):
+        return {}
+    return {"default": plain}
+
+
 def _limits(bound: Bound) -> Schema:
     low = {"exclusiveMinimum" if bound.above else "minimum": bound.low}
-    return low if bound.high == math.inf else {**low, "maximum": bound.high}
+    return {key: n for key, n in {**low, "maximum": bound.high}.items() if math.isfinite(n)}
 
 
 def _any_of(arms: Sequence[Schema]) -> Schema:

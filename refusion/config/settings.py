@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from refusion.errors import ConfigError
 
 REQUIRED = inspect.Parameter.empty
 """Default of a setting that must be given."""
@@ -20,6 +23,11 @@ class Setting:
     default: Any
 
 
+def underlying(entry: Callable[..., Any]) -> Callable[..., Any]:
+    """The class or function that a table entry calls: of a `functools.partial`, its function."""
+    return entry.func if isinstance(entry, functools.partial) else entry
+
+
 def constructor_settings(
     entry: Callable[..., Any], supplied: Iterable[str] = ()
 ) -> dict[str, Setting]:
@@ -28,23 +36,42 @@ def constructor_settings(
     The positional parameters of a function are the data of a call (tensors), not settings.
 
     Args:
-        entry: class or function of a component table.
+        entry: class or function of a component table, or a `functools.partial` of one.
         supplied: parameters that the program fills in.
 
     Returns:
-        Settings by name, in the order of the signature.
+        Settings by name, in the order of the signature. The annotation is `Any` where the
+        annotations cannot be read.
+
+    Raises:
+        ConfigError: the signature cannot be read. Some built-in classes have none.
     """
+    called = underlying(entry)
     kinds = {inspect.Parameter.KEYWORD_ONLY}
-    if isinstance(entry, type):
+    if isinstance(called, type):
         kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    annotated = entry.__init__ if isinstance(entry, type) else entry
-    try:
-        hints = typing.get_type_hints(annotated, include_extras=True)
-    except NameError:  # names imported for type checkers only: the keys can still be checked
-        hints = {}
     supplied = set(supplied)
+    hints = _hints(called.__init__ if isinstance(called, type) else called)
     return {
         p.name: Setting(hints.get(p.name, Any), p.default)
-        for p in inspect.signature(entry).parameters.values()
+        for p in _signature(entry).parameters.values()
         if p.kind in kinds and p.name not in supplied
     }
+
+
+def _hints(annotated: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations by name; empty if they cannot be read, since the keys can still be checked."""
+    try:
+        return typing.get_type_hints(annotated, include_extras=True)
+    except (NameError, TypeError):  # names for type checkers only; no annotated function
+        return {}
+
+
+def _signature(entry: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(entry)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"table entry {entry!r}: expected a class or function with a readable signature "
+            f"({error}); enter a Python function or class that calls it"
+        ) from error

@@ -1,6 +1,9 @@
 """Descriptions of settings come from the comments and docstrings of the source."""
 
+import inspect
 from dataclasses import dataclass
+
+import pytest
 
 from refusion.config.descriptions import descriptions
 
@@ -69,3 +72,39 @@ def test_functions_and_things_without_a_source():
     assert descriptions(function) == {"data": "values.", "loss": '"l1" or "l2".'}
     made = type("Made", (), {"__annotations__": {"x": int}, "__doc__": None})
     assert descriptions(made) == {}
+
+
+PAIR = (
+    lambda *, a=1: a,
+    lambda *, b=2: b,
+)  # the source of one lambda is not a statement
+
+
+def test_lambdas_and_local_variables_have_no_description():
+    def local(*, loss=1):
+        loss: int = 2  # of the variable
+        return loss
+
+    single = lambda *, a=1: a  # noqa: E731
+    assert [descriptions(entry) for entry in (*PAIR, single, local)] == [{}] * 4
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["class A(:", "  class A:\n x: int", "class A:\n    x: int = (", "A = 1", ""],
+)
+def test_a_class_whose_source_cannot_be_parsed_has_no_comments(monkeypatch, source):
+    monkeypatch.setattr(inspect, "getsource", lambda owner: source)
+    assert descriptions(Base) == {
+        "first": "said in the docstring, on two lines, with `code`.",
+        "second": "replaced by the comment.",
+    }
+
+
+@pytest.mark.parametrize("error", [OSError, TypeError, IndentationError])
+def test_a_class_whose_source_cannot_be_read_has_no_comments(monkeypatch, error):
+    def fails(owner):
+        raise error("no source")
+
+    monkeypatch.setattr(inspect, "getsource", fails)
+    assert descriptions(Base)["second"] == "replaced by the comment."

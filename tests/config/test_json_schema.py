@@ -1,15 +1,22 @@
 """The JSON Schema of the option files agrees with what `Parser` reads and refuses."""
 
+import functools
+import json
+import math
+from typing import Annotated
+
 import jsonschema
 import pytest
+import torch
 import yaml
 from config_cases import ERRORS, TABLES, changed
 from options_cases import FILES
 
 from refusion.config import find_table
 from refusion.config.json_schema import DRAFT, json_schema
-from refusion.config.parser import FromTable
+from refusion.config.parser import Bound, FromTable
 from refusion.config.run import RunConfig
+from refusion.errors import ConfigError
 from refusion.sde import SAMPLERS
 
 OF_THE_PARSER = ("unknown ", "required key", "expected a ", "must be at least", "must be above")
@@ -107,3 +114,49 @@ def test_samplers_with_a_grid_fit_and_named_ones_are_completed(schema, validator
         validator.validate(raw)
     names, _ = schema["$defs"]["SamplingConfig"]["properties"]["sampler"]["anyOf"]
     assert names == {"enum": list(SAMPLERS)}
+
+
+class PlugIn(torch.nn.Module):
+    """A network of a plug-in."""
+
+    def __init__(
+        self,
+        width: Annotated[float, Bound(-math.inf, 8)] = 4,
+        act: type = torch.nn.ReLU,
+        dtype: torch.dtype = torch.float32,
+        limits: tuple[float, float] = (0, math.inf),
+        empty: float = math.nan,
+    ) -> None:
+        super().__init__()
+
+
+def nets_schema(**nets):
+    """Definitions of the schema with other networks."""
+    made = json_schema(lambda name: nets if name == "nets" else find_table(name))
+    jsonschema.Draft202012Validator.check_schema(made)
+    return json.loads(json.dumps(made, allow_nan=False))["$defs"]
+
+
+def test_defaults_that_json_does_not_have_are_left_out():
+    part = nets_schema(PlugIn=PlugIn)["nets.PlugIn"]
+    assert part["required"] == ["type"]
+    assert part["properties"]["width"] == {"type": "number", "maximum": 8, "default": 4}
+    for name in ("act", "dtype", "limits", "empty"):
+        assert "default" not in part["properties"][name]
+
+
+def test_plug_ins_may_be_lambdas_and_partial_objects():
+    defs = nets_schema(
+        Lambda=lambda *, k=1: PlugIn(k),
+        Other=lambda: PlugIn(),
+        Partial=functools.partial(PlugIn, act=torch.nn.GELU, width=5),
+    )
+    assert defs["nets.Lambda"]["properties"]["k"] == {"default": 1}
+    assert set(defs["nets.Other"]["properties"]) == {"type"}
+    assert defs["nets.Partial"]["description"] == "A network of a plug-in."
+    assert defs["nets.Partial"]["properties"]["width"]["default"] == 5
+
+
+def test_a_component_without_a_signature_is_refused():
+    with pytest.raises(ConfigError, match="table entry <class 'dict'>: expected a class"):
+        nets_schema(Builtin=dict)

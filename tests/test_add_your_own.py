@@ -1,82 +1,34 @@
-"""docs/extending.md works as written, and no weights file imports a module on its own."""
+"""docs/extending.md works as written: every component of a plug-in can be used."""
 
 import importlib
-import json
-import os
 import re
-import subprocess
-import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
-import tiny_models
 import torch
-import yaml
-from safetensors import safe_open
-from safetensors.torch import save_file
+from plugin_cases import (
+    FILES,
+    ROOT,
+    TABLES,
+    command,
+    own_config,
+    page_folder,
+)
 
-from refusion.checkpoint import read_checkpoint, save_checkpoint
-from refusion.cli import main
-from refusion.config import config_from_dict, config_to_dict, find_table, load_config, plugins
-from refusion.config.plugins import missing_plugins
-from refusion.data import DATASETS
-from refusion.errors import CheckpointError, ConfigError
-from refusion.images.io import write_image
-from refusion.metrics import METRICS, measure, reported_metrics
-from refusion.nets import NETS
+from refusion.checkpoint import read_checkpoint
+from refusion.config import config_from_dict, load_config
+from refusion.errors import ConfigError
+from refusion.metrics import measure, reported_metrics
 from refusion.operators import OPERATORS
-from refusion.restorers import DDRM, RESTORERS, load_restorer
+from refusion.restorers import DDRM, load_restorer
 from refusion.restorers.ddrm.priors import Prior
 from refusion.restorers.ddrm.problems import Problem
-from refusion.sde import OBJECTIVES, PREDICTIONS, SAMPLERS, SDES, THETA_SCHEDULES, build_sde
+from refusion.sde import PREDICTIONS, SAMPLERS, build_sde
 from refusion.sde.grids import GRIDS
-from refusion.synthesis.degradations import DEGRADATIONS
 from refusion.training import Trainer
-from refusion.training.stages import STAGES
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-FILES = {
-    name: text for text, name in re.findall(r"```(?:python|yaml)\n(# (\S+)\n.*?)```", PAGE, re.S)
-}
-SCIENCE = [SAMPLERS, SDES, THETA_SCHEDULES, OBJECTIVES, PREDICTIONS, GRIDS]
-TABLES = [NETS, DATASETS, DEGRADATIONS, METRICS, RESTORERS, OPERATORS, STAGES, *SCIENCE]
-MODULES = ("my_nets", "my_parts", "my_stage", "stranger")
-SHORT = {"steps": 2, "optimizer": {"type": "Lion", "lr": 5e-4}, "validate_every": 2}
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder with the files of the page and two photos; tables and modules are put back."""
-    kept = [dict(table) for table in TABLES]
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    (tmp_path / "stranger.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
-    (tmp_path / "photos").mkdir()
-    for seed in range(2):
-        image = torch.rand(3, 40, 48, generator=torch.Generator().manual_seed(seed))
-        write_image(tmp_path / "photos" / f"{seed}.png", image, None)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delenv(plugins.VARIABLE, raising=False)
-    importlib.invalidate_caches()
-    yield tmp_path
-    for table, before in zip(TABLES, kept, strict=True):
-        table.clear()
-        table.update(before)
-    for name in MODULES:
-        sys.modules.pop(name, None)
-
-
-def command(*arguments):
-    """Run `refusion` in a process of its own that finds modules in the current folder."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", str(ROOT)])}
-    code = "import sys; from refusion.cli import main; sys.exit(main())"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True
-    )
+folder = pytest.fixture(page_folder)
 
 
 def trained(plain, folder):
@@ -84,12 +36,6 @@ def trained(plain, folder):
     trainer = Trainer(config_from_dict(plain), device=CPU, runs=folder / "runs")
     trainer.train()
     return trainer
-
-
-def own_config(**changes):
-    """The page's experiment for two steps, with the modules imported."""
-    plain = yaml.safe_load(FILES["my_run.yml"]) | {"train": SHORT}
-    return plain | {"plugins": ["my_nets", "my_parts", "my_stage"]} | changes
 
 
 @pytest.fixture
@@ -106,23 +52,6 @@ def regression(**changes):
         "objective": {"type": "x0"},
     }
     return own_config(**absent | own | changes)
-
-
-def with_plugins(folder, names, kind="pixel"):
-    """A weights file of a built-in network whose stored config names plug-ins."""
-    path = folder / "foreign.safetensors"
-    tiny_models.save(kind, path)
-    return renamed(path, plugins=names)
-
-
-def renamed(path, **changes):
-    """Change a weights file's stored config without checks, as anybody can."""
-    with safe_open(path, "pt") as file:
-        head = json.loads(file.metadata()["refusion"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    head["config"] |= changes
-    save_file(tensors, path, metadata={"refusion": json.dumps(head)})
-    return path
 
 
 def test_the_worked_example_trains_and_restores_in_one_process(folder):
@@ -236,82 +165,6 @@ def test_operator(parts):
     restorer = DDRM(prior, Problem("dim", OPERATORS["Dim"]), sigma=0.0)
     restored = restorer.restore(x[:1] / 2)
     torch.testing.assert_close(restored, x[:1], atol=0.01, rtol=0)
-
-
-def test_reading_a_weights_file_imports_no_module_that_it_names(folder):
-    path = renamed(with_plugins(folder, ["stranger"]), network={"type": "Unheard"})
-    for read in (read_checkpoint, load_restorer):
-        with pytest.raises(CheckpointError, match="needs the plug-in stranger, which is not"):
-            read(path)
-    assert main(["info", str(path)]) == 2
-    assert "stranger" not in sys.modules and not Path("ran").exists()
-    with pytest.raises(CheckpointError, match="unknown type 'Unheard'"):
-        load_restorer(path, plugins=["stranger"])
-    assert Path("ran").exists()
-
-
-def test_a_weights_file_that_is_readable_without_its_plugin_loads_and_imports_nothing(folder):
-    restorer = load_restorer(with_plugins(folder, ["stranger"]), device="cpu")
-    assert restorer.info.family == "Refusion"
-    assert "stranger" not in sys.modules
-
-
-@pytest.mark.parametrize("name", ["a b", "../x", "x;y", "", "a..b", "1a", "x" * 201, "\x1b[2J", 5])
-def test_a_name_that_is_no_module_name_is_refused_everywhere(folder, parts, name):
-    with pytest.raises(CheckpointError, match="plugins"):
-        read_checkpoint(with_plugins(folder, [name]))
-    with pytest.raises(ConfigError, match="plugins"):
-        config_from_dict(own_config(plugins=[name]))
-    with pytest.raises(ConfigError, match="plugins: expected a module name"):
-        plugins.import_plugins([name])
-
-
-def test_stored_configs_of_runs_import_nothing(folder):
-    with pytest.raises(ConfigError, match="unknown type 'TinyNet'"):
-        config_from_dict(own_config())
-    assert not {"my_nets", "my_parts"} & set(sys.modules)
-    assert missing_plugins(["my_nets", "json"]) == ["my_nets"]
-
-
-def test_the_environment_variable_allows_modules(folder, monkeypatch):
-    monkeypatch.setenv(plugins.VARIABLE, "my_nets, my_parts")
-    assert {"TinyNet", "TinyRegression"} <= set(find_table("nets"))
-    monkeypatch.setenv(plugins.VARIABLE, "not_there")
-    with pytest.raises(ConfigError, match=f"^{plugins.VARIABLE}: plugins: module not_there cannot"):
-        find_table("nets")
-
-
-def test_entry_points_are_imported_at_the_first_look_up(folder, monkeypatch, caplog):
-    points = [
-        metadata.EntryPoint(name, value, plugins.GROUP)
-        for name, value in (("good", "my_nets"), ("bad", "not_there"))
-    ]
-    monkeypatch.setattr(metadata, "entry_points", lambda group: points)
-    plugins._import_installed.cache_clear()
-    try:
-        assert "Fade" in find_table("degradations")
-        assert "plug-in bad (not_there) cannot be imported" in caplog.text
-    finally:
-        monkeypatch.undo()
-        plugins._import_installed.cache_clear()
-
-
-def test_an_experiment_file_that_names_no_list_of_modules_or_one_that_is_not_there(folder):
-    with pytest.raises(ConfigError, match=r"^my_run.yml: plugins: expected a list such as .*'x'"):
-        load_config("my_run.yml", ["plugins=x"])
-    with pytest.raises(
-        ConfigError, match=r"^my_run.yml: plugins: module not_there cannot be .*PYTHON"
-    ):
-        load_config("my_run.yml", ["plugins.0=not_there"])
-
-
-def test_models_without_plugins_are_stored_as_before(tmp_path, tiny_checkpoint):
-    model = read_checkpoint(tiny_checkpoint("pixel")).model
-    assert "plugins" not in config_to_dict(model)
-    path = tmp_path / "again.safetensors"
-    save_checkpoint(path, model, read_checkpoint(tiny_checkpoint("pixel")).tensors, {})
-    with safe_open(path, "pt") as file:
-        assert "plugins" not in json.loads(file.metadata()["refusion"])["config"]
 
 
 def test_the_table_of_contributing_names_tables_that_can_be_added_to():

@@ -36,13 +36,18 @@ def test_without_gradio_it_says_how_to_get_it(run, monkeypatch):
     assert tempfile.tempdir is None or Path(tempfile.tempdir).exists()
 
 
+def test_plugins_are_imported_first(run):
+    code, said = run("--plugin", "not_there")
+    assert code == 2
+    assert "plugins: module not_there cannot be imported" in said
+
+
 @needs_gradio
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["--max-upload", "much"], "memory: expected a size"),
         (["--weights", "absent.safetensors"], "absent.safetensors: no such weights file"),
-        (["--plugin", "not_there"], "plugins: module not_there cannot be imported"),
         (["--host", "203.0.113.7"], "cannot serve on 203.0.113.7"),
     ],
 )

@@ -1,5 +1,6 @@
 """Whole batches from the command line: what is skipped, logged, interrupted, drawn and shared."""
 
+import functools
 import hashlib
 import json
 import os
@@ -82,9 +83,10 @@ def test_ctrl_c_leaves_whole_files(tiny_checkpoint, tmp_path, number):
         make(tmp_path / f"in/{seed:02}.png", 150, 150, seed=seed)
     command = [sys.executable, ROOT / "tiled_infer.py", "--weights", tiny_checkpoint("pixel")]
     command += ["--input", "in", "--output", "out", "--log", "out/log.json", "--precision", "fp32"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-    ) as process:
+    # In the background of a shell script SIGINT is ignored, and a child would inherit that.
+    default = functools.partial(signal.signal, number, signal.SIG_DFL)
+    pipes = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": default}
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, **pipes) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("out/*.png")) and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -34,13 +34,13 @@ logger = logging.getLogger(__name__)
 
 
 def check_plugin_names(names: Iterable[object]) -> None:
-    """Refuse what is no list of module names.
+    """Check that names are a list of valid module names.
 
     Args:
         names: values that should be dotted names, such as 'my_package.my_nets'.
 
     Raises:
-        ConfigError: one of them is no module name, there are more than 100, or `names` is a text.
+        ConfigError: a name is not a module name, there are more than 100, or `names` is a text.
     """
     if isinstance(names, str):
         raise ConfigError(
@@ -65,12 +65,12 @@ def import_plugins(names: Iterable[str]) -> None:
     """Import modules that the user has named.
 
     Args:
-        names: dotted names of modules; those that are imported already cost nothing.
+        names: dotted names of modules; a module that is imported already is not imported again.
 
     Raises:
-        ConfigError: `names` is no list of module names, there is no such module, or a module calls
-            `sys.exit`. Other errors inside a module pass through, since its author needs the
-            traceback.
+        ConfigError: `names` is not a list of module names, a module does not exist, or a module
+            calls `sys.exit`. Other errors inside a module are raised as they are, because its
+            author needs the traceback.
     """
     names = names if isinstance(names, str) else tuple(names)
     check_plugin_names(names)
@@ -93,7 +93,7 @@ def import_allowed_plugins() -> None:
     """Import the plug-ins of installed packages and those that REFUSION_PLUGINS names.
 
     Raises:
-        ConfigError: REFUSION_PLUGINS names what cannot be imported.
+        ConfigError: a module that REFUSION_PLUGINS names cannot be imported.
     """
     _import_installed()
     names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
@@ -104,10 +104,10 @@ def import_allowed_plugins() -> None:
 
 
 def missing_plugins(names: Iterable[str]) -> list[str]:
-    """Those modules that are not imported; imports none.
+    """Return the modules that are not imported yet; this function imports none.
 
     Raises:
-        ConfigError: a name is no module name.
+        ConfigError: a name is not a module name.
     """
     names = tuple(names)
     check_plugin_names(names)

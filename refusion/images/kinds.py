@@ -74,7 +74,7 @@ def as_batch(
 
 
 def _channel_count(image: object) -> int | None:
-    """Number of channels; None of what is no image."""
+    """Number of channels; None if the value is not an image."""
     if isinstance(image, np.ndarray) and image.ndim == 3:
         return image.shape[2]
     if isinstance(image, Tensor) and image.ndim in (3, 4):

@@ -81,7 +81,11 @@ def _own_text(source: Path, target: Path) -> str:
         return text
     text = text.replace(f"options/{source.name}", str(target))
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", target.stem).lstrip("_.-")
-    return re.sub(r"(?m)^name: [^ #\n]+", f"name: {name}", text) if name else text
+    if not name:
+        return text
+    # The comment behind the name may give the run folder, runs/NAME.
+    line = re.search(r"(?m)^name: ([^ #\n]+).*$", text)
+    return text.replace(line[0], re.sub(rf"\b{re.escape(line[1])}\b", name, line[0]), 1)
 
 
 def _is_file(path: Path) -> bool:

@@ -25,6 +25,7 @@ def test_output_may_be_elsewhere_and_have_spaces(folder, capsys):
     assert cli.main(["init", "toy.yml", "-o", "my runs/first.yml"]) == 0
     written = folder / "my runs" / "first.yml"
     assert load_config(written).name == "first"  # so that runs/toy stays as it is
+    assert "runs/toy" not in written.read_text()
     assert "-opt my runs/first.yml" in written.read_text() and "toy.yml" not in written.read_text()
     assert "refusion train -opt 'my runs/first.yml'" in capsys.readouterr().out
 

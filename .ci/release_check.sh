@@ -72,7 +72,7 @@ install() { # NAME
     "$work/$1/bin/python" -m pip install -q --disable-pip-version-check \
         ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c "$work/versions.txt" "$wheel"
     "$work/$1/bin/python" -m pip list --disable-pip-version-check 2> /dev/null \
-        | grep -iE '^(torch|numpy|lion-pytorch|kornia|tifffile|pyyaml|tensorboard|safetensors|pillow|tqdm) '
+        | grep -iE '^(torch|numpy|lion-pytorch|kornia|tifffile|imagecodecs|pyyaml|tensorboard|safetensors|pillow|tqdm) '
 }
 
 use() ( # NAME; a subshell, in a folder of its own

@@ -1,17 +1,62 @@
-"""Atomic writing of files: an interrupted program leaves the old file or the complete new one."""
+"""Opens regular files only; writes atomically: an interrupt leaves the old or the new file."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
+import stat
 import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _STALE_S = 600  # seconds without a write after which a part file belongs to a killed process
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading bytes.
+
+    A pipe, a socket or a device is refused at once; reading it could wait without end.
+
+    Raises:
+        OSError: the file cannot be opened, or it is not a regular file; `strerror` is one phrase.
+    """
+    check_regular(path)  # before the open, which has effects on some devices
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115, PTH123; the caller closes it
+    try:
+        _check_mode(path, os.fstat(file.fileno()).st_mode)  # of the file that was really opened
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_regular(path: str | Path) -> None:
+    """Raise `OSError` unless a path is a regular file; for libraries that open the path."""
+    _check_mode(path, Path(path).stat().st_mode)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; with this flag the open does not wait if the file has become a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_mode(path: str | Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file", str(path))
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
+    if kind is not None:
+        raise OSError(errno.EINVAL, f"is {kind}, expected a regular file", str(path))
 
 
 @contextlib.contextmanager
@@ -61,7 +106,7 @@ def _remove_stale(path: Path) -> None:
 def sha256_of(path: Path) -> str:
     """SHA-256 digest of a file, hexadecimal; reads a mebibyte at a time."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()

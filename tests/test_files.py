@@ -1,13 +1,43 @@
-"""Writing a file is all or nothing."""
+"""Only regular files are read; writing a file is all or nothing."""
 
 import hashlib
 import os
+import socket
 import stat
 import time
 
 import pytest
 
-from refusion.files import atomic_write, sha256_of
+from refusion.files import atomic_write, check_regular, open_regular, sha256_of
+
+
+def test_a_regular_file_and_a_link_to_it_are_opened(tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("a")
+    for name in ("a", "link"):
+        check_regular(tmp_path / name)
+        with open_regular(tmp_path / name) as file:
+            assert file.read() == b"content"
+            assert file.name == str(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with a name")
+def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+    cases = {"pipe": "a pipe", "socket": "a socket", "/dev/zero": "a device", ".": "a folder"}
+    for name, kind in cases.items():
+        for read in (check_regular, open_regular, sha256_of):
+            with pytest.raises(OSError, match=f"is {kind}, expected a"):
+                read(tmp_path / name)
+
+
+def test_a_file_that_becomes_a_pipe_after_the_check_is_refused(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr("refusion.files.check_regular", lambda path: None)
+    with pytest.raises(OSError, match="is a pipe"):
+        open_regular(tmp_path / "pipe")
 
 
 def test_the_new_file_replaces_the_old_one(tmp_path):

@@ -32,7 +32,7 @@ def open_regular(path: str | Path) -> BinaryIO:
         OSError: the file cannot be opened, or it is not a regular file; `strerror` is one phrase.
     """
     check_regular(path)  # before the open, which has effects on some devices
-    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115, PTH123; the caller closes it
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
     try:
         _check_mode(path, os.fstat(file.fileno()).st_mode)  # of the file that was really opened
     except BaseException:

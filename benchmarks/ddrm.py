@@ -23,7 +23,8 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from refusion.errors import ConfigError, RefusionError
-from refusion.images.io import list_images, read_image
+from refusion.images.io import read_image
+from refusion.images.listing import list_images
 from refusion.metrics.psnr import psnr
 from refusion.operators import LinearOperator
 from refusion.restorers import load_prior

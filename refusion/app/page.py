@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from refusion.app.restoring import Restored, restore_photo
 from refusion.batch.jobs import RestoreOptions, sampling_warning
 from refusion.errors import ConfigError, RefusionError
-from refusion.images.io import IMAGE_SUFFIXES
+from refusion.images.listing import IMAGE_SUFFIXES
 from refusion.restorers import Restorer
 
 if TYPE_CHECKING:  # Gradio is an extra

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refusion.errors import ImageError
-from refusion.images.io import list_images
+from refusion.images.listing import list_images
 from refusion.images.resize import shrink
 from refusion.images.samples import store, to_float
 from refusion.optics.defocus import LARGEST, blur_radius, defocus_guide

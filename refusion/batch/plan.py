@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refusion.errors import ConfigError, ImageError
-from refusion.images.io import IMAGE_SUFFIXES, list_images, visible_files
+from refusion.images.listing import IMAGE_SUFFIXES, list_images, visible_files
 from refusion.images.unsupported import hint, kind_by_name
 
 logger = logging.getLogger(__name__)

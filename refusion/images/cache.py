@@ -20,7 +20,8 @@ from torch import Tensor
 
 from refusion.errors import ConfigError, ImageError
 from refusion.files import atomic_write
-from refusion.images.io import IMAGE_SUFFIXES, read_image
+from refusion.images.io import read_image
+from refusion.images.listing import IMAGE_SUFFIXES
 from refusion.images.samples import to_float
 
 FULL_SIDE = 1 << 16  # a `max_side` larger than any photo: the photo keeps its size

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,21 +17,13 @@ from refusion.errors import ImageError
 from refusion.files import atomic_write
 from refusion.images.decode import decode_pillow
 from refusion.images.encode import check_side, encode
+from refusion.images.listing import FORMATS, IMAGE_SUFFIXES
 from refusion.images.photo import Photo
 from refusion.images.samples import is_integer
 from refusion.images.tiff_decode import decode_tiff
 from refusion.images.unsupported import hint, kind_by_bytes
 
 MAX_PIXELS = 400_000_000
-_FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
-}
-IMAGE_SUFFIXES = tuple(_FORMATS)
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -135,41 +126,6 @@ def check_place(path: Path, like: Photo | None, width: int, height: int) -> None
         raise ImageError(f"{path}: no permission to write to its folder")
 
 
-def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
-    """List the image files of a folder, sorted; hidden files are left out.
-
-    Args:
-        path: a folder, whose files are selected by their suffix; a file is returned as it is.
-        recursive: also search the sub-folders.
-
-    Raises:
-        ImageError: the path does not exist, or the folder contains no image.
-    """
-    path = Path(path)
-    try:
-        if path.is_file():
-            return [path]
-        if not path.is_dir():
-            raise ImageError(f"{path}: no such file or folder")
-        found = [file for file in visible_files(path, recursive) if _is_image(file)]
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path}: cannot be listed ({_one_line(error)})") from error
-    if not found:
-        raise ImageError(f"{path}: no images in it ({', '.join(IMAGE_SUFFIXES)})")
-    return sorted(found)
-
-
-def visible_files(folder: Path, recursive: bool) -> Iterator[Path]:
-    """Yield the files and folders in a folder, except hidden ones and those in hidden folders."""
-    for path in folder.glob("**/*" if recursive else "*"):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in _FORMATS and file.is_file()
-
-
 def _decode(file: BinaryIO, max_pixels: int) -> Photo:
     head = file.read(16)
     file.seek(0)
@@ -191,9 +147,9 @@ def _decode(file: BinaryIO, max_pixels: int) -> Photo:
 def _format_to_write(path: Path, like: Photo | None) -> str:
     if not path.suffix and like is not None:
         return like.format
-    if path.suffix.lower() not in _FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise ImageError(f"{path}: expected a name that ends in {', '.join(IMAGE_SUFFIXES)}")
-    return _FORMATS[path.suffix.lower()]
+    return FORMATS[path.suffix.lower()]
 
 
 def _one_line(error: Exception) -> str:

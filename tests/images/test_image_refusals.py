@@ -21,7 +21,8 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from refusion.errors import ImageError
-from refusion.images.io import IMAGE_SUFFIXES, list_images, read_image, write_image
+from refusion.images.io import read_image, write_image
+from refusion.images.listing import IMAGE_SUFFIXES, list_images
 
 
 def refuse(path, reason, **options):

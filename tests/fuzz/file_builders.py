@@ -137,6 +137,11 @@ def _saved(kind, mode, **options):
     return buffer.getvalue()
 
 
+def small_png():
+    """A valid PNG file of 9x7 pixels."""
+    return _saved("PNG", "RGB")
+
+
 _JPEGS = (
     _saved("JPEG", "RGB"),
     _saved("JPEG", "L"),

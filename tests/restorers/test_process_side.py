@@ -7,7 +7,7 @@ import torch
 
 from refusion.checkpoint import build_model, read_checkpoint
 from refusion.errors import RefusionError
-from refusion.restorers import Refusion
+from refusion.restorers import Refusion, load_restorer
 
 
 def test_process_side_changes_only_larger_photos(tiny_checkpoint):
@@ -58,6 +58,32 @@ def test_the_result_on_a_reduced_copy_does_not_depend_on_the_tile(tiny_checkpoin
     result = restorer.restore(levels)
     assert result.dtype == torch.uint8
     assert torch.equal(result, (restorer.restore(levels.float() / 255) * 255).round().byte())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 60), (33, 47), (60, 60), (61, 60), (90, 45)])
+@pytest.mark.parametrize("kind", ["pixel", "latent"])
+def test_with_a_process_side_tiles_change_nothing_at_any_size(tiny_checkpoint, kind, size):
+    """Photos that are smaller than the process side, equal to it, and larger."""
+    model = build_model(read_checkpoint(tiny_checkpoint(kind)))
+    config = replace(model.config, sampling=replace(model.config.sampling, process_side=60))
+    restorer = Refusion(replace(model, config=config))
+    assert restorer.info.tiling == "exact"
+    lq = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(2))
+    whole = restorer.restore(lq, tile=None)
+    for tile in ("auto", 1, 16, 48, 60, 64):
+        torch.testing.assert_close(restorer.restore(lq, tile=tile), whole, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("task", ["dehaze", "deshadow"])
+@pytest.mark.parametrize("size", [(130, 90), (72, 200)])
+def test_tiles_do_not_change_the_result_of_the_shipped_models(task, size):
+    restorer = load_restorer(task, device="cpu", precision="fp32")
+    lq = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(2))
+    lq = torch.nn.functional.interpolate(lq, size=size, mode="bicubic").clamp(0, 1)
+    whole = restorer.restore(lq, tile=None)
+    for tile in (64, 128):
+        result = restorer.restore(lq, tile=tile)
+        torch.testing.assert_close(result, whole, atol=1e-3, rtol=0)
 
 
 def test_integers_on_a_reduced_copy_that_is_not_finite_are_an_error(tiny_checkpoint):

@@ -72,15 +72,19 @@ class LoadedModel:
         network = self.config.network
         return None if network is None else network.settings.get(name)
 
+    @property
+    def process_side(self) -> int | None:
+        """Longest side in pixels of the images that the process runs on; None for no limit."""
+        sampling = self.config.sampling
+        return None if sampling is None else sampling.process_side
+
     def runs_on_reduced_copy(self, lq: Tensor) -> bool:
         """Whether the process runs on a smaller copy of photos with this size.
 
         Args:
             lq: the photos (B, C, H, W).
         """
-        sampling = self.config.sampling
-        side = None if sampling is None else sampling.process_side
-        return side is not None and side < max(lq.shape[-2:])
+        return self.process_side is not None and self.process_side < max(lq.shape[-2:])
 
     def reduced_copy(self, lq: Tensor) -> Tensor | None:
         """The smaller copy that the process runs on, or None if it runs on the photos themselves.
@@ -93,7 +97,7 @@ class LoadedModel:
         """
         if not self.runs_on_reduced_copy(lq):
             return None
-        return shrink(lq, self.config.sampling.process_side)
+        return shrink(lq, self.process_side)
 
     def tile_side(
         self, tiled: nn.Module, lq: Tensor, tile: int | str | None, copy: Tensor | None = None
@@ -104,8 +108,9 @@ class LoadedModel:
             tiled: the network that runs tile by tile.
             lq: the photos (B, C, H, W).
             tile: see `Restorer.restore`.
-            copy: the reduced copy, if the network runs on one. `tile` is then ignored, because the
-                network needs the whole copy as context if memory allows.
+            copy: the image that the process runs on, if `process_side` limits its size: the reduced
+                copy, or the photos if they are not larger. `tile` is then ignored, because the
+                network needs the whole image as context if memory allows.
         """
         side = tile or max(lq.shape)
         if tile == "auto" or copy is not None:

@@ -31,8 +31,11 @@ def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
         FloatingPointError: a value is not finite and `lq` holds integers.
     """
     copy = model.reduced_copy(lq)
-    tile = model.tile_side(model.network, lq, request.tile, copy)
-    mu = (lq if copy is None else copy).to(model.device)
+    image = lq if copy is None else copy
+    tile = model.tile_side(
+        model.network, lq, request.tile, None if model.process_side is None else image
+    )
+    mu = image.to(model.device)
     x0 = with_smaller_tiles(lambda side: sample(model, request, mu, side), tile)
     if copy is None:
         return x0.to(lq.device)

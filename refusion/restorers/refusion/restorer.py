@@ -67,6 +67,7 @@ class Refusion:
     def info(self) -> RestorerInfo:
         """Description of this restorer."""
         model, config = self._model, self._model.config
+        blended = model.latent_unet is None and model.process_side is None
         return RestorerInfo(
             family=type(self).__name__,
             task=config.task,
@@ -77,7 +78,7 @@ class Refusion:
             sampler=config.sampling.sampler if config.sampling else None,
             steps=config.sampling.steps if config.sampling else 0,
             factor=1 if model.latent_unet is None else model.latent_unet.factor,
-            tiling="blended" if model.latent_unet is None else "exact",
+            tiling="blended" if blended else "exact",
             device=str(model.device),
             precision=model.precision,
         )

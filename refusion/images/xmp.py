@@ -1,0 +1,90 @@
+"""XMP packets (ISO 16684-1): orientation, and claims that are no longer true.
+
+All other bytes of a packet stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+
+from refusion.images.xml_edit import MAX_BYTES, Name, XmlError, edited
+
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+NOTE = "http://ns.adobe.com/xmp/note/"
+_GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/"
+_APPLE_GAIN_MAP = "http://ns.apple.com/HDRGainMap/1.0/"
+_CONTAINER = "http://ns.google.com/photos/1.0/container/"
+_ITEM = "http://ns.google.com/photos/1.0/container/item/"
+_XMP = "http://ns.adobe.com/xap/1.0/"
+_TIFF = "http://ns.adobe.com/tiff/1.0/"
+EXTENDED = (NOTE, "HasExtendedXMP")
+"""Name of the property that names an extended packet."""
+# Properties that describe other pictures of the file: namespace, pattern of the local name, and
+# what the property claims to exist (empty: only the entry of a list).
+_CLAIMS = (
+    (_GAIN_MAP, ".*", "gain map"),
+    (_APPLE_GAIN_MAP, ".*", "gain map"),
+    (_CONTAINER, ".*", ""),
+    (_ITEM, ".*", ""),
+    (_XMP, "Thumbnails", ""),
+)
+_OWN_SPACES = frozenset(space for space, _, _ in _CLAIMS if space != _XMP) | {
+    "http://ns.google.com/photos/1.0/camera/"
+}
+# Each maker of phones has a namespace of its own for these.
+_FILM = re.compile("(MotionPhoto|MicroVideo).*")
+_FILM_SWITCHES = ("MotionPhoto", "MicroVideo")
+_SEMANTICS = {"GainMap": "gain map", "MotionPhoto": "film", "Depth": "depth map"}
+
+
+def upright_xmp(xmp: bytes) -> bytes:
+    """Return the XMP packet with ``tiff:Orientation`` 1, as attribute or as element."""
+    try:
+        return edited(xmp, lambda _: False, {(_TIFF, "Orientation"): b"1"})[0]
+    except XmlError:
+        return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
+
+
+def without_claims(xmp: bytes, *, extended: bool) -> tuple[bytes | None, set[str]]:
+    """Remove properties that describe other pictures, films or thumbnails of the file.
+
+    Args:
+        xmp: packet.
+        extended: whether the file has the extended packet that this packet names; otherwise its
+            name is removed, too.
+
+    Returns:
+        The packet, and what the removed properties describe. A packet that cannot be parsed is
+        kept if it makes no such claim; otherwise it is dropped (None).
+    """
+
+    def is_claim(name: Name) -> bool:
+        if name == EXTENDED:
+            return not extended
+        return bool(_FILM.fullmatch(name[1])) or any(
+            name[0] == space and re.fullmatch(local, name[1]) for space, local, _ in _CLAIMS
+        )
+
+    try:
+        packet, removed = edited(xmp, is_claim, unneeded=_OWN_SPACES)
+    except XmlError:
+        spaces = [space.encode() for space in (NOTE, *_OWN_SPACES)]
+        claims = (b"<!DOCTYPE", b"<!ENTITY", *spaces)
+        is_kept = len(xmp) <= MAX_BYTES and not any(claim in xmp for claim in claims)
+        return (xmp, set()) if is_kept else (None, {"XMP packet that cannot be read"})
+    found = {_SEMANTICS.get(value, "") for (_, local), value in removed if local == "Semantic"}
+    found |= {"film" for (_, local), value in removed if local in _FILM_SWITCHES and value != "0"}
+    spaces = {space for (space, _), _ in removed}
+    found |= {what for space, _, what in _CLAIMS if space in spaces}
+    return packet, found - {""}
+
+
+def extended_name(xmp: bytes) -> str | None:
+    """Name (MD5 digest in hexadecimal) of the extended packet that a packet names."""
+    if EXTENDED[1].encode() not in xmp:
+        return None
+    try:
+        _, removed = edited(xmp, lambda name: name == EXTENDED)
+    except XmlError:
+        return None
+    return next((value for _, value in removed if value), None)

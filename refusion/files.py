@@ -1,4 +1,7 @@
-"""Opens regular files only; writes atomically: an interrupt leaves the old or the new file."""
+"""Opens regular files only, and writes no file through a link.
+
+Writing is atomic: an interrupt leaves the old or the new file.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,39 @@ def open_regular(path: str | Path) -> BinaryIO:
 def check_regular(path: str | Path) -> None:
     """Raise `OSError` unless a path is a regular file; for libraries that open the path."""
     _check_mode(path, Path(path).stat().st_mode)
+
+
+def open_for_append(path: str | Path) -> BinaryIO:
+    """Open a regular file for appending bytes; create it if it does not exist.
+
+    A link is refused: in a folder from somebody else it could point at any file of the user.
+
+    Raises:
+        OSError: the file cannot be opened, or it is a link or not a regular file; `strerror` is one
+            phrase.
+    """
+    check_no_link(path)
+    if os.path.lexists(path):
+        check_regular(path)
+    file = open(path, "ab", opener=_without_link)  # noqa: SIM115
+    try:
+        _check_mode(path, os.fstat(file.fileno()).st_mode)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_no_link(path: str | Path) -> None:
+    """Raise `OSError` if a path is a link; the folders above may be links."""
+    if Path(path).is_symlink():
+        raise OSError(errno.EINVAL, "is a link, which is not written through; remove it", str(path))
+
+
+def _without_link(path: str, flags: int) -> int:
+    """Open a file; with these flags the open fails if the file has become a link or a pipe."""
+    extra = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(path, flags | extra, 0o666)
 
 
 def _without_waiting(path: str, flags: int) -> int:

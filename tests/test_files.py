@@ -8,7 +8,14 @@ import time
 
 import pytest
 
-from refusion.files import atomic_write, check_regular, open_regular, sha256_of
+from refusion.files import (
+    atomic_write,
+    check_no_link,
+    check_regular,
+    open_for_append,
+    open_regular,
+    sha256_of,
+)
 
 
 def test_a_regular_file_and_a_link_to_it_are_opened(tmp_path):
@@ -38,6 +45,48 @@ def test_a_file_that_becomes_a_pipe_after_the_check_is_refused(tmp_path, monkeyp
     monkeypatch.setattr("refusion.files.check_regular", lambda path: None)
     with pytest.raises(OSError, match="is a pipe"):
         open_regular(tmp_path / "pipe")
+
+
+def test_appending_creates_a_file_and_keeps_what_is_there(tmp_path):
+    for part in (b"one", b"two"):
+        with open_for_append(tmp_path / "log") as file:
+            file.write(part)
+    assert (tmp_path / "log").read_bytes() == b"onetwo"
+
+
+@pytest.mark.parametrize("target", ["other", "missing", "pipe", "link", "folder", "/dev/null"])
+def test_nothing_is_written_through_a_link(tmp_path, target):
+    (tmp_path / "other").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(target)
+    for write in (open_for_append, check_no_link):
+        with pytest.raises(OSError, match="is a link, which is not written through"):
+            write(tmp_path / "link")
+    with atomic_write(tmp_path / "link") as aside:
+        aside.write_text("new")
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link").read_text() == "new"
+    assert (tmp_path / "other").read_text() == "mine"
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_file_that_becomes_a_link_after_the_check_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to("missing")
+    monkeypatch.setattr("refusion.files.check_no_link", lambda path: None)
+    monkeypatch.setattr("refusion.files.check_regular", lambda path: None)
+    with pytest.raises(OSError, match="symbolic link"):
+        open_for_append(tmp_path / "link")
+    assert not (tmp_path / "missing").exists()
+
+
+def test_appending_to_a_pipe_is_refused_at_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is a pipe, expected a regular file"):
+        open_for_append(tmp_path / "pipe")
+    monkeypatch.setattr("refusion.files.check_regular", lambda path: None)
+    with pytest.raises(OSError, match=r"pipe|No such device"):
+        open_for_append(tmp_path / "pipe")
 
 
 def test_the_new_file_replaces_the_old_one(tmp_path):

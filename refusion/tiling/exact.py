@@ -163,9 +163,9 @@ class _PaddedPhoto:
         inside = Region(top, int(rows.max()) + 1, left, int(columns.max()) + 1)
         crops = [to_float(inside.cut(each).to(self.device)) for each in self.maps]
         part = (torch.cat(crops, dim=1) if len(crops) > 1 else crops[0]).to(dtype or self.dtype)
-        if part.shape[-2] < len(rows):
+        if not _is_run(rows):
             part = part[..., rows - top, :]
-        if part.shape[-1] < len(columns):
+        if not _is_run(columns):
             part = part[..., columns - left]
         return part.contiguous(memory_format=torch.channels_last)
 
@@ -173,6 +173,11 @@ class _PaddedPhoto:
 def _padded_indices(length: int, multiple: int) -> Tensor:
     numbers = torch.arange(length, dtype=torch.float32).view(1, 1, length, 1)
     return pad_to_multiple(numbers, multiple, "reflect")[0, 0, :, 0].long()
+
+
+def _is_run(numbers: Tensor) -> bool:
+    """Whether padded indices, which never rise by more than 1, are n, n + 1, n + 2, ..."""
+    return int(numbers[-1]) - int(numbers[0]) == len(numbers) - 1
 
 
 def _coarse_tile(tile: int | None) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -12,13 +12,17 @@ import torch
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from refusion.errors import ImageError
-from refusion.images.metadata import exif_orientation, upright_exif, upright_xmp
+from refusion.images.exif import exif_orientation
+from refusion.images.jpeg_read import read_jpeg
+from refusion.images.metadata import checked, upright_metadata
 from refusion.images.photo import Photo
+from refusion.images.png_read import read_png
 from refusion.images.samples import to_float
+from refusion.images.source import Source, listed
+from refusion.images.webp_read import read_webp
 
 logger = logging.getLogger(__name__)
 
-_PNG_COLOUR = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
 # Pillow modes that are converted, and the mode that they are converted to.
 _CONVERT = {
     "1": "L",
@@ -33,7 +37,6 @@ _CONVERT = {
 _GRAY_STEP = {"L;2": 85, "L;4": 17}
 _MODES = ("L", "LA", "RGB", "RGBA")
 _ROWS = 256  # per band
-_IPTC_RESOURCE = 0x0404  # number of the IPTC block among the Photoshop blocks of a JPEG
 
 
 def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
@@ -50,27 +53,19 @@ def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
         ImageError: more than ``max_pixels`` pixels, or a colour space that is not handled.
         Exception: any exception that Pillow raises for a damaged file.
     """
-    photo, image = _OPEN[kind](file)
+    source, image = _read(file, kind)
+    photo = _with_tables(source.photo, image) if kind == "JPEG" else source.photo
     check_size(file.name, *image.size, max_pixels)
-    if getattr(image, "n_frames", 1) > 1:
-        logger.warning("%s: animated, only the first frame is used", file.name)
     coding = image.tile[0].args if image.tile else None
     if kind == "PNG" and coding in ("RGB;16B", "RGBA;16B", "LA;16B"):
-        pixels = _png_16(file, image)
+        pixels = _png_16(source, image)
     else:
         pixels = samples(image, file.name)
     if coding in _GRAY_STEP and "transparency" in image.info:
         image.info["transparency"] *= _GRAY_STEP[coding]
-    info = image.info  # complete only after decoding: PNG metadata may follow the pixels
-    photo = replace(
-        photo,
-        icc=None if image.mode == "CMYK" else info.get("icc_profile"),
-        xmp=info.get("xmp"),
-        iptc=info.get("photoshop", {}).get(_IPTC_RESOURCE),
-        dpi=info.get("dpi"),
-        exif=info.get("exif", b"").removeprefix(b"Exif\0\0") or None,
-    )
-    return finish(photo, with_colour_key(pixels, image), file.name)
+    if image.mode == "CMYK":
+        photo = replace(photo, icc=None)
+    return finish(photo, with_colour_key(pixels, image), file.name, dropped=source.dropped)
 
 
 def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
@@ -173,38 +168,43 @@ def with_colour_key(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     return np.concatenate([pixels, alpha.astype(pixels.dtype)], axis=2)
 
 
-def finish(photo: Photo, pixels: np.ndarray, name: str, orientation: int | None = None) -> Photo:
+def finish(
+    photo: Photo,
+    pixels: np.ndarray,
+    name: str,
+    orientation: int | None = None,
+    dropped: Sequence[str] = (),
+) -> Photo:
     """Apply the EXIF orientation and fill in the fields of a photo that depend on its samples.
 
-    EXIF and XMP of the result state orientation 1.
+    EXIF and XMP of the result state orientation 1. Damaged blocks are repaired or dropped, and one
+    warning names everything that the file has and no result keeps.
 
     Args:
         photo: format and metadata as found in the file; its samples are replaced.
         pixels: (H, W, C) samples, unsigned over their whole range or float in [0, 1].
         name: name of the file, for warnings.
         orientation: EXIF orientation of ``pixels``, 1..8; None reads it from ``photo.exif``.
+        dropped: names of what the reader of the file has dropped.
     """
-    exif, xmp = photo.exif, photo.xmp
+    photo, lost = checked(photo, dropped)
+    if lost:
+        logger.warning("%s: dropped: %s", name, listed(lost))
     if orientation is None:
-        orientation = _orientation(exif, name)
+        orientation = 1 if photo.exif is None else exif_orientation(photo.exif)
     # Orientation 1 gives a view, so the samples are not copied.
     upright = torch.from_numpy(
         np.ascontiguousarray(apply_orientation(pixels, orientation))
     ).permute(2, 0, 1)
     channels = pixels.shape[2]
     image = upright[: 3 if channels > 2 else 1].expand(3, -1, -1)
-    if exif is not None:
-        exif = _upright(exif, image.shape[2], image.shape[1], name)
-    if xmp is not None and orientation != 1:
-        xmp = upright_xmp(xmp)
+    photo = upright_metadata(photo, orientation, image.shape[2], image.shape[1])
     return replace(
         photo,
         samples=image,
         alpha=to_float(upright[-1:]).contiguous() if channels in (2, 4) else None,
         mode="rgb" if channels > 2 else "gray",
         bit_depth=pixels.dtype.itemsize * 8,
-        exif=exif,
-        xmp=xmp,
     )
 
 
@@ -218,81 +218,40 @@ def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
 
 
-def _orientation(exif: bytes | None, name: str) -> int:
-    try:
-        return 1 if exif is None else exif_orientation(exif)
-    except struct.error:
-        return 1  # damaged EXIF: `_upright` drops the block and logs a warning
+def _read(file: BinaryIO, kind: str) -> tuple[Source, ImageFile.ImageFile]:
+    """Read the metadata of a file, and open the coded pixels."""
+    if kind == "PNG":
+        source, is_animated = read_png(file)
+        image = PngImagePlugin.PngImageFile(source.open())
+    elif kind == "JPEG":
+        source, is_animated = read_jpeg(file), False
+        image = JpegImagePlugin.JpegImageFile(source.open())
+    else:
+        source = read_webp(file)
+        image = WebPImagePlugin.WebPImageFile(source.open())
+        is_animated = getattr(image, "n_frames", 1) > 1
+    if is_animated:
+        logger.warning("%s: animated, only the first frame is used", file.name)
+    return source, image
 
 
-def _upright(exif: bytes, width: int, height: int, name: str) -> bytes | None:
-    try:
-        return upright_exif(exif, width, height)
-    except struct.error:
-        logger.warning("%s: damaged EXIF block, dropped", name)
-        return None
+def _with_tables(photo: Photo, image: ImageFile.ImageFile) -> Photo:
+    """Add the quantisation tables of a JPEG.
 
-
-def _open_jpeg(file: BinaryIO) -> tuple[Photo, ImageFile.ImageFile]:
-    image = JpegImagePlugin.JpegImageFile(file)
-    photo = Photo(torch.empty(0), format="JPEG", lossless=False)
-    # The tables of a CMYK or RGB JPEG are not for luma and chroma, so they cannot be reused.
+    The tables of a CMYK or RGB JPEG are not for luma and chroma, so they cannot be reused.
+    """
     if image.mode == "L" or (image.mode == "RGB" and image.info.get("adobe_transform") != 0):
         tables = tuple(tuple(image.quantization[key]) for key in sorted(image.quantization))
         sampling = JpegImagePlugin.get_sampling(image)
-        photo = replace(photo, jpeg_tables=tables, jpeg_subsampling=sampling)
-    return photo, image
+        return replace(photo, jpeg_tables=tables, jpeg_subsampling=sampling)
+    return photo
 
 
-def _open_png(file: BinaryIO) -> tuple[Photo, ImageFile.ImageFile]:
-    colour = _png_colour(file)
-    file.seek(0)
-    image = PngImagePlugin.PngImageFile(file)
-    return Photo(torch.empty(0), format="PNG", png_colour=colour), image
-
-
-def _open_webp(file: BinaryIO) -> tuple[Photo, ImageFile.ImageFile]:
-    photo = Photo(torch.empty(0), format="WEBP", lossless=_is_lossless_webp(file))
-    file.seek(0)
-    return photo, WebPImagePlugin.WebPImageFile(file)
-
-
-def _png_16(file: BinaryIO, image: ImageFile.ImageFile) -> np.ndarray:
+def _png_16(source: Source, image: ImageFile.ImageFile) -> np.ndarray:
     """Samples (H, W, C) uint16 of an opened 16-bit PNG with two to four channels."""
     if image.tile[0].args == "LA;16B":
         # Gray and alpha have two bytes each: decode the four bytes as four 8-bit channels.
         image.tile = [tile._replace(args="RGBA") for tile in image.tile]
         image.load()
         return np.asarray(image).view(">u2").astype(np.uint16)
-    file.seek(0)
-    return samples_16(PngImagePlugin.PngImageFile(file), image, "B")
-
-
-def _png_colour(file: BinaryIO) -> bytes:
-    """The chunks before the pixels that define the colour space."""
-    chunks = []
-    file.seek(8)
-    while len(head := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        if kind == b"IDAT":
-            break
-        if kind in _PNG_COLOUR:
-            chunks.append(head + file.read(length + 4))
-        else:
-            file.seek(length + 4, 1)
-    return b"".join(chunks)
-
-
-def _is_lossless_webp(file: BinaryIO) -> bool:
-    """Whether the first image of a WebP file is lossless (chunk VP8L)."""
-    file.seek(12)
-    while len(head := file.read(8)) == 8:
-        kind, length = struct.unpack("<4sI", head)
-        if kind in (b"VP8L", b"VP8 "):
-            return kind == b"VP8L"
-        # The image of an animation frame follows a header of 16 bytes.
-        file.seek(16 if kind == b"ANMF" else length + length % 2, 1)
-    return False
-
-
-_OPEN = {"JPEG": _open_jpeg, "PNG": _open_png, "WEBP": _open_webp}
+    return samples_16(PngImagePlugin.PngImageFile(source.open()), image, "B")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import struct
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -15,20 +13,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from refusion.errors import ImageError
+from refusion.images.carry import fitted
+from refusion.images.exif import upright_exif
+from refusion.images.jpeg_write import extra_segments
 from refusion.images.kinds import LUMA
-from refusion.images.metadata import upright_exif
 from refusion.images.photo import Photo
+from refusion.images.png_write import encode_png
 from refusion.images.samples import store, to_float
+from refusion.images.source import listed
 from refusion.images.tiff_encode import encode_tiff
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
-_JPEG_SEGMENT = 65000  # largest content of a segment in bytes, without headers
 _JPEG_QUALITY = 95
 _WEBP_QUALITY = 92
 _WEBP_LOSSLESS_EFFORT = 30  # three times faster than Pillow's default 80, files of the same size
-_PNG_LEVEL = 3  # twice as fast as level 6, files 2 % larger
 _ROWS = 256  # rows per band; bands avoid a second float copy of a large photo
 
 
@@ -48,15 +48,18 @@ def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> 
     height, width = image.shape[1:]
     check_side(name, kind, width, height)
     pixels = quantize(_planes(image, like, kind, name), height, _depth(kind, like, name), name)
+    like, lost = fitted(like, kind)
     exif = like.exif and upright_exif(like.exif, width, height)
     if kind == "PNG":
-        _encode_png(file, pixels, like, exif)
+        lost += encode_png(file, pixels, like, exif)
     elif kind == "TIFF":
         encode_tiff(file, pixels, like, exif)
     elif kind == "JPEG":
-        _encode_jpeg(file, pixels, like, exif, name)
+        _encode_jpeg(file, pixels, like, exif)
     else:
         _encode_webp(file, pixels, like, exif)
+    if lost:
+        logger.warning("%s: dropped, no place in a %s: %s", name, kind, listed(lost))
 
 
 def check_side(name: str, kind: str, width: int, height: int) -> None:
@@ -131,30 +134,19 @@ def _depth(kind: str, like: Photo, name: str) -> int:
     return min(like.bit_depth, deepest)
 
 
-def _encode_jpeg(
-    file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | None, name: str
-) -> None:
+def _encode_jpeg(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | None) -> None:
     tables = {"qtables": [list(table) for table in like.jpeg_tables or ()]}
     quality = tables | {"subsampling": like.jpeg_subsampling}
     if not like.jpeg_tables:
         quality = {"quality": _JPEG_QUALITY, "subsampling": 0}
-    blocks = {"exif": exif and b"Exif\0\0" + exif, "xmp": like.xmp, "iptc": like.iptc}
-    blocks = {block: content or b"" for block, content in blocks.items()}
-    for block, content in blocks.items():
-        if len(content) > _JPEG_SEGMENT:
-            logger.warning("%s: %s block too long for a JPEG, dropped", name, block.upper())
-            blocks[block] = b""
-    iptc = blocks.pop("iptc")
-    blocks["extra"] = iptc and _photoshop_segment(iptc)
+    blocks = {
+        "icc_profile": like.icc,
+        "exif": b"Exif\0\0" + exif if exif else b"",
+        "xmp": like.xmp or b"",
+        "extra": extra_segments(like),
+    }
     dpi = tuple(round(value) for value in like.dpi or (0, 0))
-    _pillow(pixels).save(file, "JPEG", icc_profile=like.icc, dpi=dpi, **quality, **blocks)
-
-
-def _photoshop_segment(iptc: bytes) -> bytes:
-    """APP13 segment with IPTC records, stored as resource 0x0404 of Photoshop 3.0."""
-    resource = b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
-    content = b"Photoshop 3.0\0" + resource
-    return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
+    _pillow(pixels).save(file, "JPEG", dpi=dpi, **quality, **blocks)
 
 
 def _encode_webp(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | None) -> None:
@@ -172,45 +164,3 @@ def _encode_webp(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | 
 
 def _pillow(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-
-
-def _encode_png(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | None) -> None:
-    """Write an 8-bit or 16-bit PNG (W3C, third edition); Pillow cannot write 16-bit colour."""
-    height, width, channels = pixels.shape
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    depth = pixels.dtype.itemsize * 8
-    file.write(b"\x89PNG\r\n\x1a\n")
-    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
-    file.write(like.png_colour)
-    if like.icc:
-        _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(like.icc))
-    if like.dpi:
-        per_metre = (round(value / 0.0254) for value in like.dpi)
-        _chunk(file, b"pHYs", struct.pack(">IIB", *per_metre, 1))
-    if exif:
-        _chunk(file, b"eXIf", exif)
-    if like.xmp:
-        _chunk(file, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + like.xmp)
-    deflate = zlib.compressobj(_PNG_LEVEL)
-    for rows in _filtered(pixels):
-        _chunk(file, b"IDAT", deflate.compress(rows))
-    _chunk(file, b"IDAT", deflate.flush())
-    _chunk(file, b"IEND", b"")
-
-
-def _filtered(pixels: np.ndarray) -> Iterator[bytes]:
-    """Yield bands of scan lines, filtered as differences to the line above (PNG filter 2, "Up")."""
-    lines = pixels.astype(pixels.dtype.newbyteorder(">"), copy=False).reshape(len(pixels), -1)
-    lines = lines.view(np.uint8)
-    for top in range(0, len(lines), _ROWS):
-        band = lines[top : top + _ROWS].copy()
-        band[1:] -= lines[top : top + _ROWS - 1][: len(band) - 1]
-        if top:
-            band[0] -= lines[top - 1]
-        yield np.pad(band, ((0, 0), (1, 0)), constant_values=2).tobytes()
-
-
-def _chunk(file: BinaryIO, kind: bytes, content: bytes) -> None:
-    if kind != b"IDAT" or content:
-        checksum = zlib.crc32(kind + content)
-        file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum))

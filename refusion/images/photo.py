@@ -24,12 +24,16 @@ class Photo:
         icc: ICC profile of the pixel values.
         exif: EXIF block (from its TIFF header on), orientation 1, without thumbnail.
         xmp: XMP packet.
-        iptc: IPTC records (captions, copyright) of a JPEG or TIFF.
+        xmp_extended: extended XMP packet of a JPEG, which `xmp` names.
+        iptc: IPTC records (captions, copyright).
+        photoshop: Photoshop image resources without the IPTC records and thumbnails, unchanged.
+        comments: comments of a JPEG, in unknown encodings.
         dpi: horizontal and vertical pixels per inch.
         jpeg_tables: quantisation tables of a JPEG, 64 numbers each, reused for the output.
         jpeg_subsampling: chroma subsampling in Pillow's numbers (0: 4:4:4, 1: 4:2:2, 2: 4:2:0, -1:
             other).
-        png_colour: the PNG chunks gAMA, cHRM, sRGB and cICP, unchanged.
+        png_colour: the PNG chunks gAMA, cHRM, sRGB, cICP, mDCV and cLLI, unchanged.
+        png_chunks: PNG chunks with texts, and others that a PNG keeps, unchanged.
         lossless: False for a lossy WebP; also False for JPEG, where it is not used.
         tiff_compression: "none", or "deflate" for a TIFF with any compression.
     """
@@ -42,11 +46,15 @@ class Photo:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    xmp_extended: bytes | None = None
     iptc: bytes | None = None
+    photoshop: bytes = b""
+    comments: tuple[bytes, ...] = ()
     dpi: tuple[float, float] | None = None
     jpeg_tables: tuple[tuple[int, ...], ...] | None = None
     jpeg_subsampling: int = -1
     png_colour: bytes = b""
+    png_chunks: bytes = b""
     lossless: bool = True
     tiff_compression: str = "deflate"
 

@@ -16,7 +16,7 @@ from PIL import TiffImagePlugin
 
 from refusion.errors import ImageError
 from refusion.images.decode import check_size, finish, samples, samples_16
-from refusion.images.metadata import exif_of_tiff
+from refusion.images.exif_copy import exif_of_tiff
 from refusion.images.photo import Photo
 from refusion.images.unsupported import hint
 
@@ -67,7 +67,7 @@ def decode_tiff(file: BinaryIO, max_pixels: int) -> Photo:
 def _describe(page: tifffile.TiffPage, file: BinaryIO) -> Photo:
     """The `Photo` of a page, still without samples."""
     try:
-        exif = exif_of_tiff(file)
+        exif, _ = exif_of_tiff(file)
     except Exception as error:  # Pillow raises many types for damaged tags; only the EXIF is lost
         logger.warning("%s: EXIF dropped (%s)", file.name, error)
         exif = None

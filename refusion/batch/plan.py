@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from refusion.errors import ConfigError, ImageError
-from refusion.images.listing import IMAGE_SUFFIXES, list_images, visible_files
-from refusion.images.unsupported import hint, kind_by_name
+from refusion.images.listing import IMAGE_SUFFIXES, USUAL_SUFFIXES, scan_folder
+from refusion.images.unsupported import kind_by_name
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +152,7 @@ def _names_one_file(option: str, target: Path, inputs: list[Path]) -> bool:
     if target.is_dir():
         return False
     if kind_by_name(target) is not None and len(inputs) == 1 and not inputs[0].is_dir():
-        raise ConfigError(f"{option}: '{target}': results are {', '.join(IMAGE_SUFFIXES)}")
+        raise ConfigError(f"{option}: '{target}': results are {USUAL_SUFFIXES}")
     if target.suffix.lower() not in IMAGE_SUFFIXES:
         return False
     if len(inputs) != 1 or inputs[0].is_dir():
@@ -168,22 +167,19 @@ def _pairs(
     if not path.is_dir():
         return [(path, target / path.name)]
     try:
-        _warn_of_unread_photos(path, recursive)
-        found = list_images(path, recursive=recursive)
-    except (ImageError, OSError) as error:
-        logger.warning("%s", error)
+        listing = scan_folder(path, recursive=recursive)
+    except OSError as error:
+        logger.warning("%s: cannot be listed (%s)", path, error.strerror)
         return []
+    for reason, count in listing.left_out.items():
+        logger.warning("%s: %d left out: %s", path, count, reason)
+    found = listing.images
+    if not found:
+        logger.warning("%s: no images in it (%s)", path, USUAL_SUFFIXES)
     # The input folder can contain results of an earlier run, which are not restored again.
     for folder in {folder.resolve() for folder in results} - {path.resolve()}:
         found = [file for file in found if not file.resolve().is_relative_to(folder)]
     return [(file, target / file.relative_to(path)) for file in found]
-
-
-def _warn_of_unread_photos(folder: Path, recursive: bool) -> None:
-    """Log a warning for photos in a folder whose file type is not supported."""
-    kinds = Counter(filter(None, map(kind_by_name, visible_files(folder, recursive))))
-    for kind, count in kinds.items():
-        logger.warning("%s: %d left out: %s", folder, count, hint(kind))
 
 
 def _stereo_jobs(files: Iterable[PhotoFiles]) -> list[Job]:

@@ -17,21 +17,13 @@ from refusion.errors import ImageError
 from refusion.files import atomic_write
 from refusion.images.decode import decode_pillow
 from refusion.images.encode import check_side, encode
-from refusion.images.listing import FORMATS, IMAGE_SUFFIXES
+from refusion.images.listing import FORMATS, USUAL_SUFFIXES, format_by_bytes
 from refusion.images.photo import Photo
 from refusion.images.samples import is_integer
 from refusion.images.tiff_decode import decode_tiff
 from refusion.images.unsupported import hint, kind_by_bytes
 
 MAX_PIXELS = 400_000_000
-_MAGIC = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-}
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -131,24 +123,22 @@ def _decode(file: BinaryIO, max_pixels: int) -> Photo:
     file.seek(0)
     if not head:
         raise ImageError(f"{file.name}: empty file")
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return decode_pillow(file, "WEBP", max_pixels)
     other = kind_by_bytes(head)
     if other is not None:
         raise ImageError(f"{file.name}: {hint(other)}")
-    kinds = [kind for magic, kind in _MAGIC.items() if head.startswith(magic)]
-    if not kinds:
+    kind = format_by_bytes(head)
+    if kind is None:
         raise ImageError(f"{file.name}: not an image, expected JPEG, PNG, TIFF or WebP")
-    if kinds == ["TIFF"]:
+    if kind == "TIFF":
         return decode_tiff(file, max_pixels)
-    return decode_pillow(file, kinds[0], max_pixels)
+    return decode_pillow(file, kind, max_pixels)
 
 
 def _format_to_write(path: Path, like: Photo | None) -> str:
     if not path.suffix and like is not None:
         return like.format
     if path.suffix.lower() not in FORMATS:
-        raise ImageError(f"{path}: expected a name that ends in {', '.join(IMAGE_SUFFIXES)}")
+        raise ImageError(f"{path}: expected a name that ends in {USUAL_SUFFIXES}")
     return FORMATS[path.suffix.lower()]
 
 

@@ -19,7 +19,7 @@ from refusion.images.iptc import PHOTOSHOP, read_resources
 from refusion.images.photo import Photo
 from refusion.images.png_read import EXIF_HEADER, XMP_HEADER
 from refusion.images.source import MAX_BLOCK, Source, joined
-from refusion.images.xmp import extended_name
+from refusion.images.xmp import FILM, GAIN_MAP, extended_name
 
 EXTENDED_HEADER = b"http://ns.adobe.com/xmp/extension/\0"
 _JFIF, _EXIF, _APP2, _APP11, _APP13, _ADOBE, _COM, _SOS = (
@@ -27,7 +27,7 @@ _JFIF, _EXIF, _APP2, _APP11, _APP13, _ADOBE, _COM, _SOS = (
 )  # fmt: skip
 _ICC_HEADER = b"ICC_PROFILE\0"
 _APP_NUMBERS = range(0xE0, 0xF0)
-_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+_ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 # Segments about the coded file, not about the photo: thumbnails, and settings of the encoder.
 _ABOUT_FILE = ((_JFIF, b"JFXX\0"), (0xEC, b"Ducky"))
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # in coded pixels, 00 and D0 to D7 are data
@@ -121,8 +121,8 @@ def _take(found: _Found, marker: int, content: bytes) -> None:
 def _take_other(found: _Found, marker: int, content: bytes) -> None:
     if _is_coding(marker, content):
         found.jfif = content if marker == _JFIF and not found.jfif else found.jfif
-    elif marker == _APP2 and content.startswith(_GAIN_MAP):
-        found.dropped.append("gain map")
+    elif marker == _APP2 and content.startswith(_ISO_GAIN_MAP):
+        found.dropped.append(GAIN_MAP)
     elif marker == _APP11 and content.startswith(b"JP") and b"jumb" in content[:32]:
         found.dropped.append("content credentials (C2PA)")
     elif not any(marker == other and content.startswith(name) for other, name in _ABOUT_FILE):
@@ -173,7 +173,7 @@ def _behind(file: BinaryIO, start: int, found: _Found) -> list[str]:
     if not rest.strip(b"\0"):
         return [_pictures(found.pictures - 1)] * (found.pictures > 1)
     if b"ftyp" in rest and found.pictures == 1:
-        return [f"film ({len(rest)} bytes)"]
+        return [FILM]
     is_picture = rest.startswith(b"\xff\xd8\xff")
     count = found.pictures - 1 or int(is_picture)
     return [_pictures(count)] if count else [f"{len(rest)} bytes behind the picture"]

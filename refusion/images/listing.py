@@ -1,15 +1,20 @@
-"""Image files of a folder, selected by the suffixes of their names."""
+"""Image files of a folder, selected by the suffixes of their names; everything else is counted."""
 
 from __future__ import annotations
 
+import os
+import stat
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from refusion.errors import ImageError
+from refusion.files import open_regular
+from refusion.images.unsupported import hint, kind_by_bytes, kind_by_name
 
-FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
+_JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jps", ".mpo", ".pjpeg", ".pjp")
+FORMATS = dict.fromkeys(_JPEG_SUFFIXES, "JPEG") | {
     ".png": "PNG",
     ".tif": "TIFF",
     ".tiff": "TIFF",
@@ -18,6 +23,38 @@ FORMATS = {
 """Format that is read from and written to a file, by the suffix of its name."""
 
 IMAGE_SUFFIXES = tuple(FORMATS)
+USUAL_SUFFIXES = ".jpg, .jpeg, .png, .tif, .tiff, .webp"
+"""The suffixes that messages name."""
+
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+}
+_LINKED_FOLDER = "linked folder, which is not searched; give it as an input of its own"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder contains.
+
+    Attributes:
+        images: the image files, sorted.
+        left_out: number of files and folders that are left out, by the reason.
+    """
+
+    images: tuple[Path, ...]
+    left_out: dict[str, int]
+
+
+def format_by_bytes(head: bytes) -> str | None:
+    """Return "JPEG", "PNG", "TIFF" or "WEBP" for the first 16 bytes of a file; None for others."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
@@ -25,7 +62,7 @@ def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
 
     Args:
         path: a folder, whose files are selected by their suffix; a file is returned as it is.
-        recursive: also search the sub-folders.
+        recursive: also search the sub-folders; linked folders are not searched.
 
     Raises:
         ImageError: the path does not exist, or the folder contains no image.
@@ -36,21 +73,83 @@ def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
             return [path]
         if not path.is_dir():
             raise ImageError(f"{path}: no such file or folder")
-        found = [file for file in visible_files(path, recursive) if _is_image(file)]
+        found = scan_folder(path, recursive=recursive).images
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: cannot be listed ({cause})") from error
     if not found:
-        raise ImageError(f"{path}: no images in it ({', '.join(IMAGE_SUFFIXES)})")
-    return sorted(found)
+        raise ImageError(f"{path}: no images in it ({USUAL_SUFFIXES})")
+    return list(found)
 
 
-def visible_files(folder: Path, recursive: bool) -> Iterator[Path]:
-    """Yield the files and folders in a folder, except hidden ones and those in hidden folders."""
-    for path in folder.glob("**/*" if recursive else "*"):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
+def scan_folder(folder: Path, *, recursive: bool) -> Listing:
+    """Find the image files of a folder, and count what looks like an image but is left out.
+
+    Hidden files and hidden folders are ignored.
+
+    Args:
+        folder: the folder, or a link to it.
+        recursive: also search the sub-folders.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    images, left_out = [], Counter()
+    folders = [folder]
+    for place in folders:
+        try:
+            entries = sorted(_visible(place), key=lambda entry: entry.name)
+        except OSError as error:
+            if place == folder:
+                raise
+            left_out[f"folder that cannot be listed ({error.strerror})"] += 1
+            continue
+        for entry in entries:
+            path = place / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders += [path] * recursive
+                continue
+            reason = _reason(entry, path)
+            if reason is None:
+                images.append(path)
+            elif reason != _LINKED_FOLDER or recursive:
+                left_out[reason] += bool(reason)
+    return Listing(
+        tuple(sorted(images)), {reason: count for reason, count in left_out.items() if count}
+    )
 
 
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in FORMATS and file.is_file()
+def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _reason(entry: os.DirEntry[str], path: Path) -> str | None:
+    """Why a file is left out; None for an image, and nothing for a file of another kind."""
+    kind, is_image = kind_by_name(path), path.suffix.lower() in FORMATS
+    try:
+        mode = entry.stat().st_mode
+    except OSError:  # also a link to itself
+        return "broken link" if is_image or kind is not None else ""
+    if stat.S_ISDIR(mode):
+        return _LINKED_FOLDER
+    if not stat.S_ISREG(mode):
+        return "not a regular file" if is_image else ""
+    if is_image:
+        return None
+    return hint(kind) if kind is not None else _reason_by_bytes(path)
+
+
+def _reason_by_bytes(path: Path) -> str:
+    """Why an image with another suffix, or with none, is left out; nothing for other files."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(16)
+    except OSError:
+        return ""
+    kind = format_by_bytes(head)
+    if kind is not None:
+        suffix = next(suffix for suffix, name in FORMATS.items() if name == kind)
+        return f"{kind} without the suffix of an image; rename it to NAME{suffix}"
+    other = kind_by_bytes(head)
+    return "" if other is None else hint(other)

@@ -8,9 +8,7 @@ from dataclasses import replace
 
 from refusion.images.exif import repaired_exif, upright_exif
 from refusion.images.photo import Photo
-from refusion.images.xmp import upright_xmp, without_claims
-
-_ICC_SIGNATURE, _ICC_HEADER = b"acsp", 128  # the signature is at offset 36 of the header
+from refusion.images.xmp import GAIN_MAP, upright_xmp, without_claims
 
 
 def checked(photo: Photo, dropped: Sequence[str] = ()) -> tuple[Photo, list[str]]:
@@ -24,34 +22,26 @@ def checked(photo: Photo, dropped: Sequence[str] = ()) -> tuple[Photo, list[str]
         The photo with sound metadata, and the names of everything that is dropped.
     """
     lost = list(dropped)
-    icc, exif, xmp, extended = photo.icc, photo.exif, photo.xmp, photo.xmp_extended
-    if icc is not None and (len(icc) < _ICC_HEADER or icc[36:40] != _ICC_SIGNATURE):
-        icc = None
-        lost.append("damaged ICC profile")
+    exif, xmp, extended = photo.exif, photo.xmp, photo.xmp_extended
     if exif is not None:
         try:
             exif, count = repaired_exif(exif)
-            lost += [f"{count} damaged EXIF entries"] if count else []
+            lost += [f"{count} damaged EXIF tag{'s' * (count > 1)}"] if count else []
         except struct.error:
             exif = None
             lost.append("damaged EXIF block")
+    claims = set()
     if xmp is not None:
         xmp, claims = without_claims(xmp, extended=extended is not None)
-        lost = _merged(lost, claims)
-    return replace(
-        photo, icc=icc, exif=exif, xmp=xmp, xmp_extended=None if xmp is None else extended
-    ), lost
+    lost = _merged(lost, claims)
+    extended = None if xmp is None else extended
+    return replace(photo, exif=exif, xmp=xmp, xmp_extended=extended), lost
 
 
 def _merged(dropped: Sequence[str], claims: set[str]) -> list[str]:
     """Names of what is dropped; the XMP packet may have a better name for what the file has."""
-    known = ("1 more picture",) * ("gain map" in claims)
-    rest = [
-        name
-        for name in dropped
-        if name not in known and not ("film" in claims and name.startswith("film"))
-    ]
-    return [*sorted(claims), *rest]
+    known = {"1 more picture"} if GAIN_MAP in claims or GAIN_MAP in dropped else set()
+    return [*sorted(claims), *(name for name in dropped if name not in known)]
 
 
 def upright_metadata(photo: Photo, orientation: int, width: int, height: int) -> Photo:

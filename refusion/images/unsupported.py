@@ -8,16 +8,33 @@ from pathlib import Path
 # Suffixes, and a pattern of the first 16 bytes. Some raw files start like any TIFF; `tiff_decode`
 # detects them by their tags.
 _KINDS = {
-    "HEIC": (".heic .heif .hif", rb"....ftyp(he[iv]|mif|msf)"),
-    "AVIF": (".avif", rb"....ftypavi"),
-    "JPEG 2000": (".jp2 .j2k", rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
+    "HEIC": (".heic .heif .hif .heics .heifs", rb"....ftyp(he[iv]|mif|msf)"),
+    "AVIF": (".avif .avifs", rb"....ftypavi"),
+    "JPEG 2000": (
+        ".jp2 .j2k .j2c .jpc .jpf .jpx .jpm",
+        rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    ),
     "JPEG XL": (".jxl", rb"\0\0\0\x0cJXL |\xff\x0a"),
+    "JPEG XR": (".jxr .wdp .hdp", rb"II\xbc"),
     "GIF": (".gif", rb"GIF8"),
-    "BMP": (".bmp", rb"BM"),
+    "BMP": (".bmp .dib", rb"BM....\0\0"),
     "Photoshop": (".psd .psb", rb"8BPS"),
+    "OpenEXR": (".exr", rb"v/1\x01"),
+    "Radiance HDR": (".hdr .rgbe", rb"#\?(RADIANCE|RGBE)"),
+    "Netpbm": (".ppm .pgm .pbm .pnm .pam .pfm", rb"P([1-6f]\s|F\n|7\n)"),
+    "Targa": (".tga .icb .vda .vst", rb"(?!)"),  # its files have no signature
+    "SVG": (".svg .svgz", rb"<svg"),
+    "icon": (".ico .cur .icns", rb"\0\0[\1\2]\0[^\0]\0|icns"),
+    "GIMP": (".xcf", rb"gimp xcf"),
+    "DDS": (".dds", rb"DDS "),
+    "QOI": (".qoi", rb"qoif"),
+    "PCX": (".pcx", rb"(?!)"),
+    "SGI": (".sgi .rgb .bw", rb"(?!)"),
+    "EPS": (".eps", rb"%!PS-Adobe-.\..EPS|\xc5\xd0\xd3\xc6"),
     "camera raw": (
-        ".cr2 .cr3 .crw .nef .nrw .arw .raf .orf .rw2 .rwl .dng .pef .srw .3fr .iiq",
-        rb"....ftypcrx|II\*\0....CR|II\x1a\0..HEAPCCDR|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0",
+        ".cr2 .cr3 .crw .nef .nrw .arw .sr2 .srf .raf .orf .ori .rw2 .rwl .raw .dng .pef .srw .x3f"
+        " .3fr .fff .iiq .cap .mef .mos .mrw .dcr .kdc .erf .gpr",
+        rb"....ftypcrx|II\*\0....CR|II\x1a\0..HEAPCCDR|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|FOVb|\0MRM",
     ),
 }
 _KIND_BY_SUFFIX = {suffix: kind for kind, (all_, _) in _KINDS.items() for suffix in all_.split()}

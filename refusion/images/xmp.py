@@ -17,13 +17,15 @@ _CONTAINER = "http://ns.google.com/photos/1.0/container/"
 _ITEM = "http://ns.google.com/photos/1.0/container/item/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
+GAIN_MAP, FILM = "gain map (HDR)", "film (motion photo)"
+"""Names for warnings."""
 EXTENDED = (NOTE, "HasExtendedXMP")
 """Name of the property that names an extended packet."""
 # Properties that describe other pictures of the file: namespace, pattern of the local name, and
 # what the property claims to exist (empty: only the entry of a list).
 _CLAIMS = (
-    (_GAIN_MAP, ".*", "gain map"),
-    (_APPLE_GAIN_MAP, ".*", "gain map"),
+    (_GAIN_MAP, ".*", GAIN_MAP),
+    (_APPLE_GAIN_MAP, ".*", GAIN_MAP),
     (_CONTAINER, ".*", ""),
     (_ITEM, ".*", ""),
     (_XMP, "Thumbnails", ""),
@@ -34,7 +36,7 @@ _OWN_SPACES = frozenset(space for space, _, _ in _CLAIMS if space != _XMP) | {
 # Each maker of phones has a namespace of its own for these.
 _FILM = re.compile("(MotionPhoto|MicroVideo).*")
 _FILM_SWITCHES = ("MotionPhoto", "MicroVideo")
-_SEMANTICS = {"GainMap": "gain map", "MotionPhoto": "film", "Depth": "depth map"}
+_SEMANTICS = {"GainMap": GAIN_MAP, "MotionPhoto": FILM, "Depth": "depth map"}
 
 
 def upright_xmp(xmp: bytes) -> bytes:
@@ -73,7 +75,7 @@ def without_claims(xmp: bytes, *, extended: bool) -> tuple[bytes | None, set[str
         is_kept = len(xmp) <= MAX_BYTES and not any(claim in xmp for claim in claims)
         return (xmp, set()) if is_kept else (None, {"XMP packet that cannot be read"})
     found = {_SEMANTICS.get(value, "") for (_, local), value in removed if local == "Semantic"}
-    found |= {"film" for (_, local), value in removed if local in _FILM_SWITCHES and value != "0"}
+    found |= {FILM for (_, local), value in removed if local in _FILM_SWITCHES and value != "0"}
     spaces = {space for (space, _), _ in removed}
     found |= {what for space, _, what in _CLAIMS if space in spaces}
     return packet, found - {""}

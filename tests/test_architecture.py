@@ -21,7 +21,7 @@ MODULES = {
 # Packages from the ground up. A package imports those of lower floors only; the parts of `PURE`
 # do not know each other. `refusion` itself holds the version and lazy names: anyone may import it.
 LAYERS = [
-    {"", "errors", "files", "randomness"},
+    {"", "errors", "failures", "files", "hints", "memory", "randomness", "tensor_files"},
     {"config"},
     {"images"},
     {"sde", "nets", "metrics", "operators"},

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 from refusion.config.descriptions import descriptions
-from refusion.config.parser import Bound, Component, FromTable, Table, to_plain
+from refusion.config.parser import Component, FromTable, Table, to_plain
 from refusion.config.run import RunConfig
 from refusion.config.settings import REQUIRED, constructor_settings, underlying
 from refusion.config.tables import find_table
+from refusion.hints import LARGEST_INT, Bound, Length, first_note
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
@@ -57,26 +58,30 @@ class _Maker:
     tables: Callable[[str], Table]
     defs: dict[str, Schema] = dataclasses.field(default_factory=dict)
 
-    def of(self, hint: Any, from_table: FromTable | None = None) -> Schema:
-        """Schema of one annotation; unknown kinds of annotation accept anything."""
+    def of(self, hint: Any, notes: tuple[Any, ...] = ()) -> Schema:
+        """Schema of one annotation; unknown kinds of annotation accept anything.
+
+        `notes` are those of the enclosing `Annotated`.
+        """
         origin, args = typing.get_origin(hint), typing.get_args(hint)
         if origin is Annotated:
-            return self._annotated(args, from_table)
+            return self.of(args[0], (*args[1:], *notes))
         if origin in (Union, types.UnionType):
-            return _any_of([self.of(arm, from_table) for arm in args])
+            return _any_of([self.of(arm, notes) for arm in args])
         if origin is Literal:
             return {"enum": list(args)}
+        from_table = first_note(notes, FromTable)
         if hint is str and from_table is not None:
             return self._key_schema(from_table)
-        if hint in _SCALARS:
-            return {"type": _SCALARS[hint]}
+        if isinstance(hint, type) and hint in _SCALARS:
+            return {"type": _SCALARS[hint]} | _limits(hint, first_note(notes, Bound))
         if origin in (list, tuple, Sequence, Iterable):
-            return self._sequence(origin, args, from_table)
+            return self._sequence(origin, args or (Any, ...), notes)
         if origin in (dict, Mapping):
-            return {"type": "object", "additionalProperties": self.of(args[1], from_table)}
+            return {"type": "object", "additionalProperties": self.of(args[1] if args else Any)}
         if isinstance(hint, type) and issubclass(hint, Component):
             return self._component(hint, from_table)
-        if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             return self._reference(hint.__name__, lambda: self.section(hint))
         return {}
 
@@ -100,15 +105,6 @@ class _Maker:
             made = {"description": notes[name], **made}
         return made if default is REQUIRED else made | _json_default(default)
 
-    def _annotated(self, args: tuple[Any, ...], from_table: FromTable | None) -> Schema:
-        hint, *notes = args
-        from_table = next((note for note in notes if isinstance(note, FromTable)), from_table)
-        made = self.of(hint, from_table)
-        for note in notes:
-            if isinstance(note, Bound):
-                made |= _limits(note)
-        return made
-
     def _key_schema(self, from_table: FromTable) -> Schema:
         """A key of a table; any text, too, if the table accepts names that are not its keys."""
         table = self.tables(from_table.table)
@@ -116,10 +112,13 @@ class _Maker:
         is_open = isinstance(table, Mapping) and type(table) is not dict
         return {"anyOf": [names, {"type": "string"}]} if is_open else names
 
-    def _sequence(self, origin: Any, args: tuple[Any, ...], from_table: FromTable | None) -> Schema:
+    def _sequence(self, origin: Any, args: tuple[Any, ...], notes: tuple[Any, ...]) -> Schema:
+        length = first_note(notes, Length)
+        inner = tuple(note for note in notes if not isinstance(note, Length))
         if origin is not tuple or args[-1:] == (...,):
-            return {"type": "array", "items": self.of(args[0] if args else Any, from_table)}
-        items = [self.of(arg, from_table) for arg in args]
+            size = {} if length is None else {"minItems": length.low, "maxItems": length.high}
+            return {"type": "array", "items": self.of(args[0], inner), **size}
+        items = [self.of(arg, inner) for arg in args]
         size = {"minItems": len(items), "maxItems": len(items)}
         if all(item == items[0] for item in items):
             return {"type": "array", "items": items[0], **size}
@@ -187,9 +186,13 @@ def _json_default(default: Any) -> Schema:
     return {"default": plain}
 
 
-def _limits(bound: Bound) -> Schema:
+def _limits(kind: type, bound: Bound | None) -> Schema:
+    """Limits of a number; a whole number with one declared side has the limit of all numbers."""
+    if bound is None or kind not in (int, float):
+        return {}
+    high = LARGEST_INT if kind is int and bound.high == math.inf else bound.high
     low = {"exclusiveMinimum" if bound.above else "minimum": bound.low}
-    return {key: n for key, n in {**low, "maximum": bound.high}.items() if math.isfinite(n)}
+    return {key: n for key, n in {**low, "maximum": high}.items() if math.isfinite(n)}
 
 
 def _any_of(arms: Sequence[Schema]) -> Schema:

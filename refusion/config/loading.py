@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from refusion.config.model import ModelConfig
 from refusion.config.official.options import is_official, official_run
 from refusion.config.overrides import apply_override
@@ -16,25 +14,33 @@ from refusion.config.plugins import import_plugins
 from refusion.config.run import RunConfig
 from refusion.config.sections import LatentCheckpoint
 from refusion.config.tables import find_table
-from refusion.errors import ConfigError, suggest
+from refusion.config.yaml_text import MAX_BYTES, read_yaml_text
+from refusion.errors import ConfigError, printable, suggest
+from refusion.files import open_regular
+
+_LONGEST_PATH = 200  # characters of a path in a message
 
 
 def read_yaml(path: str | Path) -> object:
-    """Read the plain values of a YAML file.
+    """Read the plain values of a YAML file, which may come from an unknown source.
 
     Raises:
-        ConfigError: the file does not exist, cannot be read or is not valid YAML.
+        ConfigError: the file does not exist, cannot be read, is not valid YAML, gives a key twice,
+            or exceeds a limit of `refusion.config.yaml_text`.
     """
     path = Path(path)
+    shown = printable(path, _LONGEST_PATH)
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         others = [other.name for other in path.parent.glob("*.yml")]
         hint = suggest(path.name, others) if others else ""
-        raise ConfigError(f"{path}: no such file{hint}") from None
-    # ValueError: wrong text encoding, or an invalid date.
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+        raise ConfigError(f"{shown}: no such file{hint}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL character
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{shown}: cannot be read: {reason}") from None
+    return read_yaml_text(content, shown)
 
 
 def load_config(

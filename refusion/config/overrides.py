@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
+from refusion.config.yaml_text import MAX_DEPTH, read_yaml_text
+from refusion.errors import ConfigError, printable
 
-from refusion.errors import ConfigError
+_LONGEST_INDEX = 6  # digits
 
 
 def apply_override(raw: object, text: str) -> None:
@@ -20,7 +21,8 @@ def apply_override(raw: object, text: str) -> None:
     """
     key, equals, value = text.partition("=")
     *parents, last = key.strip().split(".")
-    if not equals or not last:
+    text = printable(text, 80)
+    if not equals or not last or len(parents) > MAX_DEPTH:
         raise ConfigError(f"override '{text}': write dotted.key=value, e.g. train.steps=1000")
     node = raw
     for part in parents:
@@ -36,16 +38,14 @@ def _step(node: object, part: str, text: str) -> Any:
     """Value of `part` in a section or list; None if a section has none."""
     if isinstance(node, dict):
         return node.get(part)
-    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+    is_index = part.isdecimal() and len(part) <= _LONGEST_INDEX
+    if isinstance(node, list) and is_index and int(part) < len(node):
         return node[int(part)]
-    raise ConfigError(f"override '{text}': there is no '{part}' to set there")
+    raise ConfigError(f"override '{text}': there is no '{printable(part, 40)}' to set there")
 
 
 def _override_value(text: str, value: str) -> Any:
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override '{text}': cannot be read as YAML: {error}") from error
+    parsed = read_yaml_text(value, f"override '{text}'")
     if isinstance(parsed, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", parsed):
         return float(parsed)  # 1e-4 is text in YAML 1.1, never what a command line means
     return parsed

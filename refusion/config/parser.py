@@ -1,32 +1,42 @@
 """Conversion of plain values (dictionaries of YAML or JSON) to typed dataclasses, and back.
 
-The dataclasses are the schema: annotations define the types, and `Annotated` adds limits (`Bound`)
-or the table that must contain a key (`FromTable`). Each error message names the source, the dotted
-key, the expected and the actual value.
+The dataclasses are the schema: annotations define the types, and `Annotated` adds limits (`Bound`,
+`Length`) or the table that must contain a key (`FromTable`). Values without declared limits have
+those of `refusion.hints`, also where there is no annotation. Each error message names the source,
+the dotted key, the expected and the actual value.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
+from refusion.config.scalars import (
+    NAMES,
+    check_number,
+    check_text,
+    expand_path,
+    short,
+    shown,
+    suggested,
+)
 from refusion.config.settings import REQUIRED, constructor_settings
-from refusion.errors import ConfigError, suggest
+from refusion.errors import ConfigError, printable
+from refusion.hints import LONGEST_LIST, Bound, IsPath, Length, first_note
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Table = Iterable[str] | Mapping[str, Callable[..., Any]]
 
-_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-_SCIENTIFIC = re.compile(r"([-+]?)(\d+)(\.\d*)?[eE]([-+]?)(\d+)")
+_DEEPEST = 20  # levels of a value without an annotation
+_LONGEST_KEY = 100  # characters of a dotted key in a message
+_LONGEST_MESSAGE = 220  # characters behind the key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,24 +57,6 @@ class NamedComponent(Component):
     """A component in a list of components; `name` identifies it in logs."""
 
     name: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Bound:
-    """Limits of a number: low <= value <= high, or low < value <= high if `above` is true."""
-
-    low: float
-    high: float = math.inf
-    above: bool = False
-
-    def __str__(self) -> str:
-        """Return the limits as text, for error messages."""
-        low = f"above {self.low:g}" if self.above else f"at least {self.low:g}"
-        return low if self.high == math.inf else f"{low} and at most {self.high:g}"
-
-    def holds(self, value: float) -> bool:
-        """Whether `value` is within the limits."""
-        return (self.low < value if self.above else self.low <= value) and value <= self.high
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,52 +97,64 @@ class Parser:
         return self._value(cls, raw, "")
 
     def _fail(self, key: str, message: str) -> typing.NoReturn:
-        raise ConfigError(": ".join(part for part in (self.source, key, message) if part))
+        parts = (self.source, printable(key, _LONGEST_KEY), printable(message, _LONGEST_MESSAGE))
+        raise ConfigError(": ".join(part for part in parts if part)) from None
 
-    def _value(self, hint: Any, raw: object, key: str, from_table: FromTable | None = None) -> Any:
-        """Convert `raw` to the type of an annotation; unsupported annotations accept any value."""
+    def _value(self, hint: Any, raw: object, key: str, notes: tuple[Any, ...] = ()) -> Any:
+        """Convert `raw` to the type of an annotation; unsupported annotations accept any value.
+
+        `notes` are those of the enclosing `Annotated`.
+        """
         origin, args = typing.get_origin(hint), typing.get_args(hint)
         if origin is Annotated:
-            return self._annotated(args, raw, key, from_table)
+            return self._value(args[0], raw, key, (*args[1:], *notes))
         if origin in (Union, types.UnionType):
-            return self._union(args, raw, key, from_table)
+            return self._union(args, raw, key, notes)
         if origin is Literal:
             return self._literal(args, raw, key)
-        if hint in _NAMES:
-            return self._scalar(hint, raw, key, from_table)
+        if isinstance(hint, type) and hint in NAMES:
+            return self._scalar(hint, raw, key, notes)
         if hint is Path:
-            return Path(self._scalar(str, raw, key, from_table))
+            return Path(self._scalar(str, raw, key, (*notes, IsPath())))
         if origin in (list, tuple, Sequence, Iterable):
-            return self._sequence(origin, args, raw, key, from_table)
+            return self._sequence(origin, args or (Any, ...), raw, key, notes)
         if origin in (dict, Mapping):
+            item = args[1] if args else Any
             items = self._mapping(raw, key).items()
-            return {name: self._value(args[1], item, _join(key, name)) for name, item in items}
+            return {name: self._value(item, value, _join(key, name)) for name, value in items}
         if isinstance(hint, type) and issubclass(hint, Component):
-            return self._component(hint, raw, key, from_table)
+            return self._component(hint, raw, key, first_note(notes, FromTable))
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             return self._dataclass(hint, raw, key)
+        return self._plain(raw, key)
+
+    def _plain(self, raw: object, key: str, depth: int = 0) -> object:
+        """Check a value without an annotation: its numbers, lengths and depth have limits."""
+        if depth > _DEEPEST:
+            self._fail(key, f"expected at most {_DEEPEST} levels")
+        if type(raw) in NAMES:
+            self._scalar(type(raw), raw, key, ())
+        elif isinstance(raw, Mapping):
+            for name, item in self._mapping(raw, key).items():
+                self._plain(item, _join(key, name), depth + 1)
+        elif isinstance(raw, (list, tuple)):
+            self._check_length(raw, key, ())
+            for number, item in enumerate(raw):
+                self._plain(item, f"{key}.{number}", depth + 1)
         return raw
 
-    def _annotated(self, args: tuple[Any, ...], raw: object, key: str, from_table: Any) -> Any:
-        hint, *notes = args
-        from_table = next((note for note in notes if isinstance(note, FromTable)), from_table)
-        value = self._value(hint, raw, key, from_table)
-        for note in notes:
-            if isinstance(note, Bound) and not note.holds(value):
-                self._fail(key, f"must be {note}, got {value!r}")
-        return value
-
-    def _union(self, arms: tuple[Any, ...], raw: object, key: str, from_table: Any) -> Any:
+    def _union(self, arms: tuple[Any, ...], raw: object, key: str, notes: tuple[Any, ...]) -> Any:
         """Parse a section as the arm with most common keys, else as the first arm that fits."""
         if raw is None and type(None) in arms:
             return None
+        notes = (*notes, IsPath()) if Path in arms else notes
         arms = tuple(arm for arm in arms if arm is not type(None))
         if isinstance(raw, Mapping):
             arms = (self._likely_arm(arms, raw, key),)
         error = None
         for arm in arms:
             try:
-                return self._value(arm, raw, key, from_table)
+                return self._value(arm, raw, key, notes)
             except ConfigError as failure:
                 error = error or failure
         raise error or ConfigError(f"{self.source}: {key}: must be null")
@@ -160,43 +164,50 @@ class Parser:
         known = set().union(*map(_keys, arms)) - {"settings"}
         if len(arms) > 1 and raw and known.isdisjoint(raw):
             name = next(iter(raw))
-            self._fail(_join(key, name), f"unknown key{suggest(str(name), known)}")
+            self._fail(_join(key, name), f"unknown key{suggested(name, known)}")
         return best
 
     def _literal(self, options: tuple[Any, ...], raw: object, key: str) -> Any:
         for option in options:
             if type(option) is type(raw) and option == raw:
                 return option
-        self._fail(key, f"unknown value {raw!r}{suggest(str(raw), map(str, options))}")
+        self._fail(key, f"unknown value {short(raw)}{suggested(raw, map(str, options))}")
 
-    def _scalar(self, hint: type, raw: object, key: str, from_table: FromTable | None) -> Any:
-        right = type(raw) is hint or (hint is float and type(raw) is int)
-        if not right:
-            self._fail(key, f"expected {_NAMES[hint]}, got {_shown(raw)}{_yaml_number(hint, raw)}")
-        if hint is float and not math.isfinite(float(raw)):
-            self._fail(key, f"expected a finite number, got {raw}")
-        if hint is str and from_table is not None:
+    def _scalar(self, hint: type, raw: object, key: str, notes: tuple[Any, ...]) -> Any:
+        try:
+            if hint in (int, float):
+                return check_number(hint, raw, first_note(notes, Bound))
+            value = check_text(hint, raw)
+            if hint is str and first_note(notes, IsPath):
+                value = expand_path(value)
+        except ConfigError as error:
+            self._fail(key, str(error))
+        if hint is str and (from_table := first_note(notes, FromTable)) is not None:
             self._known(raw, self.tables(from_table.table), key, "value")
-        return hint(raw)
+        return value
+
+    def _check_length(self, raw: Sequence[Any], key: str, notes: tuple[Any, ...]) -> None:
+        length = first_note(notes, Length) or Length(0)
+        if not length.low <= len(raw) <= length.high:
+            self._fail(
+                key, f"expected a list of {length.low} to {length.high} values, got {len(raw)}"
+            )
 
     def _sequence(
-        self,
-        origin: Any,
-        args: tuple[Any, ...],
-        raw: object,
-        key: str,
-        from_table: FromTable | None,
+        self, origin: Any, args: tuple[Any, ...], raw: object, key: str, notes: tuple[Any, ...]
     ) -> Any:
         if not isinstance(raw, (list, tuple)):
-            self._fail(key, f"expected a list, got {_shown(raw)}")
-        hints = list(args or (Any,))
+            self._fail(key, f"expected a list, got {shown(raw)}")
+        self._check_length(raw, key, notes)
+        hints = list(args)
         if origin is tuple and args[-1:] != (...,):
             if len(raw) != len(hints):
                 self._fail(key, f"expected a list of {len(hints)} values, got {len(raw)}")
         else:
             hints = hints[:1] * len(raw)
+        inner = tuple(note for note in notes if not isinstance(note, Length))
         items = [
-            self._value(hint, item, f"{key}.{i}", from_table)
+            self._value(hint, item, f"{key}.{i}", inner)
             for i, (hint, item) in enumerate(zip(hints, raw, strict=True))
         ]
         return tuple(items) if origin is tuple else items
@@ -222,7 +233,10 @@ class Parser:
             table = self.tables(from_table.table)
             self._known(values["type"], table, _join(key, "type"), "type")
             entry = table[values["type"]]
-            settings = constructor_settings(entry, from_table.supplied)
+            try:
+                settings = constructor_settings(entry, from_table.supplied)
+            except ConfigError as error:
+                self._fail(_join(key, "type"), str(error))
             hints = {name: setting.hint for name, setting in settings.items()}
             required = {name for name, s in settings.items() if s.default is REQUIRED}
             rest = self._section(hints, required, self._renamed(entry, rest, key), key)
@@ -244,7 +258,7 @@ class Parser:
         raw = self._mapping(raw, key)
         for name in raw:
             if name not in hints:
-                hint = suggest(str(name), hints) if hints else "; none are expected here"
+                hint = suggested(name, hints) if hints else "; none are expected here"
                 self._fail(_join(key, name), f"unknown key{hint}")
         for name in hints:
             if name in required and name not in raw:
@@ -253,12 +267,14 @@ class Parser:
 
     def _mapping(self, raw: object, key: str) -> Mapping[Any, Any]:
         if not isinstance(raw, Mapping):
-            self._fail(key, f"expected a section of 'key: value' lines, got {_shown(raw)}")
+            self._fail(key, f"expected a section of 'key: value' lines, got {shown(raw)}")
+        if len(raw) > LONGEST_LIST:
+            self._fail(key, f"expected at most {LONGEST_LIST} keys, got {len(raw)}")
         return raw
 
     def _known(self, value: str, table: Iterable[str], key: str, what: str) -> None:
         if value not in table:
-            self._fail(key, f"unknown {what} {value!r}{suggest(value, table)}")
+            self._fail(key, f"unknown {what} {short(value)}{suggested(value, table)}")
 
 
 def to_plain(value: Any) -> Any:
@@ -267,7 +283,7 @@ def to_plain(value: Any) -> Any:
         own = dict(vars(value))
         settings = own.pop("settings")
         return to_plain({**own, **settings})
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
@@ -288,28 +304,3 @@ def _keys(hint: Any) -> set[str]:
 
 def _join(key: str, name: object) -> str:
     return f"{key}.{name}" if key else str(name)
-
-
-def _shown(raw: object) -> str:
-    """Describe a value of the wrong type in YAML terms, shortened."""
-    if raw is None:
-        return "nothing (null)"
-    if isinstance(raw, bool):
-        return str(raw).lower()
-    if isinstance(raw, Mapping):
-        return "a section"
-    if isinstance(raw, (list, tuple)):
-        return "a list"
-    text = repr(raw)
-    text = text if len(text) <= 40 else f"{text[:37]}..."
-    return f"the text {text}" if isinstance(raw, str) else text
-
-
-def _yaml_number(hint: type, raw: object) -> str:
-    """Advice for a number that YAML 1.1 reads as text: it needs a point and a signed exponent."""
-    match = _SCIENTIFIC.fullmatch(raw) if hint is float and isinstance(raw, str) else None
-    if match is None:
-        return ""
-    sign, whole, fraction, exponent_sign, exponent = match.groups(default="")
-    fraction = fraction if len(fraction) > 1 else ".0"
-    return f"; write {sign}{whole}{fraction}e{exponent_sign or '+'}{exponent}"

@@ -28,6 +28,7 @@ from refusion.config.sections import (
     UpscaleConfig,
 )
 from refusion.errors import ConfigError
+from refusion.hints import PathText
 
 _DIFFUSION = ("network", "sde", "prediction", "objective", "sampling")
 _Stage = Literal[
@@ -53,7 +54,7 @@ class RunConfig:
     objective: Annotated[Component, FromTable("objectives")] | None = None
     sampling: SamplingConfig | None = None  # used in validation and stored as the default
     upscale: UpscaleConfig | None = None  # super-resolution; not in stage latent_unet
-    init: str | None = None  # checkpoint to start the weights from, such as a trained model
+    init: PathText | None = None  # checkpoint to start the weights from, such as a trained model
     distillation: DistillationConfig | None = None  # stage one_step only, and needed there
     diffbir: DiffBIRConfig | None = None  # stage diffbir only, and needed there
     osediff: OSEDiffConfig | None = None  # stage osediff only, and needed there

@@ -5,22 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from refusion.config.parser import Bound, Component, FromTable, NamedComponent
+from refusion.config.parser import Component, FromTable, NamedComponent
 from refusion.errors import ConfigError
+from refusion.hints import (
+    Bound,
+    Count,
+    PathText,
+    Pixels,
+    Positive,
+    Seed,
+    Share,
+    Whole,
+)
 
 _DATASET = FromTable("datasets", supplied=("seed",))
-_Count = Annotated[int, Bound(1)]
-_Whole = Annotated[int, Bound(0)]
-_Positive = Annotated[float, Bound(0, above=True)]
-_NotNegative = Annotated[float, Bound(0)]
-_Fraction = Annotated[float, Bound(0, 1)]
+_Weight = Annotated[float, Bound(0, 1e6)]  # of a term of a loss
+_Beta = Annotated[float, Bound(0, 0.999999)]
 
 
 @dataclass(frozen=True)
 class LatentCheckpoint:
     """A trained latent U-Net to diffuse in, as a file written by stage `latent_unet`."""
 
-    checkpoint: str  # path, relative to the current folder
+    checkpoint: PathText  # path, relative to the current folder
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,13 @@ class SamplingConfig:
     """Default sampling: how the reverse process is solved, unless the command line sets it."""
 
     sampler: Annotated[str, FromTable("samplers")]  # key of SAMPLERS, as sde-data-2@log_snr
-    steps: _Count  # network evaluations, 1..sde.T
+    steps: Annotated[int, Bound(1, 10**5)]  # network evaluations, 1..sde.T
     # Long side in pixels. For a longer photo the process runs on a copy of this size, and its
     # change is transferred to the photo or its latent. null: full size, as published.
-    process_side: _Count | None = None
+    process_side: Pixels | None = None
     # Start time of a distilled model (stage one_step), which uses one step. null: starts at T.
-    distilled_at: _Count | None = None
-    start_noise: _Fraction = 1.0  # standard deviation of the start noise, share of the process's
+    distilled_at: Count | None = None
+    start_noise: Share = 1.0  # standard deviation of the start noise, share of the process's
 
     RENAMED_KEYS: ClassVar = {"side": "process_side"}
 
@@ -60,11 +67,12 @@ class DataConfig:
     """Training and validation data."""
 
     train: Annotated[Component, _DATASET]  # key of DATASETS and its settings
-    batch_size: _Count  # patches (or cached latents) per step
+    batch_size: Annotated[int, Bound(1, 2**16)]  # patches (or cached latents) per step
     validation: tuple[Annotated[NamedComponent, _DATASET], ...] = ()  # each with a name of its own
-    workers: _Whole = 1  # loader processes; 0 loads in the training process
-    cached_latents: _Whole = 0  # > 0: encode this many pairs once and train on their latents
-    refresh_latents: _Count | None = None  # steps after which new pairs are encoded; null: never
+    workers: Annotated[int, Bound(0, 256)] = 1  # loader processes; 0 loads in the training process
+    # Above 0: encode this many pairs once and train on their latents.
+    cached_latents: Annotated[int, Bound(0, 10**7)] = 0
+    refresh_latents: Count | None = None  # steps after which new pairs are encoded; null: never
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,9 @@ class OptimizerConfig:
     """Optimizer and its constants."""
 
     type: Literal["Lion", "AdamW", "Adam"]
-    lr: _Positive  # learning rate after warm-up, per step
-    betas: tuple[_Fraction, _Fraction] = (0.9, 0.99)  # decay per step of the two moment estimates
-    weight_decay: _NotNegative = 0.0  # decoupled for Lion and AdamW
+    lr: Annotated[float, Bound(0, 10, above=True)]  # learning rate after warm-up, per step
+    betas: tuple[_Beta, _Beta] = (0.9, 0.99)  # decay per step of the two moment estimates
+    weight_decay: Annotated[float, Bound(0, 100)] = 0.0  # decoupled for Lion and AdamW
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,9 @@ class LrScheduleConfig:
     """Learning rate over the run, in steps."""
 
     type: Literal["cosine", "multistep", "constant"] = "cosine"
-    warmup_steps: _Whole = 0  # linear rise from 0
-    eta_min: _NotNegative = 1e-7  # learning rate at the last step (cosine)
-    milestones: tuple[_Count, ...] = ()  # steps after which the rate is multiplied (multistep)
+    warmup_steps: Whole = 0  # linear rise from 0
+    eta_min: Annotated[float, Bound(0, 10)] = 1e-7  # learning rate at the last step (cosine)
+    milestones: tuple[Count, ...] = ()  # steps after which the rate is multiplied (multistep)
     gamma: Annotated[float, Bound(0, 1, above=True)] = 0.5  # factor at each milestone
 
     def __post_init__(self) -> None:
@@ -99,20 +107,22 @@ class LrScheduleConfig:
 class TrainConfig:
     """The optimization loop; intervals count optimizer steps."""
 
-    steps: _Count  # optimizer steps of the whole run
+    steps: Count  # optimizer steps of the whole run
     optimizer: OptimizerConfig
     lr_schedule: LrScheduleConfig = LrScheduleConfig()
-    ema_decay: _Fraction = 0.999  # per update of the average; 0 keeps the raw weights
-    ema_every: _Count = 1  # steps between updates of the average
-    grad_clip: _Positive | None = 1.0  # largest norm of the whole gradient; null = off
-    accumulate: _Count = 1  # parts of a batch, computed in turn to save memory; same result
+    ema_decay: Share = 0.999  # per update of the average; 0 keeps the raw weights
+    ema_every: Count = 1  # steps between updates of the average
+    grad_clip: Positive | None = 1.0  # largest norm of the whole gradient; null = off
+    # Parts of a batch, computed in turn to save memory; same result.
+    accumulate: Annotated[int, Bound(1, 2**16)] = 1
     compile: bool = False  # torch.compile; needs a C++ compiler on a CPU, minutes at the start
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where it is fast
-    seed: _Whole = 0  # of weights, data and noise
-    time_bias: _NotNegative = 0.0  # times have density t^bias; > 0 helps few steps
-    log_every: _Count = 50
-    validate_every: _Count = 1000
-    checkpoint_every: _Count = 500
+    seed: Seed = 0  # of weights, data and noise
+    # Times have density t^bias; > 0 helps few steps.
+    time_bias: Annotated[float, Bound(0, 100)] = 0.0
+    log_every: Count = 50
+    validate_every: Count = 1000
+    checkpoint_every: Count = 500
 
     def __post_init__(self) -> None:
         """Check that the learning rate can rise and fall within the run."""
@@ -132,12 +142,12 @@ class TrainConfig:
 class DistillationConfig:
     """Training of a student in stage one_step: its teacher and the weights of its loss terms."""
 
-    teacher: str  # trained diffusion model: a path, or a task with shipped weights
-    truth: _NotNegative = 1.0  # L1 to the ground truth, in the space of the process
-    pixels: _NotNegative = 0.0  # L1 of the decoded photos to the ground truth; latent models only
-    imitation: _NotNegative = 0.0  # L1 to the teacher, sampled with teacher_steps
-    teacher_steps: _Count = 10
-    score: _NotNegative = 0.0  # variational score distillation; needs sampling.start_noise > 0
+    teacher: PathText  # trained diffusion model: a path, or a task with shipped weights
+    truth: _Weight = 1.0  # L1 to the ground truth, in the space of the process
+    pixels: _Weight = 0.0  # L1 of the decoded photos to the ground truth; latent models only
+    imitation: _Weight = 0.0  # L1 to the teacher, sampled with teacher_steps
+    teacher_steps: Annotated[int, Bound(1, 10**5)] = 10
+    score: _Weight = 0.0  # variational score distillation; needs sampling.start_noise > 0
     critic_loss: Literal["l1", "l2"] = "l2"  # of the critic; l1 if the teacher was trained so
 
     def __post_init__(self) -> None:
@@ -150,24 +160,25 @@ class DistillationConfig:
 class LpipsConfig:
     """Files of LPIPS with VGG16; see `refusion.metrics.lpips`."""
 
-    vgg: str  # vgg16-397923af.pth
-    lin: str  # weights of its channels, version 0.1: vgg.pth
+    vgg: PathText  # vgg16-397923af.pth
+    lin: PathText  # weights of its channels, version 0.1: vgg.pth
 
 
 @dataclass(frozen=True)
 class OSEDiffConfig:
     """Stage osediff: its models and the weights of its loss terms."""
 
-    sd: str  # folder of Stable Diffusion 2.1 base in the layout of diffusers
+    sd: PathText  # folder of Stable Diffusion 2.1 base in the layout of diffusers
     lpips: LpipsConfig | None  # null leaves the term out, as train.py --no-lpips does
     rank: Annotated[int, Bound(1, 1024)] = 4  # rank of all LoRA adapters
     prompt: str = ""  # prompt of every photo
     negative_prompt: str = ""  # negative prompt in the guidance of the frozen model
-    guidance: _NotNegative = 7.5  # guidance scale of the frozen model; 1 is no guidance
-    pixels_weight: _NotNegative = 1.0  # mean square of the photos in [-1, 1]
-    lpips_weight: _NotNegative = 2.0
-    score_weight: _NotNegative = 1.0  # variational score distillation
-    critic_weight: _NotNegative = 1.0  # the critic's own diffusion loss
+    # Guidance scale of the frozen model; 1 is no guidance.
+    guidance: Annotated[float, Bound(0, 1000)] = 7.5
+    pixels_weight: _Weight = 1.0  # mean square of the photos in [-1, 1]
+    lpips_weight: _Weight = 2.0
+    score_weight: _Weight = 1.0  # variational score distillation
+    critic_weight: _Weight = 1.0  # the critic's own diffusion loss
 
     def __post_init__(self) -> None:
         """Check that a loss term is used, and that score and critic are used together."""
@@ -182,10 +193,11 @@ class OSEDiffConfig:
 class DiffBIRConfig:
     """Stage diffbir: training of DiffBIR's control branch for Stable Diffusion."""
 
-    sd: str  # folder of Stable Diffusion 2.1 base in the layout of diffusers
-    stage1: str | None  # model that removes the degradation: path, shipped task, or null
-    control: str | None = None  # control branch to start from; null: the encoder of the U-Net
+    sd: PathText  # folder of Stable Diffusion 2.1 base in the layout of diffusers
+    stage1: PathText | None  # model that removes the degradation: path, shipped task, or null
+    control: PathText | None = None  # control branch to start from; null: the encoder of the U-Net
     prompt: str = ""  # of every photo
-    prompt_dropout: _Fraction = 0.5  # share of photos that get the empty prompt instead
-    sampling_steps: _Count = 50  # in validation, with the defaults of --method diffbir
+    prompt_dropout: Share = 0.5  # share of photos that get the empty prompt instead
+    # In validation, with the defaults of --method diffbir.
+    sampling_steps: Annotated[int, Bound(1, 1000)] = 50
     sampler: Literal["ddpm", "ddim", "dpm++"] = "ddpm"  # in validation

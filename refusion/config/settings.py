@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import typing
@@ -51,7 +52,8 @@ def constructor_settings(
     if isinstance(called, type):
         kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
     supplied = set(supplied)
-    hints = _hints(called.__init__ if isinstance(called, type) else called)
+    is_plain_class = isinstance(called, type) and not dataclasses.is_dataclass(called)
+    hints = _hints(called.__init__ if is_plain_class else called)
     return {
         p.name: Setting(hints.get(p.name, Any), p.default)
         for p in _signature(entry).parameters.values()
@@ -60,10 +62,18 @@ def constructor_settings(
 
 
 def _hints(annotated: Callable[..., Any]) -> dict[str, Any]:
-    """Annotations by name; empty if they cannot be read, since the keys can still be checked."""
+    """Annotations by name; empty if they cannot be read, since the keys can still be checked.
+
+    Those of a dataclass are read from the class, because an inherited field has to be looked up in
+    the module of the base class.
+    """
     try:
         return typing.get_type_hints(annotated, include_extras=True)
-    except (NameError, TypeError):  # names for type checkers only; no annotated function
+    except (
+        NameError,
+        TypeError,
+        AttributeError,
+    ):  # names for type checkers only; no annotated function
         return {}
 
 

@@ -163,10 +163,10 @@ ERRORS = [
      f"network.scale: expected a number, got the text '{'x' * 36}..."),
     # bounds
     ({"train__steps": 0}, "train.steps: must be at least 1, got 0"),
-    ({"train__optimizer__lr": 0}, "train.optimizer.lr: must be above 0, got 0.0"),
+    ({"train__optimizer__lr": 0}, "train.optimizer.lr: must be above 0 and at most 10, got 0.0"),
     ({"train__ema_decay": 2}, "train.ema_decay: must be at least 0 and at most 1, got 2.0"),
     ({"train__optimizer__betas": [0.9, -1]},
-     "train.optimizer.betas.1: must be at least 0 and at most 1, got -1.0"),
+     "train.optimizer.betas.1: must be at least 0 and at most 0.999999, got -1.0"),
     # across fields
     ({"sde__max_sigma": 0.2},
      "sde.max_sigma: 0.2 is below 1; write it in 8-bit levels, 51 for 0.2 of full scale"),

@@ -21,6 +21,7 @@ DESCRIPTION, SOFTWARE, ARTIST, COPYRIGHT, TITLE, COMMENT = (
 )
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 EXIF_IFD, GPS_IFD, INTEROP_IFD = 0x8769, 0x8825, 0xA005
+_TEXTS = (DESCRIPTION, SOFTWARE, ARTIST, COPYRIGHT, TITLE, COMMENT)
 # Tags that hold the offset of a directory, by the directory that may hold them; 0 is the first.
 POINTERS = {0: (EXIF_IFD, GPS_IFD), EXIF_IFD: (INTEROP_IFD,), GPS_IFD: (), INTEROP_IFD: ()}
 _WIDTH_TAGS = (0x0100, 0xA002)
@@ -142,12 +143,14 @@ def _is_whole(exif: bytes, order: str, directory: int) -> bool:
 
 
 def exif_texts(exif: bytes | None) -> dict[int, str]:
-    """Texts of the first directory, by tag; undecodable bytes are read as Latin-1."""
+    """Description, software, artist, copyright, title and comment, by tag; without empty texts."""
     if exif is None:
         return {}
     texts = {}
     order, start = _header(exif)
     for entry in _entries(exif, order, start):
+        if entry.tag not in _TEXTS:
+            continue
         begin, size = entry.place(exif, order)
         content = exif[begin : begin + size]
         if entry.tag in (TITLE, COMMENT):

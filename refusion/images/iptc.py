@@ -23,12 +23,10 @@ class Resources:
     Attributes:
         iptc: the IPTC records; None if there are none.
         others: all other resources, unchanged and in order, without thumbnails.
-        numbers: numbers of the other resources.
     """
 
     iptc: bytes | None
     others: bytes
-    numbers: tuple[int, ...]
 
 
 def read_resources(content: bytes) -> Resources:
@@ -37,7 +35,7 @@ def read_resources(content: bytes) -> Resources:
     Args:
         content: resources one behind the other, without the name "Photoshop 3.0".
     """
-    iptc, others, numbers, at = None, b"", [], 0
+    iptc, others, at = None, [], 0
     while content[at : at + 4] in _SIGNATURES and at + 12 <= len(content):
         number, length_of_name = struct.unpack_from(">HB", content, at + 4)
         begin = at + 6 + (length_of_name // 2 + 1) * 2  # length and name have an even sum
@@ -50,10 +48,9 @@ def read_resources(content: bytes) -> Resources:
         if number == _IPTC:
             iptc = iptc or content[begin + 4 : end]
         elif number not in _THUMBNAILS:
-            others += content[at:end] + bytes(size % 2)
-            numbers.append(number)
+            others.append(content[at:end] + bytes(size % 2))
         at = end + size % 2
-    return Resources(iptc or None, others, tuple(numbers))
+    return Resources(iptc or None, b"".join(others))
 
 
 def resource_of(iptc: bytes | None) -> bytes:

@@ -31,6 +31,7 @@ _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 # Segments about the coded file, not about the photo: thumbnails, and settings of the encoder.
 _ABOUT_FILE = ((_JFIF, b"JFXX\0"), (0xEC, b"Ducky"))
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # in coded pixels, 00 and D0 to D7 are data
+_MAX_MARKERS = 100_000  # a photo has some hundred
 _NO_LENGTH = (0x01, *range(0xD0, 0xD8))
 _DEFAULT_DPI = 72.0  # of EXIF 2.32
 
@@ -39,11 +40,11 @@ _DEFAULT_DPI = 72.0  # of EXIF 2.32
 class _Found:
     """What the segments contain so far."""
 
-    exif: bytes = b""
+    exif: list[bytes] = field(default_factory=list)
     xmp: bytes = b""
     extended: dict[str, dict[int, bytes]] = field(default_factory=dict)  # by name and offset
     icc: list[bytes] = field(default_factory=list)
-    photoshop: bytes = b""
+    photoshop: list[bytes] = field(default_factory=list)
     comments: list[bytes] = field(default_factory=list)
     jfif: bytes = b""
     pictures: int = 1  # that the multi-picture index lists
@@ -103,7 +104,7 @@ def _take(found: _Found, marker: int, content: bytes) -> None:
     if marker == _COM:
         found.comments.append(content)
     elif marker == _EXIF and content.startswith(EXIF_HEADER):
-        found.exif += content[6:]  # the parts of a long block follow each other
+        found.exif.append(content[6:])  # the parts of a long block follow each other
     elif marker == _EXIF and content.startswith(XMP_HEADER):
         found.xmp = found.xmp or content.removeprefix(XMP_HEADER)
     elif marker == _EXIF and content.startswith(EXTENDED_HEADER):
@@ -113,7 +114,7 @@ def _take(found: _Found, marker: int, content: bytes) -> None:
     elif marker == _APP2 and content.startswith(b"MPF\0"):
         found.pictures = _count_pictures(content[4:])
     elif marker == _APP13 and content.startswith(PHOTOSHOP):
-        found.photoshop += content.removeprefix(PHOTOSHOP)
+        found.photoshop.append(content.removeprefix(PHOTOSHOP))
     else:
         _take_other(found, marker, content)
 
@@ -164,12 +165,15 @@ def _behind(file: BinaryIO, start: int, found: _Found) -> list[str]:
     """What follows the first picture: its names, as far as they are known."""
     file.seek(start)
     data = file.read()
-    at = 0
-    while (match := _MARKER.search(data, at)) and match[1] != b"\xd9":
+    at, match = 0, None
+    for _ in range(_MAX_MARKERS):
+        match = _MARKER.search(data, at)
+        if match is None or match[1] == b"\xd9":
+            break
         at = match.end()
         if match[1] not in (b"\x01", b"\xd8"):  # these have no length
             at += struct.unpack(">H", data[at : at + 2].rjust(2, b"\0"))[0]
-    rest = data[match.end() :] if match else b""
+    rest = data[match.end() :] if match and match[1] == b"\xd9" else b""
     if not rest.strip(b"\0"):
         return [_pictures(found.pictures - 1)] * (found.pictures > 1)
     if b"ftyp" in rest and found.pictures == 1:
@@ -184,7 +188,7 @@ def _pictures(count: int) -> str:
 
 
 def _photo(found: _Found, names: list[str]) -> Photo:
-    resources = read_resources(found.photoshop)
+    resources, exif = read_resources(b"".join(found.photoshop)), b"".join(found.exif)
     extended = _extended(found)
     if found.extended and (extended is None or len(found.extended) > 1):
         names.append("extended XMP packet (damaged)")
@@ -192,13 +196,13 @@ def _photo(found: _Found, names: list[str]) -> Photo:
         torch.empty(0),
         format="JPEG",
         icc=_profile(found.icc, names),
-        exif=found.exif or None,
+        exif=exif or None,
         xmp=found.xmp or None,
         xmp_extended=extended,
         iptc=resources.iptc,
         photoshop=resources.others,
         comments=tuple(found.comments),
-        dpi=_dpi(found, names),
+        dpi=_dpi(found.jfif, exif, names),
         lossless=False,
     )
 
@@ -212,18 +216,18 @@ def _profile(parts: list[bytes], names: list[str]) -> bytes | None:
     return b"".join(part[14:] for part in parts) or None
 
 
-def _dpi(found: _Found, names: list[str]) -> tuple[float, float] | None:
+def _dpi(jfif: bytes, exif: bytes, names: list[str]) -> tuple[float, float] | None:
     """Resolution of the JFIF segment, else that of the EXIF block, else the default of EXIF."""
-    if len(found.jfif) >= 12:
-        unit, across, down = struct.unpack_from(">BHH", found.jfif, 7)
+    if len(jfif) >= 12:
+        unit, across, down = struct.unpack_from(">BHH", jfif, 7)
         if unit in (1, 2):
             scale = {1: 1, 2: 2.54}[unit]
             return across * scale, down * scale
         if across != down and across and down:
             names.append(f"pixel aspect ratio {across}:{down}")
-    if not found.exif:
+    if not exif:
         return None
     try:
-        return exif_dpi(found.exif) or (_DEFAULT_DPI, _DEFAULT_DPI)
+        return exif_dpi(exif) or (_DEFAULT_DPI, _DEFAULT_DPI)
     except struct.error:
         return None

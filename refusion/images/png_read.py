@@ -152,12 +152,13 @@ def _take_size(found: _Found, across: int, down: int, unit: int) -> None:
 def _take_text(found: _Found, kind: bytes, content: bytes) -> None:
     try:
         text = png_text.read_text(kind, content, found.left)
-        found.left -= len(text.content)
+        found.left = max(0, found.left - len(text.content))
         if text.keyword == png_text.XMP_KEYWORD:
             found.blocks.setdefault("xmp", text.content)
         elif text.profile is None or not _take_profile(found, text):
             found.chunks.append(chunk(kind, content))
     except ValueError:
+        found.left = max(0, found.left - png_text.MAX_TEXT)
         keyword = content.partition(b"\0")[0][:79].decode("latin-1")
         shown = "".join(letter if letter.isprintable() else "?" for letter in keyword)
         found.dropped.append(f"text '{shown}' (damaged or too long)")

@@ -16,7 +16,7 @@ from refusion.images.source import MAX_BLOCK
 KINDS = (b"tEXt", b"zTXt", b"iTXt")
 XMP_KEYWORD = "XML:com.adobe.xmp"
 _RAW = "Raw profile type "
-_MAX_TEXT = 1_000_000  # longer compressed texts are dropped; other programs refuse the file
+MAX_TEXT = 1_000_000  # longer compressed texts are dropped; other programs refuse the file
 _KEYWORD = 79  # longest keyword in bytes
 
 
@@ -63,7 +63,7 @@ def read_text(kind: bytes, content: bytes, limit: int = MAX_BLOCK) -> Text:
     name = keyword.decode("latin-1")
     is_block = name == XMP_KEYWORD or name.startswith(_RAW)
     compressed = kind == b"zTXt"
-    limit = min(limit, 2 * MAX_BLOCK if is_block else _MAX_TEXT)
+    limit = min(limit, 2 * MAX_BLOCK if is_block else MAX_TEXT)
     rest = rest[1:] if compressed else rest  # the method of compression
     if kind == b"iTXt":
         compressed = rest[:1] == b"\1"

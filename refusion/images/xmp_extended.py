@@ -23,6 +23,8 @@ from refusion.images.xml_edit import (
 )
 from refusion.images.xmp import EXTENDED, NOTE, RDF
 
+_MAX_PREFIXES = 200
+
 
 def joined_xmp(xmp: bytes, extended: bytes) -> bytes | None:
     """One packet with the properties of a packet and of its extended packet; None if impossible."""
@@ -45,7 +47,7 @@ def split_xmp(xmp: bytes) -> tuple[bytes, bytes] | None:
     """
     try:
         text = utf8(xmp)
-        _rdf(text)
+        parse(safe_parser(), text)
     except XmlError:
         return None
     name = hashlib.md5(text, usedforsecurity=False).hexdigest().upper().encode()
@@ -60,13 +62,18 @@ def split_xmp(xmp: bytes) -> tuple[bytes, bytes] | None:
 def _rdf(packet: bytes) -> tuple[int | None, list[bytes]]:
     """Offset of the closing tag of rdf:RDF, and its descriptions, which declare their prefixes."""
     parser, open_tags, found = safe_parser(), [], []
-    prefixes: dict[str | None, tuple[int, str]] = {}
-    end = None
+    prefixes: dict[str | None, str] = {}  # declared by rdf:RDF and the elements around it
+    end, is_inside = None, False
 
     def declare(prefix: str | None, uri: str) -> None:
-        prefixes[prefix] = len(open_tags), uri
+        if not is_inside:
+            prefixes[prefix] = uri
 
     def start(tag: str, _: list[str]) -> None:
+        nonlocal is_inside
+        is_inside |= split_name(tag) == (RDF, "RDF")
+        if len(prefixes) > _MAX_PREFIXES:
+            raise XmlError("too many prefixes")
         open_tags.append((split_name(tag), parser.CurrentByteIndex))
 
     def close(_: str) -> None:
@@ -78,9 +85,7 @@ def _rdf(packet: bytes) -> tuple[int | None, list[bytes]]:
             end = at if is_closing else None
         elif open_tags and open_tags[-1][0] == (RDF, "RDF"):
             last = packet.index(b">", at) + 1 if is_closing else at
-            depth = len(open_tags)
-            outer = {key: uri for key, (level, uri) in prefixes.items() if level < depth}
-            found.append(_with_prefixes(packet[begin:last], outer))
+            found.append(_with_prefixes(packet[begin:last], prefixes))
 
     parser.StartNamespaceDeclHandler = declare
     parser.StartElementHandler, parser.EndElementHandler = start, close

@@ -22,7 +22,6 @@ from PIL import Image, ImageOps, IptcImagePlugin, JpegImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from refusion.images import decode, tiff_encode
-from refusion.images.exif import exif_texts
 from refusion.images.io import read_image, write_image
 from refusion.images.photo import Photo
 
@@ -205,7 +204,7 @@ def test_metadata_too_long_for_jpeg_is_shortened_or_dropped(tmp_path, caplog):
     like = Photo(image, exif=exif_block()[6:] + bytes(70000), xmp=b"x" * 70000, icc=ICC * 200)
     write_image(tmp_path / "a.jpg", image, like)
     again = read_image(tmp_path / "a.jpg")
-    assert exif_texts(again.exif) == {0x010F: "Maker"} and len(again.exif) < 200
+    assert b"Maker" in again.exif and len(again.exif) < 200
     assert again.xmp is None and again.icc == ICC * 200
     assert caplog.text.count("too long") == 2
 

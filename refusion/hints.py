@@ -77,6 +77,8 @@ Share = Annotated[float, Bound(0, 1)]
 Pixels = Annotated[int, Bound(1, 2**16)]
 """A side in pixels."""
 
+NumberOfSteps = Annotated[int, Bound(1, 10**5)]
+"""Steps of a process; its coefficients are arrays of this length."""
 Channels = Annotated[int, Bound(1, 4096)]
 Blocks = Annotated[int, Bound(0, 256)]
 """A number of layers at one level of a network."""

@@ -10,6 +10,7 @@ from refusion.errors import ConfigError
 from refusion.hints import (
     Bound,
     Count,
+    NumberOfSteps,
     PathText,
     Pixels,
     Positive,
@@ -43,7 +44,7 @@ class SamplingConfig:
     """Default sampling: how the reverse process is solved, unless the command line sets it."""
 
     sampler: Annotated[str, FromTable("samplers")]  # key of SAMPLERS, as sde-data-2@log_snr
-    steps: Annotated[int, Bound(1, 10**5)]  # network evaluations, 1..sde.T
+    steps: NumberOfSteps  # network evaluations, 1..sde.T
     # Long side in pixels. For a longer photo the process runs on a copy of this size, and its
     # change is transferred to the photo or its latent. null: full size, as published.
     process_side: Pixels | None = None
@@ -146,7 +147,7 @@ class DistillationConfig:
     truth: _Weight = 1.0  # L1 to the ground truth, in the space of the process
     pixels: _Weight = 0.0  # L1 of the decoded photos to the ground truth; latent models only
     imitation: _Weight = 0.0  # L1 to the teacher, sampled with teacher_steps
-    teacher_steps: Annotated[int, Bound(1, 10**5)] = 10
+    teacher_steps: NumberOfSteps = 10
     score: _Weight = 0.0  # variational score distillation; needs sampling.start_noise > 0
     critic_loss: Literal["l1", "l2"] = "l2"  # of the critic; l1 if the teacher was trained so
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refusion.errors import ConfigError
+from refusion.hints import Bound, Channels, Length, Pixels
 from refusion.nets.layers import as_times, pad_to_multiple
 
 
@@ -167,14 +169,14 @@ class UnconditionalUNet(nn.Module):
     def __init__(
         self,
         *,
-        image_size: int = 64,
-        model_channels: int = 64,
-        channel_mult: Sequence[int] = (1, 2, 2, 2),
-        num_res_blocks: int = 2,
-        attention_resolutions: Sequence[int] = (4, 8),
-        head_channels: int = 64,
-        groups: int = 32,
-        out_channels: int = 3,
+        image_size: Pixels = 64,
+        model_channels: Channels = 64,
+        channel_mult: Annotated[Sequence[int], Bound(1, 64), Length(1, 8)] = (1, 2, 2, 2),
+        num_res_blocks: Annotated[int, Bound(1, 64)] = 2,
+        attention_resolutions: Annotated[Sequence[int], Bound(1, 1024), Length(0, 8)] = (4, 8),
+        head_channels: Channels = 64,
+        groups: Channels = 32,
+        out_channels: Channels = 3,
     ) -> None:
         super().__init__()
         self.image_size, self.factor = image_size, 2 ** (len(channel_mult) - 1)

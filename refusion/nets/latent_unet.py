@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from refusion.errors import ConfigError
+from refusion.hints import Bound, Channels, Length
 from refusion.nets.layers import pad_to_multiple
 from refusion.nets.levels import build_levels, keep_variance
 
@@ -88,12 +89,12 @@ class LatentUNet(nn.Module):
     def __init__(
         self,
         *,
-        in_ch: int = 3,
-        out_ch: int = 3,
-        ch: int = 8,
-        ch_mult: Sequence[int] = (4, 8, 8, 16),
-        embed_dim: int = 8,
-        pixel_unshuffle: int = 1,
+        in_ch: Channels = 3,
+        out_ch: Channels = 3,
+        ch: Channels = 8,
+        ch_mult: Annotated[Sequence[int], Bound(1, 256), Length(1, 8)] = (4, 8, 8, 16),
+        embed_dim: Channels = 8,
+        pixel_unshuffle: Annotated[int, Bound(1, 64)] = 1,
         image_skip: bool = False,
     ) -> None:
         super().__init__()

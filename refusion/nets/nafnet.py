@@ -9,13 +9,14 @@ has no such skip.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from refusion.hints import Blocks, Bound, Channels, Length, Levels, Pixels
 from refusion.nets.bokeh import LensModulation
 from refusion.nets.dark_channel import dark_channel
 from refusion.nets.layers import (
@@ -151,19 +152,19 @@ class ConditionalNAFNet(nn.Module):
     def __init__(
         self,
         *,
-        img_channel: int = 3,
-        width: int = 64,
-        enc_blk_nums: Sequence[int] = (1, 1, 1, 28),
-        middle_blk_num: int = 1,
-        dec_blk_nums: Sequence[int] = (1, 1, 1, 1),
+        img_channel: Channels = 3,
+        width: Channels = 64,
+        enc_blk_nums: Levels = (1, 1, 1, 28),
+        middle_blk_num: Blocks = 1,
+        dec_blk_nums: Levels = (1, 1, 1, 1),
         wiring: str = "pixel",
         lens: bool = False,
         stereo: bool = False,
-        pool_window: int | None = None,
+        pool_window: Pixels | None = None,
         conditional: bool = True,
-        guide: int = 0,
-        pixel_unshuffle: int = 1,
-        dark_windows: Sequence[int] = (),
+        guide: Annotated[int, Bound(0, 64)] = 0,
+        pixel_unshuffle: Annotated[int, Bound(1, 64)] = 1,
+        dark_windows: Annotated[Sequence[int], Bound(1, 1023), Length(0, 8)] = (),
     ) -> None:
         super().__init__()
         _check_graph(wiring, enc_blk_nums, dec_blk_nums)

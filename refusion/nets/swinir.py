@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.hints import Bound, Channels, Length, Pixels
 from refusion.nets.layers import pad_to_multiple
 
 MEAN = (0.4488, 0.4371, 0.4040)  # RGB mean of DIV2K, subtracted from the input, added to the output
@@ -209,16 +210,16 @@ class SwinIR(nn.Module):
     def __init__(
         self,
         *,
-        embed_dim: int = 180,
-        depths: Sequence[int] = (6,) * 8,
-        num_heads: Sequence[int] = (6,) * 8,
-        window_size: int = 8,
-        mlp_ratio: float = 2.0,
-        unshuffle: int = 8,
+        embed_dim: Channels = 180,
+        depths: Annotated[Sequence[int], Bound(1, 256), Length(1, 64)] = (6,) * 8,
+        num_heads: Annotated[Sequence[int], Bound(1, 1024), Length(1, 64)] = (6,) * 8,
+        window_size: Annotated[int, Bound(2, 64)] = 8,
+        mlp_ratio: Annotated[float, Bound(0, 64, above=True)] = 2.0,
+        unshuffle: Annotated[int, Bound(2, 64)] = 8,
         upsampler: str = "nearest+conv",
-        num_feat: int = 64,
+        num_feat: Channels = 64,
         residual: bool = False,
-        img_size: int = 64,
+        img_size: Pixels = 64,
     ) -> None:
         super().__init__()
         _check(embed_dim, depths, num_heads, window_size, unshuffle, upsampler, img_size)

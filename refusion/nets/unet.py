@@ -7,10 +7,13 @@ coarsest level has softmax attention.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.hints import Bound, Channels
 from refusion.nets.layers import (
     PreNorm,
     ResBlock,
@@ -83,10 +86,10 @@ class ConditionalUNet(nn.Module):
     def __init__(
         self,
         *,
-        in_nc: int = 3,
-        out_nc: int = 3,
-        nf: int = 64,
-        depth: int = 4,
+        in_nc: Channels = 3,
+        out_nc: Channels = 3,
+        nf: Channels = 64,
+        depth: Annotated[int, Bound(1, 8)] = 4,
         conditional: bool = True,
         mid_attention: str = "linear",
     ) -> None:

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from refusion.errors import ConfigError
+from refusion.hints import Bound
 from refusion.sde.irsde import IRSDE, Time
 
 
@@ -67,7 +69,7 @@ class UniDB(GOUB):
             end points have a standard deviation of 1/sqrt(gamma) at most: 0.0003 for 1e7.
     """
 
-    gamma: float = 1e7
+    gamma: Annotated[float, Bound(0, 1e30, above=True)] = 1e7
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from refusion.errors import RefusionError
+from refusion.hints import Share
 from refusion.sde.irsde import IRSDE, Time, expand_like
 
 
@@ -30,7 +31,7 @@ class DenoisingSDE(IRSDE):
         eps: e^{-Theta_T}, between 0 and 1; here it only sets the difference of std(T) and lam.
     """
 
-    eps: float = 0.04
+    eps: Share = 0.04
 
     def optimal_timestep(self, noise_std: float) -> int:
         """The time where std(t) is nearest to the noise of the photo: the start of denoising.

@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from refusion.errors import ConfigError, suggest
+from refusion.hints import Bound, NumberOfSteps, Share
 from refusion.sde.schedules import THETA_SCHEDULES
 
 Time = int | float | Tensor
@@ -65,10 +67,10 @@ class IRSDE:
         ConfigError: a value is outside its range or the schedule is unknown.
     """
 
-    max_sigma: float
-    T: int = 100
+    max_sigma: Annotated[float, Bound(0, 10_000)]
+    T: NumberOfSteps = 100
     schedule: str = "cosine"
-    eps: float = 0.005
+    eps: Share = 0.005
 
     def __post_init__(self) -> None:
         """Check the ranges."""

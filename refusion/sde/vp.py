@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from refusion.errors import ConfigError
+from refusion.hints import NumberOfSteps, Share
 from refusion.sde.irsde import Time, expand_like
 
 
@@ -32,9 +33,9 @@ class VPSDE:
         ConfigError: a value is out of range.
     """
 
-    T: int = 1000
-    beta_first: float = 1e-4
-    beta_last: float = 0.02
+    T: NumberOfSteps = 1000
+    beta_first: Share = 1e-4
+    beta_last: Share = 0.02
 
     def __post_init__(self) -> None:
         """Check the ranges."""

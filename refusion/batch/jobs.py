@@ -7,6 +7,7 @@ renamed, so an interrupt leaves no partial file.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,14 +20,16 @@ from refusion.batch.disparity_maps import ConditionedPhoto, DisparityMaps
 from refusion.batch.plan import Job
 from refusion.batch.prompts import PromptFiles
 from refusion.batch.uncertainty import write_map
-from refusion.errors import ConfigError, ImageError, RefusionError
+from refusion.errors import ConfigError, ImageError, one_line, printable
+from refusion.failures import describe_failure, is_debugging
 from refusion.images.io import MAX_PIXELS, check_place, read_image, write_image
 from refusion.images.photo import Photo
 from refusion.images.resize import resize_like, shrink
 from refusion.images.samples import to_float
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
 from refusion.restorers.statistics import mean_and_std
-from refusion.tiling.memory import is_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 _HALF = 800  # maximum long side in pixels of each half of a comparison
 
@@ -184,9 +187,7 @@ def _run(
         _restore(job, restorer, options, report, measured)
     except ConfigError:
         raise
-    except (RefusionError, OSError, MemoryError, RuntimeError) as caught:
-        if isinstance(caught, RuntimeError) and not is_out_of_memory(caught):
-            raise
+    except Exception as caught:  # an unexpected one must not take the other photos with it
         error = _error_line(job, caught)
     return Outcome(job, error, seconds=measured.seconds, sizes=measured.sizes)
 
@@ -305,11 +306,11 @@ def _side_by_side(before: Tensor, after: Tensor) -> Tensor:
     return torch.cat([resize_like(before, after), after], dim=-1)[0]
 
 
-def _error_line(job: Job, error: BaseException) -> str:
+def _error_line(job: Job, error: Exception) -> str:
     """One line for the user that names a file of the job."""
-    first = job.photos[0].input
-    if is_out_of_memory(error):
-        return f"{first}: not enough memory; try --tile 256, or restore a smaller photo"
-    text = " ".join(str(error).split()) or type(error).__name__
-    is_named = any(str(path) in text for file in job.photos for path in (file.input, file.output))
-    return text if is_named else f"{first}: {text}"
+    failure = describe_failure(error)
+    if failure.is_internal and is_debugging():
+        logger.error("%s", failure.text, exc_info=error)
+    files = [path for file in job.photos for path in (file.input, file.output)]
+    is_named = any(form(path) in failure.text for path in files for form in (printable, one_line))
+    return failure.text if is_named else f"{printable(files[0], 400)}: {failure.text}"

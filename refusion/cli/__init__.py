@@ -1,7 +1,8 @@
 """Command line: `refusion COMMAND`; the scripts in the top folder call the same functions.
 
 Every entry point has the signature `(argv: list[str] | None = None) -> int` and returns the exit
-code: 0 for success, 2 for an error that the user can fix, 130 after Ctrl-C, 141 for a closed pipe.
+code: 0 for success, 2 for an error that the user can fix, 70 for an error of the program, 130 after
+Ctrl-C, 141 for a closed pipe.
 A command is a module with the function `run(argv: list[str]) -> int` and an entry in `COMMANDS`. It
 is imported only when it is used, so that `--help` does not wait for PyTorch. Options that several
 commands share are in `options`. In the package, only `refusion.app` may import from here.
@@ -14,7 +15,7 @@ import importlib
 import sys
 
 from refusion import __version__
-from refusion.cli.common import errors_to_exit_codes
+from refusion.cli.common import check_memory, errors_to_exit_codes
 
 __all__ = ["main", "restore_main", "test_main", "train_main"]
 
@@ -70,8 +71,11 @@ def test_main(argv: list[str] | None = None) -> int:
 
 @errors_to_exit_codes
 def _run(command: str, argv: list[str] | None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    if not {"-h", "--help"}.intersection(arguments):
+        check_memory()
     module = importlib.import_module(f"refusion.cli.{MODULES.get(command, command)}")
-    return module.run(sys.argv[1:] if argv is None else argv)
+    return module.run(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

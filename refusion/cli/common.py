@@ -1,4 +1,4 @@
-"""Error handling of all commands: errors for the user become one line and an exit code."""
+"""What all commands share: errors become one line and an exit code, output is safe to show."""
 
 from __future__ import annotations
 
@@ -8,26 +8,32 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import ParamSpec
 
-from refusion.errors import RefusionError
+from refusion.errors import RefusionError, printable
+from refusion.failures import describe_failure, is_debugging
+from refusion.memory import MINIMUM, address_space
 
 Parameters = ParamSpec("Parameters")
 
 EXIT_USER_ERROR = 2  # the same code as argparse uses for a wrong option
+EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def errors_to_exit_codes(run: Callable[Parameters, int]) -> Callable[Parameters, int]:
-    """Wrap a command so that errors for the user end with one line on stderr and an exit code.
+    """Wrap a command so that every exception ends with one line on stderr and an exit code.
 
-    A `RefusionError` gives the line `refusion: error: ...` and exit code 2. Ctrl-C gives
+    An error that the user can fix (a `RefusionError`, an error of the operating system, too little
+    memory) gives the line `refusion: error: ...` and exit code 2. Ctrl-C gives
     `refusion: interrupted` and 130. If the reader of the output, for example `head`, has closed the
     pipe, the command ends without a message and with 141. Any other exception is an error of the
-    program and keeps its traceback.
+    program or of a plug-in: one line and 70; if the environment variable REFUSION_DEBUG is 1, the
+    traceback is shown before the line.
 
     Args:
         run: function that returns an exit code.
@@ -40,21 +46,58 @@ def errors_to_exit_codes(run: Callable[Parameters, int]) -> Callable[Parameters,
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> int:
         try:
             code = run(*args, **kwargs)
-            sys.stdout.flush()  # raises BrokenPipeError here if the pipe is closed
+            if sys.stdout is not None:
+                sys.stdout.flush()  # raises an error here if the pipe is closed or the disk is full
             return code
         except BrokenPipeError:
-            # At its end, Python flushes stdout again; with the null device this does not fail.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return EXIT_BROKEN_PIPE
-        except RefusionError as error:
-            # Messages of parsers can have several lines, but scripts expect one line.
-            sys.stderr.write(f"refusion: error: {' '.join(str(error).split())}\n")
-            return EXIT_USER_ERROR
+            code = EXIT_BROKEN_PIPE
         except KeyboardInterrupt:
-            sys.stderr.write("refusion: interrupted\n")
-            return EXIT_INTERRUPTED
+            _complain("interrupted")
+            code = EXIT_INTERRUPTED
+        except Exception as error:
+            code = _report(error)
+        _drop_unwritable_output()
+        return code
 
     return wrapper
+
+
+def show(*lines: str) -> None:
+    """Write lines to stdout, without characters that a terminal obeys or cannot show."""
+    if sys.stdout is not None:  # it is closed otherwise
+        encoding = sys.stdout.encoding or "utf-8"
+        text = "".join(f"{printable(line)}\n" for line in lines)
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+
+
+def _report(error: Exception) -> int:
+    """Write the message of an exception to stderr; returns the exit code."""
+    try:
+        failure = describe_failure(error)
+        if is_debugging() and not isinstance(error, RefusionError):
+            lines = "".join(traceback.format_exception(error)).splitlines()
+            _complain("\n".join(map(printable, lines)))
+        _complain(f"error: {failure.text}")
+    except Exception:  # no memory for the message, or an exception whose text cannot be made
+        _complain(f"error: {type(error).__name__}")
+        return EXIT_INTERNAL
+    return EXIT_INTERNAL if failure.is_internal else EXIT_USER_ERROR
+
+
+def _complain(text: str) -> None:
+    """Write to stderr, if it is open."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"refusion: {text}\n")
+
+
+def _drop_unwritable_output() -> None:
+    """At its end, Python flushes stdout again; with the null device this does not fail."""
+    with contextlib.suppress(ValueError, AttributeError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            number = sys.stdout.fileno()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 @contextlib.contextmanager
@@ -78,3 +121,16 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def check_memory() -> None:
+    """Check, before PyTorch is imported, that the process may take enough memory for that.
+
+    With too little, libraries end the process without an exception while they are imported.
+
+    Raises:
+        MemoryError: the limit of the process (`ulimit -v`) is too small for every command.
+    """
+    limit = address_space()
+    if limit is not None and limit < MINIMUM:
+        raise MemoryError

@@ -20,9 +20,9 @@ from torch import Tensor
 from refusion.errors import ConfigError, ImageError
 from refusion.images.arrays import Image, to_batch, unit_range
 from refusion.images.resize import resize_like
+from refusion.memory import is_out_of_memory, out_of_memory_text
 from refusion.metrics import METRICS, Metric, score_pair
 from refusion.restorers.base import Conditions, Restorer
-from refusion.tiling.memory import is_out_of_memory
 
 RANK_BY = "psnr"
 SHOWN = ("psnr", "ssim")  # metrics shown for every photo; of the others only the mean is shown
@@ -262,10 +262,10 @@ def _measured(
         others = {
             key: baseline(lq, conditions) for key, baseline in baselines.items() if is_measured
         }
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ImageError(f"{name}: not enough memory to restore it; try --tile 256") from error
+        raise ImageError(f"{name}: {out_of_memory_text(error)}") from error
     images = {"input": lq if gt is None else resize_like(lq, gt), **others, "result": restored}
     try:
         scores = {key: score_pair(image, gt, metrics) for key, image in images.items()}

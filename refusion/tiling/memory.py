@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from refusion.errors import ConfigError, ImageError
+from refusion.memory import is_out_of_memory
 from refusion.nets import LatentUNet
 from refusion.tiling.receptive_field import halo_of
 
@@ -124,14 +125,6 @@ def parse_memory(text: str) -> int:
     return size
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the memory of the CPU or GPU was not sufficient."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    messages = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in messages)
-
-
 def with_smaller_tiles(run: Callable[[int], T], tile: int) -> T:
     """Call `run(tile)`; if memory is not sufficient, repeat with half the tile, down to 64 pixels.
 
@@ -148,7 +141,7 @@ def with_smaller_tiles(run: Callable[[int], T], tile: int) -> T:
     while True:
         try:
             return run(tile)
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, OSError) as error:
             if tile <= _MIN_TILE or not is_out_of_memory(error):
                 raise
         # After the handler: inside it the traceback keeps the tensors of the failed attempt alive.

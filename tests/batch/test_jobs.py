@@ -136,17 +136,15 @@ def test_failures_are_one_line_and_the_rest_goes_on(photos):
     errors = {outcome.job.photos[0].input.name: outcome.error for outcome in outcomes}
     assert errors.pop("c.tif") is None
     assert errors["a.png"] == "in/a.png: not finite"
-    assert "in/sub/b.jpg: not enough memory; try --tile" in errors["b.jpg"]
+    assert errors["b.jpg"].startswith("in/sub/b.jpg: not enough memory (")
+    assert "a smaller --tile" in errors["b.jpg"]
     assert all("\n" not in error and error.startswith("in/") for error in errors.values())
     assert [path.name for path in Path("results").rglob("*.*")] == ["c.tif"]
 
 
-@pytest.mark.parametrize(
-    "fault", [ConfigError("sampler: unknown"), RuntimeError("shape"), ZeroDivisionError()]
-)
-def test_what_is_no_fault_of_the_photo_stops_the_batch(photos, fault):
-    with pytest.raises(type(fault)):
-        run_jobs(plan_jobs(["in"]), Darken({8: fault}), RestoreOptions())
+def test_a_wrong_option_stops_the_batch(photos):
+    with pytest.raises(ConfigError):
+        run_jobs(plan_jobs(["in"]), Darken({8: ConfigError("sampler: unknown")}), RestoreOptions())
 
 
 def test_a_failed_write_leaves_the_earlier_output(photos, monkeypatch):

@@ -1,5 +1,6 @@
 """Dispatch, exit codes and the one-line errors of the command line."""
 
+import os
 import subprocess
 import sys
 import types
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from refusion import __version__, cli
-from refusion.cli.common import errors_to_exit_codes
+from refusion.cli.common import errors_to_exit_codes, show
 from refusion.errors import ConfigError, ImageError
 
 ENTRIES = {"restore": cli.restore_main, "train": cli.train_main, "test": cli.test_main}
@@ -74,15 +75,100 @@ def test_user_error_is_one_line_and_exit_2(capsys, error):
     assert capsys.readouterr().err == "refusion: error: a.yml: bad key\n"
 
 
-def test_interrupt_is_130_and_a_fault_keeps_its_traceback(capsys):
-    @errors_to_exit_codes
-    def run(error):
-        raise error
+@errors_to_exit_codes
+def raising(error):
+    raise error
 
-    assert run(KeyboardInterrupt()) == 130
+
+def test_interrupt_is_130(capsys):
+    assert raising(KeyboardInterrupt()) == 130
     assert capsys.readouterr().err == "refusion: interrupted\n"
-    with pytest.raises(ZeroDivisionError):
-        run(ZeroDivisionError())
+
+
+class UnspeakableError(Exception):
+    """An exception whose text cannot be made."""
+
+    def __str__(self):
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ZeroDivisionError(), 70),
+        (RecursionError("deep"), 70),
+        (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), 70),
+        (UnspeakableError(), 70),
+        (MemoryError(), 2),
+        (OSError(36, "File name too long", "x" * 5000), 2),
+        (OSError(28, "No space left on device"), 2),
+        (ImageError("\x1b]0;title\x07\u202e" + "x" * 10**6), 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_exception_is_one_short_line(error, code, capsys, monkeypatch):
+    monkeypatch.delenv("REFUSION_DEBUG", raising=False)
+    assert raising(error) == code
+    line = capsys.readouterr().err
+    assert line.startswith("refusion: error: ")
+    assert line[:-1].isprintable()
+    assert line.endswith("\n")
+    assert len(line) < 1200
+
+
+def test_the_traceback_is_shown_on_request(capsys, monkeypatch):
+    monkeypatch.setenv("REFUSION_DEBUG", "1")
+    assert raising(ZeroDivisionError("by\x1bnull")) == 70
+    error = capsys.readouterr().err
+    assert "Traceback (most recent call last):" in error
+    assert "ZeroDivisionError: by\\x1bnull" in error
+    assert raising(ImageError("a.jpg: damaged")) == 2
+    assert capsys.readouterr().err == "refusion: error: a.jpg: damaged\n"
+
+
+def test_output_is_safe_to_show(capsys):
+    show("results/\udcff\x1b[31m.jpg", "Café")
+    assert capsys.readouterr().out == "results/\\udcff\\x1b[31m.jpg\nCafé\n"
+
+
+def run_python(code, **options):
+    """Run Python with the package; returns exit code and stderr."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
+    return done.returncode, done.stderr
+
+
+MAIN = "import sys; from refusion.cli import main; sys.exit(main({!r}))"
+
+
+def test_a_broken_pytorch_is_one_line(tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("raise OSError('libtorch_cpu.so: bad ELF header')")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    code, error = run_python(MAIN.format(["info", "dehaze"]), env=environment)
+    assert code == 70
+    assert error.startswith("refusion: error: libtorch_cpu.so: bad ELF header (")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is known to work on Linux")
+@pytest.mark.parametrize("megabytes", [300, 500, 700, 850])
+def test_little_memory_at_the_import_of_libraries_is_one_line(megabytes):
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({megabytes} << 20,) * 2); "
+    code, error = run_python(limit + MAIN.format(["restore", "--input", "x.jpg"]))
+    assert code in (1, 2), error  # 1: there was enough, and the photo does not exist
+    if code == 2:
+        assert error.startswith("refusion: error: not enough memory (0.")
+        assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_full_disk_behind_stdout_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        code, error = run_python(MAIN.format(["init"]), stdout=full)
+    assert code == 2
+    assert error.startswith("refusion: error: No space left on device; ")
+    assert error.count("\n") == 1
 
 
 def test_guarded_keeps_result_and_name():

@@ -213,11 +213,17 @@ def test_out_of_memory_halves_the_tile_and_other_errors_pass():
     def run(tile):
         tried.append(tile)
         if tile > 100:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise errors[len(tried) % len(errors)]
         return tile
 
-    assert memory.with_smaller_tiles(run, 512) == 64
-    assert tried == [512, 256, 128, 64]
+    errors = [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("could not create a primitive"),
+        OSError(12, "Cannot allocate memory"),
+        MemoryError("std::bad_alloc"),
+    ]
+    assert memory.with_smaller_tiles(run, 1024) == 64
+    assert tried == [1024, 512, 256, 128, 64]
     with pytest.raises(MemoryError):
         memory.with_smaller_tiles(lambda tile: (_ for _ in ()).throw(MemoryError), 512)
     with pytest.raises(RuntimeError, match="shape"):

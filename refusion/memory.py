@@ -1,0 +1,91 @@
+"""How much memory a process may take, and the errors that mean it was not sufficient.
+
+Imports no other library, because the import of a library can be what fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from refusion.errors import RefusionError, one_line
+
+MINIMUM = 800 * 2**20
+"""Bytes of address space that the import of PyTorch takes at least; with less it can abort."""
+
+_CGROUP = Path("/sys/fs/cgroup")
+_FILES = ("memory.max", "memory/memory.limit_in_bytes")  # of version 2 and 1 of control groups
+# Texts of PyTorch, oneDNN, the C++ library, Python, codecs and the loader of libraries.
+_TEXTS = (
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not create a memory",
+    "can't start new thread",
+    "failed to map segment",
+)
+_ADVICE = (
+    "allow more, or use less: a smaller --tile, --max-memory or photo to restore, a smaller "
+    "batch_size or patch to train"
+)
+_GPU = re.compile(r"GPU \d+ has a total capacity of .*? is free")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or the error that is its cause, means that memory was not sufficient."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+        return True
+    # The messages of these name files, whose names can be anything.
+    if isinstance(error, RefusionError) or getattr(error, "errno", None) is not None:
+        return False
+    text = str(error).lower()
+    return any(part in text for part in _TEXTS)
+
+
+def out_of_memory_text(error: BaseException) -> str:
+    """One line for the user: what failed, how much memory there is, and what helps.
+
+    Args:
+        error: an error for which `is_out_of_memory` is true.
+    """
+    text = one_line(error, 400) if isinstance(error, RefusionError) else "not enough memory"
+    if _ADVICE in text:
+        return text
+    gpu = _GPU.search(str(error))
+    found = [gpu[0]] if gpu else [f"{size / 2**30:.1f} GB {what}" for what, size in _limits()]
+    there = f" ({', '.join(found)})" if found else ""
+    return f"{text}{there}; {_ADVICE}"
+
+
+def address_space() -> int | None:
+    """Largest number of bytes that the process may map (`ulimit -v`); None for no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _limits() -> Iterator[tuple[str, int]]:
+    """Limits that exist: their description, and bytes."""
+    limit = address_space()
+    if limit is not None:
+        yield "is the limit of the process, see ulimit -v", limit
+    for name in _FILES:
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            group = int((_CGROUP / name).read_text())
+            if group < 2**60:  # version 1 writes a huge number for no limit
+                yield "is the limit of the container", group
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+        text = Path("/proc/meminfo").read_text()
+        available = re.search(r"MemAvailable:\s*(\d+) kB", text)
+        yield "are free on the machine", int(available[1]) * 1024

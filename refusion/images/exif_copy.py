@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -131,8 +132,12 @@ class _Reader:
         return data
 
 
-def exif_of_tiff(file: BinaryIO) -> tuple[bytes | None, int]:
+def exif_of_tiff(file: BinaryIO, without: Collection[int] = ()) -> tuple[bytes | None, int]:
     """Build an EXIF block from the tags of an open TIFF or BigTIFF file.
+
+    Args:
+        file: opened for reading.
+        without: tags that are left out.
 
     Returns:
         The block, None if the file has no such tags, and the number of tags that cannot be read.
@@ -141,7 +146,7 @@ def exif_of_tiff(file: BinaryIO) -> tuple[bytes | None, int]:
         struct.error: the first directory cannot be read.
     """
     reader = _Reader(file)
-    directory = reader.directory(reader.start, wanted=_PHOTO_TAGS)
+    directory = reader.directory(reader.start, wanted=_PHOTO_TAGS.difference(without))
     return (_block(directory, reader.order) if directory else None), reader.removed
 
 

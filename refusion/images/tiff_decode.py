@@ -1,183 +1,184 @@
 """Decoding of TIFF files to a `Photo`.
 
-tifffile decodes 8-bit, 16-bit and float samples; Pillow decodes all other files.
+imagecodecs decodes the strips and tiles. Pillow decodes two kinds that imagecodecs cannot, with 8
+bits: YCbCr without JPEG compression, and old-style JPEG.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar
 
 import numpy as np
-import tifffile
 import torch
 from PIL import TiffImagePlugin
 
 from refusion.errors import ImageError
-from refusion.images.decode import check_size, finish, samples, samples_16
+from refusion.images import tiff_layout
+from refusion.images.decode import check_size, finish, samples
 from refusion.images.exif_copy import exif_of_tiff
 from refusion.images.photo import Photo
+from refusion.images.source import MAX_BLOCK
+from refusion.images.tiff_colour import read_colours
+from refusion.images.tiff_layout import TiffLayout, image_size, read_layout, unsupported
+from refusion.images.tiff_segments import CODECS, for_each_band
+from refusion.images.tiff_tags import TagError, TiffTags, count_pages, read_tags
 from refusion.images.unsupported import hint
 
 logger = logging.getLogger(__name__)
-# Without a handler, Python would print the warnings of tifffile on stderr.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+T = TypeVar("T")
 
-# TIFF 6.0 codes. tifffile decodes these without the additional package imagecodecs.
-_UNCOMPRESSED, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 8, 32946, 32773
-_COMPRESSIONS = (_UNCOMPRESSED, _DEFLATE, _OLD_DEFLATE, _PACKBITS)
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
-_ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of alpha
-_XMP, _ORIENTATION, _IPTC, _ICC, _DNG_VERSION = 700, 274, 33723, 34675, 50706
-_DEPTHS = (1, 2, 4, 8, 16, 32)  # bits per sample that Pillow supports
+_SUBFILE_TYPE, _DESCRIPTION, _ORIENTATION, _SUB_IFDS = 254, 270, 274, 330
+_XMP, _IPTC, _ICC, _DNG_VERSION = 700, 33723, 34675, 50706
+_LONG = 4  # type of the IPTC records of some writers, whose bytes are in order all the same
+_RAW = (32803, 34892)  # photometric interpretations of camera raw
+_MAX_DPI = 65535
 
 
 def decode_tiff(file: BinaryIO, max_pixels: int) -> Photo:
     """Decode the first page of a TIFF or BigTIFF file.
 
     Args:
-        file: opened for reading, at its start.
+        file: opened for reading.
         max_pixels: largest allowed width times height.
 
     Raises:
         ImageError: more than ``max_pixels`` pixels, camera raw, or samples that are not handled.
-        Exception: any exception that tifffile or Pillow raises for a damaged file.
+        TagError: a tag is wrong.
+        Exception: any exception that a codec or Pillow raises for damaged bytes.
     """
-    with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages[0]
-        check_size(file.name, page.imagewidth, page.imagelength, max_pixels)
-        if page.is_reduced or _DNG_VERSION in page.tags:
-            raise ImageError(f"{file.name}: {hint('camera raw')}")
-        if len(tiff.pages) > 1:
-            logger.warning("%s: %d pages, only the first is used", file.name, len(tiff.pages))
-        is_plain = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
-        is_plain &= page.dtype is not None and page.bitspersample == page.dtype.itemsize * 8
-        if is_plain and page.compression in _COMPRESSIONS:
-            _check_complete(page, file)
-            pixels, is_upright = _samples(page, file.name), False
-        else:
-            pixels, is_upright = _samples_pillow(page, file), True
-        orientation = 1 if is_upright else page.tags.valueof(_ORIENTATION, default=1)
-        photo = _describe(page, file)
-    is_known = orientation in range(1, 9)
-    return finish(photo, pixels, file.name, orientation if is_known else 1)
+    tags = read_tags(file)
+    check_size(file.name, *image_size(tags), max_pixels)
+    layout = read_layout(tags)
+    is_reduced = tags.integer(_SUBFILE_TYPE, 0, 2**32 - 1, 0) & 1
+    if is_reduced or _DNG_VERSION in tags or layout.photometric in _RAW:
+        raise ImageError(f"{file.name}: {hint('camera raw')}")
+    dropped: list[str] = []
+    photo = _described(tags, layout, dropped)
+    if is_for_pillow(layout):
+        pixels, orientation = _pillow_samples(file, layout), 1
+    else:
+        fault = unsupported(tags, layout, CODECS)
+        if fault is not None:
+            raise ImageError(f"{file.name}: {fault}")
+        pixels = _samples(tags, layout, file.name)
+        orientation = _optional("orientation", lambda: tags.integer(_ORIENTATION, 1, 8, 1), dropped)
+    if layout.photometric == tiff_layout.CMYK:
+        logger.warning("%s: CMYK is converted to RGB, its colour profile is dropped", file.name)
+    _warn_of_pages(tags, file.name)
+    return finish(photo, pixels, file.name, orientation or 1, dropped)
 
 
-def _describe(page: tifffile.TiffPage, file: BinaryIO) -> Photo:
-    """The `Photo` of a page, still without samples."""
-    try:
-        exif, _ = exif_of_tiff(file)
-    except Exception as error:  # Pillow raises many types for damaged tags; only the EXIF is lost
-        logger.warning("%s: EXIF dropped (%s)", file.name, error)
-        exif = None
-    is_cmyk = page.photometric == tifffile.PHOTOMETRIC.SEPARATED
+def is_for_pillow(layout: TiffLayout) -> bool:
+    """Whether Pillow decodes the page: 8-bit YCbCr that no codec of imagecodecs returns as RGB."""
+    if layout.bits != 8 or layout.kind != "uint":
+        return False
+    is_old = layout.compression == tiff_layout.OLD_JPEG
+    is_plain = layout.photometric == tiff_layout.YCBCR and layout.compression != tiff_layout.JPEG
+    return is_old or is_plain
+
+
+def _described(tags: TiffTags, layout: TiffLayout, dropped: list[str]) -> Photo:
+    """The `Photo` of a page, still without samples; what cannot be read is added to `dropped`."""
+    description = _optional("description", lambda: tags.block(_DESCRIPTION, MAX_BLOCK), dropped)
+    without = {_DESCRIPTION} if _is_about_file(description or b"", dropped) else set()
+    exif, unreadable = _optional(
+        "EXIF block", lambda: exif_of_tiff(tags.file, without), dropped
+    ) or (None, 0)
+    if unreadable:
+        dropped.append(f"{unreadable} unreadable EXIF tags")
+    icc = _optional("ICC profile", lambda: tags.block(_ICC, MAX_BLOCK), dropped)
     return Photo(
         torch.empty(0),
         format="TIFF",
-        icc=None if is_cmyk else page.tags.valueof(_ICC),
+        icc=None if layout.photometric == tiff_layout.CMYK else icc or None,
         exif=exif,
-        xmp=page.tags.valueof(_XMP),
-        iptc=page.tags.valueof(_IPTC),
-        dpi=_dpi(page),
-        tiff_compression="none" if page.compression == _UNCOMPRESSED else "deflate",
+        xmp=_optional("XMP packet", lambda: tags.block(_XMP, MAX_BLOCK), dropped) or None,
+        iptc=_optional("IPTC records", lambda: tags.block(_IPTC, MAX_BLOCK, (_LONG,)), dropped)
+        or None,
+        dpi=_optional("resolution", lambda: _dpi(tags), dropped),
+        tiff_compression="none" if layout.compression == tiff_layout.NONE else "deflate",
     )
 
 
-def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    per_inch = {2: 1.0, 3: 2.54}.get(page.tags.valueof("ResolutionUnit", default=2))
-    ratios = [page.tags.valueof(name) for name in ("XResolution", "YResolution")]
-    if per_inch is None or not all(ratio and ratio[0] and ratio[1] for ratio in ratios):
-        return None
-    horizontal, vertical = (per_inch * ratio[0] / ratio[1] for ratio in ratios)
-    return horizontal, vertical
-
-
-def _check_complete(page: tifffile.TiffPage, file: BinaryIO) -> None:
-    """Raise `ImageError` for a truncated file, which tifffile would decode with black rows."""
-    size = file.seek(0, 2)
-    ends = [sum(pair) for pair in zip(page.dataoffsets, page.databytecounts, strict=True)]
-    if not ends or max(ends) > size:
-        wanted = max(ends, default=0)
-        raise ImageError(f"{file.name}: truncated, expected {wanted} bytes, got {size}")
-
-
-def _samples(page: tifffile.TiffPage, name: str) -> np.ndarray:
-    """Samples (H, W, C), uint8, uint16 or float32 in [0, 1]; C gray, gray+alpha, RGB or RGBA."""
-    if page.dtype.kind not in "uf" or page.dtype.name in ("uint32", "uint64"):
-        raise ImageError(f"{name}: samples are {page.dtype}, expected uint8, uint16 or float")
-    pixels = page.asarray()
-    if page.axes == "SYX":
-        pixels = np.moveaxis(pixels, 0, 2)
-    elif page.axes == "YX":
-        pixels = pixels[..., None]
-    elif page.axes != "YXS":
-        raise ImageError(f"{name}: axes {page.axes}, expected one two-dimensional image")
-    if pixels.dtype.kind == "f":
-        pixels = _checked_float(pixels, name)
-    if page.photometric == _WHITE_IS_ZERO:
-        pixels = (1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max) - pixels
-    return _keep_alpha(pixels, page, name)
-
-
-def _checked_float(pixels: np.ndarray, name: str) -> np.ndarray:
-    low, high = pixels.min(), pixels.max()
-    if not (low >= 0 and high <= 1):  # NaN fails both
-        raise ImageError(
-            f"{name}: float samples from {low:g} to {high:g}, expected [0, 1]; tone-map it first"
-        )
-    return pixels.astype(np.float32)
-
-
-def _keep_alpha(pixels: np.ndarray, page: tifffile.TiffPage, name: str) -> np.ndarray:
-    """Keep the colour channels and a declared alpha channel; drop all other extra channels."""
-    colours = 3 if page.photometric == _RGB else 1
-    if pixels.shape[2] < colours:
-        raise ImageError(f"{name}: RGB with {pixels.shape[2]} samples per pixel, expected 3 or 4")
-    colour, extras = pixels[..., :colours], list(page.extrasamples)
-    alphas = [index for index, kind in enumerate(extras) if kind in (_ASSOCIATED, _UNASSOCIATED)]
-    if pixels.shape[2] > colours + bool(alphas):
-        logger.warning("%s: extra channels that are not alpha are dropped", name)
-    if not alphas:
-        return colour
-    alpha = pixels[..., colours + alphas[0], None]
-    if extras[alphas[0]] == _ASSOCIATED:
-        colour = _unmultiplied(colour, alpha)
-    return np.concatenate([colour, alpha], axis=2)
-
-
-def _unmultiplied(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Divide colour that is stored multiplied by alpha; black where alpha is 0."""
-    full = 1.0 if colour.dtype.kind == "f" else float(np.iinfo(colour.dtype).max)
-    straight = colour / np.maximum(alpha, 1e-6).astype(np.float32) * full
-    straight = np.minimum(straight, full)
-    return (straight if full == 1.0 else np.rint(straight)).astype(colour.dtype)
-
-
-def _samples_pillow(page: tifffile.TiffPage, file: BinaryIO) -> np.ndarray:
-    """Samples (H, W, C), already upright: Pillow applies the orientation when it loads a TIFF."""
+def _optional(name: str, read: Callable[[], T], dropped: list[str]) -> T | None:
+    """Read a tag that the photo can do without; None if it is wrong, which is noted."""
     try:
-        if page.bitspersample not in _DEPTHS:  # Pillow decodes 12 bits as 16 without scaling
-            raise SyntaxError
-        image = _open(file)
-    except SyntaxError as error:
-        # Unknown codes are plain numbers without a name.
-        colours, coding = (getattr(c, "name", c) for c in (page.photometric, page.compression))
-        raise ImageError(
-            f"{file.name}: {colours} TIFF with {page.bitspersample} bits per sample and {coding} "
-            "compression is not supported; save it with 8 or 16 bits, uncompressed"
-        ) from error
-    if page.bitspersample != 16 or image.mode not in ("RGB", "RGBA"):
-        return samples(image, file.name)
-    if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-        coding = page.compression.name
-        raise ImageError(
-            f"{file.name}: 16-bit planes with {coding} compression are not supported; "
-            "save it uncompressed"
-        )
-    return samples_16(_open(file), image, "L" if sys.byteorder == "little" else "B")
+        return read()
+    except Exception as error:  # only the block is lost, whatever is wrong with it
+        dropped.append(f"{name} ({error})")
+        return None
 
 
-def _open(file: BinaryIO) -> TiffImagePlugin.TiffImageFile:
+def _dpi(tags: TiffTags) -> tuple[float, float] | None:
+    per_inch = {2: 1.0, 3: 2.54}.get(tags.integer(296, 1, 3, 2))
+    pair = [tags.ratio(tag) for tag in (282, 283)]
+    if per_inch is None or not all(pair):
+        return None
+    horizontal, vertical = (per_inch * value for value in pair)
+    is_plausible = 0 < horizontal <= _MAX_DPI and 0 < vertical <= _MAX_DPI
+    return (horizontal, vertical) if is_plausible else None
+
+
+def _is_about_file(description: bytes, dropped: list[str]) -> bool:
+    """Whether a description lists the pages and shape of this file, which the result does not have.
+
+    tifffile, ImageJ and microscopes (OME) write such texts, and read files by them.
+    """
+    text = description.strip(b"\0 \r\n")
+    if text.startswith((b'{"shape":', b"shape=")):
+        return True
+    is_other = text.startswith(b"ImageJ=") or text.endswith(b"OME>")
+    if is_other:
+        dropped.append("description of the pages by ImageJ or OME")
+    return is_other
+
+
+def _warn_of_pages(tags: TiffTags, name: str) -> None:
+    pages = count_pages(tags)
+    images = tags.entries[_SUB_IFDS].count if _SUB_IFDS in tags else 0
+    if pages > 1 or images:
+        more = f" and {images} images inside the first" if images else ""
+        logger.warning("%s: %d pages%s, only the first page is used", name, pages, more)
+
+
+def _samples(tags: TiffTags, layout: TiffLayout, name: str) -> np.ndarray:
+    """Samples (H, W, C), uint8, uint16 or float32 in [0, 1]; C gray, gray+alpha, RGB or RGBA."""
+    colours = read_colours(tags, layout)
+    if layout.samples > layout.colours + (layout.alpha is not None):
+        logger.warning("%s: extra channels that are not alpha are dropped", name)
+    pixels = np.empty((layout.height, layout.width, colours.channels), colours.dtype)
+    ranges: list[tuple[float, float]] = []
+
+    def use(top: int, left: int, decoded: np.ndarray) -> None:
+        decoded = colours.used(decoded)
+        if layout.kind == "float":
+            ranges.append((decoded.min(), decoded.max()))
+        rows, columns = decoded.shape[:2]
+        with np.errstate(all="ignore"):  # values outside the range are refused below
+            converted = colours.convert(decoded)
+        pixels[top : top + rows, left : left + columns] = converted
+
+    for_each_band(tags, layout, use)
+    if ranges:
+        low, high = np.min(ranges), np.max(ranges)
+        if not (low >= 0 and high <= 1):  # NaN fails both
+            raise ImageError(
+                f"{name}: float samples from {low:g} to {high:g}, expected [0, 1]; tone-map it"
+                " first"
+            )
+    return pixels
+
+
+def _pillow_samples(file: BinaryIO, layout: TiffLayout) -> np.ndarray:
+    """Samples (H, W, C) uint8, already upright: Pillow applies the orientation of a TIFF."""
     file.seek(0)
-    return TiffImagePlugin.TiffImageFile(file)
+    try:
+        image = TiffImagePlugin.TiffImageFile(file)
+    except SyntaxError as error:
+        message = f"{layout.named()}, is not supported; save it with 8 or 16 bits, uncompressed"
+        raise ImageError(f"{file.name}: {message}") from error
+    if sorted(image.size) != sorted((layout.width, layout.height)):
+        raise TagError("several tags give the size of the image; the file is damaged")
+    return samples(image, file.name)

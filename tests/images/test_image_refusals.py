@@ -159,16 +159,21 @@ def test_unusual_tiffs_are_refused(tmp_path, pixels, options, reason):
     refuse(tmp_path / "a.tif", reason)
 
 
-def test_12_bits_are_not_taken_for_16(tmp_path):
-    """Pillow reads them into the lower bits of 16, a photo that is nearly black."""
+@pytest.mark.parametrize("bits", [24, 12])
+def test_24_bits_are_refused_and_12_bits_are_scaled(tmp_path, bits):
+    """Pillow reads 12 bits into the lower bits of 16, a photo that is nearly black."""
     width, height, page = 4, 2, ImageFileDirectory_v2(b"II*\0\x08\0\0\0")
-    page[256], page[257], page[258], page[259], page[262] = width, height, (12,), 1, 1
+    page[256], page[257], page[258], page[259], page[262] = width, height, (bits,), 1, 1
     page[277], page[278], page.tagtype[273], page.tagtype[279] = 1, height, 4, 4
-    page[273], page[279] = (0,), (width * height * 12 // 8,)
+    page[273], page[279] = (0,), (width * height * bits // 8,)
     with (tmp_path / "a.tif").open("wb") as file:
         page.save(file)
-        file.write(b"\xff" * 12)
-    refuse(tmp_path / "a.tif", "12 bits per sample.*save it with 8 or 16")
+        file.write(b"\xff" * bits)
+    if bits == 24:
+        refuse(tmp_path / "a.tif", "samples are uint24, expected uint8, uint16 or float")
+        return
+    photo = read_image(tmp_path / "a.tif")
+    assert photo.bit_depth == 16 and torch.equal(photo.image, torch.ones(3, height, width))
 
 
 def test_a_damaged_tag_without_a_name_is_one_line(tmp_path):

@@ -1,0 +1,129 @@
+"""Conversion of unpacked samples of a TIFF page to gray or RGB, with or without alpha."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from refusion.images.tiff_layout import ASSOCIATED, CMYK, PALETTE, WHITE_IS_ZERO, TiffLayout
+from refusion.images.tiff_tags import TagError, TiffTags
+
+
+@dataclass(frozen=True)
+class TiffColours:
+    """Converts the samples of a page.
+
+    Attributes:
+        layout: of the page.
+        palette: RGB values (2^bits, 3), uint8 or uint16, of a page with a palette.
+    """
+
+    layout: TiffLayout
+    palette: np.ndarray | None = None
+
+    @property
+    def channels(self) -> int:
+        """1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha)."""
+        colours = 1 if self.layout.colours == 1 and self.palette is None else 3
+        return colours + (self.layout.alpha is not None)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the converted samples: uint8 or uint16 over the full range, or float32."""
+        if self.layout.kind == "float":
+            return np.dtype(np.float32)
+        if self.palette is not None:
+            return self.palette.dtype
+        return np.dtype(np.uint8 if self.layout.bits <= 8 else np.uint16)
+
+    def used(self, samples: np.ndarray) -> np.ndarray:
+        """The samples (..., n) that are colours or alpha."""
+        indices = [*range(self.layout.colours), self.layout.alpha]
+        indices = [index for index in indices if index is not None]
+        if indices == list(range(len(indices))):
+            return samples[..., : len(indices)]  # a view
+        return samples[..., indices]
+
+    def convert(self, samples: np.ndarray) -> np.ndarray:
+        """Convert samples (rows, columns, n), as `used` returns them, to (rows, columns, channels).
+
+        Associated alpha is divided out of the colours. White-is-zero samples are inverted, and
+        CMYK becomes RGB by (1 - C) (1 - K); both apply to the colours only.
+        """
+        layout = self.layout
+        colour, alpha = samples[..., : layout.colours], samples[..., layout.colours :]
+        alpha = _in_range(alpha, layout, self.dtype)
+        if self.palette is None:
+            colour = _in_range(colour, layout, self.dtype)
+        else:
+            colour = self.palette[colour[..., 0]]
+        if self._is_associated:
+            colour = _unmultiplied(colour, alpha)
+        if layout.photometric == WHITE_IS_ZERO:
+            colour = _full(self.dtype) - colour
+        elif layout.photometric == CMYK:
+            colour = _rgb_of_cmyk(colour)
+        return np.concatenate([colour, alpha], axis=2) if alpha.shape[2] else colour
+
+    @property
+    def _is_associated(self) -> bool:
+        alpha = self.layout.alpha
+        return alpha is not None and self.layout.extras[alpha - self.layout.colours] == ASSOCIATED
+
+
+def read_colours(tags: TiffTags, layout: TiffLayout) -> TiffColours:
+    """Read what the conversion of the samples needs.
+
+    Raises:
+        TagError: the palette is missing or wrong.
+    """
+    if layout.photometric != PALETTE:
+        return TiffColours(layout)
+    number = 3 * 2**layout.bits
+    values = np.array(tags.integers(320, 0, 65535, number), np.uint16)
+    if len(values) < number:
+        raise TagError(f"tag ColorMap has {len(values)} values, expected {number}")
+    palette = np.ascontiguousarray(values.reshape(3, -1).T)
+    # Many writers have 8-bit colours and store them as k * 257, as k * 256, or as k.
+    if (palette % 257 == 0).all():
+        return TiffColours(layout, (palette // 257).astype(np.uint8))
+    if (palette % 256 == 0).all():
+        return TiffColours(layout, (palette // 256).astype(np.uint8))
+    if (palette < 256).all():
+        return TiffColours(layout, palette.astype(np.uint8))
+    return TiffColours(layout, palette)
+
+
+def _full(dtype: np.dtype) -> int:
+    """Largest value of a sample."""
+    return 1 if dtype.kind == "f" else np.iinfo(dtype).max
+
+
+def _in_range(samples: np.ndarray, layout: TiffLayout, dtype: np.dtype) -> np.ndarray:
+    """Samples of any depth over the full range of a type, rounded to nearest."""
+    if layout.kind == "float":
+        return samples.astype(dtype, copy=False)
+    given, full = 2**layout.bits - 1, _full(dtype)
+    if given == full:
+        return samples
+    # Below 2^16 * 2^16 + 2^15, so 32 bits are sufficient.
+    return ((samples.astype(np.uint32) * full + given // 2) // given).astype(dtype)
+
+
+def _unmultiplied(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Divide colour that is stored multiplied by alpha; 0 where alpha is 0."""
+    full = float(_full(colour.dtype))
+    straight = colour / np.maximum(alpha.astype(np.float32), 1e-6) * full
+    straight = np.where(alpha > 0, np.minimum(straight, full), 0)
+    return (straight if colour.dtype.kind == "f" else np.rint(straight)).astype(colour.dtype)
+
+
+def _rgb_of_cmyk(inks: np.ndarray) -> np.ndarray:
+    """RGB as (1 - C) (1 - K), in integers as (full - K) minus the rounded ink on that paper."""
+    if inks.dtype.kind == "f":
+        return (1 - inks[..., :3]) * (1 - inks[..., 3:])
+    full = _full(inks.dtype)
+    light = full - inks[..., 3:].astype(np.uint32)
+    dark = (inks[..., :3] * light + full // 2) // full
+    return (light - dark).astype(inks.dtype)

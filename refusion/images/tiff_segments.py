@@ -1,0 +1,256 @@
+"""Decoding of the strips and tiles of a TIFF page by imagecodecs.
+
+A strip or tile never decodes to more bytes than its place in the image can hold.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import imagecodecs
+import numpy as np
+
+from refusion.images import tiff_layout
+from refusion.images.tiff_layout import TiffLayout, read_segments
+from refusion.images.tiff_tags import TagError, TiffTags
+
+WORKERS = min(4, os.cpu_count() or 1)
+BAND_BYTES = 1 << 20  # of the rows that are unpacked and converted at once
+_MAX_TABLES = 1 << 20
+
+
+def _inflated(data: bytes, out: int) -> bytes:
+    """Inflate at most `out` bytes; some writers fill up the last strip."""
+    try:
+        return imagecodecs.zlib_decode(data, out=out)
+    except imagecodecs.ZlibError:
+        return zlib.decompressobj().decompress(data, out)
+
+
+# Codecs of bytes, called with the number of bytes to decode.
+_BYTES: dict[int, Callable[..., bytes]] = {
+    tiff_layout.LZW: imagecodecs.lzw_decode,
+    tiff_layout.DEFLATE: _inflated,
+    32946: _inflated,
+    32773: imagecodecs.packbits_decode,
+    34925: imagecodecs.lzma_decode,
+    50000: imagecodecs.zstd_decode,
+}
+# Codecs of images, called with an array for the result; they refuse a picture of another size.
+_IMAGES: dict[int, Callable[..., np.ndarray]] = {
+    34712: imagecodecs.jpeg2k_decode,
+    34887: imagecodecs.lerc_decode,
+    34933: imagecodecs.png_decode,
+    50001: imagecodecs.webp_decode,
+    50002: imagecodecs.jpegxl_decode,
+    52546: imagecodecs.jpegxl_decode,
+}
+_FAX = (tiff_layout.CCITT_RLE, tiff_layout.CCITT_3, tiff_layout.CCITT_4)
+CODECS = frozenset((tiff_layout.NONE, tiff_layout.JPEG, *_FAX, *_BYTES, *_IMAGES))
+"""Compressions that are decoded here, TIFF codes."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the image: one strip or tile, or those of all planes at the same place.
+
+    Attributes:
+        top: first row in the image.
+        left: first column in the image.
+        rows: number of rows.
+        parts: for each strip or tile, its offset and length in the file.
+    """
+
+    top: int
+    left: int
+    rows: int
+    parts: tuple[tuple[int, int], ...]
+
+
+def for_each_band(
+    tags: TiffTags, layout: TiffLayout, use: Callable[[int, int, np.ndarray], None]
+) -> None:
+    """Decode all strips and tiles, in several threads, and pass on their rows.
+
+    Args:
+        tags: the tags of the page.
+        layout: the layout that they describe, without a fault that `unsupported` finds.
+        use: called with the first row, the first column and samples (rows, columns, samples) in
+            the byte order of the machine; each part of the image is passed once, in any order.
+
+    Raises:
+        TagError: the tags of the strips or tiles are wrong.
+        Exception: any exception that a codec raises for damaged bytes.
+    """
+    blocks = list(_blocks(tags, layout))
+    decode = _decoder(tags, layout)
+    lock = threading.Lock()
+
+    def run(block: Block) -> None:
+        pieces = []
+        for offset, size in block.parts:
+            with lock:
+                tags.file.seek(offset)
+                data = tags.file.read(size)
+            pieces.append(decode(data, block.rows))
+            del data
+        band = max(1, BAND_BYTES // (layout.row_bytes * len(pieces)))
+        for top in range(0, min(block.rows, layout.height - block.top), band):
+            bottom = min(top + band, block.rows, layout.height - block.top)
+            rows = [_rows(piece, top, bottom, layout, tags.order) for piece in pieces]
+            samples = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=2)
+            use(block.top + top, block.left, samples[:, : layout.width - block.left])
+
+    if len(blocks) == 1 or WORKERS == 1:
+        for block in blocks:
+            run(block)
+        return
+    with ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            for _ in pool.map(run, blocks):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _blocks(tags: TiffTags, layout: TiffLayout) -> Iterator[Block]:
+    offsets, sizes = read_segments(tags, layout)
+    down, across = layout.grid
+    places = np.stack([offsets, sizes], 1).reshape(-1, down, across, 2).tolist()
+    rows, columns = layout.segment
+    for row in range(down):
+        for column in range(across):
+            parts = tuple(tuple(plane[row][column]) for plane in places)
+            yield from _split(
+                Block(row * rows, column * columns, layout.segment_shape(row)[0], parts), layout
+            )
+
+
+def _split(block: Block, layout: TiffLayout) -> Iterator[Block]:
+    """Split a block that is not compressed into blocks of a few rows, which need less memory."""
+    if layout.compression != tiff_layout.NONE:
+        yield block
+        return
+    step = max(1, BAND_BYTES // (layout.row_bytes * len(block.parts)))
+    for top in range(0, block.rows, step):
+        rows, skipped = min(step, block.rows - top), top * layout.row_bytes
+        parts = tuple((offset + skipped, rows * layout.row_bytes) for offset, _ in block.parts)
+        if block.top + top < layout.height:
+            yield Block(block.top + top, block.left, rows, parts)
+
+
+def _decoder(tags: TiffTags, layout: TiffLayout) -> Callable[[bytes, int], bytes | np.ndarray]:
+    """Function of the bytes and the rows of a strip or tile: packed rows, or samples."""
+    code, columns = layout.compression, layout.segment[1]
+    if code == tiff_layout.JPEG:
+        return partial(_jpeg, layout=layout, tables=tags.block(347, _MAX_TABLES))
+    if code in _IMAGES:
+        return partial(_image, layout=layout, decode=_IMAGES[code])
+    options = tags.integer(292, 0, 7, 0) if code == tiff_layout.CCITT_3 else 0
+
+    def decode(data: bytes, rows: int) -> bytes | np.ndarray:
+        if layout.is_reversed:
+            data = imagecodecs.bitorder_decode(data)
+        if code == tiff_layout.NONE:
+            return _complete(data, rows * layout.row_bytes)
+        if code in _BYTES:
+            size = rows * layout.row_bytes
+            return _complete(_BYTES[code](data, out=size), size)
+        if code == tiff_layout.CCITT_3:
+            bits = imagecodecs.ccittfax3_decode(data, rows, columns, t4options=options)
+        elif code == tiff_layout.CCITT_4:
+            bits = imagecodecs.ccittfax4_decode(data, rows, columns)
+        else:
+            bits = imagecodecs.ccittrle_decode(data, rows, columns)
+        return bits.reshape(rows, columns, 1)
+
+    return decode
+
+
+def _complete(data: bytes, size: int) -> bytes:
+    if len(data) < size:
+        raise TagError(f"truncated or damaged, a strip or tile has {len(data)} of {size} bytes")
+    return data
+
+
+def _image(
+    data: bytes, rows: int, layout: TiffLayout, decode: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """Decode a picture of the size of the strip or tile, or of its part inside the image."""
+    shape = (rows, layout.segment[1], layout.contiguous)
+    options = {"hasalpha": shape[2] == 4} if decode is imagecodecs.webp_decode else {}
+    out = np.empty(shape if shape[2] > 1 else shape[:2], layout.dtype)
+    decode(data, out=out, **options)
+    return out.reshape(shape)
+
+
+def _jpeg(data: bytes, rows: int, layout: TiffLayout, tables: bytes | None) -> np.ndarray:
+    """Decode a JPEG stream; YCbCr becomes RGB."""
+    shape = (rows, layout.segment[1], layout.contiguous)
+    height, width, components = _jpeg_shape(data)
+    if (width, components) != shape[1:] or not rows <= height <= max(rows, layout.segment[0]):
+        raise TagError(
+            f"a JPEG of {width}x{height} with {components} components, expected {shape[1]}x{rows}"
+            f" with {shape[2]}"
+        )
+    colours = _jpeg_colours(layout, b"JFIF\0" in data[:32])
+    out = imagecodecs.jpeg_decode(data, bitspersample=layout.bits, tables=tables, **colours)
+    return out.reshape(height, *shape[1:])[:rows]
+
+
+def _jpeg_colours(layout: TiffLayout, is_jfif: bool) -> dict[str, int]:
+    """Colour spaces for `imagecodecs.jpeg_decode`, as TIFF codes."""
+    if layout.is_planar:
+        return {"outcolorspace": tiff_layout.BLACK_IS_ZERO}
+    if layout.extras:
+        return {}
+    if layout.photometric == tiff_layout.RGB:
+        same = {} if is_jfif else {"colorspace": tiff_layout.RGB}
+        return same | {"outcolorspace": tiff_layout.RGB}
+    if layout.photometric == tiff_layout.YCBCR:
+        return {"outcolorspace": tiff_layout.RGB}
+    return {"outcolorspace": 4} if layout.photometric == tiff_layout.CMYK else {}
+
+
+def _jpeg_shape(data: bytes) -> tuple[int, int, int]:
+    """Height, width and components from the frame header of a JPEG stream."""
+    at = 2
+    while match := re.compile(rb"\xff+([^\xff])", re.DOTALL).match(data, at):
+        marker, at = match[1][0], match.end()
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return struct.unpack_from(">HHB", data, at + 3)
+        if marker not in (0x01, 0xD8):
+            at += max(2, struct.unpack_from(">H", data, at)[0])
+    raise TagError("a JPEG without a frame header; the file is damaged")
+
+
+def _rows(
+    piece: bytes | np.ndarray, top: int, bottom: int, layout: TiffLayout, order: str
+) -> np.ndarray:
+    """Unpack rows of a decoded strip or tile to samples (rows, columns, samples)."""
+    if isinstance(piece, np.ndarray):
+        return piece[top:bottom]
+    shape = (bottom - top, layout.segment[1], layout.contiguous)
+    packed = memoryview(piece)[top * layout.row_bytes : bottom * layout.row_bytes]
+    if layout.bits not in (8, 16, 32, 64):
+        runlength = shape[1] * shape[2]
+        samples = imagecodecs.packints_decode(packed, layout.dtype, layout.bits, runlen=runlength)
+        return samples.reshape(shape)
+    if layout.predictor == tiff_layout.FLOATING_POINT:
+        samples = np.frombuffer(packed, layout.dtype).reshape(shape)
+        return imagecodecs.floatpred_decode(samples, axis=-2)
+    stored = np.frombuffer(packed, layout.dtype.newbyteorder(order)).reshape(shape)
+    samples = stored.astype(layout.dtype, copy=False)
+    if layout.predictor == tiff_layout.HORIZONTAL:
+        integers = samples.view(f"u{layout.dtype.itemsize}")
+        return imagecodecs.delta_decode(integers, axis=-2).view(layout.dtype)
+    return samples

@@ -32,6 +32,7 @@ from refusion.images.xmp_extended import joined_xmp, split_xmp
 
 JPEG_SEGMENT = 65000
 """Largest content of a segment of a JPEG in bytes, without headers."""
+_DEFAULT_DPI = (72.0, 72.0)  # of EXIF 2.32
 _JPEG_PROFILE = 255 * JPEG_SEGMENT
 # EXIF tags for the keywords of the PNG specification.
 _KEYWORDS = {
@@ -90,6 +91,8 @@ def _with_texts(photo: Photo, kind: str, lost: list[str]) -> Photo:
     if kind in ("WEBP", "TIFF") and photo.photoshop:
         lost.append("Photoshop resources")
     exif, unplaced = _placed(photo.exif, wanted)
+    names = (name for name, _ in png_text.split_chunks(photo.png_chunks))
+    lost += [f"chunk {name.decode('latin-1')}" for name in names if name not in png_text.KINDS]
     lost += unplaced
     return replace(photo, exif=exif, png_chunks=b"")
 
@@ -139,7 +142,8 @@ def _with_profile(photo: Photo, lost: list[str]) -> Photo:
 
 
 def _with_resolution(photo: Photo) -> Photo:
-    if photo.dpi is None or not all(photo.dpi) or exif_dpi(photo.exif) is not None:
+    is_default = photo.dpi is None or not all(photo.dpi) or photo.dpi == _DEFAULT_DPI
+    if is_default or exif_dpi(photo.exif) is not None:
         return photo
     return replace(photo, exif=with_entries(photo.exif, {}, photo.dpi))
 

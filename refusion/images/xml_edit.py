@@ -13,6 +13,7 @@ from xml.parsers import expat
 MAX_BYTES = 1 << 25
 """Length of the longest document that is parsed."""
 
+_LONGEST_VALUE = 100  # of a removed element; values are names and numbers
 TAG = re.compile(rb"""<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*(/?)>""")
 ATTRIBUTE = re.compile(rb"""\s+([^\s=/>]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 Name = tuple[str, str]  # namespace and local name
@@ -33,7 +34,7 @@ class _Editor:
         values: new values of attributes and elements, by name.
         unneeded: namespaces whose declarations are removed if nothing uses them any more.
         cuts: begin, end and new content of the changed places.
-        removed: names, and the values of attributes, of what is removed.
+        removed: names, and the values of attributes and elements, of what is removed.
         kept: namespaces that are still used.
         declared: namespace and place of each declaration of a prefix.
         depth: number of open elements.
@@ -67,8 +68,8 @@ class _Editor:
         if self.hole is None and self.is_removed(name):
             self.hole = self.depth, begin
         if self.hole is not None:
-            self.removed.append((name, ""))
             self.removed += [(split_name(key), value) for key, value in named.items()]
+            self.removed.append((name, ""))  # `text` adds the text of the element
             return
         self.kept.add(name[0])
         if name in self.values and not match[1]:
@@ -88,6 +89,12 @@ class _Editor:
         if name in self.values:
             place = part.span(2 if part[2] is not None else 3)
             self.cuts.append((*place, self.values[name]))
+
+    def text(self, text: str) -> None:
+        if self.hole is not None:
+            name, value = self.removed[-1]
+            if len(value) < _LONGEST_VALUE:
+                self.removed[-1] = name, value + text.strip()
 
     def end(self, tag: str) -> None:
         at = self.parser.CurrentByteIndex
@@ -152,6 +159,7 @@ def edited(
     parser = safe_parser()
     editor = _Editor(text, parser, is_removed, values or {}, unneeded)
     parser.StartElementHandler, parser.EndElementHandler = editor.start, editor.end
+    parser.CharacterDataHandler = editor.text
     parse(parser, text)
     return (editor.result() if editor.cuts else packet), editor.removed
 

@@ -8,8 +8,9 @@ the files in the package. If a new kind of model needs more data to be rebuilt, 
 
 from __future__ import annotations
 
-from refusion.checkpoint.file import FORMAT, PARTS, Checkpoint, read_checkpoint, save_checkpoint
+from refusion.checkpoint.file import FORMAT, Checkpoint, read_checkpoint, save_checkpoint
 from refusion.checkpoint.model import Model, build_model
+from refusion.checkpoint.shapes import PARTS
 from refusion.checkpoint.shipped import ONE_STEP, find_weights, shipped_weights
 
 __all__ = [

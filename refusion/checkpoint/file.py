@@ -11,20 +11,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from refusion.checkpoint.shapes import PARTS, check_size, expected_shapes, fail
 from refusion.config import ModelConfig, config_to_dict, model_config_from_dict
 from refusion.config.plugins import first_names, import_allowed_plugins, missing_plugins
+from refusion.config.yaml_text import MAX_DEPTH
 from refusion.errors import CheckpointError, ConfigError
 from refusion.files import atomic_write
 
 FORMAT = 1
-PARTS = ("network", "latent_unet")
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
 _MAX_HEADER = 16 * 2**20  # bytes; the largest network of this package needs less than 1 MiB
 
@@ -97,8 +98,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         CheckpointError: the file is not safetensors, is truncated, was not written by this project,
-            has another format number or a wrong config, or needs a plug-in that is not imported; or
-            a tensor has a wrong name, an unexpected dtype or values that are not finite.
+            has another format number or a wrong config, needs a plug-in that is not imported, or is
+            larger than its networks; or a tensor has a wrong name, an unexpected dtype or values
+            that are not finite.
     """
     path = Path(path)
     _check_container(path)
@@ -107,16 +109,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             model, info = _parse_head(path, metadata)
+            check_size(path, expected_shapes(path, model))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         fail(path, f"damaged or truncated safetensors file ({error}); download or copy it again")
     _check_tensors(path, tensors)
     return Checkpoint(model, tensors, info, path)
-
-
-def fail(path: Path, message: str) -> NoReturn:
-    """Raise a CheckpointError that names the file."""
-    raise CheckpointError(f"{path}: {message}") from None
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -169,9 +167,21 @@ def _parse_head(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, d
             f"{error}. A newer version of refusion may have written this file"
         ) from None
     info = head.get("info", {})
+    if _depth(info) > MAX_DEPTH:
+        fail(path, f"its information has more than {MAX_DEPTH} levels")
     if head.get("task") != model.task or not isinstance(info, dict):
         fail(path, "its 'refusion' metadata contradicts itself (task or info)")
     return model, info
+
+
+def _depth(value: object) -> int:
+    """Levels of nested JSON values."""
+    level, depth = [value], 0
+    while level and depth <= MAX_DEPTH:
+        depth += 1
+        parts = [list(v.values()) if isinstance(v, dict) else v for v in level]
+        level = [item for part in parts if isinstance(part, list) for item in part]
+    return depth
 
 
 def _check_plugins(path: Path, config: object) -> None:

@@ -9,11 +9,15 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from refusion.cli.common import Parser, show
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.config.plugins import import_plugins
+from refusion.errors import printable
 
 if TYPE_CHECKING:  # imports torch, which is too slow for --help
     from refusion.checkpoint import Checkpoint
+
+_SHOWN = 200  # lines
 
 
 def run(argv: list[str]) -> int:
@@ -33,13 +37,16 @@ def run(argv: list[str]) -> int:
     if options.json:
         sys.stdout.write(json.dumps(facts, indent=2, ensure_ascii=True) + "\n")
     else:
-        sys.stdout.writelines(f"{line}\n" for line in _lines(facts))
+        lines = _lines(facts)
+        show(*lines[:_SHOWN])
+        if len(lines) > _SHOWN:
+            show(f"and {len(lines) - _SHOWN} more lines; --json shows all")
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refusion info",
         description="Describe a weights file: task, architecture, parameters, process, training "
         "summary, licence, hash. Its tensors are checked; no code from the file is run.",
@@ -108,4 +115,4 @@ def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:
 
 def _plain(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True, default=str)
-    return "".join(c if c.isprintable() else " " for c in text)
+    return printable(text)

@@ -92,7 +92,10 @@ def config_from_dict(
         ConfigError: a value is invalid; the message names the source, the dotted key, the expected
             and the actual value.
     """
-    return Parser(source, tables or find_table, warns).parse(RunConfig, raw)
+    config = Parser(source, tables or find_table, warns).parse(RunConfig, raw)
+    if tables is None:
+        _check_parts(config, source)
+    return config
 
 
 def model_config_from_dict(
@@ -143,6 +146,25 @@ def model_config(config: RunConfig, latent_unet: Component | None = None) -> Mod
         upscale=config.upscale,
         plugins=config.plugins,
     )
+
+
+def _check_parts(config: RunConfig, source: str) -> None:
+    """Check settings that are right alone but not together: sizes of networks, a process.
+
+    Raises:
+        ConfigError: names the section.
+    """
+    from refusion.config.networks import network_shapes  # needs torch, as the tables do
+
+    for key in ("network", "latent_unet", "sde"):
+        part = getattr(config, key)
+        try:
+            if isinstance(part, Component) and key == "sde":
+                find_table("sdes")[part.type](**part.settings)
+            elif isinstance(part, Component):
+                network_shapes(part)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {key}: {error}") from error
 
 
 def _plugins_of(raw: object) -> list[str]:

@@ -79,6 +79,28 @@ def test_a_header_length_that_looks_like_a_pickle_is_read(tmp_path: Path):
     pytest.fail("no header length began with 0x80")
 
 
+def test_a_file_that_is_larger_than_its_networks_is_refused_before_it_is_read(path: Path):
+    rewrite(path, head_of(), {"network.w": torch.zeros(2_000_000)})
+    assert "but the networks of its stored config have" in refusal(path)
+
+
+@pytest.mark.parametrize("T", [10**9, 10**30, 0, -1, 1.5, True, "100", None])
+def test_forged_numbers_of_steps(path: Path, T: object):
+    config = config_to_dict(MODEL)
+    rewrite(path, head_of(config={**config, "sde": {**config["sde"], "T": T}}))
+    message = refusal(path)
+    assert "(stored config): sde.T: " in message
+    assert len(message) < 300
+
+
+def test_forged_information_of_many_levels(path: Path):
+    info: dict = {}
+    for _ in range(100):
+        info = {"a": info}
+    rewrite(path, head_of(info=info))
+    assert "its information has more than 20 levels" in refusal(path)
+
+
 @pytest.mark.parametrize("keep", [0, 5, 8, 100, -1])
 def test_truncated_files(path: Path, keep: int):
     path.write_bytes(path.read_bytes()[:keep])
@@ -167,15 +189,19 @@ def test_tensors_of_a_part_without_config_are_unexpected(path: Path, tensors: di
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"width": 10**9}, "network.width = 1000000000 exceeds 4096"),
-        ({"middle_blk_num": 10**7}, "network.middle_blk_num = 10000000 exceeds 4096"),
-        ({"enc_blk_nums": [4000, 4000]}, "network.enc_blk_nums = [4000, 4000] exceeds 4096"),
+        ({"width": 10**9}, "network.width: must be at least 1 and at most 4096, got 1000000000"),
+        ({"middle_blk_num": 10**7}, "network.middle_blk_num: must be at least 0 and at most 256"),
+        ({"enc_blk_nums": [4000, 4000]}, "network.enc_blk_nums.0: must be at least 0"),
         ({"width": 4096}, "wrong shape: network."),  # gigabytes, if it were built to be compared
         ({"wiring": "loop"}, "network cannot be built: wiring: expected 'pixel' or 'latent'"),
         ({"enc_blk_nums": [1, 1]}, "network cannot be built"),
-        ({"width": -4}, "network cannot be built"),
+        ({"width": -4}, "network.width: must be at least 1 and at most 4096, got -4"),
+        ({"width": 10**30}, "network.width: must be at least 1 and at most 4096, got a whole"),
+        ({"width": True}, "network.width: expected a whole number, got true"),
+        ({"enc_blk_nums": [0] * 8, "dec_blk_nums": [0] * 8, "width": 4096},
+         "network cannot be built: it has more than 2000000000 values"),
     ],
-)
+)  # fmt: skip
 def test_forged_sizes_do_not_exhaust_memory(
     path: Path, tensors: dict[str, Tensor], settings: dict, message: str
 ):

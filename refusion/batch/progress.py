@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from refusion.errors import printable
 from refusion.images.size import count_pixels
 
 if TYPE_CHECKING:
     from refusion.batch.plan import Job
 
+_NAME = 60  # characters of a file name in the bar
 _OVERHEAD = 200_000  # fixed cost of a photo in pixels, approximately
 # Approximate part of a photo's time for each stage: begin and end, 0..1.
 _STAGES = {"read": (0.0, 0.02), "encode": (0.02, 0.3), "sample": (0.3, 0.4), "decode": (0.4, 0.95)}
@@ -65,7 +67,7 @@ class BatchBar:
 
     def update(self, number: int, job: Job, stage: str, done: int, total: int) -> None:
         """Show the progress of a job; arguments as in `JobProgress`."""
-        name = job.photos[0].input.name
+        name = printable(job.photos[0].input.name, _NAME)
         self._bar.set_description_str(f"{number + 1}/{len(self._weights)} {name}", refresh=False)
         self._bar.set_postfix_str(f"{stage} {done}/{total}", refresh=False)
         share = fraction_done(stage, done, total)

@@ -15,7 +15,7 @@ import importlib
 import sys
 
 from refusion import __version__
-from refusion.cli.common import check_memory, errors_to_exit_codes
+from refusion.cli.common import Parser, check_memory, errors_to_exit_codes
 
 __all__ = ["main", "restore_main", "test_main", "train_main"]
 
@@ -80,7 +80,7 @@ def _run(command: str, argv: list[str] | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refusion",
         description="Restore photos with mean-reverting diffusion.",
         epilog="\n".join(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from refusion.cli.common import Parser, show
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.config.plugins import import_plugins
 
@@ -32,13 +32,13 @@ def run(argv: list[str]) -> int:
     info = averaged_info(checkpoints, shares)
     dtype = torch.float32 if options.full else torch.float16
     save_checkpoint(options.output, checkpoints[-1].model, tensors, info, dtype)
-    sys.stdout.write(f"{options.output}\n")
+    show(options.output)
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refusion average",
         description="Average the weights of several runs of one network, where one run continues "
         "another. The average can be better than each run, and restoration takes the same time.",

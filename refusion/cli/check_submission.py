@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from refusion.cli.common import Parser, show
 from refusion.submission.tracks import TRACKS
 
 EXIT_FAULTS = 1
+_SHOWN = 100  # faults
 
 
 def run(argv: list[str]) -> int:
@@ -24,16 +25,17 @@ def run(argv: list[str]) -> int:
     from refusion.submission.check import check_submission
 
     faults = check_submission(options.archive, options.inputs, TRACKS[options.track])
-    for fault in faults:
-        sys.stdout.write(f"{fault}\n")
+    show(*faults[:_SHOWN])
+    if len(faults) > _SHOWN:
+        show(f"and {len(faults) - _SHOWN} more faults")
     summary = {0: "no fault found", 1: "1 fault"}.get(len(faults), f"{len(faults)} faults")
-    sys.stdout.write(f"{options.archive}: {summary}, track {options.track}\n")
+    show(f"{options.archive}: {summary}, track {options.track}")
     return EXIT_FAULTS if faults else 0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refusion check-submission",
         description="Check a zip file against the rules of a challenge track. The file need not be "
         "trusted; nothing is extracted.",

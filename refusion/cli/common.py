@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
+import logging
 import os
 import signal
 import sys
@@ -11,9 +13,9 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
-from refusion.errors import RefusionError, printable
+from refusion.errors import RefusionError, one_line, printable
 from refusion.failures import describe_failure, is_debugging
 from refusion.memory import MINIMUM, address_space
 
@@ -52,7 +54,7 @@ def errors_to_exit_codes(run: Callable[Parameters, int]) -> Callable[Parameters,
         except BrokenPipeError:
             code = EXIT_BROKEN_PIPE
         except KeyboardInterrupt:
-            _complain("interrupted")
+            complain("interrupted")
             code = EXIT_INTERRUPTED
         except Exception as error:
             code = _report(error)
@@ -60,6 +62,26 @@ def errors_to_exit_codes(run: Callable[Parameters, int]) -> Callable[Parameters,
         return code
 
     return wrapper
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose messages are one printable line; arguments can contain anything."""
+
+    def error(self, message: str) -> NoReturn:
+        """See `argparse.ArgumentParser.error`."""
+        super().error(one_line(message))
+
+
+class LineFormatter(logging.Formatter):
+    """Formats the message of a log record as one printable line; a traceback follows it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """See `logging.Formatter.formatMessage`."""
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """See `logging.Formatter.formatException`."""
+        return "\n".join(map(printable, super().formatException(ei).splitlines()))
 
 
 def show(*lines: str) -> None:
@@ -70,24 +92,24 @@ def show(*lines: str) -> None:
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
 
 
+def complain(*lines: str) -> None:
+    """Write lines to stderr, if it is open; the first begins with the name of the program."""
+    text = "".join(f"{printable(line)}\n" for line in lines)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"refusion: {text}")
+
+
 def _report(error: Exception) -> int:
     """Write the message of an exception to stderr; returns the exit code."""
     try:
         failure = describe_failure(error)
         if is_debugging() and not isinstance(error, RefusionError):
-            lines = "".join(traceback.format_exception(error)).splitlines()
-            _complain("\n".join(map(printable, lines)))
-        _complain(f"error: {failure.text}")
+            complain(*"".join(traceback.format_exception(error)).splitlines())
+        complain(f"error: {failure.text}")
     except Exception:  # no memory for the message, or an exception whose text cannot be made
-        _complain(f"error: {type(error).__name__}")
+        complain(f"error: {type(error).__name__}")
         return EXIT_INTERNAL
     return EXIT_INTERNAL if failure.is_internal else EXIT_USER_ERROR
-
-
-def _complain(text: str) -> None:
-    """Write to stderr, if it is open."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(f"refusion: {text}\n")
 
 
 def _drop_unwritable_output() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refusion.cli.common import Parser, show
 from refusion.cli.options.model import count, warnings_on_stderr
 from refusion.errors import ConfigError
 
@@ -40,7 +40,7 @@ def run(argv: list[str]) -> int:
         found = _imported(options)
         dtype = None if options.dtype is None else getattr(torch, options.dtype)
         save_checkpoint(options.output, found.model, found.tensors, found.info, dtype)
-    sys.stdout.write(f"{_describe(found)}\n{options.output}\n")
+    show(*_describe(found), str(options.output))
     return 0
 
 
@@ -56,7 +56,7 @@ def _imported(options: argparse.Namespace) -> Checkpoint:
 
 def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refusion import",
         description="Convert weights published by the authors of IR-SDE and Refusion, or of "
         "DiffBIR's first stage (.pth), to one .safetensors file with all settings. The network and "
@@ -180,7 +180,7 @@ def _read_options(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _describe(found: Checkpoint) -> str:
+def _describe(found: Checkpoint) -> list[str]:
     """Description of the imported model, one line per part."""
     model, lines = found.model, [f"task: {found.model.task}"]
     for part in ("network", "latent_unet"):
@@ -193,7 +193,7 @@ def _describe(found: Checkpoint) -> str:
         lines.append(f"sampling: {model.sampling.sampler}, {model.sampling.steps} steps")
     if model.upscale is not None:
         lines.append(f"upscale: {model.upscale.mode}, factor {model.upscale.factor}")
-    return "\n".join(lines)
+    return lines
 
 
 def _component_text(component: Component) -> str:

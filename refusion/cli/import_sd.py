@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from refusion.cli.common import Parser, show
 from refusion.cli.options.model import warnings_on_stderr
 
 
@@ -30,14 +30,13 @@ def run(argv: list[str]) -> int:
             zero_snr=options.zero_snr,
         )
     shown = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
-    sys.stdout.write(f"{len(unused)} tensors not used{f' ({shown})' if unused else ''}\n")
-    sys.stdout.write(f"{options.output}\n")
+    show(f"{len(unused)} tensors not used{f' ({shown})' if unused else ''}", str(options.output))
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refusion import-sd",
         description="Convert a Stable Diffusion 2.1 in one file, for example v2-1_512-ema-pruned "
         "or the file of DiffBIR v2.1, to a folder in the layout of diffusers. No code from the "

@@ -6,9 +6,9 @@ import argparse
 import os
 import re
 import shlex
-import sys
 from pathlib import Path
 
+from refusion.cli.common import Parser, show
 from refusion.errors import ConfigError
 
 SCHEMA_FILE = "refusion.schema.json"
@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
         _check_no_options(options)
         files = option_files()
         width = max(map(len, files), default=0)
-        sys.stdout.writelines(f"{name:<{width}}  {summary(files[name])}\n" for name in files)
+        show(*(f"{name:<{width}}  {summary(files[name])}" for name in files))
         return 0
     source = find_option_file(options.task)
     target = Path(source.name) if options.output is None else output_file(options.output)
@@ -46,16 +46,16 @@ def run(argv: list[str]) -> int:
         write_text(schema, schema_text())
     head = f"# yaml-language-server: $schema={schema.name}\n" if _is_file(schema) else ""
     write_text(target, head + _own_text(source, target))
-    sys.stdout.write(
-        f"{target}: written. Set the folders of your photos under 'data', then train:\n"
-        f"  refusion train -opt {shlex.quote(str(target))}\n"
+    show(
+        f"{target}: written. Set the folders of your photos under 'data', then train:",
+        f"  refusion train -opt {shlex.quote(str(target))}",
     )
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refusion init",
         description="Write an option file to train from, with all settings and comments. Without "
         "TASK, list the option files.",

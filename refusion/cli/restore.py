@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusion.cli.common import sigterm_as_interrupt
+from refusion.cli.common import Parser, sigterm_as_interrupt
 from refusion.cli.options.bokeh import add_bokeh_options, disparity_maps
 from refusion.cli.options.ddrm import add_ddrm_options, chosen_ddrm
 from refusion.cli.options.diffbir import add_diffbir_options, chosen_diffbir
@@ -76,7 +76,7 @@ def run(argv: list[str]) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refusion restore",
         description="Restore photos of any size: JPEG, PNG, TIFF and WebP. Stereo models take "
         "pairs NAME_L and NAME_R, or two files, left then right. Under torchrun, the processes "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from refusion.batch.jobs import Outcome, RestoreOptions, run_jobs, sampling_warn
 from refusion.batch.log import BatchLog, part_of_log
 from refusion.batch.plan import Job, split_jobs
 from refusion.batch.progress import BatchBar, job_cost
-from refusion.cli.common import EXIT_INTERRUPTED
+from refusion.cli.common import EXIT_INTERRUPTED, complain, show
 from refusion.devices.processes import World
 from refusion.restorers import Restorer
 
@@ -120,9 +119,9 @@ def _merged(own: Sequence[int], done: Sequence[Outcome], world: World) -> list[O
 
 
 def _report_interrupt(done: Sequence[Outcome], jobs: int) -> None:
-    sys.stderr.write(
-        f"refusion: interrupted after {len(done)} of {jobs}; the same command with "
-        "--skip-existing restores the others\n"
+    complain(
+        f"interrupted after {len(done)} of {jobs}; the same command with --skip-existing restores "
+        "the others"
     )
 
 
@@ -131,11 +130,11 @@ def _report(outcomes: Sequence[Outcome], seconds: float, *, quiet: bool) -> int:
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     fine = [outcome for outcome in outcomes if outcome.error is None]
     for outcome in failed:
-        sys.stderr.write(f"refusion: failed: {outcome.error}\n")
+        complain(f"failed: {outcome.error}")
     if not quiet:
         if failed:
             missed, photos = (_count(part) for part in (failed, outcomes))
-            sys.stderr.write(f"refusion: {missed} of {photos} photos failed\n")
+            complain(f"{missed} of {photos} photos failed")
         _summarize(
             [outcome for outcome in fine if not outcome.skipped],
             _count([outcome for outcome in fine if outcome.skipped]),
@@ -148,14 +147,14 @@ def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float) -> Non
     files = [file for outcome in restored for file in outcome.job.photos]
     if files:
         place = _place([file.output for file in files])
-        sys.stdout.write(f"{_photos(len(files))} restored in {seconds:.1f} s: {place}\n")
+        show(f"{_photos(len(files))} restored in {seconds:.1f} s: {place}")
     if skipped:
-        sys.stdout.write(f"{_photos(skipped)} skipped, the results exist\n")
+        show(f"{_photos(skipped)} skipped, the results exist")
     for file in files:
         if file.compare is not None:
-            sys.stdout.write(f"before and after: {file.compare}\n")
+            show(f"before and after: {file.compare}")
         if file.uncertainty is not None:
-            sys.stdout.write(f"uncertainty: {file.uncertainty}\n")
+            show(f"uncertainty: {file.uncertainty}")
 
 
 def _count(outcomes: Sequence[Outcome]) -> int:

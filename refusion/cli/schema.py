@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from refusion.cli.common import Parser
 from refusion.errors import ConfigError
 
 
@@ -31,7 +32,7 @@ def run(argv: list[str]) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refusion schema",
         description="Print the JSON Schema (draft 2020-12) of the option files: all keys, types, "
         "ranges and defaults. Editors complete and check an option file with it.",

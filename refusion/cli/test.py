@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusion.cli.common import Parser, show
 from refusion.cli.options.learned_metrics import add_learned_metrics, metric_files
 from refusion.cli.options.model import (
     CONDITION_OPTIONS,
@@ -62,14 +62,14 @@ def run(argv: list[str]) -> int:
             check_entry(outputs.entry, restorer.info, sets)
         evaluation = EvaluationRun(checkpoint, restorer, chosen_options, outputs)
         for chosen in sets:
-            _show(evaluation.add(chosen))
+            show(*evaluation.add(chosen).splitlines())
         evaluation.finish()
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refusion test",
         description="Restore whole photos at full size and measure them against the ground truth. "
         "The degraded photos are measured, too. Data and model come from an option file (-opt), "
@@ -278,9 +278,3 @@ def _restorer(checkpoint: Checkpoint, options: argparse.Namespace) -> Restorer:
             "train stage diffusion on it first"
         )
     return load_restorer(checkpoint, device=options.device, precision=options.precision)
-
-
-def _show(text: str) -> None:
-    """Write to stdout; '?' replaces the letters of file names that its encoding lacks."""
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))

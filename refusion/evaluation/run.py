@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion import __version__
+from refusion.errors import printable
 from refusion.evaluation.baselines import find_baselines
 from refusion.evaluation.entry import write_entry
 from refusion.evaluation.fingerprint import fingerprint
@@ -110,7 +111,7 @@ class EvaluationRun:
             self._progress.append(progress)
             write = ResultFiles(chosen.folder, (s.name for s in progress.done.values())).write
         previous = dict(progress.done) if progress else {}
-        with tqdm(unit="photo", disable=None, desc=chosen.name, leave=False) as bar:
+        with tqdm(unit="photo", disable=None, desc=printable(chosen.name, 60), leave=False) as bar:
 
             def done(number: int, total: int, score: Score) -> None:
                 bar.total = total

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from torch import Tensor
 
-from refusion.errors import ConfigError, ImageError
+from refusion.errors import ConfigError, ImageError, printable
 from refusion.images.arrays import Image, to_batch, unit_range
 from refusion.images.resize import resize_like
 from refusion.memory import is_out_of_memory, out_of_memory_text
@@ -26,6 +26,7 @@ from refusion.restorers.base import Conditions, Restorer
 
 RANK_BY = "psnr"
 SHOWN = ("psnr", "ssim")  # metrics shown for every photo; of the others only the mean is shown
+_NAME = 200  # characters of a file name in a table
 _DECIMALS = {"psnr": 2, "psnr_y": 2}  # decibels
 _DEFAULT_DECIMALS = 4  # of all other metrics
 
@@ -136,9 +137,11 @@ class Evaluation:
         """Text: a line for each photo, then lines for the mean, the worst and the best."""
         mean = self.mean
         ends = {f"mean of {len(self.rows)}": mean, "worst": self.worst, "best": self.best}
-        labels = [row.name for row in self.rows]
+        labels = [printable(row.name, _NAME) for row in self.rows]
         labels += [
-            label if row is mean else f"{label}: {row.name}" for label, row in ends.items() if row
+            label if row is mean else f"{label}: {printable(row.name, _NAME)}"
+            for label, row in ends.items()
+            if row
         ]
         rows = [*self.rows, *filter(None, ends.values())]
         shown = [name for name in mean.result if name in SHOWN] or list(mean.result)

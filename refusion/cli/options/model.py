@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusion.cli.common import LineFormatter
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.config.plugins import import_allowed_plugins
 from refusion.errors import ConfigError
@@ -235,6 +236,7 @@ def _check_given(
 def warnings_on_stderr() -> Iterator[None]:
     """Show warnings of the package as single lines on stderr, above a progress bar."""
     handler, logger = _StderrLines(logging.WARNING), logging.getLogger("refusion")
+    handler.setFormatter(LineFormatter())
     logger.addHandler(handler)
     try:
         yield
@@ -249,5 +251,6 @@ class _StderrLines(logging.Handler):
         """See `logging.Handler.emit`."""
         from tqdm import tqdm
 
-        line = " ".join(record.getMessage().split())
-        tqdm.write(f"refusion: {record.levelname.lower()}: {line}", file=sys.stderr)
+        if sys.stderr is not None:  # it is closed otherwise
+            line = f"refusion: {record.levelname.lower()}: {self.format(record)}"
+            tqdm.write(line, file=sys.stderr)

@@ -127,10 +127,11 @@ def _faults(exif: bytes, order: str, start: int) -> dict[int, set[int]]:
         for entry in () if directory is None else _entries(exif, order, directory):
             begin, size = entry.place(exif, order)
             is_bad = begin + size > len(exif)
-            if not is_bad and entry.tag in pointers:
+            if not is_bad and entry.tag in POINTERS:
                 inner = struct.unpack_from(order + "I", exif, entry.at + 8)[0]
                 is_one = entry.kind in (_LONG, _IFD) and entry.count == 1
-                is_one &= entry.tag not in directories and inner not in directories.values()
+                is_one &= entry.tag in pointers and entry.tag not in directories
+                is_one &= inner not in directories.values()
                 is_bad = not is_one or not _is_whole(exif, order, inner)
                 directories |= {} if is_bad else {entry.tag: inner}
             if is_bad:

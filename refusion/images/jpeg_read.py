@@ -31,6 +31,7 @@ _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 # Segments about the coded file, not about the photo: thumbnails, and settings of the encoder.
 _ABOUT_FILE = ((_JFIF, b"JFXX\0"), (0xEC, b"Ducky"))
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # in coded pixels, 00 and D0 to D7 are data
+_SHORTEST = 12  # bytes of a complete segment of JFIF or Adobe
 _MAX_MARKERS = 100_000  # a photo has some hundred
 _NO_LENGTH = (0x01, *range(0xD0, 0xD8))
 _DEFAULT_DPI = 72.0  # of EXIF 2.32
@@ -96,7 +97,8 @@ def _content(file: BinaryIO, begin: int, end: int) -> bytes:
 
 def _is_coding(marker: int, content: bytes) -> bool:
     """Whether the decoder needs a segment: JFIF and Adobe state the colour space."""
-    return content.startswith({_JFIF: b"JFIF\0", _ADOBE: b"Adobe"}.get(marker, b"\0no"))
+    name = {_JFIF: b"JFIF\0", _ADOBE: b"Adobe"}.get(marker)
+    return name is not None and content.startswith(name) and len(content) >= _SHORTEST
 
 
 def _take(found: _Found, marker: int, content: bytes) -> None:
@@ -190,7 +192,8 @@ def _pictures(count: int) -> str:
 def _photo(found: _Found, names: list[str]) -> Photo:
     resources, exif = read_resources(b"".join(found.photoshop)), b"".join(found.exif)
     extended = _extended(found)
-    if found.extended and (extended is None or len(found.extended) > 1):
+    is_named = bool(found.extended) or extended_name(found.xmp) is not None
+    if is_named and (extended is None or len(found.extended) > 1):
         names.append("extended XMP packet (damaged)")
     return Photo(
         torch.empty(0),

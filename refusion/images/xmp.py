@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from refusion.images.xml_edit import MAX_BYTES, Name, XmlError, edited
+from refusion.images.xml_edit import Name, XmlError, edited, utf8
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 NOTE = "http://ns.adobe.com/xmp/note/"
@@ -36,6 +36,11 @@ _OWN_SPACES = frozenset(space for space, _, _ in _CLAIMS if space != _XMP) | {
 # Each maker of phones has a namespace of its own for these.
 _FILM = re.compile("(MotionPhoto|MicroVideo).*")
 _FILM_SWITCHES = ("MotionPhoto", "MicroVideo")
+# A packet that makes a claim or has a document type contains one of these.
+_WORDS = tuple(
+    word.encode()
+    for word in (*_OWN_SPACES, NOTE, "<!DOCTYPE", "<!ENTITY", *_FILM_SWITCHES, "Thumbnails")
+)
 _SEMANTICS = {"GainMap": GAIN_MAP, "MotionPhoto": FILM, "Depth": "depth map"}
 
 
@@ -57,7 +62,7 @@ def without_claims(xmp: bytes, *, extended: bool) -> tuple[bytes | None, set[str
 
     Returns:
         The packet, and what the removed properties describe. A packet that cannot be parsed is
-        kept if it makes no such claim; otherwise it is dropped (None).
+        kept if it cannot make such a claim; otherwise it is dropped (None).
     """
 
     def is_claim(name: Name) -> bool:
@@ -68,12 +73,12 @@ def without_claims(xmp: bytes, *, extended: bool) -> tuple[bytes | None, set[str
         )
 
     try:
+        text = utf8(xmp)
+        if not any(word in text for word in _WORDS):
+            return xmp, set()
         packet, removed = edited(xmp, is_claim, unneeded=_OWN_SPACES)
     except XmlError:
-        spaces = [space.encode() for space in (NOTE, *_OWN_SPACES)]
-        claims = (b"<!DOCTYPE", b"<!ENTITY", *spaces)
-        is_kept = len(xmp) <= MAX_BYTES and not any(claim in xmp for claim in claims)
-        return (xmp, set()) if is_kept else (None, {"XMP packet that cannot be read"})
+        return None, {"XMP packet that cannot be read"}
     found = {_SEMANTICS.get(value, "") for (_, local), value in removed if local == "Semantic"}
     found |= {FILM for (_, local), value in removed if local in _FILM_SWITCHES and value != "0"}
     spaces = {space for (space, _), _ in removed}

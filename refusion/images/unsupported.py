@@ -21,7 +21,7 @@ _KINDS = {
     "Photoshop": (".psd .psb", rb"8BPS"),
     "OpenEXR": (".exr", rb"v/1\x01"),
     "Radiance HDR": (".hdr .rgbe", rb"#\?(RADIANCE|RGBE)"),
-    "Netpbm": (".ppm .pgm .pbm .pnm .pam .pfm", rb"P([1-6f]\s|F\n|7\n)"),
+    "Netpbm": (".ppm .pgm .pbm .pnm .pam .pfm", rb"P([1-6]\s+[\d#]|[fF]\s+\d|7\n)"),
     "Targa": (".tga .icb .vda .vst", rb"(?!)"),  # its files have no signature
     "SVG": (".svg .svgz", rb"<svg"),
     "icon": (".ico .cur .icns", rb"\0\0[\1\2]\0[^\0]\0|icns"),

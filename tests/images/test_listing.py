@@ -1,0 +1,143 @@
+"""Images of a folder, and the count of everything that looks like an image and is left out."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from metadata_cases import picture
+
+from refusion.images.io import read_image, write_image
+from refusion.images.listing import FORMATS, list_images, scan_folder
+from refusion.images.unsupported import kind_by_bytes, kind_by_name
+
+
+def left_out(folder, *, recursive=True):
+    return scan_folder(folder, recursive=recursive).left_out
+
+
+@pytest.mark.parametrize(
+    "suffix", [".jpg", ".JPEG", ".jpe", ".jfif", ".JPS", ".mpo", ".pjpeg", ".pjp"]
+)
+def test_every_suffix_of_a_jpeg_is_read_and_written(tmp_path, suffix):
+    (tmp_path / f"phone{suffix}").write_bytes(picture("jpg"))
+    (path,) = list_images(tmp_path)
+    photo = read_image(path)
+    assert photo.format == "JPEG" and left_out(tmp_path) == {}
+    write_image(tmp_path / f"result{suffix}", photo.samples, photo)
+    assert (tmp_path / f"result{suffix}").read_bytes()[:3] == b"\xff\xd8\xff"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.HEIC", "HEIC"),
+        ("a.bmp", "BMP"),
+        ("a.gif", "GIF"),
+        ("a.tga", "Targa"),
+        ("a.exr", "OpenEXR"),
+        ("a.hdr", "Radiance HDR"),
+        ("a.jxl", "JPEG XL"),
+        ("a.avif", "AVIF"),
+        ("a.svg", "SVG"),
+        ("a.ppm", "Netpbm"),
+        ("a.jp2", "JPEG 2000"),
+        ("a.psd", "Photoshop"),
+        ("a.DNG", "camera raw"),
+        ("a.txt", None),
+        ("a", None),
+    ],
+)
+def test_other_formats_are_counted(tmp_path, name, kind):
+    (tmp_path / name).write_bytes(b"?")
+    assert (sum(left_out(tmp_path).values())) == (kind is not None)
+    assert kind_by_name(tmp_path / name) == kind
+    assert all(str(kind) in reason for reason in left_out(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"BM\x3a\0\0\0\0\0\0\0", "BMP"),
+        (b"BMW is a car....", None),
+        (b"P6\n12 12 255\n   ", "Netpbm"),
+        (b"P6 is a title...", None),
+        (b"v/1\x01" + bytes(12), "OpenEXR"),
+        (b"#?RADIANCE\nFORMA", "Radiance HDR"),
+        (b"qoif" + bytes(12), "QOI"),
+        (b"\0\0\1\0\1\0" + bytes(10), "icon"),
+        (bytes(16), None),
+    ],
+)
+def test_kinds_by_content(head, kind):
+    assert kind_by_bytes(head) == kind
+
+
+def test_images_with_the_name_of_something_else_are_counted(tmp_path):
+    (tmp_path / "photo").write_bytes(picture("jpg"))
+    (tmp_path / "photo.jpg_large").write_bytes(picture("jpg"))
+    (tmp_path / "copy.bak").write_bytes(picture("webp"))
+    (tmp_path / "phone").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    (tmp_path / "notes").write_text("a text")
+    (tmp_path / "empty").touch()
+    assert left_out(tmp_path) == {
+        "JPEG without the suffix of an image; rename it to NAME.jpg": 2,
+        "WEBP without the suffix of an image; rename it to NAME.webp": 1,
+        "HEIC is not supported, convert it to JPEG, PNG, TIFF or WebP first": 1,
+    }
+
+
+def test_links_are_followed_to_files_and_counted_for_folders(tmp_path):
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    (other / "a.jpg").write_bytes(picture("jpg"))
+    (folder / "link.jpg").symlink_to(other / "a.jpg")
+    (folder / "linked").symlink_to(other)
+    (folder / "loop").symlink_to(folder)
+    (folder / "up").symlink_to("..")
+    (folder / "missing.jpg").symlink_to(other / "none.jpg")
+    (folder / "itself.png").symlink_to(folder / "itself.png")
+    (folder / "missing.txt").symlink_to(other / "none.txt")
+    listing = scan_folder(folder, recursive=True)
+    assert listing.images == (folder / "link.jpg",)
+    linked = "linked folder, which is not searched; give it as an input of its own"
+    assert listing.left_out == {linked: 3, "broken link": 2}
+    assert left_out(folder, recursive=False) == {"broken link": 2}
+    (tmp_path / "door").symlink_to(folder)  # the given folder itself may be a link
+    assert list_images(tmp_path / "door") == [tmp_path / "door" / "link.jpg"]
+
+
+def test_pipes_and_folders_with_the_name_of_an_image(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "album.png").mkdir()
+    (tmp_path / "album.png" / "a.png").write_bytes(picture("png"))
+    listing = scan_folder(tmp_path, recursive=True)
+    assert listing.images == (tmp_path / "album.png" / "a.png",)
+    assert listing.left_out == {"not a regular file": 1}
+
+
+def test_a_folder_that_cannot_be_listed_is_counted(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.png").write_bytes(picture("png"))
+    scandir = os.scandir
+
+    def denied(folder):
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", denied)  # root may list whatever the mode says
+    listing = scan_folder(tmp_path, recursive=True)
+    assert listing.images == (tmp_path / "a.png",)
+    assert listing.left_out == {"folder that cannot be listed (Permission denied)": 1}
+
+
+def test_the_order_is_that_of_the_paths(tmp_path):
+    for name in ("b/z.png", "b/a.png", "a.png", "b.png", "b-1/x.png", ".hidden/a.png", "b/.a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(path.relative_to(tmp_path)) for path in list_images(tmp_path, recursive=True)]
+    assert found == sorted(found, key=lambda name: name.split("/")) and len(found) == 5
+    assert set(FORMATS.values()) == {"JPEG", "PNG", "TIFF", "WEBP"}

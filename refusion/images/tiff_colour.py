@@ -51,15 +51,16 @@ class TiffColours:
         Associated alpha is divided out of the colours. White-is-zero samples are inverted, and
         CMYK becomes RGB by (1 - C) (1 - K); both apply to the colours only.
         """
-        layout = self.layout
+        layout, bits = self.layout, self.layout.bits
         colour, alpha = samples[..., : layout.colours], samples[..., layout.colours :]
-        alpha = _in_range(alpha, layout, self.dtype)
-        if self.palette is None:
-            colour = _in_range(colour, layout, self.dtype)
-        else:
-            colour = self.palette[colour[..., 0]]
+        if self.palette is not None:
+            colour, bits = self.palette[colour[..., 0]], 8 * self.dtype.itemsize
+            alpha = _in_range(alpha, layout.bits, self.dtype)
         if self._is_associated:
-            colour = _unmultiplied(colour, alpha)
+            colour = _unmultiplied(colour, alpha, self.dtype)
+        else:
+            colour = _in_range(colour, bits, self.dtype)
+        alpha = _in_range(alpha, bits, self.dtype)
         if layout.photometric == WHITE_IS_ZERO:
             colour = _full(self.dtype) - colour
         elif layout.photometric == CMYK:
@@ -100,23 +101,24 @@ def _full(dtype: np.dtype) -> int:
     return 1 if dtype.kind == "f" else np.iinfo(dtype).max
 
 
-def _in_range(samples: np.ndarray, layout: TiffLayout, dtype: np.dtype) -> np.ndarray:
+def _in_range(samples: np.ndarray, bits: int, dtype: np.dtype) -> np.ndarray:
     """Samples of any depth over the full range of a type, rounded to nearest."""
-    if layout.kind == "float":
+    if dtype.kind == "f":
         return samples.astype(dtype, copy=False)
-    given, full = 2**layout.bits - 1, _full(dtype)
+    given, full = 2**bits - 1, _full(dtype)
     if given == full:
         return samples
     # Below 2^16 * 2^16 + 2^15, so 32 bits are sufficient.
     return ((samples.astype(np.uint32) * full + given // 2) // given).astype(dtype)
 
 
-def _unmultiplied(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def _unmultiplied(colour: np.ndarray, alpha: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Divide colour that is stored multiplied by alpha; 0 where alpha is 0."""
-    full = float(_full(colour.dtype))
-    straight = colour / np.maximum(alpha.astype(np.float32), 1e-6) * full
-    straight = np.where(alpha > 0, np.minimum(straight, full), 0)
-    return (straight if colour.dtype.kind == "f" else np.rint(straight)).astype(colour.dtype)
+    precise = np.float32 if colour.dtype.itemsize < 4 else np.float64
+    alpha = alpha.astype(precise)
+    share = colour / np.where(alpha > 0, alpha, 1)
+    straight = np.where(alpha > 0, np.minimum(share, 1), 0) * _full(dtype)
+    return (straight if dtype.kind == "f" else np.rint(straight)).astype(dtype)
 
 
 def _rgb_of_cmyk(inks: np.ndarray) -> np.ndarray:

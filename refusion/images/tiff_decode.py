@@ -56,6 +56,8 @@ def decode_tiff(file: BinaryIO, max_pixels: int) -> Photo:
         raise ImageError(f"{file.name}: {hint('camera raw')}")
     dropped: list[str] = []
     photo = _described(tags, layout, dropped)
+    if layout.photometric == tiff_layout.YCBCR and layout.compression == tiff_layout.NONE:
+        _check_subsampling(tags)
     if is_for_pillow(layout):
         pixels, orientation = _pillow_samples(file, layout), 1
     else:
@@ -77,6 +79,14 @@ def is_for_pillow(layout: TiffLayout) -> bool:
     is_old = layout.compression == tiff_layout.OLD_JPEG
     is_plain = layout.photometric == tiff_layout.YCBCR and layout.compression != tiff_layout.JPEG
     return is_old or is_plain
+
+
+def _check_subsampling(tags: TiffTags) -> None:
+    """Raise `TagError` for YCbCr that Pillow would read as three samples for each pixel."""
+    if (tags.integers(530, 1, 4, 2) or (2, 2)) != (1, 1):
+        raise TagError(
+            "YCbCr with fewer samples of colour, uncompressed; save it as RGB or compressed"
+        )
 
 
 def _described(tags: TiffTags, layout: TiffLayout, dropped: list[str]) -> Photo:

@@ -46,7 +46,23 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 def check_regular(path: str | Path) -> None:
     """Raise `OSError` unless a path is a regular file; for libraries that open the path."""
-    _check_mode(path, Path(path).stat().st_mode)
+    _check_mode(path, _status(path).st_mode)
+
+
+def check_replaceable(path: str | Path) -> None:
+    """Raise `OSError` if a path cannot be written: it exists and is not a regular file.
+
+    Renaming a file to such a path would remove the pipe, the socket or the device.
+    """
+    with contextlib.suppress(FileNotFoundError):  # also of a link to a file that does not exist
+        check_regular(path)
+
+
+def _status(path: str | Path) -> os.stat_result:
+    try:
+        return Path(path).stat()
+    except ValueError:  # a null character, or half of a surrogate pair
+        raise OSError(errno.EINVAL, "is not a possible name of a file", str(path)) from None
 
 
 def open_for_append(path: str | Path) -> BinaryIO:
@@ -104,11 +120,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
     unchanged. Temporary files that killed processes left for the same path are removed.
 
     Args:
-        path: the file to write; its folder is created.
+        path: the file to write; its folder is created. A pipe, a socket, a device or a folder is
+            refused.
 
     Yields:
         Path of the temporary file, in the same folder.
     """
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
     temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}.part")

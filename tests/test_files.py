@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +13,13 @@ from refusion.files import (
     atomic_write,
     check_no_link,
     check_regular,
+    check_replaceable,
     open_for_append,
     open_regular,
     sha256_of,
 )
+
+REFUSED = r"expected a|symbolic links|not a possible name"
 
 
 def test_a_regular_file_and_a_link_to_it_are_opened(tmp_path):
@@ -47,6 +51,21 @@ def test_a_file_that_becomes_a_pipe_after_the_check_is_refused(tmp_path, monkeyp
         open_regular(tmp_path / "pipe")
 
 
+@pytest.mark.parametrize("name", ["pipe", "to_pipe", "to_itself", "folder", "/dev/null", "a\0b"])
+def test_only_regular_files_are_replaced(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to_pipe").symlink_to("pipe")
+    (tmp_path / "to_itself").symlink_to("to_itself")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OSError, match=REFUSED):
+        check_replaceable(tmp_path / name)
+    with pytest.raises(OSError, match=REFUSED), atomic_write(tmp_path / name):
+        pass
+    assert sorted(tmp_path.iterdir()) == before
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
 def test_appending_creates_a_file_and_keeps_what_is_there(tmp_path):
     for part in (b"one", b"two"):
         with open_for_append(tmp_path / "log") as file:
@@ -63,10 +82,15 @@ def test_nothing_is_written_through_a_link(tmp_path, target):
     for write in (open_for_append, check_no_link):
         with pytest.raises(OSError, match="is a link, which is not written through"):
             write(tmp_path / "link")
-    with atomic_write(tmp_path / "link") as aside:
-        aside.write_text("new")
-    assert not (tmp_path / "link").is_symlink()
-    assert (tmp_path / "link").read_text() == "new"
+    if target in ("other", "missing"):
+        with atomic_write(tmp_path / "link") as aside:
+            aside.write_text("new")
+        assert not (tmp_path / "link").is_symlink()
+        assert (tmp_path / "link").read_text() == "new"
+    else:  # /dev/stdout is such a link, which the whole machine uses
+        with pytest.raises(OSError, match=REFUSED), atomic_write(tmp_path / "link"):
+            pass
+        assert (tmp_path / "link").readlink() == Path(target)
     assert (tmp_path / "other").read_text() == "mine"
     assert not (tmp_path / "missing").exists()
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from torch import Tensor
 
 from refusion.errors import ImageError
-from refusion.files import atomic_write
+from refusion.files import atomic_write, check_replaceable
 from refusion.images.decode import decode_pillow
 from refusion.images.encode import check_side, encode
 from refusion.images.listing import FORMATS, USUAL_SUFFIXES, format_by_bytes
@@ -116,6 +116,10 @@ def check_place(path: Path, like: Photo | None, width: int, height: int) -> None
         raise ImageError(f"{path}: its folder cannot be created ({_one_line(error)})") from error
     if not os.access(path.parent, os.W_OK):
         raise ImageError(f"{path}: no permission to write to its folder")
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be written ({_one_line(error)})") from error
 
 
 def _decode(file: BinaryIO, max_pixels: int) -> Photo:

@@ -22,12 +22,16 @@ from refusion.checkpoint.shapes import PARTS, check_size, expected_shapes, fail
 from refusion.config import ModelConfig, config_to_dict, model_config_from_dict
 from refusion.config.plugins import first_names, import_allowed_plugins, missing_plugins
 from refusion.config.yaml_text import MAX_DEPTH
-from refusion.errors import CheckpointError, ConfigError
+from refusion.errors import CheckpointError, ConfigError, one_line, printable
 from refusion.files import atomic_write
+from refusion.tensor_files.containers import check_safetensors
 
 FORMAT = 1
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
-_MAX_HEADER = 16 * 2**20  # bytes; the largest network of this package needs less than 1 MiB
+_OF_PICKLE = (
+    "expected a .safetensors checkpoint of this project; the authors' released .pth become one by "
+    "'refusion import'"
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             that are not finite.
     """
     path = Path(path)
-    _check_container(path)
+    check_safetensors(path, _OF_PICKLE)
     import_allowed_plugins()
     try:
         with safe_open(path, framework="pt") as file:
@@ -112,7 +116,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             check_size(path, expected_shapes(path, model))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        fail(path, f"damaged or truncated safetensors file ({error}); download or copy it again")
+        reason = one_line(error, 100)
+        fail(path, f"damaged or truncated safetensors file ({reason}); download or copy it again")
     _check_tensors(path, tensors)
     return Checkpoint(model, tensors, info, path)
 
@@ -123,30 +128,13 @@ def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.detach().to("cpu", chosen).clone(memory_format=torch.contiguous_format)
 
 
-def _check_container(path: Path) -> None:
-    """Reject a file that is not safetensors before any parser reads it."""
-    if not path.is_file():
-        fail(path, "no such weights file")
-    with path.open("rb") as file:
-        start = file.read(9)
-    header, size = int.from_bytes(start[:8], "little"), path.stat().st_size
-    if start[8:] != b"{" or header > _MAX_HEADER:
-        # Checked only here, because the length of a valid header can start with these bytes, too.
-        if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
-            fail(
-                path,
-                "is a PyTorch pickle (.pth, .pt, .ckpt), which can run code when loaded; "
-                "expected a .safetensors checkpoint of this project; the authors' released .pth "
-                "become one by 'refusion import'",
-            )
-        fail(path, f"is not a safetensors file (its header would be {header} bytes long)")
-    if 8 + header > size:
-        fail(path, f"is truncated: {size} bytes, its header alone needs {8 + header}")
-
-
 def _parse_head(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, dict[str, Any]]:
     if "refusion" not in metadata:
-        fail(path, "has no 'refusion' metadata: it was not written by this project")
+        fail(
+            path,
+            "has no 'refusion' metadata: it was not written by this project; weights in the "
+            "authors' layout become a checkpoint by 'refusion import --net FILE -o OUTPUT'",
+        )
     try:
         head = json.loads(metadata["refusion"])
     except (ValueError, RecursionError):
@@ -205,7 +193,8 @@ def _check_plugins(path: Path, config: object) -> None:
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
+    for full_name, tensor in tensors.items():
+        name = printable(full_name, 80)
         if name.split(".", 1)[0] not in PARTS or "." not in name:
             fail(path, f"tensor '{name}' is not called network.* or latent_unet.*")
         if tensor.dtype not in _DTYPES:

@@ -5,6 +5,8 @@ Mittal, Soundararajan & Bovik, "Making a Completely Blind Image Quality Analyzer
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refusion.errors import CheckpointError, ImageError
+from refusion.files import open_regular
 from refusion.metrics.metric import y
 
 HOW = "basicsr/metrics/niqe_pris_params.npz from github.com/XPixelGroup/BasicSR"
@@ -20,6 +23,20 @@ BLOCK = 96  # side of a block in pixels, as in the authors' code
 FEATURES = 36  # 18 at each of two scales
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns to the neighbours of a pixel
 _STEP = 0.001  # step of the table of shape parameters, as in the authors' code
+
+_MAX_BYTES = 2**20  # of the file, and of each array in it; the published arrays have 11 kB
+
+
+def _read_statistics(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance; `numpy.load` does not unpickle by default, so no code is run."""
+    with open_regular(path) as file:
+        content = io.BytesIO(file.read(_MAX_BYTES))
+    with zipfile.ZipFile(content) as archive:
+        if any(entry.file_size > _MAX_BYTES for entry in archive.infolist()):
+            raise ValueError("an array is too large")
+    with np.load(content) as arrays:
+        mean, covariance = arrays["mu_pris_param"].ravel(), arrays["cov_pris_param"]
+        return mean.astype(np.float64), covariance.astype(np.float64)
 
 
 class Niqe:
@@ -39,12 +56,13 @@ class Niqe:
                 f"{path}: no such file, and nothing is downloaded here; get {HOW}"
             )
         try:
-            with np.load(path) as file:  # numpy.load does not unpickle by default: no code is run
-                mean, covariance = file["mu_pris_param"].ravel(), file["cov_pris_param"]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+            mean, covariance = _read_statistics(path)
+        except Exception as error:  # a damaged archive can raise any error in its readers
             raise CheckpointError(f"{path}: not the statistics of NIQE; get {HOW}") from error
         if mean.shape != (FEATURES,) or covariance.shape != (FEATURES, FEATURES):
             raise CheckpointError(f"{path}: not the statistics of NIQE; get {HOW}")
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise CheckpointError(f"{path}: the statistics of NIQE are not finite; get {HOW}")
         self._mean, self._covariance = (torch.from_numpy(v).double() for v in (mean, covariance))
 
     def __call__(self, image: Tensor, *, crop_border: int = 0) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from refusion.errors import CheckpointError
+from refusion.tensor_files.pickles import load_pickle
 
 _COUNTER = "num_batches_tracked"
 
@@ -27,12 +28,15 @@ def read_weights(path: str | Path, how: str) -> dict[str, Tensor]:
         CheckpointError: the file does not exist, is damaged, or is not a mapping of tensors.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{path}: no such file, and nothing is downloaded here; get {how}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler may raise any type of exception for damaged bytes
-        raise CheckpointError(f"{path}: not a weights file of PyTorch; get {how}") from error
+        content = load_pickle(path)
+    except CheckpointError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise CheckpointError(
+            f"{path}: not a weights file of PyTorch: {reason}; get {how}"
+        ) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: expected tensors by name; get {how}")
     return {name: value for name, value in content.items() if isinstance(value, Tensor)}
@@ -56,7 +60,7 @@ def fill(
         The network.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape.
+        CheckpointError: a tensor is missing, has another shape or holds values that are not finite.
     """
     own = {k: v for k, v in network.state_dict().items() if not k.endswith(_COUNTER)}
     wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
@@ -64,5 +68,16 @@ def fill(
         raise CheckpointError(
             f"{path}: tensor '{wrong[0]}' is missing or has another shape; get {how}"
         )
+    odd = [name for name in own if not _is_plain(weights[name])]
+    if odd:
+        raise CheckpointError(
+            f"{path}: tensor '{odd[0]}' is not stored densely, or is not finite; get {how}"
+        )
     network.load_state_dict({name: weights[name] for name in own}, strict=False)
     return network.float().eval().requires_grad_(False)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor has finite values, all stored one by one."""
+    is_dense = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_meta)
+    return is_dense and bool(torch.isfinite(tensor).all())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,10 +11,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from refusion.errors import CheckpointError
+from refusion.errors import CheckpointError, one_line, printable
+from refusion.tensor_files.containers import check_safetensors, is_safetensors
+from refusion.tensor_files.pickles import load_pickle
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict")
-_PREFIXES = ("module.", "_orig_mod.")  # added by nn.DataParallel and torch.compile
+_PREFIX = re.compile(r"(?:module\.|_orig_mod\.)*")  # added by nn.DataParallel and torch.compile
+_MOST_WRAPPERS = 10
+_LONGEST_NAME = 1000  # characters
 _FORMATS = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
@@ -24,30 +27,37 @@ _AVERAGE = "ema_model."  # prefix of the averaged copy in a saved `ema_pytorch.E
 
 
 def read_official(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a .pth file by their names in the network.
+    """Read the tensors of a .pth or .safetensors file by their names in the network.
 
     Enclosing dictionaries and the prefix `module.` are removed. Of a saved averaging object
     (`ema_pytorch`), which contains the network twice, the averaged copy is read.
 
     Args:
-        path: state dict saved by `torch.save`; the file need not be trusted.
+        path: state dict saved by `torch.save`, or safetensors; the file need not be trusted.
 
     Returns:
         Tensors on the CPU, with the stored dtype.
 
     Raises:
-        CheckpointError: the file does not exist, was not written by `torch.save`, is damaged,
-            contains other objects than tensors and plain values, or contains no weights.
+        CheckpointError: the file does not exist, was not written by `torch.save` or safetensors, is
+            damaged, contains other objects than tensors and plain values, contains no weights, or
+            is a checkpoint of this project.
     """
     path = Path(path)
-    state = _unwrapped(path, load_plain(path))
+    state = _unwrapped(path, _content(path))
     if any(isinstance(name, str) and name.startswith(_AVERAGE) for name in state):
-        state = {n.removeprefix(_AVERAGE): t for n, t in state.items() if n.startswith(_AVERAGE)}
-    tensors = {_without_prefixes(str(name)): value for name, value in state.items()}
+        state = {
+            name.removeprefix(_AVERAGE): value
+            for name, value in state.items()
+            if isinstance(name, str) and name.startswith(_AVERAGE)
+        }
+    if not state:
+        _fail(path, "holds no tensors")
+    tensors = {_without_prefixes(path, name): value for name, value in state.items()}
+    if len(tensors) < len(state):
+        _fail(path, "holds two tensors with one name, with and without a prefix such as 'module.'")
     for name, value in tensors.items():
         check_tensor(path, name, value)
-    if not tensors:
-        _fail(path, "holds no tensors")
     return tensors
 
 
@@ -65,17 +75,9 @@ def read_published(path: str | Path, expected: str) -> dict[str, Tensor]:
         CheckpointError: see `read_official`.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         _fail(path, f"no such weights file; expected {expected}")
-    if not is_safetensors(path):
-        return read_official(path)
-    return {_without_prefixes(name): tensor for name, tensor in read_safetensors(path)[0].items()}
-
-
-def is_safetensors(path: Path) -> bool:
-    """Whether a file is a safetensors file, by its name or its first bytes."""
-    with path.open("rb") as file:
-        return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
+    return read_official(path)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -85,72 +87,54 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         CheckpointError: the file is damaged, or `check_tensor` refuses a tensor.
     """
     try:
+        check_safetensors(path, "expected a safetensors file")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        _fail(path, f"damaged or no safetensors file ({error}); download or copy it again")
+        reason = one_line(error, 100)
+        _fail(path, f"damaged or no safetensors file ({reason}); download or copy it again")
     for name, tensor in tensors.items():
         check_tensor(path, name, tensor)
     return tensors, metadata
 
 
-def load_plain(path: Path) -> Any:
-    """Read a file written by `torch.save` that contains only tensors and plain values.
-
-    Returns:
-        The saved object, with tensors on the CPU.
-
-    Raises:
-        CheckpointError: the file does not exist, is damaged, or contains other objects.
-    """
-    _check_container(path)
+def _content(path: Path) -> Any:
+    """The saved object of a file of PyTorch, or the tensors of a safetensors file by name."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch warns of old formats
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "nsupported" not in str(error) and "Weights only" not in str(error):
-            _fail(path, f"is damaged ({_first_line(error)}); download or copy it again")
-        _fail(
-            path,
-            "holds Python objects besides tensors, refused because reading them could run code; "
-            "if you trust the file, save it again with torch.save(network.state_dict(), ...)",
-        )
-    except Exception as error:  # a damaged file can raise any error in the reader
-        _fail(path, f"is damaged or truncated ({_first_line(error)}); download or copy it again")
-
-
-def _check_container(path: Path) -> None:
-    if not path.is_file():
-        _fail(path, "no such weights file")
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[8:] == b"{":
-        _fail(path, "is a safetensors file; give it to --weights; only .pth files are imported")
-    if start[:4] != b"PK\x03\x04" and start[:1] != b"\x80":
-        _fail(path, "was not written by PyTorch; expected a .pth file of the authors' release")
+        if not is_safetensors(path):
+            return load_pickle(path)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        _fail(path, "no such weights file" if missing else f"cannot be read: {error.strerror}")
+    tensors, metadata = read_safetensors(path)
+    if "refusion" in metadata:
+        _fail(path, "is a checkpoint already, in a safetensors file; give it to --weights")
+    return tensors
 
 
 def _unwrapped(path: Path, state: Any) -> Mapping[Any, Any]:
     """The dictionary of named tensors inside the enclosing dictionaries."""
-    if isinstance(state, Mapping) and {"optimizers", "iter"} <= state.keys():
-        _fail(
-            path, "is a training state without weights; give the file <step>_G.pth of the same run"
-        )
-    for wrapper in _WRAPPERS:
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            return _unwrapped(path, state[wrapper])
-    if not isinstance(state, Mapping):
-        _fail(path, f"holds a {type(state).__name__}, expected tensors by name")
-    return state
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(state, Mapping):
+            _fail(path, f"holds a {type(state).__name__}, expected tensors by name")
+        if {"optimizers", "iter"} <= state.keys():
+            _fail(
+                path,
+                "is a training state without weights; give the file <step>_G.pth of the same run",
+            )
+        inner = (state[name] for name in _WRAPPERS if isinstance(state.get(name), Mapping))
+        found = next(inner, None)
+        if found is None:
+            return state
+        state = found
+    _fail(path, f"holds dictionaries in each other, more than {_MOST_WRAPPERS}")
 
 
-def _without_prefixes(name: str) -> str:
-    for prefix in _PREFIXES:
-        if name.startswith(prefix):
-            return _without_prefixes(name.removeprefix(prefix))
-    return name
+def _without_prefixes(path: Path, name: object) -> str:
+    if not isinstance(name, str) or len(name) > _LONGEST_NAME:
+        _fail(path, f"holds a tensor with the name {printable(repr(name), 60)}, expected a text")
+    return name[_PREFIX.match(name).end() :]
 
 
 def check_tensor(path: Path, name: str, value: object) -> None:
@@ -164,9 +148,12 @@ def check_tensor(path: Path, name: str, value: object) -> None:
     Raises:
         CheckpointError: names the file and the tensor.
     """
+    name = printable(name, 80)
     if not isinstance(value, Tensor):
         _fail(path, f"'{name}' is a {type(value).__name__}, expected tensors by name only")
-    if value.layout != torch.strided or value.is_quantized:
+    if value.is_meta:
+        _fail(path, f"tensor '{name}' has a shape but no values; save the weights again")
+    if value.layout != torch.strided or value.is_quantized or value.is_nested:
         _fail(
             path,
             f"tensor '{name}' is not stored densely; no network of this project has such weights",
@@ -180,10 +167,5 @@ def check_tensor(path: Path, name: str, value: object) -> None:
         _fail(path, f"tensor '{name}' holds NaN or infinity: training diverged")
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:120]}"
-
-
 def _fail(path: Path, message: str) -> NoReturn:
-    raise CheckpointError(f"{path}: {message}") from None
+    raise CheckpointError(f"{printable(path, 200)}: {message}") from None

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from refusion.errors import CheckpointError
 from refusion.files import atomic_write
-from refusion.official.weights import check_tensor, is_safetensors, load_plain, read_safetensors
+from refusion.official.weights import check_tensor, read_safetensors
 from refusion.stable_diffusion import StableDiffusion, lora
+from refusion.tensor_files.containers import is_safetensors
+from refusion.tensor_files.pickles import load_pickle
 
 SOURCE = "osediff.pkl of github.com/cswry/OSEDiff, or model.safetensors of a run of stage osediff"
 UNET_ADAPTERS = ("default_encoder", "default_decoder", "default_others")
@@ -234,7 +236,7 @@ def _read_own_layout(path: Path) -> OSEDiffWeights:
 
 
 def _read_published_layout(path: Path) -> OSEDiffWeights:
-    content = load_plain(path)
+    content = load_pickle(path)
     if not isinstance(content, Mapping):
         _fail(path, f"contains a {type(content).__name__}; expected {SOURCE}")
     states = {part: content.get(f"state_dict_{part}") for part in PARTS}

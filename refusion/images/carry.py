@@ -88,7 +88,7 @@ def _with_texts(photo: Photo, kind: str, lost: list[str]) -> Photo:
     if kind == "WEBP" and photo.iptc:
         wanted += [(tag, text, "IPTC text") for tag, text in iptc_texts(photo.iptc).items()]
         lost.append("IPTC records (EXIF keeps their copyright, author and caption)")
-    if kind in ("WEBP", "TIFF") and photo.photoshop:
+    if kind == "WEBP" and photo.photoshop:
         lost.append("Photoshop resources")
     exif, unplaced = _placed(photo.exif, wanted)
     names = (name for name, _ in png_text.split_chunks(photo.png_chunks))

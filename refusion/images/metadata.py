@@ -10,6 +10,8 @@ from refusion.images.exif import repaired_exif, upright_exif
 from refusion.images.photo import Photo
 from refusion.images.xmp import GAIN_MAP, upright_xmp, without_claims
 
+_MAX_DPI = 65535  # a JPEG holds no higher number
+
 
 def checked(photo: Photo, dropped: Sequence[str] = ()) -> tuple[Photo, list[str]]:
     """Repair or drop damaged blocks, and remove properties that are no longer true.
@@ -30,12 +32,15 @@ def checked(photo: Photo, dropped: Sequence[str] = ()) -> tuple[Photo, list[str]
         except struct.error:
             exif = None
             lost.append("damaged EXIF block")
-    claims = set()
+    dpi, claims = photo.dpi, set()
+    if dpi is not None and not all(0 < value <= _MAX_DPI for value in dpi):
+        lost += ["resolution that is too high"] if max(dpi) > _MAX_DPI else []
+        dpi = None
     if xmp is not None:
         xmp, claims = without_claims(xmp, extended=extended is not None)
     lost = _merged(lost, claims)
     extended = None if xmp is None else extended
-    return replace(photo, exif=exif, xmp=xmp, xmp_extended=extended), lost
+    return replace(photo, exif=exif, xmp=xmp, xmp_extended=extended, dpi=dpi), lost
 
 
 def _merged(dropped: Sequence[str], claims: set[str]) -> list[str]:

@@ -17,7 +17,8 @@ from PIL import TiffImagePlugin
 from refusion.errors import ImageError
 from refusion.images import tiff_layout
 from refusion.images.decode import check_size, finish, samples
-from refusion.images.exif_copy import exif_of_tiff
+from refusion.images.exif_copy import exif_of_tiff, unknown_tags
+from refusion.images.iptc import read_resources
 from refusion.images.photo import Photo
 from refusion.images.source import MAX_BLOCK
 from refusion.images.tiff_colour import read_colours
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SUBFILE_TYPE, _DESCRIPTION, _ORIENTATION, _SUB_IFDS = 254, 270, 274, 330
-_XMP, _IPTC, _ICC, _DNG_VERSION = 700, 33723, 34675, 50706
+_XMP, _IPTC, _PHOTOSHOP, _ICC, _DNG_VERSION = 700, 33723, 34377, 34675, 50706
 _LONG = 4  # type of the IPTC records of some writers, whose bytes are in order all the same
 _RAW = (32803, 34892)  # photometric interpretations of camera raw
 _MAX_DPI = 65535
@@ -98,15 +99,19 @@ def _described(tags: TiffTags, layout: TiffLayout, dropped: list[str]) -> Photo:
     ) or (None, 0)
     if unreadable:
         dropped.append(f"{unreadable} unreadable EXIF tags")
+    dropped += unknown_tags(tags.entries)
     icc = _optional("ICC profile", lambda: tags.block(_ICC, MAX_BLOCK), dropped)
+    iptc = _optional("IPTC records", lambda: tags.block(_IPTC, MAX_BLOCK, (_LONG,)), dropped)
+    photoshop = _optional("Photoshop resources", lambda: tags.block(_PHOTOSHOP, MAX_BLOCK), dropped)
+    resources = read_resources(photoshop or b"")
     return Photo(
         torch.empty(0),
         format="TIFF",
         icc=None if layout.photometric == tiff_layout.CMYK else icc or None,
         exif=exif,
         xmp=_optional("XMP packet", lambda: tags.block(_XMP, MAX_BLOCK), dropped) or None,
-        iptc=_optional("IPTC records", lambda: tags.block(_IPTC, MAX_BLOCK, (_LONG,)), dropped)
-        or None,
+        iptc=iptc or resources.iptc,
+        photoshop=resources.others,
         dpi=_optional("resolution", lambda: _dpi(tags), dropped),
         tiff_compression="none" if layout.compression == tiff_layout.NONE else "deflate",
     )

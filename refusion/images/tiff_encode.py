@@ -1,20 +1,23 @@
 """Encoding of TIFF 6.0 and BigTIFF files with 8, 16 or 32 (float) bits and the tags of a photo.
 
-This module writes the file layout and uses Pillow only for the directory. Pillow cannot encode
-16-bit colour nor add an EXIF directory to compressed 8-bit files; tifffile cannot write EXIF.
+Pillow cannot encode 16-bit colour nor add an EXIF directory to compressed 8-bit files; tifffile
+cannot write EXIF.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
+from collections.abc import Iterable
+from fractions import Fraction
 from itertools import accumulate
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, TiffTags
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from refusion.images.exif_copy import tags_of_exif
 from refusion.images.photo import Photo
+from refusion.images.tiff_directory import Directory, Value, stored
 
 _STRIP_BYTES = 1 << 20
 _BIG_TIFF_BYTES = 4_000_000_000
@@ -37,49 +40,58 @@ def encode_tiff(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | N
     rows = max(1, _STRIP_BYTES // pixels[0].nbytes)
     strips = [_strip(pixels[top : top + rows], deflate) for top in range(0, height, rows)]
     sizes = [len(strip) for strip in strips]
-    tags = _tags(like, exif, is_big)
-    tags[256], tags[257] = width, height
-    tags[258] = (pixels.dtype.itemsize * 8,) * channels  # BitsPerSample
-    tags[259] = 8 if deflate else 1  # Compression
-    tags[262] = 2 if channels > 2 else 1  # PhotometricInterpretation: RGB, or black is zero
-    tags[277], tags[278], tags[284] = channels, rows, 1  # per pixel, RowsPerStrip, interleaved
-    tags[317] = 2 if deflate and not is_float else 1  # Predictor
-    tags[339] = (3 if is_float else 1,) * channels  # SampleFormat
+    tags = _tags(like, exif) | {
+        256: _long(width),
+        257: _long(height),
+        258: _short(*(pixels.dtype.itemsize * 8,) * channels),  # BitsPerSample
+        259: _short(8 if deflate else 1),  # Compression
+        262: _short(2 if channels > 2 else 1),  # PhotometricInterpretation: RGB, or black is zero
+        277: _short(channels),
+        278: _long(rows),  # RowsPerStrip
+        284: _short(1),  # interleaved
+        317: _short(2 if deflate and not is_float else 1),  # Predictor
+        339: _short(*(3 if is_float else 1,) * channels),  # SampleFormat
+        279: _offsets(sizes, is_big),  # StripByteCounts
+    }
     if channels in (2, 4):
-        tags[338] = 2  # ExtraSamples: unassociated alpha
-    tags.tagtype[273] = tags.tagtype[279] = TiffTags.LONG8 if is_big else TiffTags.LONG
-    tags[273] = tuple(accumulate([0, *sizes[:-1]]))  # StripOffsets; Pillow adds the first
-    tags[279] = tuple(sizes)
-    tags.save(file)
+        tags[338] = _short(2)  # ExtraSamples: unassociated alpha
+    header = _HEADERS[is_big]
+    tags[273] = _offsets(sizes, is_big)  # StripOffsets, of the same length as these numbers
+    first = len(header) + len(stored(tags, "<", len(header), is_big=is_big))
+    tags[273] = _offsets(accumulate([first, *sizes[:-1]]), is_big)
+    file.write(header + stored(tags, "<", len(header), is_big=is_big))
     file.writelines(strips)
 
 
-def _tags(like: Photo, exif: bytes | None, is_big: bool) -> ImageFileDirectory_v2:
+def _tags(like: Photo, exif: bytes | None) -> Directory:
     """The directory entries that do not depend on the sample layout."""
-    tags = ImageFileDirectory_v2(_HEADERS[is_big])
-    if exif:
-        source = Image.Exif()
-        source.load(b"Exif\0\0" + exif)
-        for tag in source:
-            tags[tag] = _directory(source, tag) if tag in TiffTags.TAGS_V2_GROUPS else source[tag]
-    if like.icc:
-        tags[34675] = like.icc
-    if like.xmp:
-        tags.tagtype[700] = TiffTags.BYTE
-        tags[700] = like.xmp
-    if like.iptc:
-        tags.tagtype[33723] = TiffTags.UNDEFINED
-        tags[33723] = like.iptc
+    tags = tags_of_exif(exif) if exif else {}
+    blocks = ((700, 1, like.xmp), (33723, 7, like.iptc), (34675, 7, like.icc))
+    blocks += ((34377, 1, like.photoshop),)
+    tags |= {tag: Value(kind, len(block), block) for tag, kind, block in blocks if block}
     if like.dpi:
-        tags[282], tags[283], tags[296] = *like.dpi, 2
+        tags[282], tags[283] = (_ratio(value) for value in like.dpi)
+        tags[296] = _short(2)
     return tags
 
 
-def _directory(exif: Image.Exif, tag: int) -> dict[int, object]:
-    """Entries of a directory that a tag refers to, with its Interop directory; offsets are new."""
-    inner = ExifTags.IFD.Interop
-    entries = dict(exif.get_ifd(tag))
-    return entries | {inner: exif.get_ifd(inner)} if inner in entries else entries
+def _short(*values: int) -> Value:
+    return Value(3, len(values), struct.pack(f"<{len(values)}H", *values))
+
+
+def _long(value: int) -> Value:
+    return Value(4, 1, struct.pack("<I", value))
+
+
+def _offsets(values: Iterable[int], is_big: bool) -> Value:
+    values = tuple(values)
+    kind, code = (16, "Q") if is_big else (4, "I")
+    return Value(kind, len(values), struct.pack(f"<{len(values)}{code}", *values))
+
+
+def _ratio(value: float) -> Value:
+    part = Fraction(value).limit_denominator(10_000)
+    return Value(5, 1, struct.pack("<II", part.numerator, part.denominator))
 
 
 def _strip(rows: np.ndarray, deflate: bool) -> bytes:

@@ -52,6 +52,9 @@ def resources_kept(_, result, target, __):
     if target == "jpg":
         found = [content for marker, content in cases.segments(result) if marker == cases.APP13]
         assert found == [b"Photoshop 3.0\0" + FLAG]
+    elif target == "tif":
+        with Image.open(io.BytesIO(result)) as image:
+            assert image.tag_v2[34377] == FLAG
     else:
         with Image.open(io.BytesIO(result)) as image:
             lines = image.info["Raw profile type 8bim"].split("\n")
@@ -70,6 +73,7 @@ def dropped(name):
     "Photoshop resources",
     jpg=cases.jpeg((cases.APP13, b"Photoshop 3.0\0" + THUMBNAIL + FLAG)),
     png=cases.png(cases.raw_profile("8bim", b"Photoshop 3.0\0" + THUMBNAIL + FLAG)),
+    tif=cases.tiff({34377: THUMBNAIL + FLAG}),
 )
 def _resources():
     return {"kept": resources_kept, "dropped": dropped("Photoshop resources")}

@@ -125,6 +125,17 @@ def test_junk_instead_of_exif(tmp_path, suffix, exif):
     restored(tmp_path, suffix, cases.with_exif(suffix, exif))
 
 
+@pytest.mark.parametrize("kind", [*range(15), 16, 18, 129, 60000])
+def test_tags_of_any_type_reach_every_format(tmp_path, kind):
+    """Nothing depends on the type of a tag, and the tags of the file's layout are not copied."""
+    tags = [254, 256, 258, 262, 270, 271, 273, 274, 279, 282, 296, 320, 330, 700, 33432, 33723]
+    tags += [34665, 34675, 34853, 40092, 50706, 60000]
+    entries = [(tag, kind, 1 + tag % 2, 0x01020304) for tag in tags]
+    for order in ("<", ">"):
+        exif = block(order, directory(order, entries))
+        restored(tmp_path, "png", cases.with_exif("png", exif))
+
+
 BOMB = (
     b'<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa">'
     + b"".join(b'<!ENTITY %c "%s">' % (98 + i, b"&%c;" % (97 + i) * 10) for i in range(9))
@@ -238,6 +249,7 @@ def test_a_wrong_checksum_of_an_ancillary_chunk(tmp_path, caplog, part):
         (b"bKGD", b""),
         (b"pHYs", bytes(9)),
         (b"pHYs", b"\xff" * 9),
+        (b"pHYs", b"\xff" * 8 + b"\1"),
         (b"iCCP", b""),
         (b"iCCP", b"x\0\0junk"),
         (b"iCCP", b"x\0\0" + HUGE),
@@ -273,6 +285,7 @@ def test_odd_chunks(tmp_path, part):
         [(cases.APP2, b"MPF\0")],
         [(cases.APP2, b"MPF\0II*\0\xff\xff\xff\xff")],
         [(0xEE, b"Adobe")],
+        [(0xE0, b"JFIF\0\1\1\2\xff\xff\xff\xff\0\0")],
         [(0xE0, b"JFIF\0")],
         [(cases.APP1, b"")],
         [(cases.COM, b"")],

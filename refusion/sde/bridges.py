@@ -38,6 +38,10 @@ class GOUB(IRSDE):
         """Std of x_t given x0: lam sqrt((1 - e^{-2 Theta_t}) A_t / A_0); 0 at both ends."""
         return super().std(t) * torch.sqrt(self._a(t) / self._a(0))
 
+    def is_bridge_end(self, t: Time) -> bool:
+        """Whether t is T."""
+        return t == self.T
+
     def initial_std(self, start: Time | None = None) -> float:
         """std(start), at T for None; 0 at T for `GOUB`, where the start state is mu."""
         return self.std(self.T if start is None else start).item()

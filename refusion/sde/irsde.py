@@ -133,6 +133,10 @@ class IRSDE:
         signal = self.signal(t)
         return torch.where(signal > 0, torch.log(signal) - torch.log(self.std(t)), -torch.inf)
 
+    def is_bridge_end(self, t: Time) -> bool:
+        """Whether t is the end of a bridge, where x_t is mu or nearly mu."""
+        return self.signal(t).item() == 0
+
     def time_at(self, theta_bar: float) -> float:
         """The time t where Theta_t = `theta_bar`, for `theta_bar` in 0..Theta_T."""
         right = int(torch.searchsorted(self.theta_bar[1:-1], theta_bar)) + 1

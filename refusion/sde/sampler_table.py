@@ -13,6 +13,7 @@ import re
 from dataclasses import replace
 
 from refusion.errors import ConfigError, suggest
+from refusion.sde.bridges import UniDB
 from refusion.sde.grids import GRIDS
 from refusion.sde.samplers import Sampler, euler_step, mean_step, ode_step, posterior_step
 from refusion.sde.solvers import ORDERS, SolverStep
@@ -71,7 +72,7 @@ class SamplerTable(dict[str, Sampler]):
 SAMPLERS = SamplerTable(
     {
         "euler": Sampler(euler_step, is_random=True, ends_at_x0=False),
-        "ode": Sampler(ode_step, is_random=False, ends_at_x0=False),
+        "ode": Sampler(ode_step, is_random=False, ends_at_x0=False, unsuited=(UniDB,)),
         "posterior": Sampler(posterior_step, is_random=True),
         "mean": Sampler(mean_step, is_random=False),
     }

@@ -76,6 +76,7 @@ class Sampler:
         memory: number of past estimates that a step uses, >= 1.
         ends_at_x0: whether the last step returns the network's last estimate of x0 unchanged.
         grid: the rule that chooses the times.
+        unsuited: processes for which the steps do not converge to the right distribution.
     """
 
     step: Step
@@ -83,6 +84,22 @@ class Sampler:
     memory: int = 1
     ends_at_x0: bool = True
     grid: Grid = GRIDS["time"]
+    unsuited: tuple[type[IRSDE], ...] = ()
+
+    def check(self, sde: IRSDE) -> None:
+        """Check that the steps suit a process.
+
+        Args:
+            sde: the process.
+
+        Raises:
+            ConfigError: the process is one of `unsuited`.
+        """
+        if isinstance(sde, self.unsuited):
+            raise ConfigError(
+                f"sampler: the steps of this sampler do not converge for {type(sde).__name__}; "
+                "use posterior, euler, ode-data-2 or sde-data-2"
+            )
 
     def times(self, sde: IRSDE, steps: int, start: float | None = None) -> list[float]:
         """The times of the steps.
@@ -96,8 +113,9 @@ class Sampler:
             steps + 1 times in decreasing order, from start to 0.
 
         Raises:
-            ConfigError: steps or start out of range.
+            ConfigError: steps or start out of range, or the sampler does not suit the process.
         """
+        self.check(sde)
         start = sde.T if start is None else start
         if start > sde.T:
             raise ConfigError(f"start: expected 1..{sde.T}, got {start}")
@@ -134,7 +152,7 @@ class Sampler:
             x_0 with the shape, dtype and device of xT.
 
         Raises:
-            ConfigError: steps or start out of range.
+            ConfigError: steps or start out of range, or the sampler does not suit the process.
         """
         xt, states = xT, []
         for number, (a, b) in enumerate(pairwise(self.times(sde, steps, start)), start=1):
@@ -150,9 +168,12 @@ def euler_step(
 ) -> Tensor:
     """Euler-Maruyama step of the reverse SDE, of order 1, for many steps; see `Step`.
 
-    The official code calls this sampler `sde`.
+    The official code calls this sampler `sde`. A first step from a bridge's end with noise is the
+    step of `posterior`: there the score is so large that an Euler step is unstable.
     """
     a = states[0].t
+    if sde.is_bridge_end(a) and sde.std(a) > 0:
+        return posterior_step(sde, states, xt, mu, b, noise)
     score = sde.score_from_noise(states[0].estimate.noise, a)
     mean = sde.reverse_sde_mean(xt, mu, score, a, b)
     # Minus as in the official code. The sign matters only when a recorded trajectory is repeated.
@@ -162,7 +183,11 @@ def euler_step(
 def ode_step(
     sde: IRSDE, states: Sequence[SolverState], xt: Tensor, mu: Tensor, b: float, noise: NoiseSource
 ) -> Tensor:
-    """Euler step of the probability-flow ODE: deterministic, of order 1; see `Step`."""
+    """Euler step of the probability-flow ODE: deterministic, of order 1; see `Step`.
+
+    Not for `UniDB`: near its end the drift grows like 1 / (T - t), so the relative error of an
+    Euler step does not depend on the number of steps.
+    """
     a = states[0].t
     return sde.reverse_ode_mean(xt, mu, sde.score_from_noise(states[0].estimate.noise, a), a, b)
 

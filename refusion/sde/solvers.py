@@ -84,7 +84,8 @@ class SolverStep:
             return newest.estimate.x0
         start, end = _Point.of(sde, newest.t), _Point.of(sde, b)
         form, states = self.form, states[: self.order]
-        if math.isinf(start.log_snr):  # a bridge at T: xt is mu, so only the estimate of x0 counts
+        if sde.is_bridge_end(newest.t):
+            # x is mu or nearly mu. The noise form divides by the signal of x, which is 0 or tiny.
             form, states = "data", states[:1]
         coefficients = _data_coefficients if form == "data" else _noise_coefficients
         weight_xt, weight_estimate, rate, std = coefficients(start, end, self.eta)

@@ -138,6 +138,14 @@ def test_invalid_samplers_and_steps_raise_an_error(model_of, options, reason):
         Refusion(model_of()).restore(photo(), **options)
 
 
+def test_a_sampler_that_does_not_suit_the_process_is_an_error(model_of):
+    sde = Component("UniDB", {"max_sigma": 30.0, "T": 100, "gamma": 1e7})
+    restorer = Refusion(model_of(sde=sde))
+    with pytest.raises(ConfigError, match=r"sampler: the steps .* do not converge for UniDB; use"):
+        restorer.restore(photo(), sampler="ode")
+    assert restorer.restore(photo(), sampler="sde-noise-2", steps=20).isfinite().all()
+
+
 def test_a_fractional_grid_allows_more_steps_than_times(model_of):
     restorer = Refusion(model_of())
     assert restorer.restore(photo(), sampler="ode-data-2@log_snr", steps=130).isfinite().all()

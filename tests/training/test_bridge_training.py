@@ -6,6 +6,7 @@ import pytest
 import torch
 from training_cases import make_photos, run_config
 
+from refusion.errors import ConfigError
 from refusion.restorers import load_restorer
 from refusion.sde import OBJECTIVES, PREDICTIONS
 from refusion.training import Trainer
@@ -31,6 +32,13 @@ def test_loss_and_gradient_are_finite_at_every_time(tmp_path, sde, objective, pr
     assert math.isfinite(loss.item())
     grads = [p.grad for p in stage.module.parameters() if p.grad is not None]
     assert all(bool(grad.isfinite().all()) for grad in grads)
+
+
+def test_a_sampler_that_does_not_suit_the_process_is_refused_before_training(tmp_path):
+    changes = {"sde": BRIDGES[1], "sampling": {"sampler": "ode", "steps": 2}}
+    config = run_config("diffusion", tmp_path, tmp_path, **changes)
+    with pytest.raises(ConfigError, match=r"sampler: the steps .* do not converge for UniDB"):
+        DiffusionStage(config, CPU)
 
 
 @pytest.mark.parametrize("sde", BRIDGES, ids=lambda sde: sde["type"])

@@ -1,5 +1,7 @@
 """The joint stage trains both networks on what the restorer makes of a photo."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import mse_loss
@@ -7,6 +9,9 @@ from training_cases import TRAIN, make_photos, run_config
 
 from refusion.checkpoint import read_checkpoint
 from refusion.config import config_from_dict, config_to_dict
+from refusion.config.parser import Component
+from refusion.errors import ConfigError
+from refusion.nets import NETS, ConditionalNAFNet
 from refusion.restorers import Conditions, load_restorer
 from refusion.sde import SeededNoise
 from refusion.training import Trainer
@@ -125,6 +130,45 @@ def test_starts_from_both_networks_and_trains_both(trained, tmp_path):
     assert set(tensors) == set(start)
     for part in ("network.intro.weight", "latent_unet.init_conv.weight"):
         assert not torch.equal(tensors[part], start[part])
+
+
+OTHER_NETS = {
+    "ConditionalNAFNet": NETWORK,
+    "ConditionalUNet": {"in_nc": 4, "out_nc": 4, "nf": 4, "depth": 2},
+}
+UNSUITED = {
+    "LatentUNet": {"ch": 4, "ch_mult": [1, 2], "embed_dim": 4},
+    "UnconditionalUNet": {"model_channels": 8, "channel_mult": [1], "head_channels": 8},
+    "SwinIR": {"embed_dim": 8, "depths": [2], "num_heads": [2], "window_size": 4, "img_size": 8},
+}
+
+
+def test_every_network_is_trained_jointly_or_refused(trained, tmp_path):
+    assert set(OTHER_NETS) | set(UNSUITED) == set(NETS)
+    once = {"init": None, "train": TRAIN | {"steps": 1}}
+    for name, settings in OTHER_NETS.items():
+        config = replace(joint_config(trained, **once), network=Component(name, _own(settings)))
+        trainer = Trainer(config, device=CPU, runs=tmp_path / name)
+        trainer.train()
+        restorer = load_restorer(trainer.model_file, device="cpu", precision="fp32")
+        assert restorer.restore(torch.rand(1, 3, 9, 12)).isfinite().all()
+    for name, settings in UNSUITED.items():
+        with pytest.raises(ConfigError, match=rf"network.type: stage joint .*takes no {name}"):
+            Trainer(
+                replace(joint_config(trained, **once), network=Component(name, settings)),
+                device=CPU,
+                runs=tmp_path / name,
+            )
+
+
+def _own(settings):
+    return {key: value for key, value in settings.items() if key != "type"}
+
+
+def test_a_network_that_does_not_name_its_last_layer_is_refused(trained, monkeypatch):
+    monkeypatch.setattr(ConditionalNAFNet, "last", None)
+    with pytest.raises(ConfigError, match="ConditionalNAFNet to zero, so the class needs an"):
+        JointStage(joint_config(trained, init=None), CPU)
 
 
 def test_an_untrained_network_begins_at_the_degraded_photo(trained):

@@ -12,11 +12,12 @@ from refusion.checkpoint import Model, build_model
 from refusion.config import RunConfig, config_to_dict, find_table, model_config
 from refusion.errors import ConfigError
 from refusion.images.resize import enlarge
+from refusion.nets import LatentUNet, UnconditionalUNet
 from refusion.nets.latent_unet import with_guide
 from refusion.official.importing import open_latent
 from refusion.restorers.base import Conditions
 from refusion.restorers.refusion.restorer import Refusion
-from refusion.sde import OBJECTIVES, build_sde, estimate
+from refusion.sde import IRSDE, OBJECTIVES, build_sde, estimate, find_sampler
 from refusion.tiling.exact import latent_guide
 from refusion.training.stages.base import CheckpointStage, ResultAndTarget, Viewer, guide_from_batch
 
@@ -74,7 +75,8 @@ class DiffusionStage(CheckpointStage):
 
     Raises:
         CheckpointError: the checkpoint of the latent U-Net cannot be read.
-        ConfigError: the checkpoint contains no latent U-Net.
+        ConfigError: the checkpoint contains no latent U-Net, or the sampler or the network does
+            not suit the process.
     """
 
     prefix = "network."
@@ -92,11 +94,14 @@ class DiffusionStage(CheckpointStage):
             self.fixed = {k: v for k, v in trained.tensors.items() if k.startswith("latent_unet.")}
         self.model_config = model_config(config, component)
         self.sde = build_sde(config_to_dict(config)["sde"])
+        if isinstance(self.sde, IRSDE):  # other processes have a sampler of their own
+            find_sampler(config.sampling.sampler).check(self.sde)
         self.prediction = config.prediction
         self.time_bias = config.train.time_bias
         self.objective = config.objective and OBJECTIVES[config.objective.type]
         self.objective_settings = config.objective and config.objective.settings
         network = config.network
+        _check_network(network.type, config.stage, self.latent_unet is not None)
         self.needs = [name for name in _CONDITIONS if network.settings.get(name)]
         self.network = find_table("nets")[network.type](**network.settings).to(device)
         self.module: nn.Module = self.network
@@ -184,3 +189,13 @@ class DiffusionStage(CheckpointStage):
                     f"network.{name}: the training data {_CONDITIONS[name]}, or leave the key out"
                 )
         return {name: pair[name] for name in self.needs}
+
+
+def _check_network(name: str, stage: str, is_latent: bool) -> None:
+    """Raise a ConfigError if a network of `NETS` cannot estimate the noise in photos or latents."""
+    kind = find_table("nets")[name]
+    if kind is LatentUNet or (is_latent and kind is UnconditionalUNet):
+        where = "the latent" if is_latent else "photos"
+        raise ConfigError(
+            f"network.type: stage {stage} on {where} takes no {name}; use ConditionalNAFNet"
+        )

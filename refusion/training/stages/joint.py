@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import mse_loss
 
 from refusion.config import RunConfig
+from refusion.errors import ConfigError
 from refusion.images.resize import enlarge
 from refusion.nets.latent_unet import with_guide
 from refusion.sde import estimate
@@ -24,7 +25,12 @@ SCALE = 10.0  # scales the squared error at 20 dB, 0.01, to the size of the loss
 
 
 class JointStage(DiffusionStage):
-    """Stage `joint`, see `Stage`."""
+    """Stage `joint`, see `Stage`.
+
+    Raises:
+        ConfigError: see `DiffusionStage`; or training starts without weights, and the network does
+            not name its last layer.
+    """
 
     prefix = ""
 
@@ -36,7 +42,7 @@ class JointStage(DiffusionStage):
         if config.init is None and config.prediction == "x0_residual":
             # With 0 the first estimate is mu. With a random estimate, the decoder would learn to
             # ignore the latent.
-            for parameter in self.network.last.parameters():
+            for parameter in _last_layer(self.network).parameters():
                 nn.init.zeros_(parameter)
 
     def loss(
@@ -56,3 +62,14 @@ class JointStage(DiffusionStage):
         # The absolute error is minimal at the median, which for uncertain faint changes is no
         # change; training then makes no progress.
         return {"total": SCALE * mse_loss(restored.float(), batch["gt"])}
+
+
+def _last_layer(network: nn.Module) -> nn.Module:
+    """The layer that computes the output of a network."""
+    last = getattr(network, "last", None)
+    if last is None:
+        raise ConfigError(
+            f"network.type: stage joint sets the last layer of {type(network).__name__} to zero, "
+            "so the class needs an attribute `last`; add it, or start from trained weights (init)"
+        )
+    return last

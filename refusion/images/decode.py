@@ -39,7 +39,7 @@ _MODES = ("L", "LA", "RGB", "RGBA")
 _ROWS = 256  # per band
 
 
-def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
+def decode_pillow(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:
     """Decode a "JPEG", "PNG" or "WEBP" file.
 
     The Pillow plugins are called directly, because `Image.open` applies a process-wide size limit.
@@ -47,15 +47,16 @@ def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
     Args:
         file: opened for reading, at its start.
         kind: "JPEG", "PNG" or "WEBP".
-        max_pixels: largest allowed width times height.
+        size: width and height of the header, which are already checked.
 
     Raises:
-        ImageError: more than ``max_pixels`` pixels, or a colour space that is not handled.
+        ImageError: a colour space that is not handled.
         Exception: any exception that Pillow raises for a damaged file.
     """
     source, image = _read(file, kind)
     photo = _with_tables(source.photo, image) if kind == "JPEG" else source.photo
-    check_size(file.name, *image.size, max_pixels)
+    if image.size != size:
+        raise ValueError("its parts state different sizes")
     coding = image.tile[0].args if image.tile else None
     if kind == "PNG" and coding in ("RGB;16B", "RGBA;16B", "LA;16B"):
         pixels = _png_16(source, image)
@@ -66,22 +67,6 @@ def decode_pillow(file: BinaryIO, kind: str, max_pixels: int) -> Photo:
     if image.mode == "CMYK":
         photo = replace(photo, icc=None)
     return finish(photo, with_colour_key(pixels, image), file.name, dropped=source.dropped)
-
-
-def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
-    """Raise `ImageError` if an image is too large; called before decoding.
-
-    Args:
-        name: path of the file, for the message.
-        width: in pixels.
-        height: in pixels.
-        max_pixels: largest allowed width times height.
-    """
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name}: {width}x{height} is {width * height / 1e6:g} megapixels, more than the"
-            f" limit of {max_pixels / 1e6:g} (--max-pixels)"
-        )
 
 
 def samples(image: Image.Image, name: str) -> np.ndarray:

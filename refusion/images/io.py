@@ -14,9 +14,10 @@ from typing import BinaryIO
 from torch import Tensor
 
 from refusion.errors import ImageError
-from refusion.files import atomic_write, check_replaceable
+from refusion.files import atomic_write, check_replaceable, open_regular
 from refusion.images.decode import decode_pillow
 from refusion.images.encode import check_side, encode
+from refusion.images.header import check_header, read_header
 from refusion.images.listing import FORMATS, USUAL_SUFFIXES, format_by_bytes
 from refusion.images.photo import Photo
 from refusion.images.samples import is_integer
@@ -26,7 +27,9 @@ from refusion.images.unsupported import hint, kind_by_bytes
 MAX_PIXELS = 400_000_000
 
 
-def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
+def read_image(
+    path: str | Path, *, max_pixels: int = MAX_PIXELS, max_memory: int | None = None
+) -> Photo:
     """Read a JPEG, PNG, TIFF or WebP file; the format is detected from the content.
 
     For an animation or a file with several pages, the first is used and a warning is logged. CMYK
@@ -37,24 +40,31 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
         path: the file.
         max_pixels: largest width times height, checked before decoding. (Pillow has its own limit
             of 179 megapixels for WebP.)
+        max_memory: largest number of bytes that decoding may need at its peak, estimated from the
+            header before decoding; None for no limit.
 
     Raises:
-        ImageError: the file cannot be read; the message is one line with the path and the cause.
+        ImageError: the file cannot be read, or it is too large; the message is one line with the
+            path and the cause.
     """
     path = Path(path)
     try:
-        # Decoders print warnings about tolerable damage to stderr; they are not shown to the user.
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _decode(file, max_pixels)
-    except ImageError:
-        raise
+        file = open_regular(path)
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise ImageError(f"{path}: is a folder, expected an image file") from error
     except PermissionError as error:
         raise ImageError(f"{path}: no permission to read it") from error
+    except (OSError, ValueError) as error:  # a pipe, a loop of links, a name that is too long
+        raise ImageError(f"{path}: cannot be read ({_one_line(error)})") from error
+    try:
+        # Decoders print warnings about tolerable damage to stderr; they are not shown to the user.
+        with file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(file, max_pixels, max_memory)
+    except ImageError:
+        raise
     except MemoryError as error:
         raise ImageError(f"{path}: not enough memory to decode it") from error
     except Exception as error:  # decoders raise any type for damaged bytes
@@ -122,7 +132,9 @@ def check_place(path: Path, like: Photo | None, width: int, height: int) -> None
         raise ImageError(f"{path}: cannot be written ({_one_line(error)})") from error
 
 
-def _decode(file: BinaryIO, max_pixels: int) -> Photo:
+def _decode(file: BinaryIO, max_pixels: int, max_memory: int | None) -> Photo:
+    size = file.seek(0, 2)
+    file.seek(0)
     head = file.read(16)
     file.seek(0)
     if not head:
@@ -133,9 +145,12 @@ def _decode(file: BinaryIO, max_pixels: int) -> Photo:
     kind = format_by_bytes(head)
     if kind is None:
         raise ImageError(f"{file.name}: not an image, expected JPEG, PNG, TIFF or WebP")
+    header = read_header(file, kind)
+    check_header(file.name, header, size, max_pixels, max_memory)
+    file.seek(0)
     if kind == "TIFF":
-        return decode_tiff(file, max_pixels)
-    return decode_pillow(file, kind, max_pixels)
+        return decode_tiff(file)
+    return decode_pillow(file, kind, (header.width, header.height))
 
 
 def _format_to_write(path: Path, like: Photo | None) -> str:

@@ -16,13 +16,13 @@ from PIL import TiffImagePlugin
 
 from refusion.errors import ImageError
 from refusion.images import tiff_layout
-from refusion.images.decode import check_size, finish, samples
+from refusion.images.decode import finish, samples
 from refusion.images.exif_copy import exif_of_tiff, unknown_tags
 from refusion.images.iptc import read_resources
 from refusion.images.photo import Photo
 from refusion.images.source import MAX_BLOCK
 from refusion.images.tiff_colour import read_colours
-from refusion.images.tiff_layout import TiffLayout, image_size, read_layout, unsupported
+from refusion.images.tiff_layout import TiffLayout, is_for_pillow, read_layout, unsupported
 from refusion.images.tiff_segments import CODECS, for_each_band
 from refusion.images.tiff_tags import TagError, TiffTags, count_pages, read_tags
 from refusion.images.unsupported import hint
@@ -37,20 +37,18 @@ _RAW = (32803, 34892)  # photometric interpretations of camera raw
 _MAX_DPI = 65535
 
 
-def decode_tiff(file: BinaryIO, max_pixels: int) -> Photo:
-    """Decode the first page of a TIFF or BigTIFF file.
+def decode_tiff(file: BinaryIO) -> Photo:
+    """Decode the first page of a TIFF or BigTIFF file, whose size is checked before.
 
     Args:
         file: opened for reading.
-        max_pixels: largest allowed width times height.
 
     Raises:
-        ImageError: more than ``max_pixels`` pixels, camera raw, or samples that are not handled.
+        ImageError: camera raw, or samples that are not handled.
         TagError: a tag is wrong.
         Exception: any exception that a codec or Pillow raises for damaged bytes.
     """
     tags = read_tags(file)
-    check_size(file.name, *image_size(tags), max_pixels)
     layout = read_layout(tags)
     is_reduced = tags.integer(_SUBFILE_TYPE, 0, 2**32 - 1, 0) & 1
     if is_reduced or _DNG_VERSION in tags or layout.photometric in _RAW:
@@ -71,15 +69,6 @@ def decode_tiff(file: BinaryIO, max_pixels: int) -> Photo:
         logger.warning("%s: CMYK is converted to RGB, its colour profile is dropped", file.name)
     _warn_of_pages(tags, file.name)
     return finish(photo, pixels, file.name, orientation or 1, dropped)
-
-
-def is_for_pillow(layout: TiffLayout) -> bool:
-    """Whether Pillow decodes the page: 8-bit YCbCr that no codec of imagecodecs returns as RGB."""
-    if layout.bits != 8 or layout.kind != "uint":
-        return False
-    is_old = layout.compression == tiff_layout.OLD_JPEG
-    is_plain = layout.photometric == tiff_layout.YCBCR and layout.compression != tiff_layout.JPEG
-    return is_old or is_plain
 
 
 def _check_subsampling(tags: TiffTags) -> None:

@@ -210,6 +210,14 @@ def unsupported(tags: TiffTags, layout: TiffLayout, codecs: frozenset[int]) -> s
     return None
 
 
+def is_for_pillow(layout: TiffLayout) -> bool:
+    """Whether Pillow decodes the page: 8-bit YCbCr that no codec of imagecodecs returns as RGB."""
+    if layout.bits != 8 or layout.kind != "uint":
+        return False
+    is_plain = layout.photometric == YCBCR and layout.compression != JPEG
+    return layout.compression == OLD_JPEG or is_plain
+
+
 def read_segments(tags: TiffTags, layout: TiffLayout) -> tuple[np.ndarray, np.ndarray]:
     """Read where the strips or tiles are, plane by plane and row by row.
 

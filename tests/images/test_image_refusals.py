@@ -67,7 +67,9 @@ def test_no_permission(tmp_path, monkeypatch):
     def denied(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(type(tmp_path), "open", denied)  # root may read whatever the mode says
+    # Root may read and write whatever the mode says.
+    monkeypatch.setattr("refusion.images.io.open_regular", denied)
+    monkeypatch.setattr(type(tmp_path), "open", denied)
     refuse(tmp_path / "a.png", "no permission")
     with pytest.raises(ImageError, match=r"cannot be written \(Permission denied\)"):
         write_image(tmp_path / "a.png", torch.rand(3, 2, 2))

@@ -1,0 +1,195 @@
+"""Size of a photo file, and the memory that its decoding needs, from the header of the file."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from refusion.errors import ImageError
+from refusion.images import tiff_layout
+from refusion.images.tiff_layout import TiffLayout, image_size, is_for_pillow, read_layout
+from refusion.images.tiff_segments import WORKERS
+from refusion.images.tiff_tags import read_tags
+
+# Bytes per pixel of decoding, measured as the peak of the process minus its size before. All values
+# include a copy that is turned upright by the EXIF orientation.
+_JPEG = {1: 4, 3: 11, 4: 15}  # by components; with the coefficients of a progressive JPEG
+# By colour type of a PNG, with 8 bits or less and with 16: gray, RGB, palette, gray+alpha, RGBA.
+_PNG = {0: (4.5, 8.5), 2: (11.5, 26.5), 3: (13.5, 13.5), 4: (12.5, 16.5), 6: (16.5, 32.5)}
+_PNG_COLOUR_KEY = 12  # more with a transparent colour
+_WEBP = {False: 20, True: 27}  # with alpha or not
+_PILLOW_TIFF = 16
+_SEGMENT_COPIES = 3  # of a strip or tile: coded, decoded, and inside the codec
+_FIXED = 32 << 20  # bytes of buffers that do not depend on the size
+_DEFLATE_RATIO = 1040  # bytes that one byte of Deflate can stand for; 1032 in long runs
+_MAX_SEGMENTS = 20_000
+_MOST_PIXELS = 2**40
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of a photo file says.
+
+    Attributes:
+        width: stored width in pixels, before the EXIF orientation is applied.
+        height: stored height in pixels.
+        memory: estimate of the bytes that decoding needs at its peak, with the decoded photo.
+        least: smallest number of bytes of a complete file of this size.
+    """
+
+    width: int
+    height: int
+    memory: int
+    least: int = 0
+
+
+def read_header(file: BinaryIO, kind: str) -> Header:
+    """Read the header of an open photo file; nothing is decoded.
+
+    Args:
+        file: opened for reading.
+        kind: "JPEG", "PNG", "TIFF" or "WEBP".
+
+    Raises:
+        ValueError: the header is damaged; the message is one line.
+    """
+    try:
+        header = _READ[kind](file)
+    except struct.error as error:
+        raise ValueError("truncated header") from error
+    if header.width < 1 or header.height < 1:
+        raise ValueError(f"its header says {header.width}x{header.height} pixels")
+    return header
+
+
+def check_header(
+    name: str, header: Header, size: int, max_pixels: int, max_memory: int | None
+) -> None:
+    """Raise `ImageError` for a photo that is too large to decode; called before decoding.
+
+    Args:
+        name: path of the file, for messages.
+        header: its header.
+        size: length of the file in bytes.
+        max_pixels: largest allowed width times height.
+        max_memory: largest number of bytes that decoding may need; None for no limit.
+    """
+    width, height = header.width, header.height
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width}x{height} is {width * height / 1e6:g} megapixels, more than the"
+            f" limit of {max_pixels / 1e6:g} (--max-pixels)"
+        )
+    if size < header.least:
+        raise ImageError(
+            f"{name}: truncated, {width}x{height} pixels take {header.least} bytes or more, got"
+            f" {size}"
+        )
+    if max_memory is not None and header.memory > max_memory:
+        raise ImageError(
+            f"{name}: decoding {width}x{height} pixels needs about {header.memory / 2**30:.2f} GB,"
+            f" the memory limit leaves {max(0, max_memory) / 2**30:.2f} GB; raise the limit"
+            " (--max-memory) or reduce the photo"
+        )
+
+
+def _needed(width: int, height: int, per_pixel: float) -> int:
+    return int(width * height * per_pixel) + _FIXED
+
+
+def _jpeg(file: BinaryIO) -> Header:
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        file.seek(at)
+        fill, marker, length = struct.unpack(">BBH", file.read(4))
+        is_frame = 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
+        if fill == 0xFF and is_frame:
+            height, width, components = struct.unpack(">xHHB", file.read(6))
+            blocks = -(-width // 8) * -(-height // 8)
+            # Huffman codes have at least one bit for each block; arithmetic codes may have less.
+            least = blocks // 8 if marker in (0xC0, 0xC1, 0xC2) else 0
+            memory = _needed(width, height, _JPEG.get(components, _JPEG[4]))
+            return Header(width, height, memory, least)
+        if fill == 0xFF and marker in (0xDA, 0xD9):
+            break
+        # Bytes between segments, and markers without a length, are skipped.
+        has_length = fill == 0xFF and marker not in (0x00, 0x01, 0xFF, *range(0xD0, 0xD9))
+        at += 2 + length if has_length else 1 if fill != 0xFF or marker == 0xFF else 2
+    raise ValueError("a JPEG without a frame header")
+
+
+def _png(file: BinaryIO) -> Header:
+    file.seek(16)
+    width, height, depth, colour = struct.unpack(">IIBB", file.read(10))
+    if colour not in _PNG or depth not in (1, 2, 4, 8, 16):
+        raise ValueError(f"a PNG of colour type {colour} with {depth} bits")
+    has_key = _has_colour_key(file)
+    per_pixel = _PNG[colour][depth == 16] + (_PNG_COLOUR_KEY if has_key else 0)
+    channels = {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    lines = height * (1 + -(-width * depth * channels // 8))
+    return Header(width, height, _needed(width, height, per_pixel), lines // _DEFLATE_RATIO)
+
+
+def _has_colour_key(file: BinaryIO) -> bool:
+    """Whether the chunk tRNS precedes the coded pixels of a PNG."""
+    at = 8
+    for _ in range(_MAX_SEGMENTS):
+        file.seek(at)
+        head = file.read(8)
+        if len(head) < 8 or head[4:] in (b"IDAT", b"IEND"):
+            return False
+        if head[4:] == b"tRNS":
+            return True
+        at += 12 + struct.unpack(">I", head[:4])[0]
+    return False
+
+
+def _webp(file: BinaryIO) -> Header:
+    file.seek(12)
+    kind, _, head = struct.unpack("<4sI10s", file.read(18))
+    if kind == b"VP8X":
+        width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (4, 7))
+        has_alpha = bool(head[0] & 0x10)
+    elif kind == b"VP8L":
+        bits = int.from_bytes(head[1:5], "little")
+        width, height, has_alpha = (
+            1 + (bits & 0x3FFF),
+            1 + (bits >> 14 & 0x3FFF),
+            bool(bits >> 28 & 1),
+        )
+    elif kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack("<HH", head[6:10]))
+        has_alpha = False
+    else:
+        raise ValueError("a WebP without pixels")
+    return Header(width, height, _needed(width, height, _WEBP[has_alpha]))
+
+
+def _tiff(file: BinaryIO) -> Header:
+    tags = read_tags(file)
+    width, height = image_size(tags)
+    if width * height > _MOST_PIXELS:  # the other tags are read only for a plausible size
+        return Header(width, height, _needed(width, height, 1))
+    layout = read_layout(tags)
+    colours = 3 if layout.colours > 1 or layout.photometric == tiff_layout.PALETTE else 1
+    has_alpha = layout.alpha is not None
+    itemsize = min(layout.bits + 7, 32) // 8 if layout.photometric != tiff_layout.PALETTE else 2
+    per_pixel = 2 * (colours + has_alpha) * itemsize + 4 * has_alpha
+    if is_for_pillow(layout):
+        return Header(width, height, _needed(width, height, _PILLOW_TIFF))
+    memory = _needed(width, height, per_pixel)
+    if layout.compression != tiff_layout.NONE:
+        memory += _segment_bytes(layout)
+    return Header(width, height, memory)
+
+
+def _segment_bytes(layout: TiffLayout) -> int:
+    """Memory of the strips or tiles that are decoded at the same time."""
+    down, across = layout.grid
+    planes = layout.samples if layout.is_planar else 1
+    one = layout.segment[0] * layout.row_bytes * planes
+    return min(WORKERS, down * across) * one * _SEGMENT_COPIES
+
+
+_READ = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "TIFF": _tiff}

@@ -30,6 +30,10 @@ _ASCII, _SHORT, _LONG, _RATIONAL, _IFD = 2, 3, 4, 5, 13
 _INTEGERS = {_SHORT: "H", _LONG: "I"}
 # Bytes of one value of each type: BYTE, ASCII, SHORT, LONG, RATIONAL, ..., and UTF-8 of EXIF 3.0.
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
+SIZES |= dict.fromkeys((16, 17, 18), 8)  # of BigTIFF
+# Types of the tags that every program reads; some programs refuse a file with other types.
+_EXPECTED = {ORIENTATION: (_SHORT, _LONG), _RESOLUTION_UNIT: (_SHORT, _LONG)}
+_EXPECTED |= dict.fromkeys((_X_RESOLUTION, _Y_RESOLUTION), (_RATIONAL,))
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,12 @@ class _Entry:
     kind: int
     count: int
     at: int
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the type is one that the tag may have."""
+        kinds = _EXPECTED.get(self.tag)
+        return kinds is None or (self.kind in kinds and self.count == 1)
 
     def place(self, exif: bytes, order: str) -> tuple[int, int]:
         """Offset and length in bytes of the value; length 0 for an unknown type."""
@@ -93,7 +103,7 @@ def upright_exif(exif: bytes, width: int, height: int) -> bytes:
 
 
 def repaired_exif(exif: bytes) -> tuple[bytes, int]:
-    """Remove entries that cannot be read: values outside the block, and loops of directories.
+    """Remove entries that cannot be read: values outside, wrong types, loops of directories.
 
     Args:
         exif: EXIF block, from its TIFF header on.
@@ -126,7 +136,7 @@ def _faults(exif: bytes, order: str, start: int) -> dict[int, set[int]]:
         directory = directories.get(name)
         for entry in () if directory is None else _entries(exif, order, directory):
             begin, size = entry.place(exif, order)
-            is_bad = begin + size > len(exif)
+            is_bad = begin + size > len(exif) or not entry.is_expected
             if not is_bad and entry.tag in POINTERS:
                 inner = struct.unpack_from(order + "I", exif, entry.at + 8)[0]
                 is_one = entry.kind in (_LONG, _IFD) and entry.count == 1

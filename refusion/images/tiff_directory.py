@@ -16,7 +16,7 @@ _LONG, _LONG8 = 4, 16
 _BIG_TIFF = 43
 _MAX_BYTES = 1 << 24  # of all values together; a block of a camera has some hundred kilobytes
 # Bytes of one number of the types whose bytes depend on the byte order.
-_NUMBERS = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 5: 4, 10: 4, 12: 8}
+_NUMBERS = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 5: 4, 10: 4, 12: 8, 16: 8, 17: 8, 18: 8}
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class DirectoryReader:
             return None
 
     def _content(self, kind: int, count: int, place: bytes) -> Value | None:
-        if kind == _LONG8 and count == 1 and self._number(place, 0) <= 0xFFFFFFFF:
+        if self.is_big and kind == _LONG8 and count == 1 and self._number(place, 0) <= 0xFFFFFFFF:
             return Value(_LONG, 1, struct.pack(self.order + "I", self._number(place, 0)))
         size = SIZES.get(kind, 0) * count
         if not size or size > self.left:

@@ -31,6 +31,7 @@ from refusion.restorers.statistics import mean_and_std
 
 logger = logging.getLogger(__name__)
 
+_NAME = 400  # characters of a path in a message
 _HALF = 800  # maximum long side in pixels of each half of a comparison
 
 
@@ -312,5 +313,7 @@ def _error_line(job: Job, error: Exception) -> str:
     if failure.is_internal and is_debugging():
         logger.error("%s", failure.text, exc_info=error)
     files = [path for file in job.photos for path in (file.input, file.output)]
-    is_named = any(form(path) in failure.text for path in files for form in (printable, one_line))
-    return failure.text if is_named else f"{printable(files[0], 400)}: {failure.text}"
+    # A message shortens a long path in its middle.
+    starts = [form(path)[:_NAME] for path in files for form in (printable, one_line)]
+    is_named = any(start in failure.text for start in starts)
+    return failure.text if is_named else f"{printable(files[0], _NAME)}: {failure.text}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def plan_jobs(
     if views == 1:
         return [Job((file,)) for file in files]
     jobs = _stereo_jobs(files)
-    both_given = len(paths) == len(files) == 2 and not any(path.is_dir() for path in paths)
+    both_given = len(paths) == len(files) == 2 and not any(_is_folder(path) for path in paths)
     return [Job(tuple(files))] if both_given and len(jobs) == 2 else jobs
 
 
@@ -149,13 +150,13 @@ def _names_one_file(option: str, target: Path, inputs: list[Path]) -> bool:
     Raises:
         ConfigError: the file has an unsupported type, or there are several inputs.
     """
-    if target.is_dir():
+    if _is_folder(target):
         return False
-    if kind_by_name(target) is not None and len(inputs) == 1 and not inputs[0].is_dir():
+    if kind_by_name(target) is not None and len(inputs) == 1 and not _is_folder(inputs[0]):
         raise ConfigError(f"{option}: '{target}': results are {USUAL_SUFFIXES}")
     if target.suffix.lower() not in IMAGE_SUFFIXES:
         return False
-    if len(inputs) != 1 or inputs[0].is_dir():
+    if len(inputs) != 1 or _is_folder(inputs[0]):
         raise ConfigError(f"{option}: '{target}' names one file for several inputs; give a folder")
     return True
 
@@ -164,7 +165,7 @@ def _pairs(
     path: Path, target: Path, results: Sequence[Path], recursive: bool
 ) -> list[tuple[Path, Path]]:
     """Input and output file of every photo in one input path, except in the folders `results`."""
-    if not path.is_dir():
+    if not _is_folder(path):
         return [(path, target / path.name)]
     try:
         listing = scan_folder(path, recursive=recursive)
@@ -221,6 +222,16 @@ def _identity(path: Path) -> object:
     """Key of a file; two paths of the same file, also by links, have equal keys."""
     try:
         stat = path.stat()
-    except OSError:
-        return path.resolve()
-    return stat.st_dev, stat.st_ino
+    except (OSError, ValueError):
+        pass
+    else:
+        return stat.st_dev, stat.st_ino
+    try:
+        return os.path.realpath(path)  # `Path.resolve` refuses a link that points at itself
+    except (OSError, ValueError):  # not a possible name of a file
+        return str(path)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder; no for a path that is too long or not readable."""
+    return os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises an error for these)

@@ -70,3 +70,20 @@ def test_little_memory_halves_the_tiles_or_is_one_line(photos):
         (error,) = (outcome.error for outcome in outcomes if outcome.error is not None)
         assert error.startswith("in/a.png: not enough memory ("), fault
         assert " GB " in error
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["loop.png", "x" * 5000 + ".png", "y/" * 3000 + "z.png", "a\nb.png", "a\0.png", "\udcff"],
+)
+def test_an_impossible_input_or_output_is_the_error_of_one_photo(photos, name):
+    """A link that points at itself, a name that is too long or that no file can have."""
+    Path("loop.png").symlink_to("loop.png")
+    outcomes = run_jobs(plan_jobs([name, "in/b.png"]), Failing(None), RestoreOptions())
+    assert [outcome.error is None for outcome in outcomes] == [False, True]
+    assert outcomes[0].error.isprintable()
+    assert len(outcomes[0].error) < 1100
+    if name.endswith(".png") and name != "a\nb.png":
+        (outcome,) = run_jobs(plan_jobs(["in/b.png"], name), Failing(None), RestoreOptions())
+        assert "cannot be" in outcome.error
+        assert len(outcome.error) < 1100

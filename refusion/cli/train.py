@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from refusion.cli.common import EXIT_USER_ERROR
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.errors import ConfigError
 
@@ -50,10 +51,12 @@ def run(argv: list[str] | None = None) -> int:
     """Train the experiment named by the arguments.
 
     Returns:
-        0 after the training is complete.
+        0 after the training is complete, 2 if another process of the training failed; that process
+        shows the message.
 
     Raises:
-        RefusionError: the config or a path is wrong, or the loss is not finite.
+        RefusionError: the config or a path is wrong, a sample cannot be made, or the loss is not
+            finite.
     """
     options = build_parser().parse_args(argv)
     # Imported after parsing, because PyTorch is too slow for --help.
@@ -64,6 +67,7 @@ def run(argv: list[str] | None = None) -> int:
     from refusion.config import load_config
     from refusion.config.plugins import import_plugins
     from refusion.training import Trainer, join_processes
+    from refusion.training.failures import OtherProcessError
     from refusion.training.paths import check_paths
 
     import_plugins(options.plugin)
@@ -86,7 +90,10 @@ def run(argv: list[str] | None = None) -> int:
                 bar.update(step - bar.n)
                 bar.set_postfix(loss=f"{terms['total']:.4f}", refresh=False)
 
-            trainer.train(show)
+            try:
+                trainer.train(show)
+            except OtherProcessError:
+                return EXIT_USER_ERROR
         if world.is_main:
             if options.export:
                 trainer.export(options.export, torch.float16)

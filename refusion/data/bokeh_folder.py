@@ -87,11 +87,15 @@ class BokehFolder(PhotoStream):
         self.cache = PhotoCache(cache)
         check_sizes([paths for _, paths, _ in self.entries], (1, 1), patch, FULL_SIDE)
 
+    def photos_of(self, index: int) -> tuple[Path, ...]:
+        """Return the source and the target photo of a sample."""
+        return tuple(self._entry(index)[1])
+
     def sample(self, index: int) -> dict[str, Any]:
         """Return one crop of the stream, or one whole pair with its name."""
         if self.patch is not None:
             return self._crop(index, self.patch)
-        name, paths, lenses = self.entries[index]
+        name, paths, lenses = self._entry(index)
         photos = [to_tensor(self.cache.load(path, FULL_SIDE)) for path in paths]
         # Without ground truth, `photos` has one element.
         return dict(zip(("lq", "gt"), photos, strict=False)) | {
@@ -99,8 +103,13 @@ class BokehFolder(PhotoStream):
             "name": name,
         }
 
+    def _entry(self, index: int) -> tuple[str, list[Path], tuple[float, float, float]]:
+        """Name, photos and lenses of the entry that a sample is made of."""
+        number = index if self.patch is None else photo_at(self.seed, index, len(self.entries))
+        return self.entries[number]
+
     def _crop(self, index: int, patch: int) -> dict[str, Tensor]:
-        _, paths, lenses = self.entries[photo_at(self.seed, index, len(self.entries))]
+        _, paths, lenses = self._entry(index)
         generator = keyed_generator(self.seed, index)
         photos = [self.cache.load(path, FULL_SIDE) for path in paths]
         crops = aligned_crops(photos, (patch, patch), generator)

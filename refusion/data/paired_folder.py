@@ -89,6 +89,12 @@ class PairedFolder(PhotoStream):
         side = patch and patch // scale
         check_sizes([paths for _, *paths in self.pairs], (1, scale), side, self.max_side)
 
+    def photos_of(self, index: int) -> tuple[Path, ...]:
+        """Return the degraded and the clean photo of a sample."""
+        number = index if self.patch is None else photo_at(self.seed, index, len(self.pairs))
+        _, *paths = self.pairs[number]
+        return tuple(paths)
+
     def sample(self, index: int) -> dict[str, Any]:
         """Return one crop of the stream, or one whole pair with its name."""
         if self.patch is not None:
@@ -98,9 +104,8 @@ class PairedFolder(PhotoStream):
         return dict(zip(("lq", "gt"), photos, strict=False)) | {"name": name}
 
     def _crop(self, index: int, patch: int) -> dict[str, Any]:
-        _, *paths = self.pairs[photo_at(self.seed, index, len(self.pairs))]
         generator = keyed_generator(self.seed, index)
-        photos = [self.cache.load(path, self.max_side) for path in paths]
+        photos = [self.cache.load(path, self.max_side) for path in self.photos_of(index)]
         crops = aligned_crops(photos, (patch // self.scale, patch), generator)
         symmetry = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
         lq, gt = (symmetry.image(crop) for crop in crops)

@@ -83,6 +83,12 @@ class StereoFolder(PhotoStream):
         side = patch and patch // self.scales[-1]
         check_sizes([paths for _, *paths in self.pairs], self.scales, side, FULL_SIDE)
 
+    def photos_of(self, index: int) -> tuple[Path, ...]:
+        """Return the views of a sample."""
+        number = index if self.patch is None else photo_at(self.seed, index, len(self.pairs))
+        _, *paths = self.pairs[number]
+        return tuple(paths)
+
     def sample(self, index: int) -> dict[str, Any]:
         """Return one crop of the stream, or one whole pair with its name."""
         if self.patch is not None:
@@ -92,9 +98,8 @@ class StereoFolder(PhotoStream):
         return {**self._make_item(views), "name": name}
 
     def _crop(self, index: int, patch: int) -> dict[str, Any]:
-        _, *paths = self.pairs[photo_at(self.seed, index, len(self.pairs))]
         generator = keyed_generator(self.seed, index)
-        photos = [self.cache.load(path, FULL_SIDE) for path in paths]
+        photos = [self.cache.load(path, FULL_SIDE) for path in self.photos_of(index)]
         sides = [patch * scale // self.scales[-1] for scale in self.scales]
         views = aligned_crops(photos, sides, generator)
         if self.flip:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -108,6 +109,10 @@ class PhotoStream(Dataset[dict[str, Any]], ABC):
         if index < 0 or (self.length is not None and index >= self.length):
             raise IndexError(f"index {index} is outside a {type(self).__name__} of {self.length}")
         return self.sample(index)
+
+    def photos_of(self, index: int) -> tuple[Path, ...]:
+        """Paths of the photos that a sample is made of, for messages; empty if it has none."""
+        return ()
 
     @abstractmethod
     def sample(self, index: int) -> dict[str, Any]:

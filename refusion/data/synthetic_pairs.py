@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,18 +106,37 @@ class SyntheticPairs(PhotoStream):
             raise ConfigError(f"surface_share: expected a share from 0 to 1, got {surface_share}")
         self.surface_share = surface_share
 
+    def photos_of(self, index: int) -> tuple[Path, ...]:
+        """Return the clean photo of a sample; a procedural surface has none."""
+        if self.whole:
+            return (self.photos[index],)
+        if self._surface_generator(index) is not None:
+            return ()
+        return (self.photos[photo_at(self.seed, index, len(self.photos))],)
+
     def sample(self, index: int) -> dict[str, Any]:
         """Return one patch of the stream, or one whole photo with its name."""
         if self.whole:
             return self._whole_photo(self.photos[index])
+        generator = self._surface_generator(index)
+        return self._patch(index) if generator is None else self._surface(generator)
+
+    def _surface_generator(self, index: int) -> Generator | None:
+        """Generator of the surface of a patch; None if a photo is used."""
         generator = keyed_generator(self.seed, index, SURFACE_KEY)
-        if bernoulli(generator, self.surface_share):
-            return self._surface(generator)
-        return self._patch(index)
+        return generator if bernoulli(generator, self.surface_share) else None
 
     def _surface(self, generator: Generator) -> dict[str, Any]:
         gt = draw_surface(generator, (self.patch, self.patch))
-        return {"gt": gt, **self.degradation(gt, generator, PhotoFrame.whole(gt))}
+        return self._degraded(gt, generator, PhotoFrame.whole(gt))
+
+    def _degraded(self, gt: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Any]:
+        made = self.degradation(gt, generator, frame)
+        if not isinstance(made, Mapping) or "lq" not in made:
+            name, kind = type(self.degradation).__name__, type(made).__name__
+            got = f"keys {list(made)}" if isinstance(made, Mapping) else kind
+            raise ConfigError(f"degradation {name}: expected a dict with the key 'lq', got {got}")
+        return {"gt": gt, **made}
 
     def _patch(self, index: int) -> dict[str, Any]:
         path = self.photos[photo_at(self.seed, index, len(self.photos))]
@@ -133,15 +152,15 @@ class SyntheticPairs(PhotoStream):
             tone = self.tones.draw(generator)
             gt, thumbnail = tone(gt), tone(thumbnail)
         gt, frame = symmetry.image(gt), symmetry.frame(PhotoFrame(thumbnail, box))
-        return {"gt": gt, **self.degradation(gt, generator, frame)}
+        return self._degraded(gt, generator, frame)
 
     def _whole_photo(self, path: Path) -> dict[str, Any]:
         gt = to_tensor(self.cache.load(path, self.max_side))
         height, width = (side - side % self.multiple for side in gt.shape[1:])
         gt = gt[:, :height, :width].contiguous()
         generator = keyed_generator(self.seed, _name_hash(path))
-        degraded = self.degradation(gt, generator, PhotoFrame.whole(gt))
-        return {"gt": gt, **degraded, "name": path.stem}
+        degraded = self._degraded(gt, generator, PhotoFrame.whole(gt))
+        return degraded | {"name": path.stem}
 
 
 def _check_patch(patch: int, scale_range: tuple[float, float] | None, multiple: int) -> None:

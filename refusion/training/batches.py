@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from refusion.config import RunConfig
 from refusion.devices.processes import World
 from refusion.errors import ConfigError
 
@@ -56,3 +57,13 @@ class BatchShares:
     def __len__(self) -> int:
         """Number of parts in all steps."""
         return (self.stop - self.start) * self.parts
+
+
+def shares_of(config: RunConfig, world: World, start: int, stop: int | None = None) -> BatchShares:
+    """Samples of this process in the steps `start` to `stop` - 1 of a run, by default to its end.
+
+    Raises:
+        ConfigError: the batch cannot be divided among the processes.
+    """
+    size, train = config.data.batch_size, config.train
+    return BatchShares(size, train.accumulate, world, start, stop or train.steps)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from refusion.config import RunConfig, config_to_dict, find_table
 from refusion.config.parser import Component
+from refusion.devices.processes import World
 from refusion.errors import ConfigError
-from refusion.randomness import keyed_generator
-from refusion.training.batches import BatchShares
-from refusion.training.interrupts import ignore_interrupts
+from refusion.training.batches import shares_of
+from refusion.training.failures import shared_failure
 from refusion.training.latents import LatentPairs, cache_key, load_latents, store_latents
 from refusion.training.paths import FOLDER_KEYS
+from refusion.training.run_folder import LATENTS
+from refusion.training.workers import Batch, load_batches
+
+TITLE = "data.train"  # of the samples, in messages
 
 logger = logging.getLogger(__name__)
-Batch = dict[str, Tensor]
 
 
 class Encoder(Protocol):
@@ -29,6 +33,69 @@ class Encoder(Protocol):
 
     def __call__(self, batch: Batch) -> Batch:
         """Encode `lq`, `gt` to `mu`, `x0`; conditions of the network are kept."""
+
+
+@dataclass(frozen=True)
+class BatchStream:
+    """The batches of a run on the device of this process, from any step on.
+
+    Attributes:
+        config: config of the run.
+        folder: run folder.
+        world: rank of this process and number of processes.
+        device: device of the batches.
+        encode: function that moves a batch to the device and encodes it, for cached latents.
+        encoder_key: fingerprint of the encoder's weights and dtype.
+    """
+
+    config: RunConfig
+    folder: Path
+    world: World
+    device: torch.device
+    encode: Encoder
+    encoder_key: str
+
+    def batches(self, step: int) -> Iterator[Batch]:
+        """This process's parts of the batches from a step on; encodes missing latents at once.
+
+        Close the iterator (`contextlib.closing`) after use: it ends the worker processes.
+
+        Raises:
+            ConfigError: the data cannot be used.
+            SampleError: a sample cannot be made.
+        """
+        data, stop = self.config.data, self.config.train.steps
+        if data.cached_latents:
+            return self._rounds(self._latents(step), step)
+        return self._loaded(training_set(self.config), data.workers, step, stop)
+
+    def _rounds(self, latents: LatentPairs, step: int) -> Iterator[Batch]:
+        """Batches from the latents of the current round, then from those of the next rounds."""
+        stop = last = self.config.train.steps
+        if every := self.config.data.refresh_latents:
+            stop = min(last, (step // every + 1) * every)
+        yield from self._loaded(latents, 0, step, stop)
+        if stop < last:
+            yield from self._rounds(self._latents(stop), stop)
+
+    def _loaded(self, dataset: Any, workers: int, start: int, stop: int) -> Iterator[Batch]:
+        """Batches of a data set from step `start` to step `stop` - 1."""
+        how = {"title": TITLE, "workers": workers, "seed": self.config.train.seed}
+        shares = shares_of(self.config, self.world, start, stop)
+        loaded = load_batches(dataset, shares, **how, pin_memory=self.device.type == "cuda")
+        with contextlib.closing(loaded):
+            for batch in loaded:
+                yield to_device(batch, self.device)
+
+    def _latents(self, step: int) -> LatentPairs:
+        """Latents of a step; the main process encodes them, then the others read them."""
+        found: list[LatentPairs] = []
+        for makes in (True, False):
+            with shared_failure(self.world, self.device):
+                if makes == self.world.is_main:
+                    where = (self.config, self.folder, self.encode, self.encoder_key, step)
+                    found.append(latent_set(*where, make=makes))
+        return found[0]
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -87,10 +154,11 @@ def latent_set(
     described = [plain["data"]["train"], plain["upscale"], config.data.cached_latents]
     number = latent_round(config, step)
     key = cache_key([*described, _file_versions(config.data.train), seed, encoder_key, number])
-    path = folder / "latents.safetensors"
+    path = folder / LATENTS
     pairs = load_latents(path, key)
     if pairs is None and make:
-        store_latents(path, key, _encoded(config, encode, number))
+        with contextlib.closing(_encoded(config, encode, number)) as encoded:
+            store_latents(path, key, encoded)
         pairs = load_latents(path, key)
     if pairs is None:
         raise ConfigError(
@@ -98,31 +166,6 @@ def latent_set(
             "(--runs) on a disk that all processes share"
         )
     return LatentPairs(pairs, seed)
-
-
-def batches(
-    dataset: Any, shares: BatchShares, *, workers: int, seed: int, device: torch.device
-) -> Iterator[Batch]:
-    """This process's parts of all batches, in order, on the device.
-
-    Args:
-        dataset: endless stream of samples.
-        shares: indices of the samples of each part.
-        workers: number of loader processes; 0 loads in this process.
-        seed: seed of the loader processes.
-        device: device of the batches.
-    """
-    loader = DataLoader(
-        dataset,
-        batch_sampler=shares,
-        num_workers=workers,
-        generator=keyed_generator(seed),  # else the global generator would be used
-        pin_memory=device.type == "cuda",
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=ignore_interrupts,
-    )
-    for batch in loader:
-        yield to_device(batch, device)
 
 
 def _file_versions(component: Component) -> list[tuple[str, int, int]]:
@@ -142,16 +185,12 @@ def _file_versions(component: Component) -> list[tuple[str, int, int]]:
 def _encoded(config: RunConfig, encode: Encoder, number: int) -> Iterator[Batch]:
     """Encode the pairs of a round in batches; the rounds have no sample in common."""
     data, first = config.data, number * config.data.cached_latents
-    loader = DataLoader(
-        training_set(config),
-        batch_size=data.batch_size,
-        sampler=range(first, first + data.cached_latents),
-        num_workers=data.workers,
-        generator=keyed_generator(config.train.seed),
-        worker_init_fn=ignore_interrupts,
-    )
-    for index, batch in enumerate(loader):
-        if index % 50 == 0:
-            done = index * data.batch_size
-            logger.info("encoding latents: %d of %d pairs", done, data.cached_latents)
-        yield encode(batch)
+    samples = range(first, first + data.cached_latents)
+    parts = [samples[i : i + data.batch_size] for i in range(0, len(samples), data.batch_size)]
+    how = {"title": TITLE, "workers": data.workers, "seed": config.train.seed}
+    with contextlib.closing(load_batches(training_set(config), parts, **how)) as loaded:
+        for index, batch in enumerate(loaded):
+            if index % 50 == 0:
+                done = index * data.batch_size
+                logger.info("encoding latents: %d of %d pairs", done, data.cached_latents)
+            yield encode(batch)

@@ -17,27 +17,39 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
-from refusion.config import RunConfig, config_to_dict
+from refusion.config import RunConfig
 from refusion.devices.precision import choose_precision
 from refusion.devices.processes import SINGLE_PROCESS, World
-from refusion.errors import ConfigError, RefusionError
+from refusion.errors import RefusionError
 from refusion.randomness import keyed_generator
-from refusion.training.batches import BatchShares
+from refusion.training.batches import BatchShares, shares_of
 from refusion.training.ema import Ema
+from refusion.training.failures import (
+    OtherProcessError,
+    lost_processes_explained,
+    shared_failure,
+)
 from refusion.training.interrupts import Interrupts
 from refusion.training.latents import weights_key
-from refusion.training.loading import Batch, batches, latent_set, to_device, training_set
-from refusion.training.lock import run_lock
+from refusion.training.loading import BatchStream, to_device
 from refusion.training.optim import build_optimizer, learning_rate
+from refusion.training.run_folder import (
+    MODEL,
+    STATE,
+    make_run_folder,
+    open_board,
+    run_lock,
+    write_config,
+)
 from refusion.training.stages import STAGES
 from refusion.training.stages.base import LossModule, Stage
 from refusion.training.state import PLAIN, load_state, save_state, start_from
 from refusion.training.validation import validate, validation_sets
+from refusion.training.workers import Batch, SampleError
 
 WEIGHTS_KEY, SAMPLE_KEY = 1, 2  # keys of random streams: initialisation, samples
 
@@ -58,7 +70,8 @@ class Trainer:
     weights, a checkpoint for inference), `state.pt` (to resume the run), `tensorboard/`.
 
     Raises:
-        ConfigError: the batch cannot be divided among the processes.
+        ConfigError: the batch cannot be divided among the processes, or the run folder cannot be
+            used.
         CheckpointError: the latent U-Net or the initial weights cannot be used.
     """
 
@@ -73,7 +86,7 @@ class Trainer:
         self.config, self.device, self.world = config, device, world
         self.shares(0)  # raises early if the batch cannot be divided
         self.folder = Path(runs) / config.name
-        _make_folder(self.folder)
+        make_run_folder(self.folder)
         self.dtype = choose_precision(config.train.precision, device)
         with torch.random.fork_rng(devices=[]):
             # PyTorch initialises layers with the global generator, so seed it within this block.
@@ -101,18 +114,16 @@ class Trainer:
     @property
     def state_file(self) -> Path:
         """File of the state to resume from."""
-        return self.folder / "state.pt"
+        return self.folder / STATE
 
     @property
     def model_file(self) -> Path:
         """File of the averaged weights."""
-        return self.folder / "model.safetensors"
+        return self.folder / MODEL
 
     def shares(self, start: int, stop: int | None = None) -> BatchShares:
         """Samples of this process in steps `start` to `stop` - 1, by default to the end."""
-        train = self.config.train
-        size = self.config.data.batch_size
-        return BatchShares(size, train.accumulate, self.world, start, stop or train.steps)
+        return shares_of(self.config, self.world, start, stop)
 
     def train(self, progress: Progress | None = None) -> dict[str, float]:
         """Train up to `config.train.steps`; continue from `state.pt` if it exists.
@@ -124,17 +135,23 @@ class Trainer:
             Scores of the last validation by name.
 
         Raises:
-            RefusionError: the loss is not finite (the last checkpoint is kept), or `state.pt`
-                belongs to another configuration.
+            RefusionError: the loss is not finite (the last checkpoint is kept), `state.pt` belongs
+                to another configuration, or a process was killed.
+            SampleError: a sample cannot be made; the run is saved at the last complete step.
+            OtherProcessError: another process failed, and shows the message.
         """
-        with run_lock(self.folder) if self.world.is_main else contextlib.nullcontext():
-            if self.state_file.is_file():
-                self._load_state()
-            resolved = yaml.safe_dump(config_to_dict(self.config), sort_keys=False)
-            if self.world.is_main:
-                (self.folder / "config.yml").write_text(resolved, encoding="utf-8")
-            self.validation = validation_sets(self.config)
-            with self._board() as board:
+        is_main, nothing = self.world.is_main, contextlib.nullcontext()
+        with (
+            lost_processes_explained(self.world),
+            run_lock(self.folder) if is_main else nothing,
+        ):
+            with self._shared_failure():
+                if self.state_file.is_file():
+                    self._load_state()
+                if is_main:
+                    write_config(self.folder, self.config)
+                self.validation = validation_sets(self.config)
+            with open_board(self.folder, self.step) if is_main else nothing as board:
                 self._train(board, progress)
             self.save()  # also after a complete run: the sampling defaults may have changed
         return self.scores
@@ -145,8 +162,9 @@ class Trainer:
         if self.step >= stop:
             logger.info("%s: already at step %d of %d", self.config.name, self.step, stop)
             return
-        stream = self._batches()  # encodes latents for minutes, while Ctrl-C stops immediately
-        with Interrupts() as interrupts:
+        with self._saved_on_failure(), self._shared_failure():
+            stream = self._batches()  # encodes latents for minutes; Ctrl-C stops immediately
+        with contextlib.closing(stream), Interrupts() as interrupts:
             while self.step < stop:
                 terms = self._timed_step(stream)
                 self._after_step(board, terms)
@@ -164,12 +182,33 @@ class Trainer:
         raise KeyboardInterrupt
 
     def save(self) -> None:
-        """Write the averaged weights and the state to resume from; there are no partial files."""
-        if not self.world.is_main:
-            return
-        self.export(self.model_file)
-        plain = {key: getattr(self, key) for key in PLAIN}
-        save_state(self.state_file, self._parts(), plain, self.config, self.encoder_key)
+        """Write the averaged weights and the state to resume from; there are no partial files.
+
+        All processes must call this method; the main process writes.
+        """
+        with self._shared_failure():
+            if self.world.is_main:
+                self.export(self.model_file)
+                plain = {key: getattr(self, key) for key in PLAIN}
+                save_state(self.state_file, self._parts(), plain, self.config, self.encoder_key)
+
+    def _shared_failure(self) -> contextlib.AbstractContextManager[None]:
+        return shared_failure(self.world, self.device)
+
+    @contextlib.contextmanager
+    def _saved_on_failure(self) -> Iterator[None]:
+        """Save the last complete step if reading data or validation fails, in all processes."""
+        try:
+            yield
+        except Exception as error:
+            if self.step:
+                self.save()
+            if not isinstance(error, (SampleError, OtherProcessError)):
+                raise
+            kept = f"is saved at step {self.step}" if self.step else "has not begun"
+            raise type(error)(
+                f"{error}. {self.config.name} {kept}; correct this and run the command again"
+            ) from error
 
     def export(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write the averaged weights for inference, with `dtype` float16 in half the size."""
@@ -188,7 +227,8 @@ class Trainer:
     def _timed_step(self, stream: Iterator[Batch]) -> dict[str, Tensor]:
         """Run one step; measure its time and the time spent waiting for data."""
         begun = time.monotonic()
-        parts = [next(stream) for _ in range(self.config.train.accumulate)]
+        with self._saved_on_failure(), self._shared_failure():
+            parts = [next(stream) for _ in range(self.config.train.accumulate)]
         self.waited_s += time.monotonic() - begun
         terms = self._step(parts)
         self.step += 1
@@ -211,8 +251,8 @@ class Trainer:
         total = terms["total"].item()
         if not self.scaler.is_enabled():  # the scaler skips infinite gradients in fp16
             total += 0 * norm.item()
-        if not math.isfinite(total):
-            raise RefusionError(
+        if not math.isfinite(total):  # in all processes
+            raise (RefusionError if self.world.is_main else OtherProcessError)(
                 f"{self.config.name}: the loss is {total} at step {self.step}; "
                 f"the weights of the last checkpoint are in {self.model_file}. Lower "
                 "train.optimizer.lr, set train.grad_clip, or use train.precision: fp32"
@@ -246,7 +286,8 @@ class Trainer:
         if self.step % train.log_every == 0 or is_last:
             self._log(board, terms)
         if self.step % train.validate_every == 0 or is_last:
-            self.scores = self._validated(board)
+            with self._saved_on_failure():
+                self.scores = self._validated(board)
         if self.step % train.checkpoint_every == 0 and not is_last:
             self.save()
 
@@ -258,49 +299,18 @@ class Trainer:
 
     def _batches(self) -> Iterator[Batch]:
         """Batches from the current step on; their content depends on the step only."""
-        data, stop = self.config.data, self.config.train.steps
-        if data.cached_latents:
-            return self._rounds(self._latents())
-        return self._loaded(training_set(self.config), data.workers, stop)
 
-    def _rounds(self, latents: Any) -> Iterator[Batch]:
-        """Batches from the latents of the current round, then from those of the next rounds."""
-        stop = last = self.config.train.steps
-        if every := self.config.data.refresh_latents:
-            stop = min(last, (self.step // every + 1) * every)
-        yield from self._loaded(latents, 0, stop)
-        if stop < last:
-            yield from self._rounds(self._latents())
-
-    def _loaded(self, dataset: Any, workers: int, stop: int) -> Iterator[Batch]:
-        """Batches of a data set from the current step to step `stop` - 1."""
-        shares, seed = self.shares(self.step, stop), self.config.train.seed
-        return batches(dataset, shares, workers=workers, seed=seed, device=self.device)
-
-    def _latents(self) -> Any:
         def encode(batch: Batch) -> Batch:
             with self._autocast():
                 return self.stage.encode(to_device(batch, self.device))
 
-        def find(*, make: bool) -> Any:
-            key = f"{self.encoder_key} {self.dtype}"
-            return latent_set(self.config, self.folder, encode, key, self.step, make=make)
-
-        if self.world.is_main:
-            found = find(make=True)
-            self.world.wait()
-            return found
-        self.world.wait()
-        return find(make=False)
+        key = f"{self.encoder_key} {self.dtype}"
+        stream = BatchStream(self.config, self.folder, self.world, self.device, encode, key)
+        return stream.batches(self.step)
 
     def _autocast(self) -> torch.autocast:
         is_narrow = self.dtype != torch.float32
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=is_narrow)
-
-    def _board(self) -> contextlib.AbstractContextManager[SummaryWriter | None]:
-        if not self.world.is_main:
-            return contextlib.nullcontext()
-        return SummaryWriter(self.folder / "tensorboard", purge_step=self.step + 1)
 
     def _parts(self) -> dict[str, Any]:
         """Objects whose state must be saved."""
@@ -337,12 +347,3 @@ class Trainer:
             self.trained_s,
             100 * waiting,
         )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"--runs: cannot create the folder '{folder}': {error.strerror}"
-        ) from error

@@ -16,7 +16,9 @@ from refusion.devices.processes import World
 from refusion.errors import ConfigError
 from refusion.images.resize import resize_like, shrink
 from refusion.metrics import score_pair
-from refusion.training.stages.base import Viewer
+from refusion.training.failures import shared_failure
+from refusion.training.stages.base import ResultAndTarget, Viewer
+from refusion.training.workers import make_sample
 
 PICTURES = 2  # pairs per validation set shown in TensorBoard
 PICTURE_SIDE = 512  # pixels
@@ -51,7 +53,8 @@ def validate(
     """
     means: dict[str, float] = {}
     for name, dataset in sets.items():
-        rows, pictures = _rows(view, dataset, world, device, shown=PICTURES if board else 0)
+        title = _title(name)
+        rows, pictures = _rows(view, dataset, title, world, device, shown=PICTURES if board else 0)
         for index, picture in pictures.items():
             board.add_image(f"{name}/{index}", picture, step)
         means |= {
@@ -77,40 +80,48 @@ def validation_sets(config: RunConfig) -> dict[str, Any]:
             len(dataset)
         except TypeError:  # an endless stream has no length
             raise ConfigError(
-                f"data.validation, set '{section.name}': the stream is endless; leave out 'patch', "
+                f"{_title(section.name)}: the stream is endless; leave out 'patch', "
                 "or set 'whole: true' (SyntheticPairs)"
             ) from None
-        if "gt" not in dataset[0]:
+        if "gt" not in make_sample(dataset, 0, _title(section.name)):
             raise ConfigError(
-                f"data.validation, set '{section.name}': the photos have no ground truth; "
+                f"{_title(section.name)}: the photos have no ground truth; "
                 "use photos with ground truth or leave the set out"
             )
         sets[section.name] = dataset
     return sets
 
 
+def _title(name: str) -> str:
+    return f"data.validation, set '{name}'"
+
+
 def _rows(
-    view: Viewer, dataset: Any, world: World, device: torch.device, *, shown: int
+    view: Viewer, dataset: Any, title: str, world: World, device: torch.device, *, shown: int
 ) -> tuple[list[dict[str, float]], dict[int, Tensor]]:
     """Metrics of all images of a set, in order, from all processes.
 
     Also returns image strips of the first `shown` items of this process, by index.
     """
     own, strips = [], {}
-    for index in range(world.rank, len(dataset), world.size):
-        item = _batch_of(dataset[index], device)
-        lq, gt = item["lq"], item["gt"]
-        pictures = {"input": (resize_like(lq, gt), gt), **view(item)}
-        row = {
-            f"{name}/{metric}": float(value)
-            for name, (picture, target) in pictures.items()
-            for metric, value in score_pair(picture, target).items()
-        }
-        own.append((index, row))
-        if len(strips) < shown:
-            strips[index] = _strip([*(picture for picture, _ in pictures.values()), gt])
+    with shared_failure(world, device):
+        for index in range(world.rank, len(dataset), world.size):
+            item = _batch_of(make_sample(dataset, index, title), device)
+            lq, gt = item["lq"], item["gt"]
+            pictures = {"input": (resize_like(lq, gt), gt), **view(item)}
+            own.append((index, _row(pictures)))
+            if len(strips) < shown:
+                strips[index] = _strip([*(picture for picture, _ in pictures.values()), gt])
     measured = [pair for part in world.gathered(own) for pair in part]
     return [row for _, row in sorted(measured, key=lambda pair: pair[0])], strips
+
+
+def _row(pictures: Mapping[str, ResultAndTarget]) -> dict[str, float]:
+    return {
+        f"{name}/{metric}": float(value)
+        for name, (picture, target) in pictures.items()
+        for metric, value in score_pair(picture, target).items()
+    }
 
 
 def _batch_of(item: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from refusion.devices.processes import World
 from refusion.errors import CheckpointError, ConfigError, RefusionError
 from refusion.restorers import load_restorer
 from refusion.training import Trainer
-from refusion.training.lock import run_lock
+from refusion.training.run_folder import run_lock
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,87 @@
+"""The folder of a run: its files are the run's own, never links to other files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+from refusion.config import RunConfig, config_to_dict
+from refusion.errors import ConfigError
+from refusion.files import atomic_write, check_no_link, check_regular, open_for_append
+
+LOCK, CONFIG, BOARD = ".lock", "config.yml", "tensorboard"
+MODEL, STATE, LATENTS = "model.safetensors", "state.pt", "latents.safetensors"
+
+
+def make_run_folder(folder: Path) -> None:
+    """Create the folder of a run if it does not exist, and check the files in it.
+
+    The folder itself may be a link, for example to another disk.
+
+    Raises:
+        ConfigError: the folder cannot be created, or a name that a run uses belongs to a link or to
+            another kind of file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--runs: cannot create the folder '{folder}': {error.strerror}"
+        ) from error
+    try:
+        for path in (folder / name for name in (LOCK, CONFIG, BOARD, MODEL, STATE, LATENTS)):
+            check_no_link(path)
+            if os.path.lexists(path) and path.name != BOARD:
+                check_regular(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Lock the folder of a run; the operating system releases the lock when the process ends.
+
+    On systems without such locks (Windows, some network disks) the folder is not locked.
+
+    Args:
+        folder: the run folder; it must exist.
+
+    Raises:
+        ConfigError: another process has locked the folder, or the lock file cannot be opened.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        file = open_for_append(folder / LOCK)
+    except OSError as error:
+        raise ConfigError(f"{folder / LOCK}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{folder}: another process is training there; wait for it, or choose another name"
+            ) from None
+        except OSError:
+            pass
+        yield
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write the config of a run, with all defaults."""
+    with atomic_write(folder / CONFIG) as temporary:
+        text = yaml.safe_dump(config_to_dict(config), sort_keys=False)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def open_board(folder: Path, step: int) -> SummaryWriter:
+    """Open the TensorBoard files of a run, without what was written after a step."""
+    return SummaryWriter(folder / BOARD, purge_step=step + 1)

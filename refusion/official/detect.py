@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from refusion.config.networks import network_shapes
 from refusion.config.parser import Component
-from refusion.errors import CheckpointError
-from refusion.nets import NETS
+from refusion.errors import CheckpointError, ConfigError, printable
 
 _KINDS = {  # name of a tensor that only one network has: key of that network in `NETS`
     "latent_conv.weight": "LatentUNet",
@@ -100,7 +100,7 @@ class _Shapes:
 
     def fail(self, message: str) -> NoReturn:
         """Raise a CheckpointError that starts with the path."""
-        raise CheckpointError(f"{self.path}: {message}")
+        raise CheckpointError(f"{printable(self.path, 200)}: {message}")
 
 
 def _kind(state: _Shapes) -> str:
@@ -108,7 +108,7 @@ def _kind(state: _Shapes) -> str:
     for name, kind in _KINDS.items():
         if name in state.shapes:
             return kind
-    names = ", ".join(sorted(state.shapes)[:3])
+    names = ", ".join(printable(name, 60) for name in sorted(state.shapes)[:3])
     state.fail(f"is no network of the authors' release (its tensors: {names}, ...)")
 
 
@@ -193,12 +193,10 @@ def _swinir(state: _Shapes) -> dict[str, Any]:
 
 def _checked(state: _Shapes, component: Component) -> Component:
     """Check that a network built from the component has exactly the tensors of the file."""
-    with torch.device("meta"):  # shapes without memory
-        try:
-            net = NETS[component.type](**component.settings)
-        except (ValueError, TypeError, RuntimeError, IndexError, ArithmeticError) as error:
-            state.fail(f"looks like a {component.type} that cannot be built: {error}")
-    expected = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    try:
+        expected = network_shapes(component)
+    except ConfigError as error:
+        state.fail(f"looks like a {component.type} that {error}")
     different = sorted(expected.items() ^ state.shapes.items())
     if different:
         name = different[0][0]
@@ -207,7 +205,8 @@ def _checked(state: _Shapes, component: Component) -> Component:
             for shapes in (state.shapes, expected)
         )
         state.fail(
-            f"is a variant of {component.type} that was not published: '{name}' is {shape}, "
+            f"is a variant of {component.type} that was not published: "
+            f"'{printable(name, 60)}' is {shape}, "
             f"expected {wanted} ({_listed(sorted({n for n, _ in different}))} differ)"
         )
     return component
@@ -216,4 +215,4 @@ def _checked(state: _Shapes, component: Component) -> Component:
 def _listed(names: Sequence[str], limit: int = 5) -> str:
     """Number of names and the first ones, for messages."""
     more = ", ..." if len(names) > limit else ""
-    return f"{len(names)} tensors: {', '.join(names[:limit])}{more}"
+    return f"{len(names)} tensors: {', '.join(printable(name, 40) for name in names[:limit])}{more}"

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from refusion.errors import CheckpointError
+from refusion.errors import CheckpointError, printable
 from refusion.files import atomic_write
 from refusion.official.weights import read_published
 from refusion.stable_diffusion.folder import StableDiffusion, cast
@@ -184,7 +184,7 @@ def load_matching_tensors(
     }
     if any(wrong.values()):
         differences = "; ".join(
-            f"{len(names)} {kind}: {', '.join(sorted(names)[:3])}"
+            f"{len(names)} {kind}: {', '.join(printable(name, 60) for name in sorted(names)[:3])}"
             for kind, names in wrong.items()
             if names
         )

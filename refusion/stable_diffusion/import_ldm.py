@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from refusion.errors import CheckpointError
+from refusion.errors import CheckpointError, printable
 from refusion.official.weights import read_published
 from refusion.stable_diffusion.control import load_matching_tensors
 from refusion.stable_diffusion.folder import StableDiffusion, load_stable_diffusion
@@ -122,7 +122,9 @@ def _split(path: Path, layers: int) -> tuple[dict[str, dict[str, Tensor]], list[
         if _UNUSED.match(name) or (block and int(block[1]) == layers):
             unused.append(name)
         elif part is None:
-            raise CheckpointError(f"{path}: tensor '{name}' belongs to no Stable Diffusion 2.1")
+            raise CheckpointError(
+                f"{path}: tensor '{printable(name, 80)}' belongs to no Stable Diffusion 2.1"
+            )
         else:
             parts[part][name.removeprefix(_PARTS[part])] = tensor
     return parts, unused

@@ -9,7 +9,7 @@ from refusion.errors import CheckpointError, printable
 from refusion.files import check_regular, open_regular
 from refusion.tensor_files.pickles import MAX_FILE, is_pickle
 
-_MAX_HEADER = 16 * 2**20  # bytes; the largest network of this package needs less than 1 MiB
+_MAX_HEADER = 4 * 2**20  # bytes; that of a Stable Diffusion has 0.4 MiB
 
 
 def is_safetensors(path: Path) -> bool:

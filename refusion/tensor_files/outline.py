@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar
 
-MAX_BYTES = 4 * 2**20  # of a pickle; that of a Stable Diffusion has 0.3 MiB
+MAX_BYTES = 2 * 2**20  # of a pickle; that of a Stable Diffusion has 0.3 MiB
 _DEEPEST = 20  # levels of nested tuples
 # All instructions that PyTorch reads, except those of sets.
 _INSTRUCTIONS = (
@@ -46,6 +46,8 @@ class Inert:
             raise UnsafeError("it calls an object")
         if self.name == _DTYPE and args[:1] not in [(number,) for number in _NUMBERS]:
             raise UnsafeError("it holds a NumPy value that is not a number")
+        if self.name.endswith(("Storage", "Tensor")) and any(type(arg) is int for arg in args):
+            raise UnsafeError("it makes an empty tensor")
         if self.name == "_codecs.encode":
             self.longest = max([self.longest, *(len(arg) for arg in args if isinstance(arg, str))])
         return Inert(self.name, is_result=True)

@@ -16,6 +16,7 @@ import torch
 
 from refusion.errors import CheckpointError, one_line, printable
 from refusion.files import open_regular
+from refusion.memory import is_out_of_memory
 from refusion.tensor_files.outline import MAX_BYTES, Outline, UnsafeError, read_outline
 
 MAX_FILE = 10 * 10**9
@@ -71,16 +72,25 @@ def load_pickle(
             return torch.load(path, map_location=device, weights_only=True)
     except CheckpointError:
         raise
-    except FileNotFoundError:
-        _fail(path, "no such weights file")
-    except UnsafeError as error:
-        _fail(path, f"is refused: {error}, which no file of weights needs")
-    except pickle.UnpicklingError as error:
-        if "nsupported" not in str(error) and "Weights only" not in str(error):
-            _fail(path, f"is damaged ({_first_line(error)}); download or copy it again")
-        _fail(path, _OBJECTS)
     except Exception as error:  # a damaged file can raise any error in the reader
-        _fail(path, f"is damaged or truncated ({_first_line(error)}); download or copy it again")
+        if is_out_of_memory(error):
+            raise
+        _fail(path, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, from the error of a reader."""
+    text = str(error)
+    if isinstance(error, FileNotFoundError):
+        return "no such weights file"
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or one_line(error, 100)}"
+    if isinstance(error, UnsafeError):
+        return f"is refused: {error}, which no file of weights needs"
+    if isinstance(error, pickle.UnpicklingError) and ("nsupported" in text or "Weights" in text):
+        return _OBJECTS
+    kind = "damaged" if isinstance(error, pickle.UnpicklingError) else "damaged or truncated"
+    return f"is {kind} ({_first_line(error)}); download or copy it again"
 
 
 def _check(path: Path, largest: int) -> None:

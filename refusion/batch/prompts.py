@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refusion.errors import ConfigError, ImageError
+from refusion.files import open_regular
+
+_LONGEST = 1 << 16  # bytes; the text encoders read about 77 words
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,16 @@ class PromptFiles:
             photo: path of the photo; the text file has the same stem.
 
         Raises:
-            ImageError: the text file does not exist or is not UTF-8 text.
+            ImageError: the text file does not exist, is too long or is not UTF-8 text.
         """
         path = self.folder / f"{photo.stem}.txt"
         try:
-            return " ".join(path.read_text(encoding="utf-8-sig").split())
+            with open_regular(path) as file:
+                content = file.read(_LONGEST + 1)
+            text = " ".join(content.decode("utf-8-sig").split())
         except (OSError, ValueError) as error:
-            raise ImageError(f"{photo}: the prompt {path} cannot be read: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise ImageError(f"{photo}: the prompt {path} cannot be read: {reason}") from None
+        if len(content) > _LONGEST:
+            raise ImageError(f"{photo}: the prompt {path} has more than {_LONGEST} bytes")
+        return text

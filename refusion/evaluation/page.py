@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refusion.errors import ConfigError
+from refusion.errors import ConfigError, printable
 from refusion.files import atomic_write
 
 if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not need
@@ -83,15 +83,15 @@ def write_page(path: Path, title: str, sets: Iterable[PageSet]) -> None:
 
 
 def _page(title: str, sets: Iterable[PageSet]) -> Iterator[str]:
-    shown = html.escape(title)
+    shown = _text(title)
     yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{shown}</title>'
     yield '<meta name="viewport" content="width=device-width">'
     yield f"<style>{_STYLE}</style></head>\n<body><h1>{shown}</h1>\n"
     for one in sets:
-        yield f"<h2>{html.escape(one.name)}</h2>\n"
+        yield f"<h2>{_text(one.name)}</h2>\n"
         mean = one.evaluation.mean
         yield _table("mean of all photos", mean.methods)
-        yield "".join(f"<p>{html.escape(note)}</p>\n" for note in one.notes)
+        yield "".join(f"<p>{_text(note)}</p>\n" for note in one.notes)
         for index in _worst_first(one.evaluation.rows):
             yield from _figure(one, index)
     yield f"<script>{_SCRIPT}</script></body></html>\n"
@@ -112,12 +112,17 @@ def _figure(one: PageSet, index: int) -> Iterator[str]:
     row = one.evaluation.rows[index]
     result = torch.cat([read_image(file).image for file in one.files[index]])
     given = resize_like(one.photos[index]["lq"][None], result[None])[0]
-    name = html.escape(row.name, quote=True)
+    name = _text(row.name)
     yield f"<figure><figcaption><h3>{name}</h3></figcaption>\n"
     yield f'<div class="pair"><img class="after" alt="{name}: result" src="{_picture(result)}">\n'
     yield f'<img class="before" alt="{name}: input" src="{_picture(given)}">\n'
     yield f'<input type="range" min="0" max="100" value="50" aria-label="{name}: input, result">'
     yield f"</div>\n{_table(f'{row.seconds:.2f} s', row.methods)}</figure>\n"
+
+
+def _text(text: str) -> str:
+    """A text inside HTML, also inside an attribute."""
+    return html.escape(printable(text), quote=True)
 
 
 def _picture(image: Tensor) -> str:
@@ -137,10 +142,10 @@ def _picture(image: Tensor) -> str:
 def _table(corner: str, methods: Mapping[str, Mapping[str, float]]) -> str:
     names = list(methods["result"])
     if not names:
-        return f"<p>{html.escape(corner)}</p>\n"
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in (corner, *names))
+        return f"<p>{_text(corner)}</p>\n"
+    head = "".join(f"<th>{_text(name)}</th>" for name in (corner, *names))
     lines = [f"<tr>{head}</tr>"]
     for method, values in methods.items():
         cells = "".join(f"<td>{values[key]:.4f}</td>" for key in names if key in values)
-        lines.append(f"<tr><td>{html.escape(method)}</td>{cells}</tr>")
+        lines.append(f"<tr><td>{_text(method)}</td>{cells}</tr>")
     return "<table>" + "\n".join(lines) + "</table>\n"

@@ -9,11 +9,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusion.errors import ConfigError
+from refusion.errors import ConfigError, printable
 from refusion.files import atomic_write
 
 if TYPE_CHECKING:  # imports torch, which `refusion test --help` does not need
     from refusion.evaluation.scoring import Evaluation
+
+# Begins of formulas, also in full-width letters, and what may stand before them.
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+_SPACE = ("\t", "\r", "\n")
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
@@ -34,7 +38,8 @@ def write_csv(path: Path, results: Mapping[str, Evaluation]) -> None:
 
     Columns: set, image, method ('input', the baselines, 'result'), every metric, and `seconds` and
     `io_seconds`, which only results have. A value that was not measured is empty; the PSNR of equal
-    images is inf. After an error an older file is left unchanged.
+    images is inf. A name that a spreadsheet would take for a formula begins with an apostrophe.
+    After an error an older file is left unchanged.
 
     Args:
         path: the file.
@@ -44,16 +49,21 @@ def write_csv(path: Path, results: Mapping[str, Evaluation]) -> None:
         ConfigError: the file cannot be written.
     """
     metrics = list(dict.fromkeys(key for one in results.values() for key in one.mean.result))
-    lines = [["set", "image", "method", *metrics, "seconds", "io_seconds"]]
+    lines = [["set", "image", "method", *map(_cell, metrics), "seconds", "io_seconds"]]
     for name, evaluation in results.items():
         for row in (*evaluation.rows, evaluation.mean):
             for method, values in row.methods.items():
                 times = [f"{row.seconds:.4f}", f"{row.io_seconds:.4f}"]
                 cells = [values.get(metric, "") for metric in metrics]
-                lines.append(
-                    [name, row.name, method, *cells, *(times if method == "result" else ["", ""])]
-                )
+                names = map(_cell, (name, row.name, method))
+                lines.append([*names, *cells, *(times if method == "result" else ["", ""])])
     _write("--csv", path, _csv(lines))
+
+
+def _cell(name: str) -> str:
+    """A printable name; an apostrophe says to a spreadsheet that it is a text, not a formula."""
+    is_formula = name.lstrip().startswith(_FORMULA) or name.startswith(_SPACE)
+    return f"'{printable(name)}" if is_formula else printable(name)
 
 
 def _csv(lines: Iterable[Iterable[object]]) -> str:

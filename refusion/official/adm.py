@@ -6,6 +6,7 @@ tensors, except the image size and the channels of an attention head, which are 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,9 +15,10 @@ from torch import Tensor
 
 from refusion.checkpoint import Checkpoint, build_model
 from refusion.config import model_config_from_dict
-from refusion.errors import CheckpointError
+from refusion.errors import CheckpointError, printable
 from refusion.official.weights import read_official
 
+_BLOCK = re.compile(r"input_blocks\.([0-9]{1,3})\.")
 _FIRST, _LAST = "input_blocks.0.0.weight", "out.2.weight"
 
 
@@ -68,9 +70,12 @@ def adm_settings(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """
     if _FIRST not in tensors or _LAST not in tensors:
         _fail(path, f"it has no tensors '{_FIRST}' and '{_LAST}'")
+    if tensors[_FIRST].ndim != 4 or tensors[_LAST].ndim != 4 or 0 in tensors[_FIRST].shape:
+        _fail(path, f"'{_FIRST}' and '{_LAST}' are not convolutions")
     if any(name.startswith("label_emb.") for name in tensors):
         _fail(path, "it has a class condition (label_emb); give an unconditional model")
-    count = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("input_blocks."))
+    blocks = [match for name in tensors if (match := _BLOCK.match(name))]
+    count = 1 + max(int(match[1]) for match in blocks)
     # The coarsest level ends with the first output block that doubles the resolution.
     doubling = [
         number
@@ -86,7 +91,8 @@ def adm_settings(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         block = f"input_blocks.{1 + level * per_level}"
         weight = tensors.get(f"{block}.0.in_layers.2.weight")
         time = tensors.get(f"{block}.0.emb_layers.1.weight")
-        if weight is None or time is None or len(time) != 2 * len(weight):
+        is_timed = weight is not None and time is not None and min(weight.ndim, time.ndim) > 0
+        if not is_timed or len(time) != 2 * len(weight):
             _fail(path, f"{block} has no time-dependent scale and shift")
         mult.append(len(weight) // base)
         if f"{block}.1.qkv.weight" in tensors:
@@ -101,4 +107,6 @@ def adm_settings(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _fail(path: Path, message: str) -> NoReturn:
-    raise CheckpointError(f"{path}: not an unconditional ADM of guided-diffusion: {message}")
+    raise CheckpointError(
+        f"{printable(path, 200)}: not an unconditional ADM of guided-diffusion: {message}"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import logging
 import os
 import signal
@@ -15,26 +14,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from refusion.cli.common import errors_to_exit_codes
+from refusion.app.origins import checked_name, host_names, is_loopback
+from refusion.cli.common import errors_to_exit_codes, show, sigterm_as_interrupt
 from refusion.cli.options.model import count, warnings_on_stderr
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.config.plugins import import_plugins
 from refusion.errors import ConfigError
 
-if TYPE_CHECKING:  # Gradio is an extra
-    import gradio
+if TYPE_CHECKING:  # these import torch or Gradio, which is too slow for --help
+    from refusion.app.guard import Guard
+    from refusion.app.slot import Slot
 
 logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 120_000_000  # the largest photos of phones; needs 3 GB
 HOST, PORT = "127.0.0.1", 7860
+_END_S = 4  # longest time for the end of a restoration after Ctrl-C
 
 
 @errors_to_exit_codes
 def main(argv: list[str] | None = None) -> int:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C, SIGTERM or SIGHUP.
 
     Args:
         argv: command-line arguments; None takes those of the process.
@@ -44,12 +46,11 @@ def main(argv: list[str] | None = None) -> int:
     """
     options = build_parser().parse_args(argv)
     import_plugins(options.plugin)
-    with warnings_on_stderr(), _temporary_files():
-        page = _page(options)
-        with suppress(KeyboardInterrupt), _served(page, options) as address:
-            sys.stdout.write(f"refusion: {address} (Ctrl-C ends it)\n")
-            sys.stdout.flush()
-            threading.Event().wait()
+    with warnings_on_stderr(), _signals() as ignore_signals:
+        has_ended = _serve(options, ignore_signals)
+    if not has_ended:  # Python would wait for the thread of the restoration
+        sys.stdout.flush()
+        os._exit(0)
     return 0
 
 
@@ -60,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Restore photos on a page in the browser. By default the page is available on "
         "this machine only. Nothing is sent to other servers; uploads and results are temporary "
         "files.",
-        epilog="Exit code: 0 ended by Ctrl-C, 2 wrong usage or the page could not start.",
+        epilog="Exit code: 0 ended by Ctrl-C or SIGTERM, also during a restoration, which is then "
+        "stopped; 2 wrong usage or the page could not start; 130 interrupted before it was served.",
     )
     _add_model_options(parser.add_argument)
     _add_page_options(parser.add_argument)
@@ -106,9 +108,23 @@ def _add_page_options(add: Callable[..., argparse.Action]) -> None:
         help="refuse larger files (default: %(default)s)",
     )
     add(
+        "--max-stored",
+        metavar="SIZE",
+        help="space for all uploads and results together; the oldest are deleted first, and an "
+        "upload that does not fit is refused (default: 4 times --max-upload)",
+    )
+    add(
         "--host",
         default=HOST,
         help="address of the server (default: %(default)s, only this machine has access)",
+    )
+    add(
+        "--allow-host",
+        type=_name,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also answer requests for this host name, such as that of a proxy; may be repeated",
     )
     add("--port", type=_port, default=PORT, help="0 chooses a free port (default: %(default)s)")
 
@@ -120,88 +136,117 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _name(text: str) -> str:
+    """Option type: a host name."""
+    try:
+        return checked_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 @contextmanager
-def _temporary_files() -> Iterator[None]:
-    """Write all temporary files to one folder, which is deleted when the page ends."""
-    before = tempfile.tempdir
-    # Service managers send SIGTERM; it ends the page like Ctrl-C, so that no files remain.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="refusion_app_", ignore_cleanup_errors=True) as folder:
-        # Gradio reads this variable when it is imported and has no other setting for it. It serves
-        # files in that folder directly, and copies of files outside, such as the results.
-        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "served"))
-        tempfile.tempdir = folder
-        try:
-            yield
-        finally:
-            tempfile.tempdir = before
+def _signals() -> Iterator[Callable[[], None]]:
+    """Treat SIGTERM and SIGHUP like Ctrl-C; yields a function that ignores all later signals."""
+    ignored: list[int] = []
+
+    def ignore() -> None:
+        names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+        ignored[:] = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+    with sigterm_as_interrupt():
+        yield ignore
+    if ignored:  # until the process has ended
+        ignore()
 
 
-def _page(options: argparse.Namespace) -> gradio.Blocks:
-    """Build the page with its models; the checks run before a model is loaded."""
+def _serve(options: argparse.Namespace, ignore_signals: Callable[[], None]) -> bool:
+    """Serve the page until an interrupt; returns whether no restoration runs any more."""
     if find_spec("gradio") is None:  # importing it takes seconds
         raise ConfigError(
             "the page needs Gradio: pip install 'gradio>=6.31,<7'; tiled_infer.py works without it"
         )
-    from refusion.app.models import load_models
-    from refusion.app.page import build_page
+    from refusion.app.server import listening_socket, served
+    from refusion.app.slot import Slot
+
+    _check_sizes(options)
+    with listening_socket(options.host, options.port) as listening, _temporary_files() as folder:
+        if not is_loopback(options.host):
+            logger.warning(
+                "--host: everybody who can reach this machine can use the page; it has no password"
+            )
+        slot = Slot()
+        with served(_guarded_page(options, slot, folder), listening):
+            show(f"refusion: {_address(options.host, listening)} (Ctrl-C ends it)")
+            sys.stdout.flush()
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+            ignore_signals()
+            return slot.close(_END_S)
+
+
+def _check_sizes(options: argparse.Namespace) -> None:
+    """Replace the sizes in the options by bytes."""
     from refusion.tiling.memory import parse_memory
 
-    _check_address(options)
     options.max_upload = parse_memory(options.max_upload)
-    memory = None if options.max_memory is None else parse_memory(options.max_memory)
-    models = load_models(
-        options.weights, device=options.device, precision=options.precision, memory=memory
-    )
-    return build_page(models, options.max_pixels)
-
-
-def _check_address(options: argparse.Namespace) -> None:
-    """Check that the address is available, and choose a port for 0."""
-    try:
-        with socket.create_server((options.host, options.port)) as server:
-            options.port = server.getsockname()[1]
-    except OSError as error:
-        raise ConfigError(
-            f"--host, --port: cannot serve on {options.host}:{options.port} ({error.strerror}); "
-            "choose another address or port"
-        ) from error
-    if not _is_loopback(options.host):
-        logger.warning(
-            "--host: everybody who can reach this machine can use the page; it has no password"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    if options.max_stored is None:
+        options.max_stored = 4 * options.max_upload
+    else:
+        options.max_stored = parse_memory(options.max_stored)
+    if options.max_stored < options.max_upload:
+        raise ConfigError("--max-stored: expected at least the size that --max-upload allows")
+    if options.max_memory is not None:
+        options.max_memory = parse_memory(options.max_memory)
 
 
 @contextmanager
-def _served(page: gradio.Blocks, options: argparse.Namespace) -> Iterator[str]:
-    """Serve the page within the block; yields its address."""
-    import gradio as gr
+def _temporary_files() -> Iterator[Path]:
+    """Write all temporary files to one folder, which is deleted when the page ends."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="refusion_app_", ignore_cleanup_errors=True) as folder:
+        # Gradio reads this variable when it is imported and has no other setting for it. It serves
+        # files in that folder directly, and copies of files outside, such as the results.
+        os.environ["GRADIO_TEMP_DIR"] = str(_served_files(Path(folder)))
+        tempfile.tempdir = folder
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = before
 
-    local_fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}
-    page.queue(max_size=20)
-    _, address, _ = page.launch(
-        server_name=options.host,
-        server_port=options.port,
-        max_file_size=options.max_upload,
-        theme=gr.themes.Default(**local_fonts),  # other fonts are downloaded
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
-        run_history=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        ssr_mode=False,
-        pwa=False,
-        footer_links=[],
+
+def _served_files(folder: Path) -> Path:
+    return folder / "served"
+
+
+def _guarded_page(options: argparse.Namespace, slot: Slot, folder: Path) -> Guard:
+    """The page with its models, behind the checks of all requests."""
+    from refusion.app.guard import Guard
+    from refusion.app.models import load_models
+    from refusion.app.page import build_page
+    from refusion.app.server import application
+    from refusion.app.storage import Storage
+
+    models = load_models(
+        options.weights,
+        device=options.device,
+        precision=options.precision,
+        memory=options.max_memory,
     )
-    try:
-        yield address
-    finally:
-        page.close(verbose=False)
+    storage = Storage(folder, _served_files(folder), options.max_stored)
+    page = build_page(models, options.max_pixels, slot, storage)
+    return Guard(
+        application(page, options.max_upload),
+        names=host_names(options.host, options.allow_host),
+        storage=storage,
+        max_upload=options.max_upload,
+        left=slot.stop,
+    )
+
+
+def _address(host: str, listening: socket.socket) -> str:
+    """Address of the page for a browser on this machine."""
+    name = "localhost" if host in ("", "0.0.0.0", "::") else host
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{listening.getsockname()[1]}/"

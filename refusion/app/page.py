@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import html
+import logging
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.app.restoring import Restored, restore_photo
-from refusion.batch.jobs import RestoreOptions, sampling_warning
-from refusion.errors import ConfigError, RefusionError
+from refusion.app.slot import Slot, StoppedError
+from refusion.app.storage import Storage
+from refusion.app.values import (
+    MAX_SAMPLES,
+    MAX_SEED,
+    MAX_STEPS,
+    checked_options,
+    checked_values,
+    offered_model,
+    uploaded_photo,
+)
+from refusion.batch.jobs import sampling_warning
+from refusion.failures import describe_failure, is_debugging
 from refusion.images.listing import IMAGE_SUFFIXES
 from refusion.restorers import Restorer
 
 if TYPE_CHECKING:  # Gradio is an extra
     import gradio
 
+logger = logging.getLogger(__name__)
+
 KEPT_S = 3600
 """Seconds after which uploads and results are deleted while the page is served."""
-MAX_SAMPLES = 64
 _EVERY_S = 600  # seconds between two deletions of old files
 _MAP = "Uncertainty (standard deviation of the samples): black 0, white 0.1 of full scale"
 _ABOUT = """# Refusion
@@ -28,12 +44,19 @@ shows reduced copies. The file to download has the full size and the format, bit
 profile and EXIF data of the photo."""
 
 
-def build_page(models: Mapping[str, Restorer], max_pixels: int) -> gradio.Blocks:
-    """Build the page; `launch` of the result serves it.
+def build_page(
+    models: Mapping[str, Restorer],
+    max_pixels: int,
+    slot: Slot,
+    storage: Storage,
+) -> gradio.Blocks:
+    """Build the page; `server.application` of the result serves it.
 
     Args:
         models: restorers by the names in the list of tasks; the first one is the default.
         max_pixels: larger photos are refused before they are decoded.
+        slot: runs the restorations; closing a browser tab stops those of the tab.
+        storage: contains the uploads and results.
     """
     import gradio as gr
 
@@ -45,18 +68,26 @@ def build_page(models: Mapping[str, Restorer], max_pixels: int) -> gradio.Blocks
         with gr.Row():
             with gr.Column(scale=1):
                 inputs = _inputs(gr, list(models))
-                button = gr.Button("Restore", variant="primary", elem_id="restore")
+                with gr.Row():
+                    button = gr.Button("Restore", variant="primary", elem_id="restore")
+                    cancel = gr.Button("Cancel", elem_id="cancel")
                 status = gr.Markdown(elem_id="status")
             with gr.Column(scale=3):
                 outputs = _outputs(gr)
-        # One photo at a time, because the memory limit is per photo.
-        button.click(
-            _on_click(gr, models, max_pixels),
+        private = {"api_visibility": "private"}
+        restoration = button.click(
+            _on_click(gr, models, max_pixels, slot, storage),
             inputs,
             [*outputs, status],
             concurrency_limit=1,
-            api_visibility="private",
+            preprocess=False,  # `restore` checks all values itself
+            **private,
         )
+        # Gradio removes waiting restorations of this tab from its queue; `Slot` stops the running.
+        cancel.click(
+            _on_cancel(gr, slot), None, status, cancels=[restoration], queue=False, **private
+        )
+    page.process_api = _checked(gr, page.process_api, storage.served)
     return page
 
 
@@ -65,9 +96,23 @@ def _inputs(gr: Any, names: list[str]) -> list[Any]:
     return [
         gr.File(label="Photo", file_types=list(IMAGE_SUFFIXES), elem_id="photo", height=160),
         gr.Dropdown(names, value=names[0], label="Task", elem_id="task"),
-        gr.Number(0, precision=0, minimum=0, label="Steps", info="0: default of the model"),
+        gr.Number(
+            0,
+            precision=0,
+            minimum=0,
+            maximum=MAX_STEPS,
+            label="Steps",
+            info="0: default of the model",
+        ),
         gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0: the photo, 1: the restored photo"),
-        gr.Number(0, precision=0, label="Seed", info="Seed of the random noise"),
+        gr.Number(
+            0,
+            precision=0,
+            minimum=0,
+            maximum=MAX_SEED,
+            label="Seed",
+            info="Seed of the random noise",
+        ),
         gr.Slider(
             1,
             MAX_SAMPLES,
@@ -91,48 +136,87 @@ def _outputs(gr: Any) -> list[Any]:
 
 
 def _on_click(
-    gr: Any, models: Mapping[str, Restorer], max_pixels: int
+    gr: Any,
+    models: Mapping[str, Restorer],
+    max_pixels: int,
+    slot: Slot,
+    storage: Storage,
 ) -> Callable[..., Iterator[tuple[Any, ...]]]:
     """Function of the button: restores one photo with the same code as `tiled_infer.py`."""
 
     def restore(
-        photo: str | None,
-        task: str,
-        steps: float | None,
-        strength: float,
-        seed: float | None,
-        samples: float,
+        photo: object,
+        task: object,
+        steps: object,
+        strength: object,
+        seed: object,
+        samples: object,
+        request: Any,
         progress: Any = gr.Progress(),  # noqa: B008 - required by Gradio
     ) -> Iterator[tuple[Any, ...]]:
+        path, name = uploaded_photo(photo), offered_model(models, task)
+        restorer = models[name]
+        options = checked_options(steps, strength, seed, samples, max_pixels)
+        if warning := sampling_warning(restorer.info, options):
+            gr.Warning(html.escape(warning))
         # Gradio copies the returned files and deletes the copies later.
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            try:
-                restorer = _chosen(models, photo, task)
-                options = RestoreOptions(
-                    steps=int(steps or 0) or None,
-                    seed=int(seed or 0),
-                    strength=strength,
-                    samples=int(samples),
-                    max_pixels=max_pixels,
-                )
-                if warning := sampling_warning(restorer.info, options):
-                    gr.Warning(warning)
-                done = restore_photo(photo, task, restorer, options, Path(folder), progress)
-            except RefusionError as error:
-                # The message is shown as HTML and can contain file names of the user.
-                text = html.escape(" ".join(str(error).split()))
-                raise gr.Error(text, duration=None, print_exception=False) from error
+            with slot.restoring(request.session_hash) as check:
+
+                def report(share: float, stage: str) -> None:
+                    check()
+                    progress(share, stage)
+
+                storage.make_room()
+                done = restore_photo(path, name, restorer, options, Path(folder), report)
             yield _shown(gr, done)
 
+    restore.__annotations__["request"] = gr.Request  # Gradio passes it by its type
     return restore
 
 
-def _chosen(models: Mapping[str, Restorer], photo: str | None, task: str) -> Restorer:
-    if photo is None:
-        raise ConfigError("no photo: drop a file on the box, or click on the box to choose a file")
-    if task not in models:
-        raise ConfigError(f"task: expected one of {', '.join(models)}, got '{task}'")
-    return models[task]
+def _on_cancel(gr: Any, slot: Slot) -> Callable[..., str]:
+    """Function of the button that stops the restoration of the browser tab."""
+
+    def cancel(request: Any) -> str:
+        slot.stop(request.session_hash)
+        return "Cancelled"
+
+    cancel.__annotations__["request"] = gr.Request
+    return cancel
+
+
+def _checked(
+    gr: Any, process: Callable[..., Awaitable[dict[str, Any]]], uploads: Path
+) -> Callable[..., Awaitable[dict[str, Any]]]:
+    """Wrap the function that handles a click: check the values, and make errors one line.
+
+    Errors of the program are shown on the terminal, too. Gradio would write the traceback of every
+    error to the terminal, also of wrong values that a program sent instead of the page.
+    """
+
+    @functools.wraps(process)
+    async def wrapper(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            are_files = [isinstance(field, gr.File) for field in kwargs["block_fn"].inputs]
+            sent = checked_values(kwargs["inputs"], are_files, uploads)
+            return await process(*args, **(kwargs | {"inputs": sent}))
+        except StoppedError as error:
+            raise gr.Error("The restoration was stopped", print_exception=False) from error
+        except gr.Error as error:
+            text = str(error.message)
+        except Exception as error:
+            failure = describe_failure(error)
+            text = failure.text
+            if failure.is_internal:
+                logger.warning("%s", text)
+                if is_debugging():
+                    sys.stderr.write("".join(traceback.format_exception(error)))
+        # The message is shown as HTML and can contain file names of the user.
+        line = html.escape(" ".join(text.split())[:1000])
+        raise gr.Error(line, duration=None, print_exception=False)
+
+    return wrapper
 
 
 def _shown(gr: Any, done: Restored) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def restore_photo(
         ImageError: the photo cannot be restored; one line without the temporary folders.
         ConfigError: an option is wrong.
     """
-    photo = Path(photo)
+    photo = _own_copy(Path(photo), folder)
     name = f"{photo.stem}_{model}"
     has_map = options.samples > 1
     (job,) = plan_jobs(
@@ -78,6 +79,19 @@ def restore_photo(
     (files,) = job.photos
     before, after, uncertainty = _pictures(files, options.max_pixels, restorer.info.scale, folder)
     return Restored(files.written, before, after, uncertainty, outcome)
+
+
+def _own_copy(photo: Path, folder: Path) -> Path:
+    """A link to the photo, or a copy, in a folder of its own: old uploads can be deleted."""
+    copy = folder / "photo" / photo.name
+    copy.parent.mkdir()
+    try:
+        copy.hardlink_to(photo)
+    except FileNotFoundError as error:
+        raise ImageError(f"{photo.name}: deleted to make room; choose the file again") from error
+    except OSError:  # another disk, or no such links
+        shutil.copyfile(photo, copy)
+    return copy
 
 
 def _pictures(

@@ -1,10 +1,8 @@
 """How the page starts, and what keeps it from starting."""
 
-import os
 import signal
 import socket
 import tempfile
-from pathlib import Path
 
 import pytest
 from app_cases import needs_gradio
@@ -26,14 +24,15 @@ def run(monkeypatch, capsys):
     signal.signal(signal.SIGTERM, handler)
 
 
-def test_without_gradio_it_says_how_to_get_it(run, monkeypatch):
+def test_without_gradio_it_says_how_to_get_it(run, monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     code, said = run()
     assert code == 2
     assert said.count("\n") == 1
     assert "pip install 'gradio>=6.31,<7'" in said
-    assert not Path(os.environ["GRADIO_TEMP_DIR"]).parent.exists()
-    assert tempfile.tempdir is None or Path(tempfile.tempdir).exists()
+    assert not list(tmp_path.iterdir())
+    assert tempfile.tempdir == str(tmp_path)
 
 
 def test_plugins_are_imported_first(run):

@@ -11,7 +11,6 @@ PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC = 0x0404
 _THUMBNAILS = (0x0409, 0x040C)  # they show the photo before the restoration
 _SIGNATURES = (b"8BIM", b"AgHg", b"DCSR", b"PHUT", b"MeSa")
-_UTF8 = b"\x1b%G"  # value of the record 1:90, the character set
 # Records of section 2 that EXIF can hold: by-line, copyright notice, caption.
 _FIELDS = {80: ARTIST, 116: COPYRIGHT, 120: DESCRIPTION}
 
@@ -70,10 +69,8 @@ def iptc_texts(records: bytes | None) -> dict[int, str]:
             break
         values.setdefault((section, number), []).append(records[at + 5 : at + 5 + size])
         at += 5 + size
-    is_utf8 = values.get((1, 90), [b""])[0] == _UTF8
-    decode = (lambda text: text.decode("utf-8", "replace")) if is_utf8 else decoded
     texts = {
-        tag: "; ".join(decode(value) for value in values.get((2, number), []))
+        tag: "; ".join(decoded(value) for value in values.get((2, number), []))
         for number, tag in _FIELDS.items()
     }
     return {tag: text for tag, text in texts.items() if text.strip()}

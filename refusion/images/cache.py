@@ -8,21 +8,25 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import tifffile
 import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
 from refusion.errors import ConfigError, ImageError
-from refusion.files import atomic_write
+from refusion.files import atomic_write, check_regular, open_regular
+from refusion.images.header import read_header
 from refusion.images.io import read_image
-from refusion.images.listing import IMAGE_SUFFIXES
+from refusion.images.listing import IMAGE_SUFFIXES, format_by_bytes
 from refusion.images.samples import to_float
+from refusion.images.tiff_tags import read_tags
+
+logger = logging.getLogger(__name__)
 
 FULL_SIDE = 1 << 16  # a `max_side` larger than any photo: the photo keeps its size
 
@@ -31,11 +35,12 @@ def list_photos(folders: Sequence[str | Path], role: str = "folders") -> list[Pa
     """List all photos in folders, sorted by path; hidden files are left out.
 
     Args:
-        folders: folders, searched recursively.
+        folders: folders, searched recursively; linked folders inside are not searched, and logged.
         role: name of the argument, for the error message.
 
     Raises:
-        ConfigError: no folder is given, or a folder does not exist or contains no photo.
+        ConfigError: no folder is given, or a folder does not exist or contains no photo, or a name
+            of a photo belongs to a pipe, a device or a broken link.
     """
     if isinstance(folders, (str, Path)) or not folders:
         raise ConfigError(f"{role}: expected a list of folders with photos, got {folders!r}")
@@ -47,15 +52,25 @@ def _photos_below(folder: Path, role: str) -> list[Path]:
         raise ConfigError(f"{role}: expected a folder, got the file '{folder}'")
     if not folder.is_dir():
         raise ConfigError(f"{role}: folder '{folder}' does not exist; create it or fix the path")
-    photos = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    photos = sorted(path for path in folder.rglob("*") if _is_photo(path, role))
     if not photos:
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise ConfigError(f"{role}: folder '{folder}' contains no photos (looked for {kinds})")
     return photos
+
+
+def _is_photo(path: Path, role: str) -> bool:
+    if path.name.startswith("."):
+        return False
+    if path.is_symlink() and path.is_dir():
+        logger.warning("%s: linked folder '%s' is not searched; list it, too", role, path)
+    if path.suffix.lower() not in IMAGE_SUFFIXES or path.is_dir():
+        return False
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise ConfigError(f"{role}: '{path}': {error.strerror}; replace or remove it") from error
+    return True
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
@@ -91,19 +106,28 @@ def upright_size(path: Path) -> tuple[int, int]:
     try:
         (width, height), orientation = _header(path)
     except Exception as error:  # decoders raise any type for damaged bytes
-        raise ImageError(f"cannot read photo '{path}': {error}; replace or remove it") from error
+        cause = getattr(error, "strerror", None) or error
+        raise ImageError(f"cannot read photo '{path}': {cause}; replace or remove it") from error
     return (height, width) if orientation >= 5 else (width, height)
 
 
 def _header(path: Path) -> tuple[tuple[int, int], int]:
-    """Stored (width, height) and EXIF orientation."""
-    if path.suffix.lower() in (".tif", ".tiff"):  # Pillow cannot open all 16-bit and float TIFFs
-        with tifffile.TiffFile(path) as tiff:
-            page = tiff.pages[0]
-            orientation = page.tags.valueof(ExifTags.Base.Orientation, default=1)
-            return (page.imagewidth, page.imagelength), orientation
-    with Image.open(path) as image:
-        return image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
+    """Stored (width, height) and EXIF orientation 1..8, which is 1 if it is not valid."""
+    with open_regular(path) as file:
+        kind = format_by_bytes(file.read(16))
+        if kind is None:
+            raise ValueError("not an image, expected JPEG, PNG, TIFF or WebP")
+        header = read_header(file, kind)
+        file.seek(0)
+        with contextlib.suppress(Exception):  # Pillow raises any type for damaged EXIF
+            if kind == "TIFF":
+                orientation = read_tags(file).integer(ExifTags.Base.Orientation, 1, 8, default=1)
+            else:
+                with Image.open(file, formats=[kind]) as image:
+                    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            if orientation in range(1, 9):
+                return (header.width, header.height), orientation
+    return (header.width, header.height), 1
 
 
 class PhotoCache:
@@ -138,6 +162,7 @@ class PhotoCache:
         """
         entry = self._entry(Path(path), max_side)
         with contextlib.suppress(OSError, ValueError, EOFError):  # no such entry, or a damaged one
+            check_regular(entry)
             return np.load(entry, mmap_mode="r")
         self._store(_decode(Path(path), max_side), entry)
         return np.load(entry, mmap_mode="r")
@@ -156,8 +181,8 @@ class PhotoCache:
                 np.save(file, pixels)
         except OSError as error:
             raise ConfigError(
-                f"cache: cannot write to '{self.folder}': {error.strerror}; free disk space, or "
-                "set another folder"
+                f"cache: cannot write to '{self.folder}': {error.strerror or error}; free disk "
+                "space, or set another folder"
             ) from error
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 from refusion.config import RunConfig, config_from_dict, config_to_dict
-from refusion.errors import CheckpointError
+from refusion.errors import CheckpointError, one_line, printable
 from refusion.files import atomic_write
+from refusion.memory import is_out_of_memory
 from refusion.official.importing import open_tensors
+from refusion.tensor_files.pickles import load_pickle
 from refusion.training.stages.base import Stage
 
+LARGEST = 200 * 10**9  # bytes of a state: four copies of the weights
+LAST_STEP = 10**12
 PLAIN = ("step", "trained_s", "waited_s", "scores")  # counters and scores
 # Keys whose values a resumed run must keep. Changes of other keys are logged.
 _IDENTITY = ("task", "stage", "network", "sde", "prediction", "objective", "upscale")
@@ -39,10 +45,21 @@ def save_state(
         plain: values of the keys `PLAIN`.
         config: config of the run.
         encoder: fingerprint of the latent U-Net whose latents the run uses.
+
+    Raises:
+        CheckpointError: the file cannot be written.
     """
     stored = {name: part.state_dict() for name, part in parts.items()} | dict(plain)
-    with atomic_write(path) as temporary:
-        torch.save(stored | {"config": config_to_dict(config), "encoder": encoder}, temporary)
+    stored |= {"config": config_to_dict(config), "encoder": encoder}
+    try:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            torch.save(stored, file)
+    except (OSError, RuntimeError) as error:  # PyTorch raises RuntimeError for a full disk
+        reason = getattr(error, "strerror", None) or one_line(error, 200)
+        raise CheckpointError(
+            f"{path}: cannot be written ({reason}); the file of the last checkpoint is kept; free "
+            "disk space or choose another --runs"
+        ) from error
 
 
 def load_state(
@@ -57,7 +74,7 @@ def load_state(
         parts: objects with `load_state_dict`, by name; changed in place.
         config: config of the run.
         encoder: fingerprint of the latent U-Net whose latents the run uses.
-        device: device of the loaded tensors.
+        device: device of the loaded tensors; the file need not be trusted.
 
     Returns:
         Values of the keys `PLAIN`.
@@ -66,15 +83,14 @@ def load_state(
         CheckpointError: the file is damaged, or belongs to another version or another run.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = load_pickle(path, device, LARGEST)
         missing = {*parts, *PLAIN, "config", "encoder"} - state.keys()
         if missing:
             raise KeyError(f"without {', '.join(sorted(missing))}")
+        _check_plain(state)
         saved = config_from_dict(state["config"], str(path), warns=False)
     except Exception as error:
-        raise CheckpointError(
-            f"{path}: cannot be resumed from ({error}); remove the file to start again"
-        ) from error
+        _refuse(path, error)
     before, now = (dict(_flat(config_to_dict(each))) for each in (saved, config))
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     other = [key for key in changed if _is_identity(key)]
@@ -87,10 +103,50 @@ def load_state(
     changes = [f"{key} {before.get(key)} -> {now.get(key)}" for key in changed if _matters(key)]
     if changes:
         logger.warning("%s: continued with other settings: %s", config.name, "; ".join(changes))
-    for name, part in parts.items():
-        if state[name] or name != "scaler":  # empty if the run was not in fp16
-            part.load_state_dict(state[name])
+    try:
+        _check_moments(parts["optimizer"], state["optimizer"])
+        for name, part in parts.items():
+            if state[name] or name != "scaler":  # empty if the run was not in fp16
+                part.load_state_dict(state[name])
+    except Exception as error:
+        _refuse(path, error)
     return {key: state[key] for key in PLAIN}
+
+
+def _refuse(path: Path, error: Exception) -> NoReturn:
+    if is_out_of_memory(error):
+        raise error
+    reason = one_line(error, 300).removeprefix(f"{path}: ")
+    raise CheckpointError(
+        f"{path}: cannot be resumed from ({reason}); remove the file to start again"
+    ) from error
+
+
+def _check_plain(state: Mapping[str, Any]) -> None:
+    """Check the counters and scores, which a damaged or forged file could hold in any type."""
+    if type(state["step"]) is not int or not 0 <= state["step"] <= LAST_STEP:
+        raise ValueError(f"step: expected a number of steps, got {printable(state['step'], 40)}")
+    for key in ("trained_s", "waited_s"):
+        if type(state[key]) not in (int, float) or not 0 <= state[key] < math.inf:
+            raise ValueError(f"{key}: expected seconds, got {printable(state[key], 40)}")
+    scores = state["scores"]
+    if not isinstance(scores, Mapping) or not all(
+        isinstance(name, str) and type(score) in (int, float) for name, score in scores.items()
+    ):
+        raise ValueError("scores: expected numbers by name")
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Check that saved averages of gradients have the sizes of the parameters."""
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    for number, values in saved["state"].items():
+        size = parameters[number].shape
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != size:
+                raise ValueError(
+                    f"optimizer: {printable(name, 40)} has size {tuple(value.shape)}, expected "
+                    f"{tuple(size)}"
+                )
 
 
 def start_from(path: str, stage: Stage) -> None:

@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw
 from torch import Generator, Tensor
 
 from refusion.errors import ConfigError, suggest
+from refusion.files import open_regular
+from refusion.hints import PathText
 from refusion.images.cache import list_photos
 from refusion.randomness import randint, uniform
 from refusion.synthesis.camera import quantise
@@ -44,7 +46,7 @@ class Mask:
     kinds: tuple[str, ...] = ("strokes", "strokes", "boxes", "half", "expand")
     coverage: tuple[float, float] = (0.1, 0.6)
     fill: float = 1.0
-    folder: str | None = None
+    folder: PathText | None = None
 
     def __post_init__(self) -> None:
         """Check every setting."""
@@ -181,7 +183,7 @@ def _from_folder(folder: str, size: tuple[int, int], generator: Generator) -> Te
     """A random mask of the folder, resized, and mirrored along each axis at random."""
     files = _masks_in(folder)
     path = files[randint(generator, 0, len(files) - 1)]
-    with Image.open(path) as image:
+    with open_regular(path) as file, Image.open(file) as image:
         gray = image.convert("L").resize((size[1], size[0]), Image.Resampling.NEAREST)
     kept = torch.from_numpy(np.array(gray) >= 128)
     for axis in (0, 1):

@@ -9,10 +9,10 @@ from typing import BinaryIO
 from refusion.errors import ImageError
 from refusion.images import tiff_layout
 from refusion.images.tiff_layout import TiffLayout, image_size, is_for_pillow, read_layout
-from refusion.images.tiff_segments import WORKERS
-from refusion.images.tiff_tags import read_tags
+from refusion.images.tiff_segments import IMAGE_CODECS, WORKERS
+from refusion.images.tiff_tags import TagError, TiffTags, read_tags
 
-# Bytes per pixel of decoding, measured as the peak of the process minus its size before. All values
+# Bytes per pixel of decoding, measured as the peak of the process minus its size before. The values
 # include a copy that is turned upright by the EXIF orientation.
 _JPEG = {1: 4, 3: 11, 4: 15}  # by components; with the coefficients of a progressive JPEG
 # By colour type of a PNG, with 8 bits or less and with 16: gray, RGB, palette, gray+alpha, RGBA.
@@ -20,8 +20,9 @@ _PNG = {0: (4.5, 8.5), 2: (11.5, 26.5), 3: (13.5, 13.5), 4: (12.5, 16.5), 6: (16
 _PNG_COLOUR_KEY = 12  # more with a transparent colour
 _WEBP = {False: 20, True: 27}  # with alpha or not
 _PILLOW_TIFF = 16
-_SEGMENT_COPIES = 3  # of a strip or tile: coded, decoded, and inside the codec
-_FIXED = 32 << 20  # bytes of buffers that do not depend on the size
+# Copies of a strip or tile in memory: coded and decoded, and five with a codec of images.
+_SEGMENT_COPIES = {True: 5, False: 2}
+_FIXED = 8 << 20  # bytes of buffers that do not depend on the size
 _DEFLATE_RATIO = 1040  # bytes that one byte of Deflate can stand for; 1032 in long runs
 _MAX_SEGMENTS = 20_000
 _MOST_PIXELS = 2**40
@@ -175,7 +176,8 @@ def _tiff(file: BinaryIO) -> Header:
     colours = 3 if layout.colours > 1 or layout.photometric == tiff_layout.PALETTE else 1
     has_alpha = layout.alpha is not None
     itemsize = min(layout.bits + 7, 32) // 8 if layout.photometric != tiff_layout.PALETTE else 2
-    per_pixel = 2 * (colours + has_alpha) * itemsize + 4 * has_alpha
+    copies = 1 if _is_upright(tags) else 2
+    per_pixel = copies * (colours + has_alpha) * itemsize + 4 * has_alpha
     if is_for_pillow(layout):
         return Header(width, height, _needed(width, height, _PILLOW_TIFF))
     memory = _needed(width, height, per_pixel)
@@ -184,12 +186,20 @@ def _tiff(file: BinaryIO) -> Header:
     return Header(width, height, memory)
 
 
+def _is_upright(tags: TiffTags) -> bool:
+    try:
+        return tags.integer(274, 1, 8, 1) == 1
+    except TagError:
+        return True
+
+
 def _segment_bytes(layout: TiffLayout) -> int:
     """Memory of the strips or tiles that are decoded at the same time."""
     down, across = layout.grid
     planes = layout.samples if layout.is_planar else 1
-    one = layout.segment[0] * layout.row_bytes * planes
-    return min(WORKERS, down * across) * one * _SEGMENT_COPIES
+    rows, columns = layout.segment
+    one = rows * columns * layout.contiguous * planes * -(-layout.bits // 8)  # unpacked
+    return min(WORKERS, down * across) * one * _SEGMENT_COPIES[layout.compression in IMAGE_CODECS]
 
 
 _READ = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "TIFF": _tiff}

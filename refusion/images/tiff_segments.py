@@ -54,6 +54,8 @@ _IMAGES: dict[int, Callable[..., np.ndarray]] = {
     52546: imagecodecs.jpegxl_decode,
 }
 _FAX = (tiff_layout.CCITT_RLE, tiff_layout.CCITT_3, tiff_layout.CCITT_4)
+IMAGE_CODECS = frozenset((tiff_layout.JPEG, *_IMAGES))
+"""Compressions of pictures, TIFF codes."""
 CODECS = frozenset((tiff_layout.NONE, tiff_layout.JPEG, *_FAX, *_BYTES, *_IMAGES))
 """Compressions that are decoded here, TIFF codes."""
 

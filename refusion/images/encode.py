@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
@@ -22,6 +23,7 @@ from refusion.images.png_write import encode_png
 from refusion.images.samples import store, to_float
 from refusion.images.source import listed
 from refusion.images.tiff_encode import encode_tiff
+from refusion.images.xmp import sized_xmp
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> 
     height, width = image.shape[1:]
     check_side(name, kind, width, height)
     pixels = quantize(_planes(image, like, kind, name), height, _depth(kind, like, name), name)
-    like, lost = fitted(like, kind)
+    like, lost = fitted(replace(like, xmp=sized_xmp(like.xmp, width, height)), kind)
     exif = like.exif and upright_exif(like.exif, width, height)
     if kind == "PNG":
         lost += encode_png(file, pixels, like, exif)

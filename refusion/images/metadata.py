@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from refusion.images.exif import repaired_exif, upright_exif
 from refusion.images.photo import Photo
-from refusion.images.xmp import GAIN_MAP, upright_xmp, without_claims
+from refusion.images.xmp import GAIN_MAP, sized_xmp, upright_xmp, without_claims
 
 _MAX_DPI = 65535  # a JPEG holds no higher number
 
@@ -65,4 +65,4 @@ def upright_metadata(photo: Photo, orientation: int, width: int, height: int) ->
         xmp = upright_xmp(xmp)
     if dpi is not None and orientation >= 5:
         dpi = dpi[1], dpi[0]
-    return replace(photo, exif=exif, xmp=xmp, dpi=dpi)
+    return replace(photo, exif=exif, xmp=sized_xmp(xmp, width, height), dpi=dpi)

@@ -17,6 +17,9 @@ _CONTAINER = "http://ns.google.com/photos/1.0/container/"
 _ITEM = "http://ns.google.com/photos/1.0/container/item/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
+_EXIF = "http://ns.adobe.com/exif/1.0/"
+_WIDTHS = ((_TIFF, "ImageWidth"), (_EXIF, "PixelXDimension"))
+_HEIGHTS = ((_TIFF, "ImageLength"), (_EXIF, "PixelYDimension"))
 GAIN_MAP, FILM = "gain map (HDR)", "film (motion photo)"
 """Names for warnings."""
 EXTENDED = (NOTE, "HasExtendedXMP")
@@ -50,6 +53,23 @@ def upright_xmp(xmp: bytes) -> bytes:
         return edited(xmp, lambda _: False, {(_TIFF, "Orientation"): b"1"})[0]
     except XmlError:
         return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
+
+
+def sized_xmp(xmp: bytes | None, width: int, height: int) -> bytes | None:
+    """Return the XMP packet with the size of the image where it states one.
+
+    Args:
+        xmp: packet, or None.
+        width: in pixels.
+        height: in pixels.
+    """
+    if xmp is None or not any(local.encode() in xmp for _, local in (*_WIDTHS, *_HEIGHTS)):
+        return xmp
+    values = dict.fromkeys(_WIDTHS, b"%d" % width) | dict.fromkeys(_HEIGHTS, b"%d" % height)
+    try:
+        return edited(xmp, lambda _: False, values)[0]
+    except XmlError:
+        return xmp
 
 
 def without_claims(xmp: bytes, *, extended: bool) -> tuple[bytes | None, set[str]]:

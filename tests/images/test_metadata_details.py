@@ -145,12 +145,12 @@ def test_long_blocks_of_a_jpeg_are_divided_by_the_specification(tmp_path):
 
 
 def test_a_long_exif_block_loses_no_more_than_it_must(tmp_path):
-    texts = {0x010E: "d" * 30000, 0x010F: "m" * 20000, 0x0110: "n" * 10000, 0x8298: "(c) Io"}
-    photo = Photo(torch.rand(3, 4, 4), exif=cases.exif(texts, note=bytes(25000)))
+    texts = {0x010E: "d" * 30000, 0x010F: "m" * 20000, 0x0110: "n" * 20000, 0x8298: "(c) Io"}
+    photo = Photo(torch.rand(3, 4, 4), exif=cases.exif(texts, note=bytes(60000)))
     write_image(tmp_path / "a.jpg", photo.samples, photo)
     tags = cases.exif_tags((tmp_path / "a.jpg").read_bytes())
     assert 0x010E not in tags
-    assert (len(tags[0x010F]), len(tags[0x0110]), tags[0x8298]) == (20000, 10000, "(c) Io")
+    assert (len(tags[0x010F]), len(tags[0x0110]), tags[0x8298]) == (20000, 20000, "(c) Io")
 
 
 def test_texts_do_not_replace_those_of_the_exif_block(tmp_path, caplog):
@@ -227,3 +227,16 @@ def test_the_orientation_is_reset_under_any_prefix():
         "<t:Orientation> 6 </t:Orientation>", 'xmlns:t="http://ns.adobe.com/tiff/1.0/"'
     )
     assert upright_xmp(packet) == packet.replace(b"> 6 <", b">1<")
+
+
+def test_the_size_in_xmp_is_that_of_the_result(tmp_path):
+    spaces = 'xmlns:t="http://ns.adobe.com/tiff/1.0/" xmlns:e="http://ns.adobe.com/exif/1.0/"'
+    form = "<t:ImageWidth>{0}</t:ImageWidth><e:PixelYDimension>{1}</e:PixelYDimension>"
+    block, packet = exif_block(6)[6:], cases.packet(form.format(5, 9), spaces)
+    (tmp_path / "a.png").write_bytes(
+        cases.png((b"eXIf", block), (b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + packet))
+    )
+    photo = read_image(tmp_path / "a.png")
+    assert photo.xmp == cases.packet(form.format(9, 5), spaces)
+    write_image(tmp_path / "b.jpg", torch.rand(3, 10, 18), photo)
+    assert read_image(tmp_path / "b.jpg").xmp == cases.packet(form.format(18, 10), spaces)

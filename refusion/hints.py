@@ -76,6 +76,10 @@ NotNegative = Annotated[float, Bound(0)]
 Share = Annotated[float, Bound(0, 1)]
 Pixels = Annotated[int, Bound(1, 2**16)]
 """A side in pixels."""
+PatchSide = Annotated[int, Bound(1, 2**13)]
+"""Side in pixels of a training patch; the largest has 0.8 GB."""
+Scale = Annotated[int, Bound(1, 64)]
+"""Pixels of a photo per pixel of its reduced copy and axis."""
 
 NumberOfSteps = Annotated[int, Bound(1, 10**5)]
 """Steps of a process; its coefficients are arrays of this length."""

@@ -15,7 +15,7 @@ from refusion.config.run import RunConfig
 from refusion.config.sections import LatentCheckpoint
 from refusion.config.tables import find_table
 from refusion.config.yaml_text import MAX_BYTES, read_yaml_text
-from refusion.errors import ConfigError, printable, suggest
+from refusion.errors import ConfigError, one_line, printable, suggest
 from refusion.files import open_regular
 
 _LONGEST_PATH = 200  # characters of a path in a message
@@ -149,7 +149,7 @@ def model_config(config: RunConfig, latent_unet: Component | None = None) -> Mod
 
 
 def _check_parts(config: RunConfig, source: str) -> None:
-    """Check settings that are right alone but not together: sizes of networks, a process.
+    """Check settings that may be wrong together: sizes of networks, a process, degradations.
 
     Raises:
         ConfigError: names the section.
@@ -165,6 +165,32 @@ def _check_parts(config: RunConfig, source: str) -> None:
                 network_shapes(part)
         except ConfigError as error:
             raise ConfigError(f"{source}: {key}: {error}") from error
+    sections = {"data.train": config.data.train}
+    sections |= {f"data.validation.{n}": item for n, item in enumerate(config.data.validation)}
+    for key, section in sections.items():
+        for name, value in section.settings.items():
+            _check_degradations(value, f"{source}: {key}.{name}")
+
+
+def _check_degradations(value: Any, key: str) -> Any:
+    """Build the degradations of a value, which check their settings; other values are returned.
+
+    A degradation that reads a folder is not built; any function stands for it.
+    """
+    if isinstance(value, tuple):
+        return tuple(_check_degradations(item, f"{key}.{n}") for n, item in enumerate(value))
+    table = find_table("degradations")
+    if not isinstance(value, Component) or value.type not in table:
+        return value
+    if value.settings.get("folder") is not None:  # files are looked for later
+        return _check_degradations
+    settings = {
+        name: _check_degradations(item, f"{key}.{name}") for name, item in value.settings.items()
+    }
+    try:
+        return table[value.type](**settings)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {one_line(error, 150)}") from error
 
 
 def _plugins_of(raw: object) -> list[str]:

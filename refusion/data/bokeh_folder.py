@@ -12,12 +12,15 @@ from torch import Tensor
 from refusion.data.augment import FlipRotate, aligned_crops
 from refusion.data.matching import check_ground_truth, check_sizes, match, photos_by_name
 from refusion.data.stream import PhotoStream, check_crop, photo_at
-from refusion.errors import ConfigError
+from refusion.errors import ConfigError, printable
+from refusion.files import open_regular
+from refusion.hints import Count, PatchSide, Seed, Share
 from refusion.images.cache import FULL_SIDE, PhotoCache, to_tensor
 from refusion.optics.lens import lens_number
 from refusion.randomness import keyed_generator, uniform
 
 _FORM = "'id, source lens, target lens, disparity'"
+_MAX_META = 64 << 20  # bytes of meta.txt, enough for a million pairs
 _ENDINGS = (".src", ".tgt", ".alpha")
 _SHARP = 100  # photos of lenses with a larger number (narrower than f/10) are nearly sharp
 
@@ -57,12 +60,12 @@ class BokehFolder(PhotoStream):
         self,
         *,
         folder: str | Path,
-        patch: int | None = None,
+        patch: PatchSide | None = None,
         flip: bool = True,
         rotate: bool = False,
-        swap: float = 0.0,
-        seed: int = 0,
-        length: int | None = None,
+        swap: Share = 0.0,
+        seed: Seed = 0,
+        length: Count | None = None,
         cache: str | Path | None = None,
     ) -> None:
         check_crop(patch, swap=swap)
@@ -135,9 +138,16 @@ def _by_id(photos: dict[str, Path]) -> dict[str, Path]:
 def _read_meta(path: Path) -> dict[str, tuple[float, float, float]]:
     """Read `meta.txt`: id -> (source lens number, target lens number, disparity)."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with open_regular(path) as file:
+            text = file.read(_MAX_META + 1)
+        if len(text) > _MAX_META:
+            raise ConfigError(
+                f"folder: '{path}' has more than {_MAX_META >> 20} MB, which is no list of {_FORM}"
+            )
+        lines = text.decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"folder: cannot read '{path}': {error}; it lists {_FORM}") from error
+        cause = getattr(error, "strerror", None) or error
+        raise ConfigError(f"folder: cannot read '{path}': {cause}; it lists {_FORM}") from error
     entries: dict[str, tuple[float, float, float]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -157,11 +167,11 @@ def _read_meta(path: Path) -> dict[str, tuple[float, float, float]]:
 def _parse(line: str) -> tuple[str, tuple[float, float, float]]:
     parts = [part.strip() for part in line.split(",")]
     if len(parts) != 4 or not parts[0]:
-        raise ConfigError(f"expected {_FORM}, got '{line.strip()}'")
+        raise ConfigError(f"expected {_FORM}, got '{printable(line.strip(), 100)}'")
     try:
         disparity = float(parts[3])
     except ValueError:
         disparity = math.nan
     if not math.isfinite(disparity):
-        raise ConfigError(f"disparity: expected a number, got '{parts[3]}'")
+        raise ConfigError(f"disparity: expected a number, got '{printable(parts[3], 100)}'")
     return parts[0], (lens_number(parts[1]), lens_number(parts[2]), disparity)

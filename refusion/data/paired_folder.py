@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from refusion.data.augment import FlipRotate, aligned_crops
 from refusion.data.matching import check_ground_truth, check_sizes, match, photos_by_name
 from refusion.data.stream import PhotoStream, check_crop, photo_at
 from refusion.errors import ConfigError
+from refusion.hints import Count, PatchSide, Pixels, Scale, Seed, Share
 from refusion.images.cache import FULL_SIDE, PhotoCache, to_tensor
 from refusion.randomness import keyed_generator, uniform
 
@@ -52,21 +54,21 @@ class PairedFolder(PhotoStream):
         *,
         lq: str | Path,
         gt: str | Path | None,
-        patch: int | None = None,
-        scale: int = 1,
+        patch: PatchSide | None = None,
+        scale: Scale = 1,
         lq_suffix: str = "",
         gt_suffix: str = "",
-        max_side: int | None = None,
+        max_side: Pixels | None = None,
         flip: bool = True,
         rotate: bool = False,
-        swap: float = 0.0,
-        seed: int = 0,
-        length: int | None = None,
+        swap: Share = 0.0,
+        seed: Seed = 0,
+        length: Count | None = None,
         cache: str | Path | None = None,
     ) -> None:
         check_crop(patch, scale, swap)
         check_ground_truth("gt", patch, is_there=gt is not None)
-        is_same = gt is not None and Path(lq).resolve() == Path(gt).resolve()
+        is_same = gt is not None and os.path.realpath(lq) == os.path.realpath(gt)
         if is_same and lq_suffix == gt_suffix:
             raise ConfigError(
                 f"gt: '{gt}' is the folder lq; choose another folder, or different suffixes"

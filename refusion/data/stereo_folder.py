@@ -13,6 +13,7 @@ from refusion.data.augment import FlipRotate, aligned_crops
 from refusion.data.matching import check_ground_truth, check_sizes, match, photos_by_name
 from refusion.data.stream import PhotoStream, check_crop, photo_at
 from refusion.errors import ConfigError
+from refusion.hints import Count, PatchSide, Scale, Seed
 from refusion.images.cache import FULL_SIDE, PhotoCache, to_tensor
 from refusion.randomness import keyed_generator, uniform
 from refusion.synthesis.camera import quantise
@@ -54,13 +55,13 @@ class StereoFolder(PhotoStream):
         *,
         gt: str | Path | None,
         lq: str | Path | None = None,
-        scale: int = 4,
-        patch: int | None = None,
+        scale: Scale = 4,
+        patch: PatchSide | None = None,
         left_suffix: str = "_L",
         right_suffix: str = "_R",
         flip: bool = True,
-        seed: int = 0,
-        length: int | None = None,
+        seed: Seed = 0,
+        length: Count | None = None,
         cache: str | Path | None = None,
     ) -> None:
         check_crop(patch, scale)

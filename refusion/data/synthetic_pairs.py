@@ -18,6 +18,7 @@ from refusion.data.augment import FlipRotate
 from refusion.data.matching import check_sizes
 from refusion.data.stream import PhotoStream, photo_at
 from refusion.errors import ConfigError, suggest
+from refusion.hints import Bound, Count, PatchSide, Pixels, Seed, Share, Whole
 from refusion.images.cache import FULL_SIDE, PhotoCache, apply_pillow, list_photos, to_tensor
 from refusion.randomness import bernoulli, keyed_generator, uniform
 from refusion.synthesis.degradations import build_degradation
@@ -73,19 +74,19 @@ class SyntheticPairs(PhotoStream):
         *,
         folders: Sequence[str | Path],
         degradation: Annotated[Component, FromTable("degradations")],
-        patch: int = 256,
-        seed: int = 0,
+        patch: PatchSide = 256,
+        seed: Seed = 0,
         split: str = "all",
-        held_out: int = 16,
-        length: int | None = None,
-        scale_range: tuple[float, float] | None = (0.25, 1.0),
+        held_out: Whole = 16,
+        length: Count | None = None,
+        scale_range: Annotated[tuple[float, float], Bound(0, 1)] | None = (0.25, 1.0),
         flip: bool = True,
         rotate: bool = False,
-        tone: float | Tones = 0.0,
+        tone: Share | Tones = 0.0,
         cache: str | Path | None = None,
         whole: bool = False,
-        max_side: int = 1024,
-        surface_share: float = 0.0,
+        max_side: Pixels = 1024,
+        surface_share: Share = 0.0,
     ) -> None:
         self.degradation = build_degradation(degradation)
         self.multiple = getattr(self.degradation, "multiple", 1)

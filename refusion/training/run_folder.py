@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,25 @@ def write_config(folder: Path, config: RunConfig) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def open_board(folder: Path, step: int) -> SummaryWriter:
-    """Open the TensorBoard files of a run, without what was written after a step."""
-    return SummaryWriter(folder / BOARD, purge_step=step + 1)
+@contextlib.contextmanager
+def open_board(folder: Path, step: int) -> Iterator[SummaryWriter]:
+    """Open the TensorBoard files of a run, without what was written after a step.
+
+    TensorBoard writes in a thread. An error there, such as a full disk, is raised by the next call.
+    """
+    before = threading.excepthook
+
+    def hook(error: threading.ExceptHookArgs) -> None:
+        if not isinstance(error.exc_value, OSError):
+            before(error)
+
+    threading.excepthook = hook
+    try:
+        with SummaryWriter(folder / BOARD, purge_step=step + 1) as board:
+            yield board
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # those of the thread name no file
+            raise OSError(error.errno, error.strerror, str(folder / BOARD)) from error
+        raise
+    finally:
+        threading.excepthook = before

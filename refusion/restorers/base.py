@@ -106,6 +106,8 @@ class Restorer(Protocol):
     ) -> Tensor:
         """Restore a batch of photos; the result depends on (lq, weights, options) only.
 
+        A photo of one colour stays as it is, see `refusion.restorers.contract.structure`.
+
         Args:
             lq: degraded photos (B, 3 * views, H, W), any size from 1x1: float in [0, 1], or uint8
                 or uint16 over their full range. Integers need less memory for large photos.

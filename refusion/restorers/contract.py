@@ -1,4 +1,4 @@
-"""Functions that all restorers share: the check of options, and the conversion of the result."""
+"""Functions that all restorers share: checks of options, flat photos, the dtype of the result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from refusion.errors import ConfigError
-from refusion.images.samples import is_integer, store
+from refusion.images.samples import is_integer, store, to_float
+
+# Differences between the darkest and the brightest sample of a photo, in [0, 1] units. Up to FLAT a
+# photo shows one colour and the rounding or noise of a file; from STRUCTURED it is restored fully.
+FLAT, STRUCTURED = 8 / 255, 24 / 255
+_ROWS = 256  # rows that are converted to floats at a time
 
 
 def check_options(
@@ -52,3 +57,48 @@ def match_dtype(result: Tensor, lq: Tensor) -> Tensor:
     samples = torch.empty(result.shape, dtype=lq.dtype, device=result.device)
     store(result, samples)
     return samples
+
+
+def structure(photos: Tensor) -> Tensor:
+    """How much of a restoration a photo can carry: 0 for a photo of one colour, 1 for all others.
+
+    A photo of one colour does not show how it was degraded: thick haze looks the same as a gray
+    wall. A network answers such a photo with a guess, which is often black. So the restoration of
+    a flat photo is the photo.
+
+    Args:
+        photos: (B, C, H, W), float in [0, 1], or uint8 or uint16 over their full range.
+
+    Returns:
+        (B,) float32 on the CPU: the largest difference within a channel, from `FLAT` (0) to
+        `STRUCTURED` (1), linear between them.
+    """
+    low = torch.full(photos.shape[:2], torch.inf)
+    high = -low
+    for band in photos.split(_ROWS, dim=-2):
+        values = to_float(band).flatten(2).cpu()
+        low, high = torch.minimum(low, values.amin(2)), torch.maximum(high, values.amax(2))
+        weight = (((high - low).amax(dim=1) - FLAT) / (STRUCTURED - FLAT)).clamp(0, 1)
+        if bool((weight == 1).all()):  # the rest of the photos cannot change this
+            break
+    return weight
+
+
+def keep_flat_photos(result: Tensor, photos: Tensor) -> Tensor:
+    """Weight restored photos by the structure of the degraded photos, in place.
+
+    Args:
+        result: restored photos (B, C, H, W), float or integers.
+        photos: degraded photos at the size of the result, float in [0, 1] or integers.
+
+    Returns:
+        `result`; photos with structure 1 do not change, a photo of one colour equals `photos`.
+    """
+    for index, weight in enumerate(structure(photos).tolist()):
+        if weight == 1:
+            continue
+        bands = zip(photos[index].split(_ROWS, -2), result[index].split(_ROWS, -2), strict=True)
+        for photo, restored in bands:
+            values = to_float(restored)
+            store(torch.lerp(to_float(photo).to(values), values, weight), restored)
+    return result

@@ -22,7 +22,7 @@ from refusion.errors import ConfigError, suggest
 from refusion.images.check import check_image
 from refusion.images.samples import to_float
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
-from refusion.restorers.contract import check_options, match_dtype
+from refusion.restorers.contract import check_options, keep_flat_photos, match_dtype
 from refusion.sde import SeededNoise
 from refusion.stable_diffusion import (
     StableDiffusion,
@@ -184,7 +184,8 @@ class DiffBIR:
                 *self.sd.networks(),
                 self.control,
             )
-        return match_dtype(torch.lerp(photo, result.to(photo), strength), lq)
+        result = torch.lerp(photo, result.to(photo), strength)
+        return match_dtype(keep_flat_photos(result, photo), lq)
 
     def _settings(
         self, steps: int | None, sampler: str | None, conditions: Conditions

@@ -18,7 +18,7 @@ from refusion.images.check import check_image
 from refusion.images.resize import enlarge
 from refusion.images.samples import to_float
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
-from refusion.restorers.contract import check_options, match_dtype
+from refusion.restorers.contract import check_options, keep_flat_photos, match_dtype
 from refusion.tiling.blending import blend_tiles
 from refusion.tiling.memory import auto_tile, with_smaller_tiles
 
@@ -104,7 +104,8 @@ class Regression:
             return match_dtype(photo.clone(), lq)
         with torch.no_grad():
             result = self._finite_result(photo, tile, callback)
-            return match_dtype(torch.lerp(photo, result, strength), lq)
+            result = keep_flat_photos(torch.lerp(photo, result, strength), photo)
+            return match_dtype(result, lq)
 
     def _finite_result(
         self, photo: Tensor, tile: int | Literal["auto"] | None, callback: Progress | None

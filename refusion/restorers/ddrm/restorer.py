@@ -17,7 +17,7 @@ from refusion.images.check import check_image
 from refusion.images.samples import to_float
 from refusion.operators import LinearOperator
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
-from refusion.restorers.contract import check_options, match_dtype
+from refusion.restorers.contract import check_options, keep_flat_photos, match_dtype
 from refusion.restorers.ddrm.priors import Prior
 from refusion.restorers.ddrm.problems import Problem
 from refusion.restorers.ddrm.sampling import DDRMSettings, sample_ddrm
@@ -125,7 +125,7 @@ class DDRM:
             )
         photo = to_float(lq)
         with torch.no_grad():
-            result = _enlarged(photo, self.problem.scale)
+            result = enlarged = _enlarged(photo, self.problem.scale)
             if strength > 0:
                 restored = self._sample(
                     photo.to(self.prior.device),
@@ -141,7 +141,7 @@ class DDRM:
                 f"DDRM ({self.problem.task}) gave values that are not finite: the prior's weights "
                 "are damaged; use another prior"
             )
-        return match_dtype(result, lq)
+        return match_dtype(keep_flat_photos(result, enlarged), lq)
 
     def mean_and_deviation(
         self, lq: Tensor, samples: int, *, seed: int = 0, **options: Any

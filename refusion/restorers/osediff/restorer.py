@@ -19,7 +19,7 @@ from refusion.errors import CheckpointError, ConfigError, suggest
 from refusion.images.check import check_image
 from refusion.images.samples import to_float
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
-from refusion.restorers.contract import check_options, match_dtype
+from refusion.restorers.contract import check_options, keep_flat_photos, match_dtype
 from refusion.restorers.osediff.weights import apply_osediff, read_osediff
 from refusion.sde import SeededNoise
 from refusion.stable_diffusion import (
@@ -123,7 +123,7 @@ class OSEDiff:
             if strength > 0:
                 restored = self._sample(photo.to(self.sd.device), seed, tile, conditions, callback)
                 result = torch.lerp(photo, restored.to(photo), strength)
-        return match_dtype(result, lq)
+        return match_dtype(keep_flat_photos(result, photo), lq)
 
     def _sample(
         self,

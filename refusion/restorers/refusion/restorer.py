@@ -20,7 +20,7 @@ from refusion.images.check import check_image
 from refusion.images.resize import enlarge
 from refusion.images.samples import is_integer, to_float
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
-from refusion.restorers.contract import check_options, match_dtype
+from refusion.restorers.contract import check_options, keep_flat_photos, match_dtype
 from refusion.restorers.refusion.conditions import batch_guide, batch_lens, required_conditions
 from refusion.restorers.refusion.latent import restore_latent
 from refusion.restorers.refusion.model import LoadedModel
@@ -113,7 +113,8 @@ class Refusion:
             photos = self._prepared(lq)
             if strength == 0:  # the photo itself, without the U-Net's reconstruction
                 return match_dtype(photos.clone(), lq)
-            return match_dtype(self._finite_result(photos, request), lq)
+            result = keep_flat_photos(self._finite_result(photos, request), photos)
+            return match_dtype(result, lq)
 
     def _plan(
         self,

@@ -235,7 +235,7 @@ def _guarded_page(options: argparse.Namespace, slot: Slot, folder: Path) -> Guar
         memory=options.max_memory,
     )
     storage = Storage(folder, _served_files(folder), options.max_stored)
-    page = build_page(models, options.max_pixels, slot, storage)
+    page = build_page(models, options.max_pixels, slot, storage, options.max_memory)
     return Guard(
         application(page, options.max_upload),
         names=host_names(options.host, options.allow_host),

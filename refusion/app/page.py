@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def build_page(
     max_pixels: int,
     slot: Slot,
     storage: Storage,
+    max_memory: int | None = None,
 ) -> gradio.Blocks:
     """Build the page; `server.application` of the result serves it.
 
@@ -57,6 +59,7 @@ def build_page(
         max_pixels: larger photos are refused before they are decoded.
         slot: runs the restorations; closing a browser tab stops those of the tab.
         storage: contains the uploads and results.
+        max_memory: maximum number of bytes of the process; None for no limit.
     """
     import gradio as gr
 
@@ -76,7 +79,7 @@ def build_page(
                 outputs = _outputs(gr)
         private = {"api_visibility": "private"}
         restoration = button.click(
-            _on_click(gr, models, max_pixels, slot, storage),
+            _on_click(gr, models, max_pixels, max_memory, slot, storage),
             inputs,
             [*outputs, status],
             concurrency_limit=1,
@@ -139,6 +142,7 @@ def _on_click(
     gr: Any,
     models: Mapping[str, Restorer],
     max_pixels: int,
+    max_memory: int | None,
     slot: Slot,
     storage: Storage,
 ) -> Callable[..., Iterator[tuple[Any, ...]]]:
@@ -157,6 +161,7 @@ def _on_click(
         path, name = uploaded_photo(photo), offered_model(models, task)
         restorer = models[name]
         options = checked_options(steps, strength, seed, samples, max_pixels)
+        options = replace(options, max_memory=max_memory)
         if warning := sampling_warning(restorer.info, options):
             gr.Warning(html.escape(warning))
         # Gradio copies the returned files and deletes the copies later.

@@ -28,6 +28,7 @@ from refusion.images.resize import resize_like, shrink
 from refusion.images.samples import to_float
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
 from refusion.restorers.statistics import mean_and_std
+from refusion.tiling.memory import memory_left
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class RestoreOptions:
         strength: strength of the restoration, 0 (the photo) to 1 (the restored photo).
         samples: number of samples per photo; their mean is written.
         max_pixels: larger photos are refused before they are decoded.
+        max_memory: maximum number of bytes of the process; photos whose decoding needs more are
+            refused before. None for no limit. The restorer has its own limit.
         skip_existing: skip a job if all its output files exist.
     """
 
@@ -63,6 +66,7 @@ class RestoreOptions:
     strength: float = 1.0
     samples: int = 1
     max_pixels: int = MAX_PIXELS
+    max_memory: int | None = None
     skip_existing: bool = False
 
 
@@ -208,7 +212,7 @@ def _restore(
             "of a stereo pair together, NAME_L and NAME_R with the same file type"
         )
     with measured.timed("read"):
-        photos = [read_image(file.input, max_pixels=options.max_pixels) for file in job.photos]
+        photos = _photos(job, restorer, options)
     measured.sizes = tuple((photo.samples.shape[2], photo.samples.shape[1]) for photo in photos)
     # Before the restoration, which takes long: the output must be writable.
     for file, photo, size in zip(job.photos, photos, measured.sizes, strict=True):
@@ -225,6 +229,17 @@ def _restore(
     with measured.timed("write"):
         _write(job, photos, result, deviation)
     report("write", 1, 1)
+
+
+def _photos(job: Job, restorer: Restorer, options: RestoreOptions) -> list[Photo]:
+    """Read the photos of a job within the limits."""
+    photos: list[Photo] = []
+    for file in job.photos:
+        left = options.max_memory
+        if left is not None:  # the photos that are already read are part of the process
+            left = memory_left(left, restorer.info.device)
+        photos.append(read_image(file.input, max_pixels=options.max_pixels, max_memory=left))
+    return photos
 
 
 def _conditioned(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> ConditionedPhoto:

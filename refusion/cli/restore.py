@@ -161,7 +161,6 @@ def _add_batch_options(add: Callable[..., argparse.Action]) -> None:
 def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]:
     """The file or folder of the model, and the restorer that the options describe."""
     from refusion.restorers import find_prior, load_restorer
-    from refusion.tiling.memory import parse_memory
 
     refuse_other_options(options)
     if options.method == "ddrm":
@@ -172,9 +171,15 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]
         return options.lora, chosen_osediff(options, device)
     check_sampler(options.sampler)
     checkpoint = chosen_checkpoint(options)
-    limit = None if options.max_memory is None else parse_memory(options.max_memory)
+    limit = _memory_limit(options)
     restorer = load_restorer(checkpoint, device=device, precision=options.precision, memory=limit)
     return checkpoint.path, restorer
+
+
+def _memory_limit(options: argparse.Namespace) -> int | None:
+    from refusion.tiling.memory import parse_memory
+
+    return None if options.max_memory is None else parse_memory(options.max_memory)
 
 
 def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> RestoreOptions:
@@ -194,6 +199,7 @@ def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> R
         strength=options.strength,
         samples=options.samples or 1,
         max_pixels=options.max_pixels or RestoreOptions.max_pixels,
+        max_memory=_memory_limit(options),
         skip_existing=options.skip_existing,
     )
 

@@ -88,10 +88,10 @@ def check_header(
             f" {size}"
         )
     if max_memory is not None and header.memory > max_memory:
+        needed, left = header.memory / 2**30, max(0, max_memory) / 2**30
         raise ImageError(
-            f"{name}: decoding {width}x{height} pixels needs about {header.memory / 2**30:.2f} GB,"
-            f" the memory limit leaves {max(0, max_memory) / 2**30:.2f} GB; raise the limit"
-            " (--max-memory) or reduce the photo"
+            f"{name}: max memory: decoding {width}x{height} pixels needs about {needed:.2f} GB, the"
+            f" limit leaves {left:.2f} GB; increase the limit (--max-memory) or reduce the photo"
         )
 
 

@@ -151,6 +151,21 @@ def with_smaller_tiles(run: Callable[[int], T], tile: int) -> T:
             torch.cuda.empty_cache()
 
 
+def memory_left(limit: int, device: torch.device | str) -> int:
+    """Memory in bytes that a process may still use to decode photos.
+
+    Args:
+        limit: maximum number of bytes of the whole process in the memory of the device.
+        device: a CPU, whose memory holds the process and the photos; or a GPU, where no photo is
+            decoded: then a photo may need as much memory of the computer as the limit says.
+
+    Returns:
+        Bytes; negative if the process is larger than the limit.
+    """
+    device = torch.device(device)
+    return limit - _process_bytes(device) if device.type == "cpu" else limit
+
+
 def _process_bytes(device: torch.device) -> int:
     """Memory of the process at this moment, in bytes."""
     if device.type == "cuda":

@@ -63,7 +63,7 @@ def chosen_ddrm(options: argparse.Namespace, device: Any) -> DDRM:
     from refusion.restorers import DDRM, load_prior
     from refusion.restorers.ddrm.sampling import DDRMSettings
 
-    for key in (*CONDITION_OPTIONS, "sampler", "max_memory"):
+    for key in (*CONDITION_OPTIONS, "sampler"):
         if vars(options)[key] is not None:
             raise ConfigError(f"{option_name(key)}: --method ddrm does not use it")
     problem = _problem(options)

@@ -12,7 +12,7 @@ from refusion.errors import ConfigError
 TASK = "blind"
 SHARED = ("sd", "prompt", "prompts", "color_fix", "upscale")
 """Keys of these options."""
-_UNUSED = (*CONDITION_OPTIONS, "max_memory", "weights")
+_UNUSED = (*CONDITION_OPTIONS, "weights")
 
 
 def add_sd_options(add: Callable[..., argparse.Action]) -> None:

@@ -14,11 +14,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from refusion.errors import ConfigError
+from refusion.errors import ConfigError, ImageError, one_line, printable
+from refusion.files import open_regular
 from refusion.images.cache import list_photos, upright_size
+from refusion.memory import is_out_of_memory
 from refusion.submission.tracks import README, Track
 
 _README_BYTES = 1 << 16
@@ -28,6 +31,8 @@ _METHODS = (
     zipfile.ZIP_DEFLATED,
 )  # Python unpacks other methods without a limit
 _SURPLUS = 1000  # with more unexpected files than this, only their number is reported
+_DIRECTORY_BYTES = 1000  # for each entry; a usual name needs 100
+_NAME = 100  # characters of a name in a message
 _SIZES = 8  # bytes per pixel; a badly compressed 8-bit RGBA image has fewer
 _DECODERS = (
     "PNG",
@@ -96,12 +101,33 @@ def check_submission(archive: str | Path, inputs: str | Path, track: Track) -> l
     """
     expected = expected_outputs(inputs, track)
     try:
-        with zipfile.ZipFile(archive) as file:
-            return list(_faults(file, expected, track))
+        with open_regular(archive) as raw:
+            limited = _Limited(raw, _DIRECTORY_BYTES * (len(expected) + 1 + _SURPLUS))
+            with zipfile.ZipFile(limited) as file:  # reads the whole directory
+                limited.limit = None
+                return list(_faults(file, expected, track))
     except FileNotFoundError:
         return ["there is no such file"]
     except Exception as error:  # a damaged directory raises exceptions of many types
         return [f"not a readable zip: {_message(error)}"]
+
+
+class _Limited:
+    """A file from which at most `limit` bytes are read at once; None for no limit."""
+
+    def __init__(self, file: BinaryIO, limit: int | None) -> None:
+        self._file, self.limit = file, limit
+
+    def read(self, size: int = -1) -> bytes:
+        if self.limit is None:
+            return self._file.read(size)
+        data = self._file.read(self.limit + 1 if size < 0 else min(size, self.limit + 1))
+        if len(data) > self.limit:
+            raise ValueError(f"its directory has more than {self.limit} bytes")
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _faults(file: zipfile.ZipFile, expected: Mapping[str, Expected], track: Track) -> Iterator[str]:
@@ -110,19 +136,20 @@ def _faults(file: zipfile.ZipFile, expected: Mapping[str, Expected], track: Trac
         yield f"{len(entries)} entries, expected {len(expected) + 1}; none was checked"
         return
     counts = Counter(entry.filename for entry in entries)
-    yield from (f"{name!a}: {count} times" for name, count in counts.items() if count > 1)
+    yield from (f"{_shown(name)}: {count} times" for name, count in counts.items() if count > 1)
     wanted = [*sorted(expected), README]
-    yield from (f"{name}: missing" for name in wanted if name not in counts)
+    yield from (f"{printable(name)}: missing" for name in wanted if name not in counts)
     for entry in entries:
         fault = _misplaced(entry, wanted)
         if fault:
-            yield f"{entry.filename!a}: {fault}"
+            yield f"{_shown(entry.filename)}: {fault}"
+        if fault or counts[entry.filename] > 1:  # the content of many copies would take long
             continue
         output = expected.get(entry.filename)
         limit = _README_BYTES if output is None else _limit(output)
         data, fault = _read(file, entry, limit)
         faults = [fault] if fault else _content(data, output, track)
-        yield from (f"{entry.filename}: {fault}" for fault in faults)
+        yield from (f"{printable(entry.filename)}: {fault}" for fault in faults)
 
 
 def _misplaced(entry: zipfile.ZipInfo, wanted: list[str]) -> str | None:
@@ -182,7 +209,8 @@ def _image_faults(data: bytes, output: Expected, track: Track) -> Iterator[str]:
     may_be_rgba = track.may_have_alpha and output.has_alpha
     is_rgb = image.mode == "RGB" and "transparency" not in image.info
     if not is_rgb and not (image.mode == "RGBA" and may_be_rgba):
-        yield f"is {image.mode}, expected RGB"
+        transparent = " with a transparent colour" if "transparency" in image.info else ""
+        yield f"is {image.mode}{transparent}, expected RGB"
     elif image.format == "PNG" and data[_DEPTH_AT] != 8:  # Pillow reads 16 bits per sample as 8
         yield f"has {data[_DEPTH_AT]} bits per sample, expected 8"
     elif not is_rgb and image.getchannel("A").getextrema() != (255, 255):
@@ -213,11 +241,27 @@ def _readme_faults(data: bytes, track: Track) -> Iterator[str]:
 def _has_alpha(path: Path) -> bool:
     if path.suffix.lower() not in (".png", ".webp"):
         return False
-    with Image.open(path) as image:
-        return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    try:
+        with open_regular(path) as file, Image.open(file) as image:
+            return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    except Exception as error:  # decoders raise exceptions of many types
+        raise ImageError(f"{path}: {_message(error)}; replace or remove it") from error
+
+
+def _shown(name: str) -> str:
+    """The name of a file in the archive, in quotes and with escapes."""
+    return printable(ascii(name), _NAME)
 
 
 def _message(error: Exception) -> str:
-    """Message of an exception as one printable line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:120].encode("ascii", "backslashreplace").decode()
+    """Message of an exception as one printable line.
+
+    Raises:
+        MemoryError: the machine and not the file is at fault.
+    """
+    if is_out_of_memory(error):
+        raise MemoryError from error
+    if isinstance(error, UnidentifiedImageError):  # its text is the address of an object
+        return "not an image"
+    text = getattr(error, "strerror", None) or error
+    return one_line(text, 120) or type(error).__name__

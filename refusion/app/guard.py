@@ -24,15 +24,15 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _API = "/gradio_api"
-_UPLOAD, _RESULTS = f"{_API}/upload", f"{_API}/queue/data"
+_UPLOAD, _RESULTS, _FILE = f"{_API}/upload", f"{_API}/queue/data", f"{_API}/file="
 # All that the page itself needs. Gradio has many more paths, such as a proxy to other servers.
 _POSTED = {_UPLOAD}
 _POSTED |= {f"{_API}/{name}" for name in ("queue/join", "cancel", "reset", "run/predict")}
 _READ = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", _RESULTS}
 _READ |= {f"{_API}/{name}" for name in ("info", "upload_progress", "startup-events", "theme.css")}
-_READ_BELOW = ("/assets/", "/static/", "/svelte/", f"{_API}/heartbeat/", f"{_API}/file=/")
+_READ_BELOW = ("/assets/", "/static/", "/svelte/", f"{_API}/heartbeat/", _FILE)
 
-_FORM = 2**16  # bytes of an upload besides the file
+_FORM_BYTES = 2**16  # bytes of an upload besides the file
 _MAX_BODY = 2**20  # bytes of other requests
 _POLICY = b"frame-ancestors 'none'; base-uri 'self'; object-src 'none'"
 _HEADERS = {
@@ -53,7 +53,8 @@ class Guard:
         names: host names of the page.
         storage: space for the uploads.
         max_upload: largest upload in bytes.
-        left: called with the session of a browser tab that was closed while it waited for a result.
+        left: called with the session of a browser tab when it no longer waits for results: all are
+            there or were cancelled, or the tab was closed.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Guard:
             if not self._closed:
                 raise
         except Exception as error:  # one line instead of the traceback that servers log
-            if not answer.gone:
+            if not (answer.gone or answer.complete):
                 path = f"{scope['path']:.100}"
                 logger.warning(
                     "%s %a: %s: %.200a", scope["method"], path, type(error).__name__, str(error)
@@ -111,7 +112,7 @@ class Guard:
                 await answer.refuse(500, "the request failed")
         finally:
             self._tasks.discard(task)
-            if scope["path"] == _RESULTS and not answer.complete:
+            if scope["path"] == _RESULTS:
                 self._left(_session(scope))
             if self._closed:
                 await answer.end()
@@ -119,7 +120,7 @@ class Guard:
     async def _limited(self, scope: Message, receive: Receive, answer: _Answer) -> None:
         """Run the application, but refuse a body that is too large."""
         is_upload = scope["path"] == _UPLOAD
-        limit = self._max_upload + _FORM if is_upload else _MAX_BODY
+        limit = self._max_upload + _FORM_BYTES if is_upload else _MAX_BODY
         declared, received = _content_length(scope), 0
 
         async def receive_limited() -> Message:
@@ -190,6 +191,8 @@ def _is_needed(method: str, path: str) -> bool:
     """Whether the page itself sends such requests."""
     if method == "POST":
         return path in _POSTED
+    if path.startswith(_FILE) and "://" in path:  # Gradio would get the file from that server
+        return False
     return method in ("GET", "HEAD") and (path in _READ or path.startswith(_READ_BELOW))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from refusion.errors import ConfigError
 from refusion.evaluation.entry import Entry
 from refusion.evaluation.result_files import make_folder
 from refusion.evaluation.sets import EvaluationSet
+from refusion.files import check_replaceable
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class Outputs:
 
         Raises:
             ConfigError: `folder` lies among the photos of a set, a folder cannot be created, or a
-                file name is the name of a folder.
+                file name is the name of a folder, a pipe, a socket or a device.
         """
         for source in (source for chosen in sets for source in chosen.sources):
-            if self.folder and self.folder.resolve().is_relative_to(source.resolve()):
+            if self.folder and _is_inside(self.folder, source):
                 raise ConfigError(
                     f"--output: '{self.folder}' lies in '{source}', whose photos are read; "
                     "choose another folder"
@@ -53,5 +55,16 @@ class Outputs:
         for option, path in files.items():
             if path:
                 make_folder(option, path.parent)
-            if path and path.is_dir():
-                raise ConfigError(f"{option}: '{path}' is a folder, expected a file name")
+                _check_file(option, path)
+
+
+def _is_inside(folder: Path, source: Path) -> bool:
+    # `Path.resolve` refuses a link that points at itself.
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(source))
+
+
+def _check_file(option: str, path: Path) -> None:
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        raise ConfigError(f"{option}: cannot write '{path}': {error.strerror}") from error

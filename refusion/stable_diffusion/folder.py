@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from refusion.devices.precision import choose_device, choose_precision, precision_name
 from refusion.errors import CheckpointError
+from refusion.files import check_regular
 from refusion.stable_diffusion.libraries import import_library, read_json
 from refusion.stable_diffusion.schedule import Schedule, schedule_of
 
@@ -171,6 +172,7 @@ def load_network(folder: Path, network_class: Any) -> nn.Module:
     Raises:
         CheckpointError: see `load_stable_diffusion`.
     """
+    _check_files(folder)
     files = sorted(file.name for file in folder.glob("*.safetensors"))
     if not files:
         pickles = any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))
@@ -204,6 +206,7 @@ def load_network(folder: Path, network_class: Any) -> nn.Module:
 
 
 def _tokenizer(folder: Path) -> Any:
+    _check_files(folder)
     tokenizer_class = import_library("transformers", folder).CLIPTokenizer
     try:
         return tokenizer_class.from_pretrained(str(folder), local_files_only=True)
@@ -223,6 +226,16 @@ def _check_folder(folder: Path) -> None:
         described = config.get("_class_name") or config.get("architectures") or "nothing"
         if described not in (name, [name]):
             _fail(folder / part, f"describes {described}, expected {name}; {SOURCE}")
+
+
+def _check_files(folder: Path) -> None:
+    """Check the files of a folder that libraries open; reading a pipe could wait without end."""
+    try:
+        for path in folder.iterdir():
+            if not path.is_dir():
+                check_regular(path)
+    except OSError as error:
+        _fail(Path(error.filename or folder), f"{error.strerror}; copy the folder again")
 
 
 def _check_match(found: StableDiffusion) -> None:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from refusion.errors import CheckpointError
+from refusion.files import open_regular
 
 INSTALL = "pip install 'diffusers>=0.40,<0.43' 'transformers>=5,<6' 'peft>=0.20'"
 
@@ -53,7 +54,8 @@ def read_json(path: Path) -> Mapping[str, Any]:
         CheckpointError: the file exists but is not readable JSON.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            found = json.loads(file.read())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from refusion.config.model import ModelConfig
+from refusion.config.model import ModelConfig, check_photo_channels
 from refusion.config.official.options import is_official, official_run
 from refusion.config.overrides import apply_override
 from refusion.config.parser import Component, Parser, Table, to_plain
@@ -159,6 +159,8 @@ def _check_parts(config: RunConfig, source: str) -> None:
     for key in ("network", "latent_unet", "sde"):
         part = getattr(config, key)
         try:
+            if key == "network" and part is not None and config.latent_unet is None:
+                check_photo_channels(part)
             if isinstance(part, Component) and key == "sde":
                 find_table("sdes")[part.type](**part.settings)
             elif isinstance(part, Component):

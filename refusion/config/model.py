@@ -13,6 +13,7 @@ from refusion.config.regression import check_no_process, is_regressor
 from refusion.config.sections import SamplingConfig, UpscaleConfig
 from refusion.errors import ConfigError
 
+_RGB = 3
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Net = Annotated[Component, FromTable("nets")]
@@ -51,6 +52,8 @@ class ModelConfig:
             check_process(self.sde, self.sampling)
             _check_channels(self.latent_unet, self.network)
             _check_guide(self.guide, self.network, self.sampling)
+            if self.latent_unet is None:
+                check_photo_channels(self.network)
 
     @property
     def guide(self) -> int:
@@ -100,6 +103,16 @@ def check_process(sde: Component, sampling: SamplingConfig) -> None:
         )
     if sampling.steps > limit:
         raise ConfigError(f"sampling.steps: {sampling.steps} exceeds sde.T = {limit}")
+
+
+def check_photo_channels(network: Component) -> None:
+    """Raise `ConfigError` unless a network of a model without a latent U-Net takes RGB photos."""
+    channels = network.settings.get("img_channel", network.settings.get("in_nc", _RGB))
+    if channels != _RGB:
+        raise ConfigError(
+            f"network: takes {channels} channels but a photo has {_RGB}; add a latent_unet, or "
+            f"set {_RGB}"
+        )
 
 
 def _check_channels(latent_unet: Component | None, network: Component) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -34,7 +35,8 @@ def network_shapes(component: Component) -> dict[str, torch.Size]:
     """
     build = find_table("nets")[component.type]
     try:
-        with torch.device("meta"), _size_limit():
+        with torch.device("meta"), _size_limit(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             net = build(**component.settings)
         return {name: tensor.shape for name, tensor in net.state_dict().items()}
     except Exception as error:  # a network of a plug-in may raise any type of exception

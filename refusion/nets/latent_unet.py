@@ -81,7 +81,7 @@ class LatentUNet(nn.Module):
         guide: channels of the guide, after those of the image.
 
     Raises:
-        ConfigError: ``pixel_unshuffle`` is below 1.
+        ConfigError: ``pixel_unshuffle`` is below 1, or ``in_ch`` is below ``out_ch``.
     """
 
     RENAMED_KEYS: ClassVar = {"fold": "pixel_unshuffle"}
@@ -100,6 +100,8 @@ class LatentUNet(nn.Module):
         super().__init__()
         if pixel_unshuffle < 1:
             raise ConfigError(f"pixel_unshuffle: expected at least 1, got {pixel_unshuffle}")
+        if in_ch < out_ch:
+            raise ConfigError(f"in_ch: expected at least out_ch = {out_ch}, got {in_ch}")
         depth = len(ch_mult)
         self.pixel_unshuffle = pixel_unshuffle
         self.factor = pixel_unshuffle * 2 ** (depth - 1)

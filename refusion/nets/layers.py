@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.errors import ConfigError
+
 
 class LayerNorm(nn.Module):
     """Layer norm over the channels of every pixel, with a gain ``g`` and no bias: (B, C, H, W).
@@ -52,10 +54,17 @@ class SinusoidalEmbedding(nn.Module):
 
     Args:
         dim: number of features, even, >= 4.
+
+    Raises:
+        ConfigError: `dim` is odd or below 4.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
+        if dim < 4 or dim % 2:
+            raise ConfigError(
+                f"expected an even number of channels of the first level, at least 4, got {dim}"
+            )
         self.dim = dim
         # This layer has no weights. The empty buffer stores the dtype, since ``model.to`` casts it.
         self.register_buffer("like", torch.empty(0), persistent=False)

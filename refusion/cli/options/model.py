@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from refusion.cli.common import LineFormatter
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.config.plugins import import_allowed_plugins
-from refusion.errors import ConfigError
+from refusion.errors import ConfigError, printable
+from refusion.hints import LARGEST_INT
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.checkpoint import Checkpoint
@@ -81,9 +82,11 @@ def _add_condition_options(parser: argparse.ArgumentParser) -> None:
 
 
 def count(text: str) -> int:
-    """Option type: an integer, 1 or larger."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got '{text}'")
+    """Option type: an integer, 1 to 10^9."""
+    is_short = text.isdecimal() and len(text) <= len(str(LARGEST_INT))
+    if not is_short or not 1 <= int(text) <= LARGEST_INT:
+        shown = printable(text, 40)
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got '{shown}'")
     return int(text)
 
 

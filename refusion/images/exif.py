@@ -26,6 +26,7 @@ _TEXTS = (DESCRIPTION, SOFTWARE, ARTIST, COPYRIGHT, TITLE, COMMENT)
 POINTERS = {0: (EXIF_IFD, GPS_IFD), EXIF_IFD: (INTEROP_IFD,), GPS_IFD: (), INTEROP_IFD: ()}
 _WIDTH_TAGS = (0x0100, 0xA002)
 _HEIGHT_TAGS = (0x0101, 0xA003)
+_TIFF = 42  # version in the header
 _ASCII, _SHORT, _LONG, _RATIONAL, _IFD = 2, 3, 4, 5, 13
 _INTEGERS = {_SHORT: "H", _LONG: "I"}
 # Bytes of one value of each type: BYTE, ASCII, SHORT, LONG, RATIONAL, ..., and UTF-8 of EXIF 3.0.
@@ -254,7 +255,10 @@ def _header(exif: bytes) -> tuple[str, int]:
     order = {b"II": "<", b"MM": ">"}.get(bytes(exif[:2]))
     if order is None:
         raise struct.error("no TIFF header")
-    return order, struct.unpack_from(order + "I", exif, 4)[0]
+    version, start = struct.unpack_from(order + "HI", exif, 2)
+    if version != _TIFF:
+        raise struct.error(f"version {version}, expected {_TIFF}")
+    return order, start
 
 
 def _end(exif: bytes, order: str, directory: int) -> int:

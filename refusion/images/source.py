@@ -23,6 +23,7 @@ class Source:
         photo: metadata as found in the file, still without samples.
         file: the whole file.
         pixels: first and last offset of the parts that a decoder of the pixels needs.
+        head: bytes that stand before these parts.
         dropped: what the file contains and no result can keep, for one warning.
     """
 
@@ -30,10 +31,12 @@ class Source:
     file: BinaryIO
     pixels: tuple[tuple[int, int], ...]
     dropped: tuple[str, ...] = ()
+    head: bytes = b""
 
     def open(self) -> BinaryIO:
         """Open the parts with the pixels as one file, without the metadata."""
-        return io.BufferedReader(_Parts(self.file, self.pixels))
+        parts = io.BufferedReader(_Parts(self.file, self.pixels))
+        return io.BytesIO(self.head + parts.read()) if self.head else parts
 
 
 class _Parts(io.RawIOBase):

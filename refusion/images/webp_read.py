@@ -1,4 +1,7 @@
-"""Reading of the chunks of a WebP file (RFC 9649): metadata, and the kind of coding."""
+"""Reading of the chunks of a WebP file (RFC 9649): metadata, and the kind of coding.
+
+The decoder of the pixels receives no metadata, so a damaged block never makes a photo unreadable.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from refusion.images.source import MAX_BLOCK, Source, trailing
 
 _PIXELS = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 _BLOCKS = {b"ICCP": "icc", b"EXIF": "exif", b"XMP ": "xmp"}
+_EXTENDED = 18  # bytes of the chunk VP8X with its header
+_METADATA = 0x20 | 0x08 | 0x04  # its flags for ICC profile, EXIF and XMP
 
 
 def read_webp(file: BinaryIO) -> Source:
@@ -22,7 +27,7 @@ def read_webp(file: BinaryIO) -> Source:
     Args:
         file: opened for reading.
     """
-    blocks, dropped, lossless = {}, [], None
+    blocks, dropped, lossless, parts = {}, [], None, []
     size = file.seek(0, 2)
     file.seek(4)
     end = min(size, 8 + struct.unpack("<I", file.read(4).ljust(4, b"\0"))[0])
@@ -39,7 +44,9 @@ def read_webp(file: BinaryIO) -> Source:
             blocks.setdefault(_BLOCKS[kind], file.read(length))
         elif kind in _BLOCKS:
             dropped.append(f"damaged {_BLOCKS[kind].upper()} block")
-        elif kind not in _PIXELS:
+        elif kind in _PIXELS:
+            parts.append((at, min(at + 8 + length + length % 2, size)))
+        else:
             shown = "".join(chr(code) if 32 <= code < 127 else "?" for code in kind)
             dropped.append("content credentials (C2PA)" if kind == b"C2PA" else f"chunk {shown}")
         at += 8 + length + length % 2
@@ -56,7 +63,24 @@ def read_webp(file: BinaryIO) -> Source:
         dpi=_dpi(exif),
         lossless=bool(lossless),
     )
-    return Source(photo, file, ((0, size),), tuple(dropped))
+    head = _head(file, parts)
+    return Source(photo, file, tuple(parts), tuple(dropped), head)
+
+
+def _head(file: BinaryIO, parts: list[tuple[int, int]]) -> bytes:
+    """Header for the chunks with the pixels; it declares no metadata.
+
+    The first chunk is removed from `parts` if it is the extended header, which is changed.
+    """
+    extended = b""
+    if parts and parts[0][1] - parts[0][0] == _EXTENDED:
+        file.seek(parts[0][0])
+        chunk = file.read(_EXTENDED)
+        if chunk.startswith(b"VP8X"):
+            extended = chunk[:8] + bytes((chunk[8] & ~_METADATA,)) + chunk[9:]
+            del parts[0]
+    length = 4 + len(extended) + sum(end - begin for begin, end in parts)
+    return b"RIFF" + struct.pack("<I", length) + b"WEBP" + extended
 
 
 def _is_lossless_frame(file: BinaryIO, at: int) -> bool | None:

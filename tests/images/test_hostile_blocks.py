@@ -113,13 +113,24 @@ def test_loops_of_directories_in_a_tiff(tmp_path, pointer):
         b"",
         b"Exif\0\0",
         b"II*\0\x08\0\0\0\xff\xff",
+        b"II+\0\x08\0\0\0\0\0\0\0\0\0",
         b"MM\0*\0\0\0\x08\xff\xff" + bytes(100),
         bytes(range(256)) * 200,
         b"II*\0\x08\0\0\0\xff\xff" + bytes(range(256)) * 200,
         block("<", directory("<", [(EXIF, 4, 1, 8)] * 4000)),
         block("<", directory("<", [(0x8298, 2, 40000, 8)] * 4000)),
     ],
-    ids=["empty", "header", "count", "zeros", "junk", "junk entries", "pointers", "texts"],
+    ids=[
+        "empty",
+        "header",
+        "count",
+        "version",
+        "zeros",
+        "junk",
+        "junk entries",
+        "pointers",
+        "texts",
+    ],
 )
 def test_junk_instead_of_exif(tmp_path, suffix, exif):
     restored(tmp_path, suffix, cases.with_exif(suffix, exif))
@@ -304,6 +315,14 @@ def test_odd_segments(tmp_path, caplog, parts):
 def test_odd_chunks_of_webp(tmp_path, caplog, part):
     restored(tmp_path, "webp", cases.webp(part))
     assert "\x1b" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", [b"EXIF", b"XMP ", b"ABCD"])
+@pytest.mark.parametrize("length", [0, 3, 1000, 0xFFFFFFF0])
+def test_a_chunk_of_webp_with_a_wrong_length(tmp_path, kind, length):
+    data = cases.webp((kind, b"MM\0*\0\0\0\x08\0\0\0\0\0\0"))
+    at = data.index(kind) + 4
+    restored(tmp_path, "webp", data[:at] + struct.pack("<I", length) + data[at + 4 :])
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -12,19 +12,25 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import Image, JpegImagePlugin
 from torch import Tensor
 
 from refusion.errors import ConfigError, ImageError
 from refusion.files import atomic_write, check_regular, open_regular
+from refusion.images.exif import ORIENTATION, exif_orientation
 from refusion.images.header import read_header
 from refusion.images.io import read_image
 from refusion.images.listing import IMAGE_SUFFIXES, format_by_bytes
+from refusion.images.metadata import checked
+from refusion.images.photo import Photo
+from refusion.images.png_read import read_png
 from refusion.images.samples import to_float
 from refusion.images.tiff_tags import read_tags
+from refusion.images.webp_read import read_webp
 
 logger = logging.getLogger(__name__)
 
@@ -118,16 +124,24 @@ def _header(path: Path) -> tuple[tuple[int, int], int]:
         if kind is None:
             raise ValueError("not an image, expected JPEG, PNG, TIFF or WebP")
         header = read_header(file, kind)
-        file.seek(0)
-        with contextlib.suppress(Exception):  # Pillow raises any type for damaged EXIF
-            if kind == "TIFF":
-                orientation = read_tags(file).integer(ExifTags.Base.Orientation, 1, 8, default=1)
-            else:
-                with Image.open(file, formats=[kind]) as image:
-                    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            if orientation in range(1, 9):
-                return (header.width, header.height), orientation
-    return (header.width, header.height), 1
+        try:
+            orientation = _orientation(file, kind)
+        except Exception:  # Pillow and the readers of metadata raise any type for damaged blocks
+            orientation = 1
+    return (header.width, header.height), orientation
+
+
+def _orientation(file: BinaryIO, kind: str) -> int:
+    file.seek(0)
+    if kind == "TIFF":
+        return read_tags(file).integer(ORIENTATION, 1, 8, default=1)
+    if kind == "JPEG":  # Pillow reads the segments before the pixels only
+        exif = JpegImagePlugin.JpegImageFile(file).info.get("exif", b"")
+        photo = Photo(torch.empty(0), exif=exif.removeprefix(b"Exif\0\0") or None)
+    else:
+        photo = (read_png(file)[0] if kind == "PNG" else read_webp(file)).photo
+    photo, _ = checked(photo)
+    return 1 if photo.exif is None else exif_orientation(photo.exif)
 
 
 class PhotoCache:

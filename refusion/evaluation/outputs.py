@@ -67,4 +67,4 @@ def _check_file(option: str, path: Path) -> None:
     try:
         check_replaceable(path)
     except OSError as error:
-        raise ConfigError(f"{option}: cannot write '{path}': {error.strerror}") from error
+        raise ConfigError(f"{option}: '{path}': {error.strerror}") from error

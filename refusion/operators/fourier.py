@@ -63,7 +63,9 @@ class CircularBlur(LinearOperator):
 
     def data_to_spectrum(self, y: Tensor) -> Tensor:
         """See `LinearOperator`."""
-        return self.to_spectrum(self._with_phase(y, self._phase.conj()))
+        spectrum = self.to_spectrum(self._with_phase(y, self._phase.conj()))
+        # Without this, coordinates without data would hold rounding errors.
+        return spectrum.masked_fill_((self.singulars == 0).to(y.device), 0)
 
     def data_from_spectrum(self, spectrum: Tensor) -> Tensor:
         """See `LinearOperator`."""

@@ -74,6 +74,12 @@ def bicubic_taps(factor):
 
 
 DOWN, ACROSS = draw(5, 12, seed=4), draw(20, 20, seed=5)
+# Matrices of rank 3 and 7: their other singular values are rounding errors, not 0.
+THIN = draw(5, 3, seed=10) @ draw(3, 12, seed=11)
+LOW = draw(20, 7, seed=12) @ draw(7, 20, seed=13)
+DEFICIENT = draw(40, 9, seed=14) @ draw(9, 3 * 12 * 20, seed=15)
+# A box whose length divides the width removes some frequencies of rows completely.
+BOX = torch.full((1, 5), 0.2, dtype=torch.float64)
 
 # name -> (make an operator for (C, H, W), the same without any SVD)
 CASES = {
@@ -102,6 +108,19 @@ CASES = {
     "separable": (
         lambda shape: Separable(shape, DOWN, ACROSS),
         lambda x: DOWN @ x @ ACROSS.T,
+    ),
+    "separable of low rank": (
+        lambda shape: Separable(shape, THIN, LOW),
+        lambda x: THIN @ x @ LOW.T,
+    ),
+    "dense of low rank": (
+        lambda shape: Dense(shape, DEFICIENT),
+        lambda x: x.flatten(1) @ DEFICIENT.T,
+    ),
+    "box": (lambda shape: CircularBlur(shape, BOX), lambda x: circular(x, BOX)),
+    "inpainting per channel": (
+        lambda shape: Inpainting(shape, draw(*shape, seed=6) > 0),
+        lambda x: x * (draw(*x.shape[1:], seed=6) > 0),
     ),
     "dense": (
         lambda shape: Dense(shape, draw(40, 3 * 12 * 20, seed=3)),

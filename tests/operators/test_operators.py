@@ -124,7 +124,9 @@ def test_float32_and_other_dtypes_follow_the_argument(case):
     assert operator.adjoint(y).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ("dense", "separable")])
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if not name.startswith(("dense", "separable"))]
+)
 def test_a_photo_of_512x768_takes_less_than_a_second(name):
     x = draw(1, 3, 512, 768).float()
     before = time.process_time()  # not what other programs take
@@ -146,6 +148,29 @@ def test_a_power_of_two_is_the_plain_transform_of_the_shuffled_pixels():
     expected = x.flatten()[operator.order] @ matrix / 32**0.5
     close(operator.forward(x).flatten(), expected)
     close(walsh_hadamard(walsh_hadamard(x)), x)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.3, [5, 3, 1]), (1e-9, [1, 1, 1]), (1, [16, 8, 1])])
+def test_each_part_keeps_its_share_rounded_up(share, kept):
+    """5 x 5 pixels are parts of 16, 8 and 1; the first coefficient of a part is its mean."""
+    operator = WalshHadamard((2, 5, 5), share, generator())
+    assert operator.parts == [16, 8, 1]
+    parts = operator.singulars.split(operator.parts)
+    assert [int(part.sum()) for part in parts] == kept
+    assert all(bool(part[: int(part.sum())].all()) for part in parts)
+    assert operator.data_shape == (2, sum(kept))
+
+
+def test_rounding_errors_are_not_singular_values():
+    """Otherwise the pseudo-inverse divides by them."""
+    for name, rank in (("separable of low rank", 3 * 3 * 7), ("dense of low rank", 9)):
+        operator = CASES[name][0](SHAPE)
+        count = operator.singulars.expand(operator.to_spectrum(draw(1, *SHAPE)).shape[1:])
+        assert int((count > 0).sum()) == rank
+        y = draw(1, *operator.data_shape, seed=9)
+        assert float(operator.pinv(y).abs().max()) < 1e3 * float(y.abs().max())
+    box = CASES["box"][0](SHAPE)
+    assert int((box.singulars == 0).sum()) == 4 * 12  # frequencies 4, 8, 12 and 16 of 20
 
 
 def test_the_share_is_measured_and_the_generator_alone_decides():

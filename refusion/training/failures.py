@@ -57,13 +57,18 @@ def lost_processes_explained(world: World) -> Iterator[None]:
         world: rank of this process and number of processes.
 
     Raises:
-        RefusionError: a worker process of the data loader was killed.
+        RefusionError: a worker process of the data loader was killed, or there are too many open
+            files for the workers.
         OtherProcessError: another process of the training has ended.
     """
     try:
         yield
     except RuntimeError as error:
         text = str(error)
+        if "Too many open files" in text:
+            raise RefusionError(
+                "data.workers: too many open files; allow more (ulimit -n), or lower data.workers"
+            ) from None
         worker = _WORKER.search(text)
         if worker is not None:
             raise RefusionError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from refusion.config import RunConfig, config_to_dict
 from refusion.errors import ConfigError
 from refusion.files import atomic_write, check_no_link, check_regular, open_for_append
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 LOCK, CONFIG, BOARD = ".lock", "config.yml", "tensorboard"
 MODEL, STATE, LATENTS = "model.safetensors", "state.pt", "latents.safetensors"
 
@@ -100,7 +102,7 @@ def open_board(folder: Path, step: int) -> Iterator[SummaryWriter]:
         with SummaryWriter(folder / BOARD, purge_step=step + 1) as board:
             yield board
     except OSError as error:
-        if error.filename is None and error.errno is not None:  # those of the thread name no file
+        if error.filename is None and error.errno in _DISK:  # those of the thread name no file
             raise OSError(error.errno, error.strerror, str(folder / BOARD)) from error
         raise
     finally:

@@ -55,7 +55,8 @@ def save_state(
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             torch.save(stored, file)
     except (OSError, RuntimeError) as error:  # PyTorch raises RuntimeError for a full disk
-        reason = getattr(error, "strerror", None) or one_line(error, 200)
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = getattr(cause, "strerror", None) or one_line(error, 200)
         raise CheckpointError(
             f"{path}: cannot be written ({reason}); the file of the last checkpoint is kept; free "
             "disk space or choose another --runs"

@@ -105,20 +105,21 @@ def load_batches(
     """
     reader, writer = multiprocessing.Pipe(duplex=False)
     atexit.register(writer.close)  # at exit, Python waits for all processes
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create")  # more than the CPUs
-        loader = DataLoader(
-            _Batches(dataset, title),
-            batch_size=None,  # `_Batches` makes them
-            sampler=indices,
-            num_workers=workers,
-            generator=keyed_generator(seed),  # else the global generator would be used
-            pin_memory=pin_memory,
-            prefetch_factor=4 if workers else None,
-            worker_init_fn=functools.partial(_prepare_worker, reader, writer),
-        )
-        iterator = iter(loader)
+    iterator = None
     try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create")  # more than the CPUs
+            loader = DataLoader(
+                _Batches(dataset, title),
+                batch_size=None,  # `_Batches` makes them
+                sampler=indices,
+                num_workers=workers,
+                generator=keyed_generator(seed),  # else the global generator would be used
+                pin_memory=pin_memory,
+                prefetch_factor=4 if workers else None,
+                worker_init_fn=functools.partial(_prepare_worker, reader, writer),
+            )
+            iterator = iter(loader)
         for batch in iterator:
             if isinstance(batch, _Failure):
                 raise batch.error()

@@ -23,7 +23,7 @@ _UNSIGNED, _FLOAT, _UNDEFINED = 1, 3, 4  # sample formats
 _FORMATS = {1: "uint", 2: "int", 3: "float", 4: "uint", 5: "complex int", 6: "complex"}
 _MAX_SIDE = 2**32 - 1
 _MAX_SAMPLES = 64
-_MAX_SEGMENTS = 2**21
+_MAX_SEGMENTS = 2**19
 _SMALL_SEGMENT = 2**26  # bytes of a strip or tile that are always allowed
 
 
@@ -65,6 +65,11 @@ class TiffLayout:
     def colours(self) -> int:
         """Samples per pixel that are colours; 0 for an unknown photometric interpretation."""
         return _COLOURS.get(self.photometric, 0)
+
+    @property
+    def is_uncompressed(self) -> bool:
+        """Whether the strips and tiles are stored as they are."""
+        return self.compression == NONE
 
     @property
     def alpha(self) -> int | None:

@@ -92,7 +92,7 @@ def for_each_band(
         TagError: the tags of the strips or tiles are wrong.
         Exception: any exception that a codec raises for damaged bytes.
     """
-    blocks = list(_blocks(tags, layout))
+    blocks = _blocks(tags, layout)
     decode = _decoder(tags, layout)
     lock = threading.Lock()
 
@@ -111,27 +111,51 @@ def for_each_band(
             samples = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=2)
             use(block.top + top, block.left, samples[:, : layout.width - block.left])
 
-    if len(blocks) == 1 or WORKERS == 1:
-        for block in blocks:
-            run(block)
-        return
-    with ThreadPoolExecutor(WORKERS) as pool:
+    _in_threads(blocks, run, _number_of_blocks(layout))
+
+
+def _in_threads(blocks: Iterator[Block], run: Callable[[Block], None], number: int) -> None:
+    """Run a function on all blocks in as many threads as are useful; an error ends all threads."""
+    lock, is_over = threading.Lock(), threading.Event()
+
+    def work(_: int) -> None:
         try:
-            for _ in pool.map(run, blocks):
-                pass
+            while not is_over.is_set():
+                with lock:
+                    block = next(blocks, None)
+                if block is None:
+                    return
+                run(block)
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            is_over.set()
             raise
+
+    if min(WORKERS, number) == 1:
+        work(0)
+        return
+    with ThreadPoolExecutor(min(WORKERS, number)) as pool:
+        try:
+            for _ in pool.map(work, range(WORKERS)):
+                pass
+        finally:  # also after Ctrl-C
+            is_over.set()
+
+
+def _number_of_blocks(layout: TiffLayout) -> int:
+    down, across = layout.grid
+    if layout.is_uncompressed:
+        return -(-down * layout.segment[0] * across * layout.row_bytes // BAND_BYTES)
+    return down * across
 
 
 def _blocks(tags: TiffTags, layout: TiffLayout) -> Iterator[Block]:
     offsets, sizes = read_segments(tags, layout)
     down, across = layout.grid
-    places = np.stack([offsets, sizes], 1).reshape(-1, down, across, 2).tolist()
+    places = np.stack([offsets, sizes], 1).reshape(-1, down, across, 2)
     rows, columns = layout.segment
     for row in range(down):
         for column in range(across):
-            parts = tuple(tuple(plane[row][column]) for plane in places)
+            parts = tuple(map(tuple, places[:, row, column].tolist()))
             yield from _split(
                 Block(row * rows, column * columns, layout.segment_shape(row)[0], parts), layout
             )
@@ -139,7 +163,7 @@ def _blocks(tags: TiffTags, layout: TiffLayout) -> Iterator[Block]:
 
 def _split(block: Block, layout: TiffLayout) -> Iterator[Block]:
     """Split a block that is not compressed into blocks of a few rows, which need less memory."""
-    if layout.compression != tiff_layout.NONE:
+    if not layout.is_uncompressed:
         yield block
         return
     step = max(1, BAND_BYTES // (layout.row_bytes * len(block.parts)))

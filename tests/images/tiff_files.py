@@ -57,13 +57,15 @@ class Layout:
     extras: tuple[int, ...] = ()
 
 
-def tiff(samples: np.ndarray, layout: Layout, **tags: object) -> bytes:
+def tiff(samples: np.ndarray, layout: Layout, following: int = 0, **tags: object) -> bytes:
     """A file of one page.
 
     Args:
         samples: (H, W, S), unsigned numbers below 2^bits, or floats.
         layout: how they are stored.
-        tags: further tags `t123=(type, values)`, or tags to replace; None removes one.
+        following: offset of the next directory; -1 for the offset of this one.
+        tags: further tags `t123=(type, values)`, or tags to replace; None removes one;
+            `(type, count, bytes)` gives the bytes of the entry.
     """
     height, width, count = samples.shape
     parts = list(_segments(samples, layout))
@@ -92,7 +94,7 @@ def tiff(samples: np.ndarray, layout: Layout, **tags: object) -> bytes:
     for name, entry in tags.items():
         entries[int(name[1:])] = entry
     kept = {tag: entry for tag, entry in entries.items() if entry is not None}
-    directory = _directory(kept, layout, start)
+    directory = _directory(kept, layout, start, start if following < 0 else following)
     mark = {"<": b"II", ">": b"MM"}[layout.order]
     head = struct.pack(layout.order + "H", 42) + struct.pack(layout.order + "I", start)
     if layout.big:
@@ -100,13 +102,18 @@ def tiff(samples: np.ndarray, layout: Layout, **tags: object) -> bytes:
     return mark + head + b"".join(parts) + directory
 
 
-def _directory(entries: dict[int, tuple], layout: Layout, start: int) -> bytes:
+def _directory(entries: dict[int, tuple], layout: Layout, start: int, following: int) -> bytes:
     counter, count_of, offset = ("Q", "Q", "Q") if layout.big else ("H", "I", "I")
     order, inline = layout.order, struct.calcsize("=" + offset)
     step = 4 + struct.calcsize("=" + count_of) + inline
     free = start + struct.calcsize("=" + counter) + step * len(entries) + inline
     head, rest = struct.pack(order + counter, len(entries)), b""
     for tag in sorted(entries):
+        if len(entries[tag]) == 3:
+            kind, number, place = entries[tag]
+            place = place.ljust(inline, b"\0")
+            head += struct.pack(order + "HH" + count_of, tag, kind, number) + place
+            continue
         kind, values = entries[tag]
         if isinstance(values, bytes):
             content, number = values, len(values)
@@ -119,7 +126,7 @@ def _directory(entries: dict[int, tuple], layout: Layout, start: int) -> bytes:
             place = struct.pack(order + offset, free + len(rest))
             rest += content
         head += struct.pack(order + "HH" + count_of, tag, kind, number) + place
-    return head + bytes(inline) + rest
+    return head + struct.pack(order + offset, following) + rest
 
 
 def _segments(samples: np.ndarray, layout: Layout):

@@ -1,10 +1,13 @@
 """The page as a process of its own, as users start it."""
 
 import contextlib
+import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +23,8 @@ ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 ROOT = Path(__file__).parents[2]
 # The hook sees every connection that Python code opens, by whatever library.
 _RUN = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 def look(event, values):
     if event == "socket.connect" and values[1][0] not in ("127.0.0.1", "::1"):
         print("outside:", values[1], file=sys.stderr, flush=True)
@@ -31,12 +35,13 @@ sys.exit(main())
 
 
 @contextlib.contextmanager
-def served(folder, *argv):
-    """Address and process of a page; afterwards it left no files and talked to nobody."""
+def served(folder, *argv, end=signal.SIGTERM):
+    """Address and process of a page. A signal ends it; it left no files and talked to nobody."""
     temporary = folder / "temporary"
     temporary.mkdir()
     command = [sys.executable, "-c", _RUN, "--port", "0", "--device", "cpu", *map(str, argv)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": paths, "TMPDIR": str(temporary)}
     errors = folder / "errors.txt"
     with errors.open("w") as file:
         process = subprocess.Popen(
@@ -46,14 +51,80 @@ def served(folder, *argv):
         line = process.stdout.readline()
         assert line.startswith("refusion: http://127.0.0.1:"), errors.read_text()
         yield line.split()[1], process
-        process.send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        process.send_signal(end)
         assert process.wait(120) == 0
+        assert time.monotonic() - start < 20
         assert "outside" not in errors.read_text()
         assert "Traceback" not in errors.read_text()
         assert not list(temporary.iterdir())
     finally:
         process.kill()
+        process.wait()
         process.stdout.close()
+
+
+class Client:
+    """A program that sends what the page sends.
+
+    Args:
+        address: address of the page.
+        session: what the page chooses anew for every tab.
+    """
+
+    def __init__(self, address, session):
+        self.host, self.session = address.removeprefix("http://").strip("/"), session
+
+    def ask(self, method, path, body=b"", **headers):
+        """Status, headers and text of an answer."""
+        connection = http.client.HTTPConnection(self.host, timeout=60)
+        with contextlib.closing(connection):
+            headers = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read().decode(errors="replace")
+
+    def post(self, path, values):
+        body = json.dumps(values)
+        return self.ask("POST", f"/gradio_api/{path}", body, content_type="application/json")
+
+    def upload(self, content, name="a.png", **headers):
+        """Status, and path or message."""
+        head = f'--b\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+        body = b"%s%s\r\n--b--\r\n" % (head.encode(), content)
+        headers |= {"content_type": "multipart/form-data; boundary=b"}
+        status, _, text = self.ask("POST", "/gradio_api/upload", body, **headers)
+        return status, json.loads(text)[0] if status == 200 else text
+
+    def join(self, *values):
+        """Press the button; status and answer."""
+        asked = {"data": values, "fn_index": 0, "session_hash": self.session}
+        status, _, text = self.post("queue/join", asked)
+        return status, json.loads(text)
+
+    @contextlib.contextmanager
+    def waiting(self):
+        """Messages about the restoration; the connection is closed at the end of the block."""
+        connection = http.client.HTTPConnection(self.host, timeout=60)
+        connection.request("GET", f"/gradio_api/queue/data?session_hash={self.session}")
+        answer = connection.getresponse()
+        try:
+            yield (json.loads(line[5:]) for line in answer if line.startswith(b"data:"))
+        finally:
+            answer.close()
+            connection.close()
+
+    def restore(self, *values):
+        """Whether a restoration was successful, and its output."""
+        assert self.join(*values)[0] == 200
+        with self.waiting() as messages:
+            done = next(m for m in messages if m["msg"] == "process_completed")
+        return done["success"], done["output"]
+
+
+def file(path):
+    """How the page names an uploaded file."""
+    return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
 
 
 def peak_mib(process):

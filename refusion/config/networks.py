@@ -17,7 +17,7 @@ from refusion.errors import ConfigError, one_line
 
 MAX_VALUES = 2 * 10**9
 """Values in the tensors of a network: 8 GB as float32, fourteen times the largest published one."""
-MAX_PARTS = 50_000
+MAX_PARTS = 20_000
 """Modules and tensors of a network; the largest published one has 2000."""
 
 

@@ -83,6 +83,8 @@ use() ( # NAME; a subshell, in a folder of its own
     "$bin/python" "$repository/.ci/release_use.py"
     "$bin/refusion" restore --task dehaze --input photos/0.jpg --output clear.jpg --quiet
     "$bin/refusion" restore --task dehaze --steps 1 --input photos --output results --quiet
+    "$bin/refusion" restore --task dehaze --strength 0 --input tiffs --output copies --quiet
+    "$bin/python" "$repository/.ci/release_use.py" tiffs
     "$bin/refusion" init toy --schema
     "$bin/refusion" train -opt toy.yml --quiet --device cpu --set 'data.train.folders=[photos]' \
         --set 'data.validation.0.folders=[photos]' --set train.steps=4 --set train.validate_every=4

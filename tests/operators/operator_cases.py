@@ -95,6 +95,12 @@ CASES = {
         lambda shape: Colorization(shape, (0.299, 0.587, 0.114)),
         lambda x: 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:],
     ),
+    # Weights close to the first axis, whose reflection is close to the identity.
+    "nearly red": (
+        lambda shape: Colorization(shape, (1, 0.01, 0)),
+        lambda x: x[:, :1] + 0.01 * x[:, 1:2],
+    ),
+    "red": (lambda shape: Colorization(shape, (1, 0, 0)), lambda x: x[:, :1]),
     "hadamard": (lambda shape: WalshHadamard(shape, 0.3, generator(7)), None),
     "gaussian": (
         lambda shape: SeparableBlur(shape, gaussian(0.6)),

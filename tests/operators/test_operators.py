@@ -1,5 +1,7 @@
 """Laws of a linear operator with an SVD, for every operator, and what each does."""
 
+import itertools
+import math
 import time
 
 import pytest
@@ -22,7 +24,7 @@ from refusion.operators import (
     gaussian,
 )
 from refusion.operators.hadamard import walsh_hadamard
-from refusion.operators.separable import bicubic_matrix
+from refusion.operators.separable import bicubic_matrix, blur_matrix
 
 SHAPE = (3, 12, 20)  # rectangular, no power of two
 
@@ -179,6 +181,33 @@ def test_the_share_is_measured_and_the_generator_alone_decides():
     assert make[0].data_shape[1] / (33 * 50) == pytest.approx(0.25, abs=0.005)
     close(make[0].forward(x), make[1].forward(x))
     assert not torch.allclose(make[0].forward(x), make[2].forward(x))
+
+
+@pytest.mark.parametrize("border", ["reflect", "zero"])
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_kernel_may_be_longer_than_the_image(length, border):
+    """A mirrored image has no end; beyond an image of one pixel there is only this pixel."""
+    kernel = draw(7, seed=3)
+    matrix = blur_matrix(length, kernel, border)
+    expected = torch.zeros(length, length, dtype=torch.float64)
+    for i, (tap, weight) in itertools.product(range(length), enumerate(kernel)):
+        j = i - (tap - 3)
+        if border == "zero" and not 0 <= j < length:
+            continue
+        while not 0 <= j < length:
+            j = 0 if length == 1 else -j if j < 0 else 2 * (length - 1) - j
+        expected[i, j] += weight
+    close(matrix, expected)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 1.0, 2.4, 100])
+def test_gaussian_kernel(sigma):
+    kernel = gaussian(sigma)
+    radius = math.ceil(3.5 * sigma)
+    assert kernel.shape == (2 * radius + 1,)
+    close(kernel.sum(), torch.ones((), dtype=torch.float64))
+    expected = torch.exp(-0.5 * (torch.arange(-radius, radius + 1).double() / sigma) ** 2)
+    close(kernel / kernel[radius], expected)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])

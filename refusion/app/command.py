@@ -178,7 +178,7 @@ def _serve(options: argparse.Namespace, ignore_signals: Callable[[], None]) -> b
             )
         slot = Slot()
         with served(_guarded_page(options, slot, folder), listening):
-            show(f"refusion: {_address(options.host, listening)} (Ctrl-C ends it)")
+            show(f"refusion: {address(options.host, listening)} (Ctrl-C ends it)")
             sys.stdout.flush()
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()
@@ -245,7 +245,7 @@ def _guarded_page(options: argparse.Namespace, slot: Slot, folder: Path) -> Guar
     )
 
 
-def _address(host: str, listening: socket.socket) -> str:
+def address(host: str, listening: socket.socket) -> str:
     """Address of the page for a browser on this machine."""
     name = "localhost" if host in ("", "0.0.0.0", "::") else host
     name = f"[{name}]" if ":" in name else name

@@ -8,6 +8,8 @@ import pytest
 from app_cases import needs_gradio
 
 from refusion.app import command
+from refusion.app.server import listening_socket
+from refusion.errors import ConfigError
 
 
 @pytest.fixture
@@ -48,6 +50,9 @@ def test_plugins_are_imported_first(run):
         (["--max-upload", "much"], "memory: expected a size"),
         (["--weights", "absent.safetensors"], "absent.safetensors: no such weights file"),
         (["--host", "203.0.113.7"], "cannot serve on 203.0.113.7"),
+        (["--host", "no such host"], "cannot serve on no such host"),
+        (["--host", "x" * 5000], "cannot serve on xxx"),
+        (["--max-upload", "4M", "--max-stored", "3M"], "--max-stored: expected at least"),
     ],
 )
 def test_what_cannot_be_is_one_line(run, argv, message):
@@ -68,6 +73,26 @@ def test_a_port_that_is_taken_is_said(run):
 def test_it_serves_this_machine_alone_unless_told_otherwise():
     options = command.build_parser().parse_args([])
     assert (options.host, options.port) == ("127.0.0.1", 7860)
-    for port in ("-1", "65536", "x"):
+    for argv in (["--port", "-1"], ["--port", "65536"], ["--port", "x"], ["--allow-host", "*"]):
         with pytest.raises(SystemExit):
-            command.build_parser().parse_args(["--port", port])
+            command.build_parser().parse_args(argv)
+
+
+def test_additional_host_names():
+    argv = ["--allow-host", "Photos.example.org", "--allow-host", "b.example"]
+    options = command.build_parser().parse_args(argv)
+    assert options.allow_host == ["photos.example.org", "b.example"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "0.0.0.0", "::"])
+def test_addresses_to_listen_on(host):
+    try:
+        listening = listening_socket(host, 0)
+    except ConfigError:
+        pytest.skip("this machine has no IPv6")
+    with listening:
+        port = listening.getsockname()[1]
+        name = {"0.0.0.0": "localhost", "::": "localhost", "::1": "[::1]"}.get(host, host)
+        assert command.address(host, listening) == f"http://{name}:{port}/"
+        with pytest.raises(ConfigError, match=f"cannot serve on {host}:{port} "):
+            listening_socket(host, port)

@@ -153,6 +153,18 @@ def test_no_photo_and_wrong_steps_are_said(page, tmp_path):
     page.wait_for("document.body.innerText.includes('steps: expected')")
 
 
+def test_cancel_stops_the_restoration(page, tmp_path):
+    set_number(page, "Samples", 64)
+    give(page, photo_16(tmp_path / "a.png", 900, 900))
+    page.wait_for("document.querySelectorAll('#photo a').length === 1")
+    press(page)
+    page.wait_for("/samples.*[0-9.]+%/s.test(document.querySelector('#slider').innerText)")
+    page.evaluate("document.querySelector('#cancel').click()")
+    page.wait_for("document.querySelector('#status').innerText.includes('Cancelled')")
+    load(page)
+    assert list(restore(page, photo_16(tmp_path / "b.png"))) == ["b_latent.png"]
+
+
 def test_limits_are_kept(page, tmp_path):
     large = tmp_path / "large.png"
     write_image(large, torch.zeros(3, 5001, 5000, dtype=torch.uint8))

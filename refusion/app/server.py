@@ -32,7 +32,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, *_, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-        return socket.create_server(address[:2], family=family)
+        is_dual = host == "::" and socket.has_dualstack_ipv6()  # IPv4, too
+        return socket.create_server(address, family=family, dualstack_ipv6=is_dual)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(

@@ -100,8 +100,9 @@ class Storage:
         deletable = [file for file in files if self.served in file.path.parents]
         if used - sum(file.size for file in deletable) + needed > limit:
             raise StorageFullError(
-                f"no space for the file: all uploads and results together may take {self.limit} "
-                "bytes, and the disk must not become full; try again later or give a smaller file"
+                "no space for the file: all uploads and results together may take "
+                f"{self.limit / 2**20:.4g} MiB, and the disk must not become full; try again later "
+                "or give a smaller file"
             )
         for file in sorted(deletable, key=lambda file: file.time):
             if used + needed <= limit:

@@ -1,4 +1,4 @@
-"""`refusion import`: converts published weights (.pth) to a checkpoint of this project."""
+"""`refusion import`: converts published weights to a checkpoint of this project."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="refusion import",
         description="Convert weights published by the authors of IR-SDE and Refusion, or of "
-        "DiffBIR's first stage (.pth), to one .safetensors file with all settings. The network and "
-        "its sizes are detected from the weights; no code from a .pth file is run. Noise level, "
+        "DiffBIR's first stage (.pth or .safetensors), to one .safetensors file with all settings. "
+        "The network and its sizes are detected from the weights; no code from a .pth file is run. Noise level, "
         "sampler and task are taken from the option file of the training or test, else from the "
         "options below, else from the published defaults.",
         epilog="Exit code: 0 done, 2 wrong usage or files that do not fit, with the reason.",
@@ -74,12 +74,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_file_options(add: Callable[..., argparse.Action]) -> None:
-    add("--net", type=Path, metavar="FILE", help="weights of the noise network (.pth)")
+    add(
+        "--net",
+        type=Path,
+        metavar="FILE",
+        help="weights of the noise network (.pth or .safetensors)",
+    )
     add(
         "--latent",
         type=Path,
         metavar="FILE",
-        help="weights of the latent U-Net (.pth); also without --net",
+        help="weights of the latent U-Net (.pth, .safetensors); also without --net",
     )
     add(
         "--options",

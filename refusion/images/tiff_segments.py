@@ -23,7 +23,7 @@ from refusion.images.tiff_layout import TiffLayout, read_segments
 from refusion.images.tiff_tags import TagError, TiffTags
 
 WORKERS = min(4, os.cpu_count() or 1)
-BAND_BYTES = 1 << 20  # of the rows that are unpacked and converted at once
+BAND_BYTES = 1 << 18  # of the rows that are unpacked and converted at once
 _MAX_TABLES = 1 << 20
 
 

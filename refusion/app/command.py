@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refusion.app.origins import checked_name, host_names, is_loopback
-from refusion.cli.common import errors_to_exit_codes, show, sigterm_as_interrupt
+from refusion.cli.common import (
+    Parser,
+    check_memory,
+    errors_to_exit_codes,
+    show,
+    sigterm_as_interrupt,
+)
 from refusion.cli.options.model import count, warnings_on_stderr
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.config.plugins import import_plugins
@@ -45,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         0 after the page was served; 2 if it could not start, with one line on stderr.
     """
     options = build_parser().parse_args(argv)
+    check_memory()
     import_plugins(options.plugin)
     with warnings_on_stderr(), _signals() as ignore_signals:
         has_ended = _serve(options, ignore_signals)
@@ -56,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m refusion.app",
         description="Restore photos on a page in the browser. By default the page is available on "
         "this machine only. Nothing is sent to other servers; uploads and results are temporary "

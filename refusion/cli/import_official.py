@@ -60,9 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
         prog="refusion import",
         description="Convert weights published by the authors of IR-SDE and Refusion, or of "
         "DiffBIR's first stage (.pth or .safetensors), to one .safetensors file with all settings. "
-        "The network and its sizes are detected from the weights; no code from a .pth file is run. Noise level, "
-        "sampler and task are taken from the option file of the training or test, else from the "
-        "options below, else from the published defaults.",
+        "The network and its sizes are detected from the weights; no code from a .pth file is run. "
+        "Noise level, sampler and task are taken from the option file of the training or test, "
+        "else from the options below, else from the published defaults.",
         epilog="Exit code: 0 done, 2 wrong usage or files that do not fit, with the reason.",
     )
     add = parser.add_argument

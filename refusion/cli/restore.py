@@ -163,6 +163,7 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]
     from refusion.restorers import find_prior, load_restorer
 
     refuse_other_options(options)
+    limit = _memory_limit(options)
     if options.method == "ddrm":
         return find_prior(options.weights), chosen_ddrm(options, device)
     if options.method == "diffbir":
@@ -171,7 +172,6 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]
         return options.lora, chosen_osediff(options, device)
     check_sampler(options.sampler)
     checkpoint = chosen_checkpoint(options)
-    limit = _memory_limit(options)
     restorer = load_restorer(checkpoint, device=device, precision=options.precision, memory=limit)
     return checkpoint.path, restorer
 

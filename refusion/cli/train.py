@@ -8,14 +8,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from refusion.cli.common import EXIT_USER_ERROR
+from refusion.cli.common import EXIT_USER_ERROR, LineFormatter, Parser, show
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.errors import ConfigError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refusion train",
         description="Train the experiment of a YAML file. The same command continues an "
         "interrupted run exactly from its last checkpoint.",
@@ -78,7 +78,9 @@ def run(argv: list[str] | None = None) -> int:
         raise ConfigError(f"--export: no folder '{Path(options.export).parent}'; create it first")
     with join_processes(options.device) as (world, device):
         level = logging.INFO if world.is_main else logging.ERROR
-        logging.basicConfig(level=level, format="%(asctime)s %(message)s", stream=sys.stderr)
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(LineFormatter("%(asctime)s %(message)s"))
+        logging.basicConfig(level=level, handlers=[handler])
         trainer = Trainer(config, device=device, runs=options.runs, world=world)
         is_silent = options.quiet or not world.is_main
         with (
@@ -86,16 +88,16 @@ def run(argv: list[str] | None = None) -> int:
             logging_redirect_tqdm(),
         ):
 
-            def show(step: int, total: int, terms: dict[str, float]) -> None:
+            def report(step: int, total: int, terms: dict[str, float]) -> None:
                 bar.update(step - bar.n)
                 bar.set_postfix(loss=f"{terms['total']:.4f}", refresh=False)
 
             try:
-                trainer.train(show)
+                trainer.train(report)
             except OtherProcessError:
                 return EXIT_USER_ERROR
         if world.is_main:
             if options.export:
                 trainer.export(options.export, torch.float16)
-            sys.stdout.write(f"{trainer.model_file}\n")
+            show(str(trainer.model_file))
     return 0

@@ -166,7 +166,7 @@ def _check_parts(config: RunConfig, source: str) -> None:
             elif isinstance(part, Component):
                 network_shapes(part)
         except ConfigError as error:
-            raise ConfigError(f"{source}: {key}: {error}") from error
+            raise ConfigError(f"{source}: {key}: {one_line(error, 180)}") from error
     sections = {"data.train": config.data.train}
     sections |= {f"data.validation.{n}": item for n, item in enumerate(config.data.validation)}
     for key, section in sections.items():

@@ -10,6 +10,7 @@ from typing import Annotated
 from refusion.config.parser import Component, FromTable
 from refusion.config.plugins import check_plugin_names
 from refusion.config.regression import check_no_process, is_regressor
+from refusion.config.scalars import short
 from refusion.config.sections import SamplingConfig, UpscaleConfig
 from refusion.errors import ConfigError
 
@@ -70,7 +71,9 @@ def check_file_name(key: str, value: str) -> None:
         value: the value.
     """
     if not _FILE_NAME.fullmatch(value):
-        raise ConfigError(f"{key}: {value!r} must be letters, digits, '_', '-' or '.', no folder")
+        raise ConfigError(
+            f"{key}: {short(value)} must be letters, digits, '_', '-' or '.', no folder"
+        )
 
 
 def check_present(key: str, value: object, who: str) -> None:

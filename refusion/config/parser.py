@@ -221,7 +221,8 @@ class Parser:
         try:
             return cls(**values)
         except ConfigError as error:  # its keys are relative to the section
-            raise ConfigError(f"{self.source}: {f'{key}.' if key else ''}{error}") from None
+            text = printable(error, _LONGEST_MESSAGE)
+            raise ConfigError(f"{self.source}: {f'{key}.' if key else ''}{text}") from None
 
     def _component(self, cls: type, raw: object, key: str, from_table: FromTable | None) -> Any:
         raw = self._mapping(raw, key)

@@ -108,8 +108,9 @@ def _jpeg(file: BinaryIO) -> Header:
         if fill == 0xFF and is_frame:
             height, width, components = struct.unpack(">xHHB", file.read(6))
             blocks = -(-width // 8) * -(-height // 8)
-            # Huffman codes have at least one bit for each block; arithmetic codes may have less.
-            least = blocks // 8 if marker in (0xC0, 0xC1, 0xC2) else 0
+            # Huffman codes have at least one bit for each block. With any subsampling there are at
+            # least half as many blocks. Arithmetic codes may have less.
+            least = blocks // 16 if marker in (0xC0, 0xC1, 0xC2) else 0
             memory = _needed(width, height, _JPEG.get(components, _JPEG[4]))
             return Header(width, height, memory, least)
         if fill == 0xFF and marker in (0xDA, 0xD9):

@@ -141,7 +141,7 @@ def _is_about_file(description: bytes, dropped: list[str]) -> bool:
 
 def _warn_of_pages(tags: TiffTags, name: str) -> None:
     pages = count_pages(tags)
-    images = tags.entries[_SUB_IFDS].count if _SUB_IFDS in tags else 0
+    images = len(_optional("", lambda: tags.integers(_SUB_IFDS, 1, tags.size, 10_000), []) or ())
     if pages > 1 or images:
         more = f" and {images} images inside the first" if images else ""
         logger.warning("%s: %d pages%s, only the first page is used", name, pages, more)

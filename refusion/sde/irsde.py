@@ -85,7 +85,7 @@ class IRSDE:
             raise ConfigError(f"eps: expected a number between 0 and 1, got {self.eps!r}")
         if self.schedule not in THETA_SCHEDULES:
             hint = suggest(self.schedule, THETA_SCHEDULES)
-            raise ConfigError(f"schedule: unknown theta schedule {self.schedule!r}{hint}")
+            raise ConfigError(f"schedule: unknown theta schedule {repr(self.schedule)[:60]}{hint}")
 
     @property
     def lam(self) -> float:

@@ -141,3 +141,12 @@ def test_mistakes_are_one_line(folder, capsys, options, message):
 def test_its_options_need_the_method(folder, capsys):
     assert restore_main(["--input", "photo.png", "--sigma", "0.1"]) == 2
     assert "--sigma: only --method ddrm uses it" in capsys.readouterr().err
+
+
+def test_the_memory_limit_holds_for_reading(folder, capsys):
+    assert ddrm("--task", "sr4", "--max-memory", "1M") == 1
+    error = capsys.readouterr().err
+    assert "photo.png: max memory: decoding 14x20 pixels needs" in error
+    assert error.count("\n") == 1 and not (folder / "out.png").exists()
+    assert ddrm("--task", "sr4", "--max-memory", "100G") == 0
+    assert ddrm("--task", "sr4", "--max-memory", "4 apples") == 2

@@ -146,3 +146,9 @@ def test_damaged_weights_end_in_one_line(folder, diffbir, capsys, tiny_sd):
     assert diffbir("--sd", str(bad)) == 1
     assert "values that are not finite" in capsys.readouterr().err
     assert torch.is_grad_enabled()
+
+
+def test_the_memory_limit_holds_for_reading(folder, diffbir, capsys):
+    assert diffbir("--max-memory", "1M") == 1
+    assert "photo.png: max memory: decoding 26x22 pixels needs" in capsys.readouterr().err
+    assert not (folder / "out.png").exists()

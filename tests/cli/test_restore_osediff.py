@@ -93,3 +93,9 @@ def test_without_files_it_says_which_are_needed(photos, capsys):
     assert "--lora FILE (osediff.pkl of github.com/cswry/OSEDiff" in error
     assert restore_main(["--input", "photos", "--lora", "x"]) == 2
     assert "--lora: only --method osediff uses it" in capsys.readouterr().err
+
+
+def test_the_memory_limit_holds_for_reading(photos, tiny_sd, lora, capsys):
+    assert osediff(tiny_sd, lora, "--max-memory", "1M") == 1
+    assert "b.png: max memory: decoding 31x9 pixels needs" in capsys.readouterr().err
+    assert not list(photos.glob("out/*.png"))

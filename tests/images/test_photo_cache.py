@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiff_files
 import tifffile
 import torch
 from PIL import Image
@@ -180,3 +182,37 @@ def test_to_tensor_scales_to_one() -> None:
     assert tensor.flatten().tolist() == pytest.approx([0, 0.2, 1])
     deep = to_tensor(np.array([[[0, 13107, 65535]]], np.uint16))
     assert deep.flatten().tolist() == pytest.approx([0, 0.2, 1])
+
+
+def exif_with(kind: int, count: int, value: bytes) -> bytes:
+    """EXIF block whose orientation has any type and value."""
+    entry = struct.pack("<HHI", 0x0112, kind, count) + value.ljust(4, b"\0")
+    return b"II*\0\x08\0\0\0\x01\0" + entry + bytes(4)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+@pytest.mark.parametrize(
+    ("entry", "turned"),
+    [
+        ((3, 1, b"\x06\0"), True),
+        ((4, 1, b"\x06\0"), True),
+        ((2, 2, b"6\0"), False),  # a text
+        ((3, 1, b"\x09\0"), False),
+        ((9, 1, b"\xff\xff\xff\xff"), False),
+        ((11, 1, b"\0\0\xc0\x7f"), False),  # NaN
+        ((3, 0, b""), False),
+        ((2, 2**31, b"\x08\0\0\0"), False),
+    ],
+)
+def test_the_size_follows_the_orientation_that_is_applied(tmp_path, name, entry, turned) -> None:
+    path = tmp_path / name
+    kind, count, value = entry
+    if name == "a.tif":
+        samples = np.zeros((24, 40, 3), np.uint8)
+        tag = (kind, count, value.ljust(4, b"\0"))
+        path.write_bytes(tiff_files.tiff(samples, tiff_files.Layout(8, 2), t274=tag))
+    else:
+        save_photo(path, 40, 24, exif=b"Exif\0\0" + exif_with(kind, count, value))
+    expected = (24, 40) if turned else (40, 24)
+    assert upright_size(path) == expected
+    assert read_image(path).samples.shape[:0:-1] == expected

@@ -7,6 +7,7 @@ from typing import Any
 
 from refusion.config.official.model import PUBLISHED_SCALE
 from refusion.config.official.section import Section
+from refusion.config.scalars import short
 
 _PAIRED = {"LQGT": "PairedFolder", "SteLQGT": "StereoFolder", "BokehLQGT": "BokehFolder"}
 _ALONE = {"LQ": "PairedFolder", "SteLQ": "StereoFolder", "BokehLQ": "BokehFolder"}
@@ -45,7 +46,7 @@ def evaluation_set(file: Section, name: str, task: str) -> dict[str, Any]:
     Arguments and errors are those of `training_set`.
     """
     section = file.section("datasets").section(name)
-    is_synthetic = section.need("mode") == "GT"
+    is_synthetic = section.word("mode") == "GT"
     whole = {"whole": True, "max_side": _FULL_SIDE} if is_synthetic else {}
     title = str(section.get("name", name)).replace(" ", "_")
     return {"name": title} | _photos(file, section, task) | whole
@@ -63,13 +64,15 @@ def _augmentation(section: Section, kind: str) -> dict[str, Any]:
 
 def _photos(file: Section, section: Section, task: str) -> dict[str, Any]:
     """Type of the dataset, its folders, and the scale or degradation."""
-    mode = section.need("mode")
+    mode = section.word("mode")
     if mode == "GT":
         degradation = _degradation(file, task)
         folders = [_folder(section, "dataroot_GT")]
         return {"type": "SyntheticPairs", "folders": folders, "degradation": degradation}
     if mode not in _PAIRED | _ALONE:
-        section.fail("mode", f"unknown mode {mode!r}; expected GT, {', '.join(_PAIRED | _ALONE)}")
+        section.fail(
+            "mode", f"unknown mode {short(mode)}; expected GT, {', '.join(_PAIRED | _ALONE)}"
+        )
     if mode.startswith("Bokeh"):
         return {"type": "BokehFolder", "folder": _bokeh_folder(section)}
     gt = None if mode in _ALONE else _folder(section, "dataroot_GT")
@@ -86,13 +89,13 @@ def _degradation(file: Section, task: str) -> dict[str, Any]:
     if task == "inpaint":
         return {"type": "Mask", "folder": section.need("mask_root")}
     if section.get("noise_type", "G") != "G":
-        section.fail("noise_type", f"expected G (Gaussian), got {section.get('noise_type')!r}")
+        section.fail("noise_type", f"expected G (Gaussian), got {short(section.get('noise_type'))}")
     sigma = section.number("sigma")
     return {"type": "GaussianNoise", "sigma": [sigma, sigma]}
 
 
 def _folder(section: Section, name: str) -> str:
-    folder = str(section.need(name))
+    folder = section.word(name)
     if folder.rstrip("/").endswith("lmdb"):
         section.fail(name, f"'{folder}' is an LMDB; set the folder of photos that it was made from")
     return folder
@@ -100,7 +103,7 @@ def _folder(section: Section, name: str) -> str:
 
 def _bokeh_folder(section: Section) -> str:
     """Folder of meta.txt, whose sub-folders contain the photos."""
-    meta = PurePath(str(section.need("dataroot_meta")))
+    meta = PurePath(section.word("dataroot_meta"))
     if meta.name != "meta.txt":
         section.fail("dataroot_meta", f"the file must be called meta.txt, got '{meta.name}'")
     return str(meta.parent)

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from refusion.config.official.section import Section
-from refusion.errors import suggest
+from refusion.config.scalars import short, suggested
 
 _TASKS = {  # folders of the release, and values of `distortion`
     "deblurring": "deblur",
@@ -102,26 +102,27 @@ def _task(file: Section) -> str:
         return "stereo_sr"
     if "mask_root" in file.section("degradation").values:
         return "inpaint"
-    name = file.get("distortion", "denoising-sde")  # only this task has no `distortion`
+    name = file.word("distortion", "denoising-sde")  # only this task has no `distortion`
     if modes == {"GT"}:
         return "denoise"
     if name not in _TASKS:
-        file.fail("distortion", f"unknown task {name!r}{suggest(name, _TASKS)}")
+        file.fail("distortion", f"unknown task {short(name)}{suggested(name, _TASKS)}")
     return _TASKS[name]
 
 
 def _modes(file: Section) -> set[str]:
     datasets = file.section("datasets")
-    return {datasets.section(name).need("mode") for name in datasets.values}
+    return {datasets.section(str(name)).word("mode") for name in datasets.values}
 
 
 def _component(section: Section, known: Mapping[str, str]) -> dict[str, Any]:
     """Translate a network section to `{type, settings}`; the key of the type has two spellings."""
-    network = section.get("which_model_G") or section.get("which_model")
-    if network is None:
+    key = next((k for k in ("which_model_G", "which_model") if section.get(k)), None)
+    if key is None:
         section.fail("which_model_G", "missing (or which_model); set it to the name of the network")
+    network = section.word(key)
     if network not in known:
-        section.fail("which_model_G", f"unknown network {network!r}{suggest(network, known)}")
+        section.fail(key, f"unknown network {short(network)}{suggested(network, known)}")
     setting, names = section.section("setting"), _SETTINGS[known[network]]
     for name in setting.values.keys() - set(names) - _UNUSED:
         setting.warn(name, "ignored; this setting is not supported")
@@ -152,7 +153,7 @@ def _sde(file: Section, task: str) -> dict[str, Any]:
 
 def _sampling(file: Section, sde: Mapping[str, Any]) -> dict[str, Any]:
     section = file.section("sde")
-    mode = section.get("sampling_mode", "ode" if sde["type"] == "DenoisingSDE" else "sde")
+    mode = section.word("sampling_mode", "ode" if sde["type"] == "DenoisingSDE" else "sde")
     if mode not in _SAMPLERS:
-        section.fail("sampling_mode", f"unknown sampler {mode!r}{suggest(mode, _SAMPLERS)}")
+        section.fail("sampling_mode", f"unknown sampler {short(mode)}{suggested(mode, _SAMPLERS)}")
     return {"sampler": _SAMPLERS[mode], "steps": section.whole("sample_T", sde["T"])}

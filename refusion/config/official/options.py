@@ -89,7 +89,7 @@ def _train(file: Section, model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optimizer(train: Section) -> dict[str, Any]:
-    kind = train.get("optimizer", "Adam")
+    kind = train.word("optimizer", "Adam")
     if kind not in _OPTIMIZERS:
         train.fail("optimizer", f"unknown optimizer {kind!r}{suggest(kind, _OPTIMIZERS)}")
     return {
@@ -101,13 +101,13 @@ def _optimizer(train: Section) -> dict[str, Any]:
 
 
 def _schedule(train: Section) -> dict[str, Any]:
-    kind = train.need("lr_scheme")
+    kind = train.word("lr_scheme")
     warmup = max(0, train.whole("warmup_iter", 0))  # -1 means no warm-up in official files
     if kind == "TrueCosineAnnealingLR":
         eta_min = train.number("eta_min", 0.0)
         return {"type": "cosine", "eta_min": eta_min, "warmup_steps": warmup}
     if kind == "MultiStepLR":
-        milestones = [int(step) for step in train.need("lr_steps")]
+        milestones = train.whole_list("lr_steps")
         return {"type": "multistep", "milestones": milestones, "gamma": 0.5, "warmup_steps": warmup}
     train.fail("lr_scheme", f"unknown schedule {kind!r}{suggest(kind, _SCHEDULES)}")
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from refusion.errors import ConfigError
+from refusion.config.scalars import short
+from refusion.errors import ConfigError, printable
+from refusion.hints import LONGEST_LIST
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class Section:
         """
         value = self.get(name, {})
         if not isinstance(value, Mapping):
-            self.fail(name, f"expected a section, got {value!r}")
+            self.fail(name, f"expected a section, got {short(value)}")
         return Section(self.source, value, self.path(name))
 
     def number(self, name: str, default: float | None = None) -> float:
@@ -62,8 +64,8 @@ class Section:
         value = self.need(name) if default is None else self.get(name, default)
         try:
             return float(value)
-        except (TypeError, ValueError):
-            self.fail(name, f"expected a number, got {value!r}")
+        except (TypeError, ValueError, OverflowError):
+            self.fail(name, f"expected a number, got {short(value)}")
 
     def whole(self, name: str, default: int | None = None) -> int:
         """Whole number; notation such as 5e3 is accepted.
@@ -76,13 +78,37 @@ class Section:
             self.fail(name, f"expected a whole number, got {value!r}")
         return int(value)
 
+    def word(self, name: str, default: str | None = None) -> str:
+        """Text.
+
+        Raises:
+            ConfigError: the value is not a text, or it is missing and there is no default.
+        """
+        value = self.need(name) if default is None else self.get(name, default)
+        if not isinstance(value, str):
+            self.fail(name, f"expected a text, got {short(value)}")
+        return value
+
+    def whole_list(self, name: str) -> list[int]:
+        """List of whole numbers.
+
+        Raises:
+            ConfigError: the value is missing, or is not such a list.
+        """
+        values = self.need(name)
+        if not isinstance(values, list) or len(values) > LONGEST_LIST:
+            self.fail(name, f"expected a list of at most {LONGEST_LIST} numbers")
+        items = Section(self.source, {str(n): v for n, v in enumerate(values)}, self.path(name))
+        return [items.whole(key) for key in items.values]
+
     def path(self, name: str) -> str:
         """Dotted key of a value of this section."""
         return f"{self.key}.{name}" if self.key else name
 
     def fail(self, name: str, message: str) -> NoReturn:
         """Raise a `ConfigError` about a key of this section."""
-        raise ConfigError(f"{self.source}: {self.path(name)}: {message}")
+        key = printable(self.path(name), 100)
+        raise ConfigError(f"{self.source}: {key}: {printable(message, 220)}") from None
 
     def warn(self, name: str, message: str) -> None:
         """Log a warning about a key of this section."""

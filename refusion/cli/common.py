@@ -73,15 +73,20 @@ class Parser(argparse.ArgumentParser):
 
 
 class LineFormatter(logging.Formatter):
-    """Formats the message of a log record as one printable line; a traceback follows it."""
+    """Formats the message of a log record as one printable line; a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """See `logging.Formatter.formatMessage`."""
-        return one_line(super().formatMessage(record))
+        text = super().formatMessage(record)
+        return _lines(text) if is_debugging() else one_line(text)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """See `logging.Formatter.formatException`."""
-        return "\n".join(map(printable, super().formatException(ei).splitlines()))
+        return _lines(super().formatException(ei))
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.splitlines()))
 
 
 def show(*lines: str) -> None:

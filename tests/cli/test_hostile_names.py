@@ -1,7 +1,9 @@
 """Names of files from somebody else: nothing that a terminal, browser or spreadsheet obeys."""
 
 import csv
+import io
 import json
+import logging
 import os
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +12,10 @@ import pytest
 from cli_cases import make
 
 from refusion import cli
+from refusion.batch.plan import Job, PhotoFiles
+from refusion.batch.progress import BatchBar
 from refusion.checkpoint import read_checkpoint, save_checkpoint
+from refusion.cli.common import LineFormatter
 from refusion.errors import printable
 from refusion.evaluation import score_files
 
@@ -123,6 +128,35 @@ def test_info_shows_what_a_file_claims(tiny_checkpoint, tmp_path, capsys):
     out = capsys.readouterr().out
     assert json.loads(out)["training"] == claims
     assert out.isascii()
+
+
+def test_log_records_are_one_line_and_tracebacks_keep_theirs(monkeypatch):
+    monkeypatch.delenv("REFUSION_DEBUG", raising=False)
+    record = logging.LogRecord("x", logging.INFO, "a.py", 1, "%s", ("a\x1b[2J\nb",), None)
+    assert LineFormatter("! %(message)s").format(record) == "! a\\x1b[2J b"
+    monkeypatch.setenv("REFUSION_DEBUG", "1")
+    assert LineFormatter().format(record) == "a\\x1b[2J\nb"
+    try:
+        raise ValueError("c\x07")
+    except ValueError as error:
+        record.exc_info = (ValueError, error, error.__traceback__)
+    assert LineFormatter().format(record).endswith("\nValueError: c\\x07")
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_the_progress_bar_shows_printable_names(monkeypatch):
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    job = Job((PhotoFiles(Path("in/a\x9b2J\udcff\n" + "x" * 300), Path("out")),))
+    with BatchBar([1], quiet=False) as bar:
+        bar.update(0, job, "read", 1, 2)
+    assert "1/1 a\\x9b2J\\udcff\\nxxx" in terminal.getvalue()
+    assert "x" * 60 not in terminal.getvalue()
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in cli.COMMANDS)], ids=str)

@@ -25,7 +25,7 @@ def find_weights(
         CheckpointError: no such file, or no default weights for the task (lists those there are).
     """
     path = Path(task_or_path)
-    if path.is_file():
+    if path.exists() and not path.is_dir():  # what is no regular file is refused by its reader
         return path
     if path.suffix or len(path.parts) != 1:
         raise CheckpointError(f"{path}: no such weights file")

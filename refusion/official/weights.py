@@ -133,7 +133,9 @@ def _unwrapped(path: Path, state: Any) -> Mapping[Any, Any]:
 
 def _without_prefixes(path: Path, name: object) -> str:
     if not isinstance(name, str) or len(name) > _LONGEST_NAME:
-        _fail(path, f"holds a tensor with the name {printable(repr(name), 60)}, expected a text")
+        shown = printable(repr(name), 60)
+        expected = f"a text of at most {_LONGEST_NAME} characters"
+        _fail(path, f"holds a tensor with the name {shown}, expected {expected}")
     return name[_PREFIX.match(name).end() :]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -13,7 +14,7 @@ from checkpoint_cases import MODEL, make_tensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from refusion.checkpoint import build_model, read_checkpoint, save_checkpoint
+from refusion.checkpoint import build_model, find_weights, read_checkpoint, save_checkpoint
 from refusion.config import ModelConfig, config_to_dict
 from refusion.errors import CheckpointError
 
@@ -82,6 +83,13 @@ def test_a_header_length_that_looks_like_a_pickle_is_read(tmp_path: Path):
 def test_a_file_that_is_larger_than_its_networks_is_refused_before_it_is_read(path: Path):
     rewrite(path, head_of(), {"network.w": torch.zeros(2_000_000)})
     assert "but the networks of its stored config have" in refusal(path)
+
+
+def test_a_pipe_is_found_and_refused(tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    os.mkfifo(path)
+    assert find_weights(path) == path
+    assert "is a pipe, expected a regular file" in refusal(path)
 
 
 @pytest.mark.parametrize("T", [10**9, 10**30, 0, -1, 1.5, True, "100", None])

@@ -86,7 +86,7 @@ class SolverStep:
         form, states = self.form, states[: self.order]
         if sde.is_bridge_end(newest.t):
             # x is mu or nearly mu. The noise form divides by the signal of x, which is 0 or tiny.
-            form, states = "data", states[:1]
+            form = "data"
         coefficients = _data_coefficients if form == "data" else _noise_coefficients
         weight_xt, weight_estimate, rate, std = coefficients(start, end, self.eta)
         log_snrs = [sde.log_snr(state.t).item() for state in states]

@@ -1,5 +1,7 @@
 """The DDRM sampler: compared with the published code, the data and exact posteriors."""
 
+import math
+from itertools import pairwise
 from pathlib import Path
 
 import ddrm_cases
@@ -10,7 +12,12 @@ from safetensors.torch import load_file
 
 from refusion.errors import ConfigError
 from refusion.operators import BlockMean, Dense, Identity, Inpainting, SeparableBlur, gaussian
-from refusion.restorers.ddrm.sampling import DDRMSettings, sample_ddrm, step_times
+from refusion.restorers.ddrm.sampling import (
+    DDRMSettings,
+    _SpectralData,
+    sample_ddrm,
+    step_times,
+)
 from refusion.sde import RecordedNoise, SeededNoise
 
 REFERENCE = load_file(Path(__file__).parent.parent / "reference" / "ddrm.safetensors")
@@ -177,6 +184,27 @@ def test_times_agree_with_the_published_code_and_number_of_steps():
         times = step_times(1000, steps)
         assert len(set(times)) == steps and times == sorted(times, reverse=True)
         assert times[-1] == 1 and times[0] <= 1000
+
+
+@pytest.mark.parametrize(("T", "steps"), [(1000, 30), (1000, 7), (100, 99), (10, 10), (7, 1)])
+def test_times_are_spread_over_the_whole_process(T, steps):
+    times = step_times(T, steps)
+    gaps = [a - b for a, b in pairwise(times)]
+    assert len(times) == steps and times[-1] == 1
+    assert T - times[0] < T / steps
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_data_as_noisy_as_the_next_state(official):
+    """The paper then uses the data; the published code takes a step of the prior."""
+    y = torch.full((1, 1, 1, 1), 0.7)
+    settings = DDRMSettings(official=official, eta=0.5)
+    data = _SpectralData.from_measurement(Identity((1, 1, 1)), y, 0.5, settings)
+    x0, noise, z = (torch.full_like(y, value) for value in (0.1, 0.2, 0.3))
+    found = data.next_state(x0, noise, z, 0.5)
+    prior = 0.1 + math.sqrt(1 - 0.5**2) * 0.5 * 0.2 + 0.5 * 0.5 * 0.3
+    torch.testing.assert_close(found, torch.full_like(y, prior if official else 0.7))
 
 
 def test_each_step_calls_the_network_and_the_callback_once():

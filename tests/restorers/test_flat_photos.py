@@ -99,13 +99,17 @@ def test_structure_is_the_largest_difference_within_a_channel(dtype):
     photos = (levels * full[dtype]).to(dtype) if dtype in full else levels / 255
     expected = torch.tensor([0, 0, 0.5, 1, 1])
     torch.testing.assert_close(structure(photos), expected, rtol=0, atol=1e-5)
+    levels[2, 0, 599] += 200  # more structure below a band that has a little
+    later = (levels[2:3] * full[dtype]).to(dtype) if dtype in full else levels[2:3] / 255
+    assert structure(later).tolist() == [1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.uint16])
 def test_the_restoration_grows_with_the_structure(dtype):
     """Without a jump, in bands, and without any change where there is structure."""
     full = {torch.uint8: 255, torch.uint16: 65535}.get(dtype, 1)
-    photos = torch.full((3, 3, 600, 2), 0.4)
+    photos = torch.full((4, 3, 600, 2), 0.4)
+    photos[3, :, 500] += FLAT + 0.95 * (STRUCTURED - FLAT)
     photos[1, :, 500] += (FLAT + STRUCTURED) / 2
     photos[2, :, 500] += 0.5
     photos = (photos * full).round().to(dtype) if full > 1 else photos
@@ -115,3 +119,4 @@ def test_the_restoration_grows_with_the_structure(dtype):
     assert torch.equal(result[0], photos[0]) and torch.equal(result[2], restored[2])
     assert float(result[1, 0, 0, 0]) / full == pytest.approx(0.6, abs=0.04)
     assert float(result[1, 0, -1, 0]) / full == pytest.approx(0.6, abs=0.04)
+    assert not torch.equal(result[3], restored[3])

@@ -25,6 +25,8 @@ def test_time_grid_falls_evenly_to_zero(start, data):
     strides = [a - b for a, b in pairwise(grid)]
     assert (grid[0], grid[-1], len(strides)) == (start, 0, steps)
     assert min(strides) >= 1 and max(strides) - min(strides) <= 1
+    exact = [start * (steps - number) / steps for number in range(steps + 1)]
+    assert all(abs(time - even) <= 0.5 for time, even in zip(grid, exact, strict=True))
 
 
 @pytest.mark.parametrize(("start", "steps"), [(100, 0), (100, 101), (0, 1), (5, -1)])

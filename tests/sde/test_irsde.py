@@ -161,6 +161,7 @@ def test_images_keep_their_dtype(dtype, t):
     ("arguments", "word"),
     [
         ({"max_sigma": 0.2}, "max_sigma: expected 8-bit levels >= 1, got 0.2; .* write 51"),
+        ({"max_sigma": math.inf}, "max_sigma"),
         ({"max_sigma": 51, "T": 0}, "T"),
         ({"max_sigma": 51, "T": 10.0}, "T"),
         ({"max_sigma": 51, "eps": 1.0}, "eps"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gaussian_law import errors
+from gaussian_law import MU, best_estimate, errors, law
 
 from refusion.errors import ConfigError
 from refusion.sde import (
@@ -20,6 +20,7 @@ from refusion.sde import (
     DenoisingSDE,
     Estimate,
     SeededNoise,
+    SolverState,
     UniDB,
 )
 
@@ -107,3 +108,41 @@ def test_only_the_first_step_of_a_bridge_is_another_one():
     assert not torch.equal(run("euler", 50), run("posterior", 50))
     assert sde.is_bridge_end(100) and not sde.is_bridge_end(99)
     assert GOUB(30).is_bridge_end(100) and not IRSDE(30).is_bridge_end(100)
+
+
+@pytest.mark.parametrize("name", ["IRSDE", "DenoisingSDE", "GOUB", "UniDB", "UniDB, loose"])
+@pytest.mark.parametrize("t", [3, 40, 80, 99])
+def test_euler_steps_follow_the_law_to_first_order(name, t):
+    """The ODE keeps the quantiles of the Gaussian law; the SDE its mean and variance.
+
+    Halving a small step divides the error by four.
+    """
+    sde = PROCESSES[name]
+
+    def error(h):
+        (mean, variance), (mean_b, variance_b) = law(sde, t), law(sde, t - h)
+        x = torch.tensor([[mean - 0.3], [mean + 0.2]], dtype=torch.float64)
+        mu = torch.full_like(x, MU)
+        estimate = best_estimate(sde)(x, mu, t)
+        score = sde.score_from_noise(estimate.noise, t)
+        ode = sde.reverse_ode_mean(x, mu, score, t, t - h)
+        ideal = mean_b + (x - mean) * (variance_b / variance) ** 0.5
+        step = sde.reverse_sde_mean(x, mu, score, t, t - h)
+        slope = ((step[1] - step[0]) / 0.5).item()
+        centre = step[0].item() + 0.3 * slope
+        spread = slope**2 * variance + sde.reverse_sde_std(t, t - h).item() ** 2
+        return max((ode - ideal).abs().max().item(), abs(centre - mean_b), abs(spread - variance_b))
+
+    coarse, fine = error(0.02), error(0.01)
+    assert coarse < 1e-3
+    assert 3.5 < coarse / fine < 4.5
+
+
+def test_euler_of_goub_begins_with_an_euler_step():
+    """There the score is 0, so the step adds noise to mu."""
+    sde, mu = GOUB(30), torch.full((1, 1, 2, 2), 0.4)
+    estimate = Estimate(torch.full_like(mu, 0.9), torch.zeros_like(mu))
+    noise = SeededNoise(0)
+    found = SAMPLERS["euler"].step(sde, [SolverState(100, estimate)], mu, mu, 90, noise)
+    expected = mu - sde.reverse_sde_std(100, 90).item() * noise.step(100, mu)
+    torch.testing.assert_close(found, expected)

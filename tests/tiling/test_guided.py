@@ -90,3 +90,39 @@ def test_shrink(size, expected):
     assert small.shape[-2:] == expected
     assert small.min() >= 0 and small.max() <= 1
     assert abs(small.mean() - image.mean()) < 0.02
+
+
+def affine_fit_by_loops(guide, value, window, smoothness):
+    """Ridge regression per window, averaged over all windows with the pixel, as the paper has it.
+
+    guide (C, h, w) and value (h, w); borders repeat. Returns slopes (C, h, w) and offsets (h, w).
+    """
+    reach, (channels, height, width) = window // 2, guide.shape
+    pad = torch.nn.functional.pad
+    guide_wide = pad(guide[None], [reach] * 4, mode="replicate")[0]
+    value_wide = pad(value[None, None], [reach] * 4, mode="replicate")[0, 0]
+    mean = guide.mean()
+    ridge = smoothness * ((guide - mean) ** 2).mean() + 1e-8
+    slope, offset = torch.zeros(channels, height, width), torch.zeros(height, width)
+    for row in range(height):
+        for column in range(width):
+            part = (slice(row, row + window), slice(column, column + window))
+            g, v = guide_wide[(slice(None), *part)].flatten(1), value_wide[part].flatten()
+            centred = g - g.mean(dim=1, keepdim=True)
+            left = centred @ centred.T / g.shape[1] + ridge * torch.eye(channels)
+            slope[:, row, column] = torch.linalg.solve(left, centred @ v / g.shape[1])
+            offset[row, column] = v.mean() - slope[:, row, column] @ g.mean(dim=1)
+    box = torch.full((1, 1, window, window), 1 / window**2)
+    maps = pad(torch.cat([slope, offset[None]])[:, None], [reach] * 4, mode="replicate")
+    averaged = torch.nn.functional.conv2d(maps, box)[:, 0]
+    return averaged[:channels], averaged[channels]
+
+
+def test_equals_the_filter_of_the_paper_written_with_loops():
+    """At the size of the small map nothing is enlarged, so the two results are equal."""
+    generator = torch.Generator().manual_seed(4)
+    guide, value = (torch.rand(1, count, 12, 15, generator=generator) for count in (3, 1))
+    slope, offset = affine_fit_by_loops(guide[0], value[0, 0], guided.WINDOW, guided.SMOOTHNESS)
+    expected = (slope * guide[0]).sum(dim=0) + offset
+    ((_, found),) = guided_upsample_bands(value, guide, guide)
+    torch.testing.assert_close(found[0, 0], expected, atol=1e-5, rtol=0)

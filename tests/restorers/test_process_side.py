@@ -126,3 +126,22 @@ def test_the_change_on_the_reduced_copy_has_the_right_position(tiny_checkpoint, 
     torch.testing.assert_close(
         change[..., middle, 8:-8], expected[..., middle, 8:-8], atol=0.02, rtol=0
     )
+
+
+@pytest.mark.parametrize("size", [(75, 121), (66, 64), (130, 61)])
+def test_the_copy_and_the_photo_are_padded_by_different_amounts(tiny_checkpoint, monkeypatch, size):
+    """The photo's padded latent corresponds to a fractional number of rows of the copy's latent."""
+    model = build_model(read_checkpoint(tiny_checkpoint("latent")))
+    config = replace(model.config, sampling=replace(model.config.sampling, process_side=60))
+    extents = []
+
+    def upsample(change, guide, target, extent):
+        extents.append((extent, target.shape[-2:]))
+        return torch.zeros_like(target)
+
+    monkeypatch.setattr("refusion.restorers.refusion.latent.guided_upsample", upsample)
+    Refusion(replace(model, config=config)).restore(torch.rand(1, 3, *size))
+    ((extent, padded),) = extents
+    copy = [round(side * 60 / max(size)) for side in size]
+    expected = [rows * small / side for rows, small, side in zip(padded, copy, size, strict=True)]
+    assert extent == pytest.approx(expected, rel=1e-12)

@@ -179,9 +179,13 @@ def test_a_strip_never_decodes_to_more_than_it_can_hold(tmp_path):
 
 
 def test_a_picture_inside_a_tile_has_the_size_of_the_tile(tmp_path):
-    for codec, picture in (("jpeg", imagecodecs.jpeg8_encode), ("png", imagecodecs.png_encode)):
+    for codec, picture, shape in (
+        ("jpeg", imagecodecs.jpeg8_encode, (4000, 4000)),
+        ("jpeg", imagecodecs.jpeg8_encode, (64, 4000)),
+        ("png", imagecodecs.png_encode, (4000, 4000)),
+    ):
         samples = np.zeros((64, 64, 1), np.uint8)
-        large = bytes(picture(np.zeros((4000, 4000), np.uint8)))
+        large = bytes(picture(np.zeros(shape, np.uint8)))
         start = tiff(samples, Layout(8, 1, codec, rows=64))
         tags = {"t273": (4, (len(start) + 100,)), "t279": (4, (len(large),))}
         start = tiff(samples, Layout(8, 1, codec, rows=64), **tags).ljust(len(start) + 100, b"\0")

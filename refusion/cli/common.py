@@ -46,10 +46,10 @@ def errors_to_exit_codes(run: Callable[Parameters, int]) -> Callable[Parameters,
 
     @functools.wraps(run)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> int:
+        _open_closed_streams()
         try:
             code = run(*args, **kwargs)
-            if sys.stdout is not None:
-                sys.stdout.flush()  # raises an error here if the pipe is closed or the disk is full
+            sys.stdout.flush()  # raises an error here if the pipe is closed or the disk is full
             return code
         except BrokenPipeError:
             code = EXIT_BROKEN_PIPE
@@ -62,6 +62,21 @@ def errors_to_exit_codes(run: Callable[Parameters, int]) -> Callable[Parameters,
         return code
 
     return wrapper
+
+
+def _open_closed_streams() -> None:
+    """Open the null device in the place of closed standard streams (`2>&-`).
+
+    Otherwise the next file that is opened takes the number of the stream, and libraries write their
+    warnings into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 class Parser(argparse.ArgumentParser):
@@ -91,16 +106,15 @@ def _lines(text: str) -> str:
 
 def show(*lines: str) -> None:
     """Write lines to stdout, without characters that a terminal obeys or cannot show."""
-    if sys.stdout is not None:  # it is closed otherwise
-        encoding = sys.stdout.encoding or "utf-8"
-        text = "".join(f"{printable(line)}\n" for line in lines)
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    encoding = sys.stdout.encoding or "utf-8"
+    text = "".join(f"{printable(line)}\n" for line in lines)
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
 
 
 def complain(*lines: str) -> None:
-    """Write lines to stderr, if it is open; the first begins with the name of the program."""
+    """Write lines to stderr, if possible; the first begins with the name of the program."""
     text = "".join(f"{printable(line)}\n" for line in lines)
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"refusion: {text}")
 
 
@@ -119,7 +133,7 @@ def _report(error: Exception) -> int:
 
 def _drop_unwritable_output() -> None:
     """At its end, Python flushes stdout again; with the null device this does not fail."""
-    with contextlib.suppress(ValueError, AttributeError):
+    with contextlib.suppress(ValueError):
         try:
             sys.stdout.flush()
         except OSError:

@@ -1,5 +1,6 @@
 """Dispatch, exit codes and the one-line errors of the command line."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
+from cli_cases import make
 
 from refusion import __version__, cli
 from refusion.cli.common import errors_to_exit_codes, show
@@ -151,6 +153,16 @@ def test_a_broken_pytorch_is_one_line(tmp_path):
     assert error.count("\n") == 1
 
 
+def test_the_page_without_a_library_is_one_line(tmp_path):
+    (tmp_path / "yaml.py").write_text("raise ImportError('libyaml.so: no such file')")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    code = "import runpy; runpy.run_module('refusion.app', run_name='__main__')"
+    code, error = run_python(code, env=environment)
+    assert code == 70
+    assert error.startswith("refusion: error: libyaml.so: no such file (")
+    assert error.count("\n") == 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is known to work on Linux")
 @pytest.mark.parametrize("megabytes", [300, 500, 700, 850])
 def test_little_memory_at_the_import_of_libraries_is_one_line(megabytes):
@@ -160,6 +172,19 @@ def test_little_memory_at_the_import_of_libraries_is_one_line(megabytes):
     if code == 2:
         assert error.startswith("refusion: error: not enough memory (0.")
         assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the shell of Windows cannot close streams")
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_stop_a_command(tmp_path, closed):
+    """And no library writes into a file that has taken the place of a stream."""
+    make(tmp_path / "a.png")
+    options = "restore --strength 0 --input a.png --log-file l.json --device cpu"
+    command = f'"{sys.executable}" -c "{MAIN.format(options.split())}" {closed}'
+    done = subprocess.run(command, shell=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "results/a.png").is_file()
+    assert json.loads((tmp_path / "l.json").read_text())["summary"]["restored"] == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")

@@ -254,6 +254,5 @@ class _StderrLines(logging.Handler):
         """See `logging.Handler.emit`."""
         from tqdm import tqdm
 
-        if sys.stderr is not None:  # it is closed otherwise
-            line = f"refusion: {record.levelname.lower()}: {self.format(record)}"
-            tqdm.write(line, file=sys.stderr)
+        line = f"refusion: {record.levelname.lower()}: {self.format(record)}"
+        tqdm.write(line, file=sys.stderr)

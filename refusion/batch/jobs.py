@@ -17,18 +17,18 @@ import torch
 from torch import Tensor
 
 from refusion.batch.disparity_maps import ConditionedPhoto, DisparityMaps
+from refusion.batch.limits import check_results, read_photos
 from refusion.batch.plan import Job
 from refusion.batch.prompts import PromptFiles
 from refusion.batch.uncertainty import write_map
 from refusion.errors import ConfigError, ImageError, one_line, printable
 from refusion.failures import describe_failure, is_debugging
-from refusion.images.io import MAX_PIXELS, check_place, read_image, write_image
+from refusion.images.io import MAX_PIXELS, check_place, write_image
 from refusion.images.photo import Photo
 from refusion.images.resize import resize_like, shrink
 from refusion.images.samples import to_float
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
 from refusion.restorers.statistics import mean_and_std
-from refusion.tiling.memory import memory_left
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ def _restore(
             "of a stereo pair together, NAME_L and NAME_R with the same file type"
         )
     with measured.timed("read"):
-        photos = _photos(job, restorer, options)
+        photos = read_photos(job, restorer.info, options.max_pixels, options.max_memory)
     measured.sizes = tuple((photo.samples.shape[2], photo.samples.shape[1]) for photo in photos)
     # Before the restoration, which takes long: the output must be writable.
     for file, photo, size in zip(job.photos, photos, measured.sizes, strict=True):
@@ -220,6 +220,7 @@ def _restore(
         check_place(file.output, photo, width, height)
         for additional in file.written[1:]:
             check_place(additional, None, 1, 1)
+    check_results(job, photos, restorer.info, options.samples, options.max_memory)
     with measured.timed("restore"):
         conditioned = _conditioned(job, photos, options)
         result, deviation = _result(restorer, conditioned, options, report)
@@ -229,17 +230,6 @@ def _restore(
     with measured.timed("write"):
         _write(job, photos, result, deviation)
     report("write", 1, 1)
-
-
-def _photos(job: Job, restorer: Restorer, options: RestoreOptions) -> list[Photo]:
-    """Read the photos of a job within the limits."""
-    photos: list[Photo] = []
-    for file in job.photos:
-        left = options.max_memory
-        if left is not None:  # the photos that are already read are part of the process
-            left = memory_left(left, restorer.info.device)
-        photos.append(read_image(file.input, max_pixels=options.max_pixels, max_memory=left))
-    return photos
 
 
 def _conditioned(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> ConditionedPhoto:

@@ -9,6 +9,7 @@ from refusion.images.photo import Photo
 
 _BAND_ROWS = 256  # rows that are converted to float at once
 _BAND_BYTES = 64  # per pixel: float copies of the band, three colours and alpha
+_DEEPEST = {"PNG": 16, "TIFF": 32}
 # Bytes per pixel of the encoders, besides the samples themselves.
 _ENCODER = {"JPEG": 4, "PNG": 0, "TIFF": 0, "WEBP": 27}
 
@@ -24,7 +25,8 @@ def write_memory(path: Path, photo: Photo, width: int, height: int) -> int:
     """
     kind = FORMATS.get(path.suffix.lower(), photo.format)
     channels = (3 if photo.mode == "rgb" else 1) + (photo.alpha is not None)
-    samples = channels * photo.bit_depth // 8
+    depth = min(photo.bit_depth, _DEEPEST.get(kind, 8))
+    samples = channels * depth // 8
     if (kind == "TIFF" and photo.tiff_compression != "none") or (
         kind == "PNG" and photo.bit_depth > 8
     ):

@@ -32,4 +32,5 @@ def write_memory(path: Path, photo: Photo, width: int, height: int) -> int:
     ):
         samples *= 2  # the coded strips of a TIFF, or the other byte order of a deep PNG
     band = min(height, _BAND_ROWS) * width * _BAND_BYTES
-    return width * height * (samples + _ENCODER[kind]) + band
+    encoder = 1 if kind == "JPEG" and photo.mode == "gray" else _ENCODER[kind]
+    return width * height * (samples + encoder) + band

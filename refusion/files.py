@@ -35,13 +35,8 @@ def open_regular(path: str | Path) -> BinaryIO:
         OSError: the file cannot be opened, or it is not a regular file; `strerror` is one phrase.
     """
     check_regular(path)  # before the open, which has effects on some devices
-    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
-    try:
-        _check_mode(path, os.fstat(file.fileno()).st_mode)  # of the file that was really opened
-    except BaseException:
-        file.close()
-        raise
-    return file
+    # With the flag, the open does not wait if the file has become a pipe.
+    return _opened(path, "rb", "O_NONBLOCK")
 
 
 def check_regular(path: str | Path) -> None:
@@ -77,13 +72,8 @@ def open_for_append(path: str | Path) -> BinaryIO:
     check_no_link(path)
     if os.path.lexists(path):
         check_regular(path)
-    file = open(path, "ab", opener=_without_link)  # noqa: SIM115
-    try:
-        _check_mode(path, os.fstat(file.fileno()).st_mode)
-    except BaseException:
-        file.close()
-        raise
-    return file
+    # With the flags, the open does not follow a link and does not wait for a pipe.
+    return _opened(path, "ab", "O_NOFOLLOW", "O_NONBLOCK")
 
 
 def check_no_link(path: str | Path) -> None:
@@ -92,15 +82,20 @@ def check_no_link(path: str | Path) -> None:
         raise OSError(errno.EINVAL, "is a link, which is not written through; remove it", str(path))
 
 
-def _without_link(path: str, flags: int) -> int:
-    """Open a file; with these flags the open fails if the file has become a link or a pipe."""
-    extra = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    return os.open(path, flags | extra, 0o666)
+def _opened(path: str | Path, mode: str, *names: str) -> BinaryIO:
+    """Open a file with those of the named flags of `os` that the system has; check what it is."""
+    extra = sum(getattr(os, name, 0) for name in names)
 
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | extra, 0o666)
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; with this flag the open does not wait if the file has become a pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    file = open(path, mode, opener=opener)  # noqa: SIM115
+    try:
+        _check_mode(path, os.fstat(file.fileno()).st_mode)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _check_mode(path: str | Path, mode: int) -> None:

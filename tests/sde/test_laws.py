@@ -36,59 +36,55 @@ PROCESSES = {
     "UniDB, tight": UniDB(30, gamma=1e12),
 }
 BETWEEN = [f"eta0.5-{form}-{order}" for form in ("data", "noise") for order in (1, 2, 3)]
-WORDS = [*SAMPLERS, *BETWEEN]
-SPREAD = {
-    20: 0.35,
-    50: 0.15,
-    100: 0.08,
-}  # largest relative error of the standard deviation, by steps
-MEAN = {20: 0.11, 50: 0.05, 100: 0.03}  # largest error of the mean
-
+SAMPLER_KEYS = [*SAMPLERS, *BETWEEN]
+# Largest relative error of the standard deviation, and largest error of the mean, by steps.
+SPREAD = {20: 0.35, 50: 0.15, 100: 0.08}
+MEAN = {20: 0.11, 50: 0.05, 100: 0.03}
 
 QUICK = ["IRSDE", "DenoisingSDE", "GOUB", "UniDB", "UniDB, tight"]
-GRID_OF = {word: list(GRIDS)[number % 3] for number, word in enumerate(WORDS)}
+GRID_OF = {sampler: list(GRIDS)[number % 3] for number, sampler in enumerate(SAMPLER_KEYS)}
 
 
-def check_law(name, word, grid, steps):
-    sde, key = PROCESSES[name], f"{word}@{grid}"
-    if word == "ode" and isinstance(sde, UniDB):
+def check_law(name, sampler, grid, steps):
+    sde, key = PROCESSES[name], f"{sampler}@{grid}"
+    if sampler == "ode" and isinstance(sde, UniDB):
         with pytest.raises(ConfigError, match=r"sampler: .* do not converge for UniDB; use"):
             errors(sde, key, steps)
         return
     mean, spread = errors(sde, key, steps)
     assert abs(mean) < MEAN[steps]
-    if word == "mean" or (type(sde) is GOUB and "ode" in word):
+    if sampler == "mean" or (type(sde) is GOUB and "ode" in sampler):
         # One result per photo: along the means, or without noise from a start without noise.
         assert -1 <= spread < -0.7
     else:
         assert abs(spread) < SPREAD[steps]
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("sampler", SAMPLER_KEYS)
 @pytest.mark.parametrize("name", QUICK)
-def test_the_spread_is_that_of_the_images_or_the_sampler_refuses(name, word):
+def test_the_spread_is_that_of_the_images_or_the_sampler_refuses(name, sampler):
     """50 steps; the grids take turns. The next test has all combinations."""
-    check_law(name, word, GRID_OF[word], 50)
+    check_law(name, sampler, GRID_OF[sampler], 50)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", SPREAD)
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("sampler", SAMPLER_KEYS)
 @pytest.mark.parametrize("name", PROCESSES)
-def test_the_law_for_all_grids(name, word, grid, steps):
-    check_law(name, word, grid, steps)
+def test_the_law_for_all_grids(name, sampler, grid, steps):
+    check_law(name, sampler, grid, steps)
 
 
 def test_a_bridge_that_ends_ever_closer_to_mu_approaches_goub():
-    for word in ("euler", "posterior", "sde-noise-1", "sde-noise-3", *BETWEEN):
-        tight, limit = (errors(sde, word, 50) for sde in (UniDB(30, gamma=1e13), GOUB(30)))
+    for sampler in ("euler", "posterior", "sde-noise-1", "sde-noise-3", *BETWEEN):
+        tight, limit = (errors(sde, sampler, 50) for sde in (UniDB(30, gamma=1e13), GOUB(30)))
         assert tight == pytest.approx(limit, abs=3e-2)
 
 
-@pytest.mark.parametrize("word", ["euler", "eta0.5-noise-2", "sde-noise-1", "sde-noise-3"])
-def test_halving_the_steps_of_a_bridge_reduces_the_error(word):
-    coarse, fine = (max(map(abs, errors(UniDB(30), word, steps))) for steps in (25, 100))
+@pytest.mark.parametrize("sampler", ["euler", "eta0.5-noise-2", "sde-noise-1", "sde-noise-3"])
+def test_halving_the_steps_of_a_bridge_reduces_the_error(sampler):
+    coarse, fine = (max(map(abs, errors(UniDB(30), sampler, steps))) for steps in (25, 100))
     assert fine < 0.5 * coarse
 
 
@@ -101,8 +97,10 @@ def test_only_the_first_step_of_a_bridge_is_another_one():
         x0 = torch.tanh(xt)
         return Estimate(x0, sde.noise_from_x0(xt, x0, mu, t))
 
-    def run(word, start):
-        return SAMPLERS[word](sde, denoise, state, mu, steps=2, start=start, noise=SeededNoise(0))
+    def run(sampler, start):
+        return SAMPLERS[sampler](
+            sde, denoise, state, mu, steps=2, start=start, noise=SeededNoise(0)
+        )
 
     assert not torch.equal(run("sde-noise-1", 50), run("sde-data-1", 50))
     assert not torch.equal(run("euler", 50), run("posterior", 50))

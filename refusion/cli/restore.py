@@ -81,7 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Restore photos of any size: JPEG, PNG, TIFF and WebP. Stereo models take "
         "pairs NAME_L and NAME_R, or two files, left then right. Under torchrun, the processes "
         "divide the photos among themselves.",
-        epilog="Exit code: 0 all restored, 1 some photos failed, 2 wrong usage, 130 interrupted.",
+        epilog="Exit code: 0 all restored, 1 some photos failed or the log could not be written, "
+        "2 wrong usage, 130 interrupted.",
     )
     add = parser.add_argument
     add(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from refusion.batch.jobs import Outcome, RestoreOptions, run_jobs, sampling_warning
@@ -15,11 +16,12 @@ from refusion.batch.plan import Job, split_jobs
 from refusion.batch.progress import BatchBar, job_cost
 from refusion.cli.common import EXIT_INTERRUPTED, complain, show
 from refusion.devices.processes import World
+from refusion.errors import ConfigError
 from refusion.restorers import Restorer
 
 logger = logging.getLogger(__name__)
 
-EXIT_SOME_FAILED = 1
+EXIT_INCOMPLETE = 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def run_batch(
         reporting: settings of the output.
 
     Returns:
-        0 if no photo failed, 1 if some failed, 130 after an interrupt.
+        0 if no photo failed, 1 if some failed or the log is not complete, 130 after an interrupt.
 
     Raises:
         ConfigError: an option is wrong, so that every photo would fail.
@@ -65,12 +67,13 @@ def run_batch(
         logger.warning("--%s", warning)
     jobs, weights = _shared_plan(jobs, settings, world)
     own = split_jobs(weights, world.size)[world.rank]
-    log, done = _own_log(reporting, world), []
+    log, done, writing = _own_log(reporting, world), [], _LogWriting()
 
     def finished(outcome: Outcome) -> None:
         done.append(outcome)
         if log is not None:
-            log.add(outcome)
+            with writing:
+                log.add(outcome)
 
     try:
         is_silent = reporting.quiet or not world.is_main
@@ -84,12 +87,41 @@ def run_batch(
         return EXIT_INTERRUPTED
     if log is not None and world.size > 1:
         if world.is_main:
-            BatchLog(reporting.log, reporting.head).add(*outcomes)
-        world.wait()
-        log.path.unlink()
+            with writing:
+                BatchLog(reporting.log, reporting.head).add(*outcomes)
+        if world.gathered(writing.is_complete)[0]:
+            log.path.unlink(missing_ok=True)
     if not world.is_main:
         return 0
-    return _report(outcomes, time.monotonic() - start, quiet=reporting.quiet)
+    code = _report(outcomes, time.monotonic() - start, quiet=reporting.quiet)
+    return code if writing.is_complete else EXIT_INCOMPLETE
+
+
+class _LogWriting:
+    """Context in which a log is written; an error is one warning and does not stop the batch.
+
+    The log is written completely after every photo, so a later version can be complete again.
+
+    Attributes:
+        is_complete: whether the last version was written.
+    """
+
+    def __init__(self) -> None:
+        self.is_complete, self._has_warned = True, False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.is_complete = error is None
+        if not isinstance(error, ConfigError):
+            return False
+        if not self._has_warned:
+            logger.warning("%s; the photos are restored without it", error)
+        self._has_warned = True
+        return True
 
 
 def _shared_plan(
@@ -140,7 +172,7 @@ def _report(outcomes: Sequence[Outcome], seconds: float, *, quiet: bool) -> int:
             _count([outcome for outcome in fine if outcome.skipped]),
             seconds,
         )
-    return EXIT_SOME_FAILED if failed else 0
+    return EXIT_INCOMPLETE if failed else 0
 
 
 def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float) -> None:

@@ -70,11 +70,6 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
-    def wait(self) -> None:
-        """Return when all processes have called this method."""
-        if self.size > 1:
-            dist.barrier()
-
 
 SINGLE_PROCESS = World()
 """The world of a program that was not started by `torchrun`."""

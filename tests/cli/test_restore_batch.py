@@ -122,6 +122,34 @@ def test_log_says_what_was_done_and_how(restore, tiny_checkpoint):
     assert counts == [1, 0, 1]
 
 
+@pytest.mark.parametrize("is_repaired", [False, True])
+def test_a_log_that_cannot_be_written_does_not_stop_the_batch(
+    restore, capsys, monkeypatch, is_repaired
+):
+    for seed, name in enumerate("abcd"):
+        make(f"in/{name}.png", seed=seed)
+    update = BatchBar.update
+
+    def with_folder(self, number, job, stage, done, total):
+        update(self, number, job, stage, done, total)
+        if (number, stage) == (1, "read"):
+            Path("log.json").unlink()
+            Path("log.json").mkdir()
+        if (number, stage) == (3, "read") and is_repaired:
+            Path("log.json").rmdir()
+
+    monkeypatch.setattr(BatchBar, "update", with_folder)
+    assert restore("--input", "in", "--log", "log.json") == (0 if is_repaired else 1)
+    out, err = capsys.readouterr()
+    assert out.startswith("4 photos restored in ")
+    assert len(files("results")) == 4
+    assert err == (
+        "refusion: warning: log: 'log.json' cannot be written (is a folder, expected a file); the "
+        "photos are restored without it\n"
+    )
+    assert Path("log.json").is_dir() or len(photos_of("log.json")) == 4
+
+
 def test_samples_give_a_mean_and_a_map(restore, capsys):
     make("a.png")
     argv = ["--input", "a.png", "--sampler", "ode", "--steps", "10"]
@@ -267,3 +295,19 @@ def test_two_processes_share_a_folder(restore, tiny_checkpoint, tmp_path):
     assert restore("--input", "in", "--output", "one", "--quiet") == 1
     alone, shared = files("one"), files("out")
     assert {name for name in alone if alone[name] != shared[name]} == {"0.png"}
+
+
+def test_the_logs_of_two_processes_stay_if_they_cannot_become_one(tiny_checkpoint, tmp_path):
+    for seed in range(2):
+        make(tmp_path / f"in/{seed}.png", seed=seed)
+    (tmp_path / "log.json").mkdir()
+    command = [sys.executable, *TWO, ROOT / "tiled_infer.py", "--log-file", "log.json", "--input"]
+    command += ["in", "--strength", "0", "--weights", tiny_checkpoint()]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert done.stderr.count("refusion: warning: log: 'log.json' cannot be written") == 1
+    assert done.stdout.startswith("2 photos restored in ")
+    parts = [photos_of(tmp_path / f"log.part{rank}.json") for rank in range(2)]
+    assert sorted(photo["input"] for part in parts for photo in part) == ["in/0.png", "in/1.png"]

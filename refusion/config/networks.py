@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
+from torch.overrides import TorchFunctionMode
 
 from refusion.config.parser import Component
 from refusion.config.tables import find_table
@@ -19,6 +21,7 @@ MAX_VALUES = 2 * 10**9
 """Values in the tensors of a network: 8 GB as float32, fourteen times the largest published one."""
 MAX_PARTS = 20_000
 """Modules and tensors of a network; the largest published one has 2000."""
+_FILLS = frozenset([Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_])
 
 
 def network_shapes(component: Component) -> dict[str, torch.Size]:
@@ -35,12 +38,26 @@ def network_shapes(component: Component) -> dict[str, torch.Size]:
     """
     build = find_table("nets")[component.type]
     try:
-        with torch.device("meta"), _size_limit(), warnings.catch_warnings():
+        with torch.device("meta"), _NoValues(), _size_limit(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             net = build(**component.settings)
         return {name: tensor.shape for name, tensor in net.state_dict().items()}
     except Exception as error:  # a network of a plug-in may raise any type of exception
         raise ConfigError(f"cannot be built: {one_line(error, 150)}") from error
+
+
+class _NoValues(TorchFunctionMode):
+    """Leaves out initial values: for them, PyTorch imports its compiler on the meta device."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of PyTorch; return the tensor that it would fill unchanged."""
+        return args[0] if func in _FILLS else func(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager

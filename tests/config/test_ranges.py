@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -200,6 +202,19 @@ def test_sizes_of_networks_are_those_of_the_networks():
                                                 "dec_blk_nums": [0, 1]})  # fmt: skip
     state = NETS[component.type](**component.settings).state_dict()
     assert network_shapes(component) == {name: tensor.shape for name, tensor in state.items()}
+
+
+def test_sizes_of_networks_are_found_without_the_compiler_of_pytorch():
+    """Its import takes a second, at each start of a program that restores photos."""
+    code = (
+        "import sys\n"
+        "from refusion.config.networks import network_shapes\n"
+        "from refusion.config.parser import Component\n"
+        "assert network_shapes(Component('LatentUNet', {}))\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    run = [sys.executable, "-c", code]
+    assert subprocess.run(run, check=True, capture_output=True, timeout=60).stdout == b"False\n"
 
 
 def test_inherited_settings_of_a_dataclass_have_their_ranges():

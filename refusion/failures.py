@@ -8,7 +8,6 @@ import site
 import sysconfig
 import traceback
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from refusion.errors import RefusionError, one_line, printable
@@ -16,6 +15,8 @@ from refusion.memory import is_out_of_memory, out_of_memory_text
 
 DEBUG = "REFUSION_DEBUG"
 """Environment variable; with the value 1 the tracebacks of unexpected errors are shown."""
+PLUGINS: set[str] = set()
+"""Names of the modules that `refusion.config.plugins` has imported as plug-ins, or has tried to."""
 
 _PACKAGE = Path(__file__).parent
 _HELP = {
@@ -88,7 +89,7 @@ def _place_in_plugin(error: BaseException) -> str | None:
     folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [*site.getsitepackages(), site.getusersitepackages()]
     libraries = tuple(f"{folder}{os.sep}" for folder in {*map(os.path.realpath, folders)})
-    plugins = {entry.module.partition(".")[0] for entry in _entry_points()}
+    plugins = {name.partition(".")[0] for name in PLUGINS}
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         file = frame.f_code.co_filename
         if file.startswith("<") or Path(file).is_relative_to(_PACKAGE):
@@ -97,8 +98,3 @@ def _place_in_plugin(error: BaseException) -> str | None:
         if name in plugins or not os.path.realpath(file).startswith(libraries):
             return f"{file}:{line}"
     return None
-
-
-def _entry_points() -> metadata.EntryPoints:
-    """Plug-ins of installed packages; their group is that of `refusion.config.plugins`."""
-    return metadata.entry_points(group="refusion.plugins")

@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 
 from refusion import failures, memory
-from refusion.config.plugins import GROUP
+from refusion.config import plugins
 from refusion.errors import ConfigError, ImageError, RefusionError, one_line, printable
 from refusion.failures import describe_failure
 
@@ -113,20 +113,30 @@ def test_an_error_of_a_plugin_names_its_file_and_line(tmp_path, monkeypatch):
     assert f"{tmp_path}/broken_nets.py:1" in describe_failure(caught.value).text
 
 
-def test_an_installed_plugin_is_known_by_its_entry_point(monkeypatch):
+def failed_decoder():
+    """The text of an error in the module `json.decoder`."""
+    with pytest.raises(ValueError, match="Expecting") as caught:
+        __import__("json").loads("{")
+    frames = caught.value.with_traceback(caught.value.__traceback__.tb_next)
+    return describe_failure(frames).text
+
+
+def test_an_installed_plugin_is_known_by_its_name(monkeypatch):
     """Other installed libraries are not plug-ins."""
-    assert len(failures._entry_points()) == len(metadata.entry_points(group=GROUP))
+    monkeypatch.setattr(plugins, "PLUGINS", known := set())
+    monkeypatch.setattr(failures, "PLUGINS", known)
+    assert "(internal error JSONDecodeError" in failed_decoder()
+    plugins.import_plugins(["json.tool"])
+    assert "decoder.py:" in failed_decoder()
 
-    def named():
-        with pytest.raises(ValueError, match="Expecting") as caught:
-            __import__("json").loads("{")
-        frames = caught.value.with_traceback(caught.value.__traceback__.tb_next)
-        return describe_failure(frames).text
 
-    assert "(internal error JSONDecodeError" in named()
-    entry = metadata.EntryPoint("x", "json.decoder:X", GROUP)
-    monkeypatch.setattr(failures, "_entry_points", lambda: [entry])
-    assert "decoder.py:" in named()
+def test_an_installed_plugin_is_known_by_its_entry_point(monkeypatch):
+    monkeypatch.setattr(plugins, "PLUGINS", known := set())
+    monkeypatch.setattr(failures, "PLUGINS", known)
+    entry = metadata.EntryPoint("x", "json.decoder:JSONDecoder", plugins.GROUP)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [entry])
+    plugins._import_installed.__wrapped__()
+    assert "decoder.py:" in failed_decoder()
 
 
 OUT_OF_MEMORY = [

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 
 from refusion.errors import ConfigError
+from refusion.failures import PLUGINS
 
 GROUP = "refusion.plugins"
 """Group of the entry points that are imported at the first look-up in a table."""
@@ -74,6 +75,7 @@ def import_plugins(names: Iterable[str]) -> None:
     """
     names = names if isinstance(names, str) else tuple(names)
     check_plugin_names(names)
+    PLUGINS.update(names)
     for name in names:
         try:
             importlib.import_module(name)
@@ -128,6 +130,7 @@ def first_names(names: Sequence[str]) -> str:
 def _import_installed() -> None:
     """Import the entry points; one that fails is logged, since the user may not need it."""
     for entry in metadata.entry_points(group=GROUP):
+        PLUGINS.add(entry.module)
         try:
             entry.load()
         except (Exception, SystemExit) as error:

@@ -28,7 +28,8 @@ def network_shapes(component: Component) -> dict[str, torch.Size]:
     """Shapes of the tensors of a network by name.
 
     The network is built on the meta device, where tensors have no memory. The construction stops
-    as soon as a limit is exceeded, so settings of any size cost little time.
+    as soon as a limit is exceeded, so settings of any size cost little time. A constructor that
+    reads values of tensors, which a plug-in may do, is called on the CPU with the same limits.
 
     Args:
         component: key of the table of networks, and checked settings.
@@ -38,12 +39,23 @@ def network_shapes(component: Component) -> dict[str, torch.Size]:
     """
     build = find_table("nets")[component.type]
     try:
-        with torch.device("meta"), _NoValues(), _size_limit(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            net = build(**component.settings)
+            net = _built(build, component.settings)
         return {name: tensor.shape for name, tensor in net.state_dict().items()}
     except Exception as error:  # a network of a plug-in may raise any type of exception
         raise ConfigError(f"cannot be built: {one_line(error, 150)}") from error
+
+
+def _built(build: Callable[..., nn.Module], settings: Mapping[str, Any]) -> nn.Module:
+    try:
+        with torch.device("meta"), _NoValues(), _size_limit():
+            return build(**settings)
+    except (RuntimeError, TypeError) as error:
+        if "meta" not in str(error):
+            raise
+    with torch.random.fork_rng(devices=[]), _size_limit():
+        return build(**settings)
 
 
 class _NoValues(TorchFunctionMode):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+import torch
 import yaml
 from config_cases import TABLES, changed, read
 from options_cases import FILES
@@ -202,6 +203,28 @@ def test_sizes_of_networks_are_those_of_the_networks():
                                                 "dec_blk_nums": [0, 1]})  # fmt: skip
     state = NETS[component.type](**component.settings).state_dict()
     assert network_shapes(component) == {name: tensor.shape for name, tensor in state.items()}
+
+
+class ReadsValues(nn.Module):
+    """As networks with stochastic depth do, for example SwinIR in the authors' code."""
+
+    def __init__(self, *, width: Annotated[int, Bound(1, 10**6)] = 4, is_array: bool = False):
+        super().__init__()
+        rates = torch.linspace(0, 0.1, 4)
+        self.rates = rates.numpy() if is_array else [rate.item() for rate in rates]
+        self.layers = nn.ModuleList(nn.Linear(width, 500) for _ in range(100))
+
+
+@pytest.mark.parametrize("is_array", [False, True])
+def test_a_network_whose_constructor_reads_values_is_built(monkeypatch, is_array: bool):
+    monkeypatch.setitem(NETS, "ReadsValues", ReadsValues)
+    before = torch.get_rng_state()
+    shapes = network_shapes(Component("ReadsValues", {"is_array": is_array}))
+    assert shapes["layers.99.weight"] == (500, 4)
+    assert torch.equal(torch.get_rng_state(), before)
+    monkeypatch.setattr("refusion.config.networks.MAX_VALUES", 10**6)
+    with pytest.raises(ConfigError, match="more than 1000000 values"):
+        network_shapes(Component("ReadsValues", {"is_array": is_array, "width": 2000}))
 
 
 def test_sizes_of_networks_are_found_without_the_compiler_of_pytorch():

@@ -156,15 +156,17 @@ def _check_parts(config: RunConfig, source: str) -> None:
     """
     from refusion.config.networks import network_shapes  # needs torch, as the tables do
 
-    for key in ("network", "latent_unet", "sde"):
+    if config.network is not None and config.latent_unet is None:
+        try:
+            check_photo_channels(config.network)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+    checks = {"network": network_shapes, "latent_unet": network_shapes, "sde": _check_process}
+    for key, check in checks.items():
         part = getattr(config, key)
         try:
-            if key == "network" and part is not None and config.latent_unet is None:
-                check_photo_channels(part)
-            if isinstance(part, Component) and key == "sde":
-                find_table("sdes")[part.type](**part.settings)
-            elif isinstance(part, Component):
-                network_shapes(part)
+            if isinstance(part, Component):
+                check(part)
         except ConfigError as error:
             raise ConfigError(f"{source}: {key}: {one_line(error, 180)}") from error
     sections = {"data.train": config.data.train}
@@ -174,17 +176,24 @@ def _check_parts(config: RunConfig, source: str) -> None:
             _check_degradations(value, f"{source}: {key}.{name}")
 
 
+def _check_process(sde: Component) -> None:
+    """Build a process, which checks its settings."""
+    find_table("sdes")[sde.type](**sde.settings)
+
+
 def _check_degradations(value: Any, key: str) -> Any:
     """Build the degradations of a value, which check their settings; other values are returned.
 
-    A degradation that reads a folder is not built; any function stands for it.
+    A degradation that reads files is not built here: one with a folder, and those of plug-ins,
+    which may. Any function stands for it.
     """
     if isinstance(value, tuple):
         return tuple(_check_degradations(item, f"{key}.{n}") for n, item in enumerate(value))
     table = find_table("degradations")
     if not isinstance(value, Component) or value.type not in table:
         return value
-    if value.settings.get("folder") is not None:  # files are looked for later
+    is_own = table[value.type].__module__.startswith("refusion.")
+    if not is_own or value.settings.get("folder") is not None:
         return _check_degradations
     settings = {
         name: _check_degradations(item, f"{key}.{name}") for name, item in value.settings.items()

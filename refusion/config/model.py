@@ -54,7 +54,7 @@ class ModelConfig:
             _check_channels(self.latent_unet, self.network)
             _check_guide(self.guide, self.network, self.sampling)
             if self.latent_unet is None:
-                _check_rgb(self.network)
+                check_photo_channels(self.network)
 
     @property
     def guide(self) -> int:
@@ -109,22 +109,13 @@ def check_process(sde: Component, sampling: SamplingConfig) -> None:
 
 
 def check_photo_channels(network: Component) -> None:
-    """Raise `ConfigError` unless a network of a model without a latent U-Net takes RGB photos.
-
-    The message does not start with the key of the network.
-    """
+    """Raise `ConfigError` unless a network of a model without a latent U-Net takes RGB photos."""
     channels = network.settings.get("img_channel", network.settings.get("in_nc", _RGB))
     if channels != _RGB:
         raise ConfigError(
-            f"takes {channels} channels but a photo has {_RGB}; add a latent_unet, or set {_RGB}"
+            f"network: takes {channels} channels but a photo has {_RGB}; "
+            f"add a latent_unet, or set {_RGB}"
         )
-
-
-def _check_rgb(network: Component) -> None:
-    try:
-        check_photo_channels(network)
-    except ConfigError as error:
-        raise ConfigError(f"network: {error}") from None
 
 
 def _check_channels(latent_unet: Component | None, network: Component) -> None:

@@ -65,15 +65,12 @@ def _hints(annotated: Callable[..., Any]) -> dict[str, Any]:
     """Annotations by name; empty if they cannot be read, since the keys can still be checked.
 
     Those of a dataclass are read from the class, because an inherited field has to be looked up in
-    the module of the base class.
+    the module of the base class. Reading fails for names that only type checkers know, and for
+    callables without annotations.
     """
     try:
         return typing.get_type_hints(annotated, include_extras=True)
-    except (
-        NameError,
-        TypeError,
-        AttributeError,
-    ):  # names for type checkers only; no annotated function
+    except (NameError, TypeError, AttributeError):
         return {}
 
 

@@ -9,7 +9,7 @@ than people do are texts (1:30) or refused (010, dates).
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -70,7 +70,7 @@ def _unshared(value: object) -> object:
     return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
-def _fail(source: str, message: str) -> Any:
+def _fail(source: str, message: str) -> NoReturn:
     raise ConfigError(f"{source}: {message}") from None
 
 
@@ -162,5 +162,5 @@ class _Loader(yaml.SafeLoader):
         return _PREFIX + "str" if is_number and _SEXAGESIMAL.fullmatch(value) else tag
 
 
-def _problem(node: yaml.Node, problem: str) -> Any:
+def _problem(node: yaml.Node, problem: str) -> NoReturn:
     raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)

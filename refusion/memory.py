@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,11 @@ def address_space() -> int | None:
         return None
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     return None if limit == resource.RLIM_INFINITY else limit
+
+
+def largest_available() -> float:
+    """Bytes that the process can have at most; infinite if the system does not say."""
+    return min((size for _, size in _limits()), default=math.inf)
 
 
 def _limits() -> Iterator[tuple[str, int]]:

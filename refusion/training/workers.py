@@ -23,10 +23,12 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 
 from refusion.errors import RefusionError
 from refusion.failures import describe_failure, is_debugging
+from refusion.memory import largest_available
 from refusion.randomness import keyed_generator
 from refusion.training.interrupts import ignore_interrupts
 
 GRACE_S = 2.0  # seconds in which workers may finish their samples before they are ended
+_SMALL = 2**30  # bytes of a batch that are not compared with the memory
 Batch = dict[str, Tensor]
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ class _Batches(Dataset[Batch | _Failure]):
         for index in indices:
             try:
                 samples.append(_checked(self.dataset[index]))
+                if len(samples) == 1:
+                    _check_memory(samples[0], len(indices))
             except BaseException as error:  # a plug-in can raise SystemExit, too
                 if isinstance(error, KeyboardInterrupt) and get_worker_info() is None:
                     raise  # Ctrl-C
@@ -100,7 +104,8 @@ def load_batches(
         pin_memory: whether the batches are in page-locked memory.
 
     Raises:
-        SampleError: a sample cannot be made, or the samples of a batch do not fit together.
+        SampleError: a sample cannot be made, the samples of a batch do not fit together, or a batch
+            does not fit in the memory.
         RuntimeError: a worker was killed; see `failures.lost_processes_explained`.
     """
     reader, writer = multiprocessing.Pipe(duplex=False)
@@ -153,6 +158,16 @@ def _checked(sample: Any) -> dict[str, Any]:
     if not isinstance(sample, Mapping):
         raise SampleError(f"expected a dict of tensors, got {type(sample).__name__}")
     return {name: _plain(name, value) for name, value in sample.items()}
+
+
+def _check_memory(sample: Mapping[str, Any], count: int) -> None:
+    """Check that `count` samples and their copy as a batch fit in the memory, before it is full."""
+    size = 2 * count * sum(getattr(value, "nbytes", 0) for value in sample.values())
+    if size > _SMALL and size > (there := largest_available()):
+        raise SampleError(
+            f"a batch of {count} needs {size / 2**30:.1f} GB, but {there / 2**30:.1f} GB are "
+            "available; lower data.batch_size or patch, or raise train.accumulate"
+        )
 
 
 def _plain(name: object, value: Any) -> Any:

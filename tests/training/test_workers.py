@@ -102,6 +102,14 @@ def test_what_is_no_sample_is_one_line(change, message, workers):
     assert not multiprocessing.active_children()
 
 
+def test_a_batch_that_does_not_fit_in_the_memory_is_not_made():
+    samples = {"lq": torch.zeros(1).expand(2**40)}  # one number in memory
+    message = r"sample 0: a batch of 2 needs 16384\.0 GB, but .* lower data\.batch_size or patch"
+    batches = load_batches([samples] * 2, [range(2)], title="data.train", workers=0, seed=0)
+    with pytest.raises(SampleError, match=message):
+        list(batches)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_sample_with_a_gradient_is_loaded(workers):
     batches = list(load(lambda sample: {"lq": sample["lq"].requires_grad_() * 2}, workers))

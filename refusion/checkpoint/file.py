@@ -88,7 +88,8 @@ def save_checkpoint(
         with atomic_write(path) as temporary:
             save_file(stored, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
-        fail(path, f"cannot be written ({error}); choose another place")
+        reason = getattr(error, "strerror", None) or one_line(error, 100)
+        fail(path, f"cannot be written ({reason}); free disk space or choose another folder")
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:

@@ -109,7 +109,6 @@ def load_batches(
         RuntimeError: a worker was killed; see `failures.lost_processes_explained`.
     """
     reader, writer = multiprocessing.Pipe(duplex=False)
-    atexit.register(writer.close)  # at exit, Python waits for all processes
     iterator = None
     try:
         with warnings.catch_warnings():
@@ -125,6 +124,8 @@ def load_batches(
                 worker_init_fn=functools.partial(_prepare_worker, reader, writer),
             )
             iterator = iter(loader)
+        # At exit, PyTorch and Python wait for all workers. The function registered last runs first.
+        atexit.register(writer.close)
         for batch in iterator:
             if isinstance(batch, _Failure):
                 raise batch.error()
@@ -230,6 +231,8 @@ def _end_with_training(reader: Connection) -> None:
 
 def _end_workers(iterator: Any, writer: Connection) -> None:
     """End the workers: first those that wait, after `GRACE_S` those that still make a sample."""
+    if writer.closed:  # the program ends, so a thread cannot be started
+        return
     timer = threading.Timer(GRACE_S, writer.close)
     with contextlib.suppress(RuntimeError):  # no memory for a thread
         timer.start()

@@ -22,6 +22,7 @@ from refusion.training.workers import SampleError, load_batches, make_sample
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}"}
 
 
 class UnpicklableError(Exception):
@@ -166,9 +167,8 @@ def test_workers_end_with_a_killed_training_process():
         "next(batches); print(*(w.pid for w in multiprocessing.active_children()), flush=True);"
         "time.sleep(100)"
     )
-    environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}"}
     command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
         workers = [int(number) for number in process.stdout.readline().split()]
         assert len(workers) == 2
         process.kill()
@@ -176,6 +176,16 @@ def test_workers_end_with_a_killed_training_process():
     while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_running, workers))
+
+
+def test_a_program_ends_that_does_not_close_the_batches():
+    program = (
+        "import time; from test_workers import *; batches = load(endless, 2); next(batches);"
+        "print(time.monotonic())"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=True, timeout=60)
+    assert time.monotonic() - float(done.stdout) < 4
 
 
 def is_running(pid):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import site
-import sysconfig
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +83,9 @@ def _place_in_plugin(error: BaseException) -> str | None:
     """File and line of the innermost code that belongs to no library and not to this package."""
     if isinstance(error, SyntaxError) and error.filename:  # no code of the file has run
         return f"{error.filename}:{error.lineno}"
+    import site  # these are too slow for --help
+    import sysconfig
+
     paths = sysconfig.get_paths()
     folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [*site.getsitepackages(), site.getusersitepackages()]

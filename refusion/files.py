@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
-import secrets
 import stat
 import time
 import zlib
@@ -124,7 +122,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f"{_prefix(path)}{os.urandom(4).hex()}.part")
     try:
         temporary.touch()
         mode = temporary.stat().st_mode  # given by the umask; some writers set a stricter mode
@@ -154,6 +152,8 @@ def _remove_stale(path: Path) -> None:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 digest of a file, hexadecimal; reads a mebibyte at a time."""
+    import hashlib  # too slow for --help
+
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while block := file.read(2**20):

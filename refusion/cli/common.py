@@ -5,18 +5,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import logging
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn, ParamSpec
+from typing import NoReturn, ParamSpec
 
 from refusion.errors import RefusionError, one_line, printable
-from refusion.failures import describe_failure, is_debugging
 from refusion.memory import MINIMUM, address_space
 
 Parameters = ParamSpec("Parameters")
@@ -87,23 +84,6 @@ class Parser(argparse.ArgumentParser):
         super().error(one_line(message))
 
 
-class LineFormatter(logging.Formatter):
-    """Formats the message of a log record as one printable line; a traceback keeps its lines."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """See `logging.Formatter.formatMessage`."""
-        text = super().formatMessage(record)
-        return _lines(text) if is_debugging() else one_line(text)
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802
-        """See `logging.Formatter.formatException`."""
-        return _lines(super().formatException(ei))
-
-
-def _lines(text: str) -> str:
-    return "\n".join(map(printable, text.splitlines()))
-
-
 def show(*lines: str) -> None:
     """Write lines to stdout, without characters that a terminal obeys or cannot show."""
     encoding = sys.stdout.encoding or "utf-8"
@@ -121,6 +101,10 @@ def complain(*lines: str) -> None:
 def _report(error: Exception) -> int:
     """Write the message of an exception to stderr; returns the exit code."""
     try:
+        import traceback  # these are too slow for --help
+
+        from refusion.failures import describe_failure, is_debugging
+
         failure = describe_failure(error)
         if is_debugging() and not isinstance(error, RefusionError):
             complain(*"".join(traceback.format_exception(error)).splitlines())

@@ -8,7 +8,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from refusion.cli.common import EXIT_USER_ERROR, LineFormatter, Parser, show
+from refusion.cli.common import EXIT_USER_ERROR, Parser, show
+from refusion.cli.log_lines import LineFormatter
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.errors import ConfigError
 

@@ -196,6 +196,15 @@ def test_a_full_disk_behind_stdout_is_one_line():
     assert error.count("\n") == 1
 
 
+def test_the_list_of_commands_waits_for_no_slow_library():
+    code = (
+        "import sys; before = set(sys.modules); import refusion.cli; "
+        "slow = {'torch', 'yaml', 'inspect', 'logging'} & (set(sys.modules) - before); "
+        "sys.exit(', '.join(slow) or 0)"
+    )
+    assert run_python(code) == (0, "")
+
+
 def test_guarded_keeps_result_and_name():
     @errors_to_exit_codes
     def run(argv):

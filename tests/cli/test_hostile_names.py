@@ -15,7 +15,7 @@ from refusion import cli
 from refusion.batch.plan import Job, PhotoFiles
 from refusion.batch.progress import BatchBar
 from refusion.checkpoint import read_checkpoint, save_checkpoint
-from refusion.cli.common import LineFormatter
+from refusion.cli.log_lines import LineFormatter
 from refusion.errors import printable
 from refusion.evaluation import score_files
 

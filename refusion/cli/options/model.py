@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refusion.cli.common import LineFormatter
+from refusion.cli.log_lines import LineFormatter
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.config.plugins import import_allowed_plugins
 from refusion.errors import ConfigError, printable

@@ -6,6 +6,7 @@ makers refer to other parts of the block by absolute offsets. Each directory is 
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -181,18 +182,17 @@ def decoded(text: bytes) -> str:
 
 
 def exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
-    """Resolution in pixels per inch; None if the block does not state it."""
-    if exif is None:
-        return None
-    order, start = _header(exif)
+    """Resolution in pixels per inch; None if no block states it, or if the block is damaged."""
     values = {}
-    for entry in _entries(exif, order, start):
-        begin, size = entry.place(exif, order)
-        if entry.kind == _RATIONAL and size == 8:
-            over, under = struct.unpack_from(order + "II", exif, begin)
-            values[entry.tag] = over / under if under else 0.0
-        elif entry.kind == _SHORT and entry.count == 1:
-            values[entry.tag] = struct.unpack_from(order + "H", exif, begin)[0]
+    with contextlib.suppress(struct.error):
+        order, start = _header(exif or b"")
+        for entry in _entries(exif, order, start):
+            begin, size = entry.place(exif, order)
+            if entry.kind == _RATIONAL and size == 8:
+                over, under = struct.unpack_from(order + "II", exif, begin)
+                values[entry.tag] = over / under if under else 0.0
+            elif entry.kind == _SHORT and entry.count == 1:
+                values[entry.tag] = struct.unpack_from(order + "H", exif, begin)[0]
     unit = {2: 1.0, 3: 2.54}.get(values.get(_RESOLUTION_UNIT, 2))
     pair = [values.get(tag, 0.0) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
     return (pair[0] * unit, pair[1] * unit) if unit and all(pair) else None

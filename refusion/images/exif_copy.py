@@ -34,6 +34,7 @@ _PHOTO_TAGS = frozenset(
         TITLE,
         COMMENT,
         *range(COMMENT + 1, COMMENT + 4),  # XPAuthor, XPKeywords, XPSubject
+        ExifTags.Base.PrintImageMatching,
     )
 )
 # Tags that state the layout of a file, and blocks that are written on their own.
@@ -44,13 +45,14 @@ _LAYOUT_TAGS = frozenset(
         *range(50706, 51200),
     )
 )
+_PADDING_TAGS = frozenset((59932, 59933))  # that Windows writes: zeros, and an offset
 _CODING_TAGS = range(32768, 33432)  # of compression methods and of raw photos
 _NAMES = {37724: "layers of Photoshop", 34735: "GeoTIFF keys", 42112: "GDAL metadata"}
 
 
 def unknown_tags(tags: Collection[int]) -> list[str]:
     """Names of private tags of a TIFF file that no EXIF block holds and no result keeps."""
-    known = _PHOTO_TAGS | _LAYOUT_TAGS - {37724}
+    known = _PHOTO_TAGS | _PADDING_TAGS | _LAYOUT_TAGS - {37724}
     return [
         _NAMES.get(tag, f"TIFF tag {tag}")
         for tag in sorted(tags)

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from refusion.errors import ImageError
 from refusion.images import tiff_layout
+from refusion.images.jpeg_segments import read_frame
 from refusion.images.tiff_layout import TiffLayout, image_size, is_for_pillow, read_layout
 from refusion.images.tiff_segments import IMAGE_CODECS, WORKERS
 from refusion.images.tiff_tags import TagError, TiffTags, read_tags
@@ -19,12 +20,14 @@ _JPEG = {1: 4, 3: 11, 4: 15}  # by components; with the coefficients of a progre
 _PNG = {0: (4.5, 8.5), 2: (11.5, 26.5), 3: (13.5, 13.5), 4: (12.5, 16.5), 6: (16.5, 32.5)}
 _PNG_COLOUR_KEY = 12  # more with a transparent colour
 _WEBP = {False: 20, True: 27}  # with alpha or not
+_WEBP_COPIES = 3  # of the coded file, which is read as a whole
+_SPARE_COPIES = 2  # of the bytes of a PNG that are more than its pixels: Pillow skips by reading
 _PILLOW_TIFF = 16
 # Copies of a strip or tile in memory: coded and decoded, and five with a codec of images.
 _SEGMENT_COPIES = {True: 5, False: 2}
 _FIXED = 8 << 20  # bytes of buffers that do not depend on the size
 _DEFLATE_RATIO = 1040  # bytes that one byte of Deflate can stand for; 1032 in long runs
-_MAX_SEGMENTS = 20_000
+_MAX_CHUNKS = 20_000
 _MOST_PIXELS = 2**40
 
 
@@ -100,25 +103,15 @@ def _needed(width: int, height: int, per_pixel: float) -> int:
 
 
 def _jpeg(file: BinaryIO) -> Header:
-    at = 2
-    for _ in range(_MAX_SEGMENTS):
-        file.seek(at)
-        fill, marker, length = struct.unpack(">BBH", file.read(4))
-        is_frame = 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
-        if fill == 0xFF and is_frame:
-            height, width, components = struct.unpack(">xHHB", file.read(6))
-            blocks = -(-width // 8) * -(-height // 8)
-            # Huffman codes have at least one bit for each block. With any subsampling there are at
-            # least half as many blocks. Arithmetic codes may have less.
-            least = blocks // 16 if marker in (0xC0, 0xC1, 0xC2) else 0
-            memory = _needed(width, height, _JPEG.get(components, _JPEG[4]))
-            return Header(width, height, memory, least)
-        if fill == 0xFF and marker in (0xDA, 0xD9):
-            break
-        # Bytes between segments, and markers without a length, are skipped.
-        has_length = fill == 0xFF and marker not in (0x00, 0x01, 0xFF, *range(0xD0, 0xD9))
-        at += 2 + length if has_length else 1 if fill != 0xFF or marker == 0xFF else 2
-    raise ValueError("a JPEG without a frame header")
+    frame = read_frame(file)
+    if frame is None:
+        raise ValueError("a JPEG without a frame header")
+    blocks = -(-frame.width // 8) * -(-frame.height // 8)
+    # Huffman codes have at least one bit for each block. With any subsampling there are at least
+    # half as many blocks. Arithmetic codes may have less.
+    least = blocks // 16 if frame.marker in (0xC0, 0xC1, 0xC2) else 0
+    memory = _needed(frame.width, frame.height, _JPEG.get(frame.components, _JPEG[4]))
+    return Header(frame.width, frame.height, memory, least)
 
 
 def _png(file: BinaryIO) -> Header:
@@ -130,13 +123,15 @@ def _png(file: BinaryIO) -> Header:
     per_pixel = _PNG[colour][depth == 16] + (_PNG_COLOUR_KEY if has_key else 0)
     channels = {2: 3, 4: 2, 6: 4}.get(colour, 1)
     lines = height * (1 + -(-width * depth * channels // 8))
-    return Header(width, height, _needed(width, height, per_pixel), lines // _DEFLATE_RATIO)
+    memory = _needed(width, height, per_pixel)
+    memory += _SPARE_COPIES * max(0, file.seek(0, 2) - lines)
+    return Header(width, height, memory, lines // _DEFLATE_RATIO)
 
 
 def _has_colour_key(file: BinaryIO) -> bool:
     """Whether the chunk tRNS precedes the coded pixels of a PNG."""
     at = 8
-    for _ in range(_MAX_SEGMENTS):
+    for _ in range(_MAX_CHUNKS):
         file.seek(at)
         head = file.read(8)
         if len(head) < 8 or head[4:] in (b"IDAT", b"IEND"):
@@ -165,7 +160,8 @@ def _webp(file: BinaryIO) -> Header:
         has_alpha = False
     else:
         raise ValueError("a WebP without pixels")
-    return Header(width, height, _needed(width, height, _WEBP[has_alpha]))
+    memory = _needed(width, height, _WEBP[has_alpha]) + _WEBP_COPIES * file.seek(0, 2)
+    return Header(width, height, memory)
 
 
 def _tiff(file: BinaryIO) -> Header:

@@ -6,9 +6,9 @@ The decoder of the pixels receives no metadata, so a damaged block never makes a
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -16,15 +16,15 @@ import torch
 
 from refusion.images.exif import exif_dpi
 from refusion.images.iptc import PHOTOSHOP, read_resources
+from refusion.images.jpeg_segments import segments
 from refusion.images.photo import Photo
 from refusion.images.png_read import EXIF_HEADER, XMP_HEADER
-from refusion.images.source import MAX_BLOCK, Source, joined
+from refusion.images.source import MAX_BLOCK, MAX_BLOCKS, TOO_MUCH, Source, joined, search, trailing
+from refusion.images.tiff_tags import TagError, read_tags
 from refusion.images.xmp import FILM, GAIN_MAP, extended_name
 
 EXTENDED_HEADER = b"http://ns.adobe.com/xmp/extension/\0"
-_JFIF, _EXIF, _APP2, _APP11, _APP13, _ADOBE, _COM, _SOS = (
-    0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE, 0xDA,
-)  # fmt: skip
+_JFIF, _EXIF, _APP2, _APP11, _APP13, _ADOBE, _COM = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE
 _ICC_HEADER = b"ICC_PROFILE\0"
 _APP_NUMBERS = range(0xE0, 0xF0)
 _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
@@ -33,7 +33,12 @@ _ABOUT_FILE = ((_JFIF, b"JFXX\0"), (0xEC, b"Ducky"))
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # in coded pixels, 00 and D0 to D7 are data
 _SHORTEST = 12  # bytes of a complete segment of JFIF or Adobe
 _MAX_MARKERS = 100_000  # a photo has some hundred
-_NO_LENGTH = (0x01, *range(0xD0, 0xD8))
+_START, _END = 0xD8, 0xD9
+_FILM = re.compile(b"ftyp")
+# Tags of a multi-picture index, and the types of its previews, which are small copies of the photo.
+_NUMBER_OF_PICTURES, _PICTURE_LIST = 0xB001, 0xB002
+_PREVIEWS = (0x010001, 0x010002)
+_MAX_PICTURES = 1000
 _DEFAULT_DPI = 72.0  # of EXIF 2.32
 
 
@@ -48,7 +53,9 @@ class _Found:
     photoshop: list[bytes] = field(default_factory=list)
     comments: list[bytes] = field(default_factory=list)
     jfif: bytes = b""
-    pictures: int = 1  # that the multi-picture index lists
+    pictures: int = 1  # that the multi-picture index lists, without previews
+    has_previews: bool = False
+    left: int = MAX_BLOCKS  # bytes of segments that are still read
     dropped: list[str] = field(default_factory=list)
 
 
@@ -59,35 +66,20 @@ def read_jpeg(file: BinaryIO) -> Source:
         file: opened for reading.
     """
     found, parts, at = _Found(), [(0, 2)], 2
-    for marker, begin, at in _segments(file):
+    size = file.seek(0, 2)
+    for marker, begin, end in segments(file):
+        if end > size:
+            break
+        at = end
         is_plain = marker not in _APP_NUMBERS and marker != _COM
         content = b"" if is_plain else _content(file, begin, at)
         if is_plain or _is_coding(marker, content):
             parts.append((begin, at))
         if not is_plain:
             _take(found, marker, content)
-    size = file.seek(0, 2)
     parts.append((at, size))
     names = [*_behind(file, at, found), *found.dropped]
     return Source(_photo(found, names), file, joined(parts), tuple(names))
-
-
-def _segments(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, begin and end of the segments before the first coded pixels."""
-    size, at = file.seek(0, 2), 2
-    while at + 4 <= size:
-        file.seek(at)
-        head = file.read(4)
-        if head[0] != 0xFF:
-            return
-        if head[1] == 0xFF or head[1] in _NO_LENGTH:  # fill bytes
-            at += 1 if head[1] == 0xFF else 2
-            continue
-        end = at + 2 + struct.unpack_from(">H", head, 2)[0]
-        if head[1] == _SOS or end > size or end < at + 4:
-            return
-        yield head[1], at, end
-        at = end
 
 
 def _content(file: BinaryIO, begin: int, end: int) -> bytes:
@@ -103,7 +95,10 @@ def _is_coding(marker: int, content: bytes) -> bool:
 
 def _take(found: _Found, marker: int, content: bytes) -> None:
     """Sort a segment with metadata."""
-    if marker == _COM:
+    found.left -= len(content)
+    if found.left < 0:
+        found.dropped.append(TOO_MUCH)
+    elif marker == _COM:
         found.comments.append(content)
     elif marker == _EXIF and content.startswith(EXIF_HEADER):
         found.exif.append(content[6:])  # the parts of a long block follow each other
@@ -114,7 +109,7 @@ def _take(found: _Found, marker: int, content: bytes) -> None:
     elif marker == _APP2 and content.startswith(_ICC_HEADER) and len(content) > 14:
         found.icc.append(content)
     elif marker == _APP2 and content.startswith(b"MPF\0"):
-        found.pictures = _count_pictures(content[4:])
+        found.pictures, found.has_previews = _count_pictures(content[4:])
     elif marker == _APP13 and content.startswith(PHOTOSHOP):
         found.photoshop.append(content.removeprefix(PHOTOSHOP))
     else:
@@ -149,40 +144,49 @@ def _extended(found: _Found) -> bytes | None:
     return packet if packet and digest == name and len(packet) <= MAX_BLOCK else None
 
 
-def _count_pictures(block: bytes) -> int:
-    """Number of pictures in a multi-picture index (CIPA DC-007), a TIFF directory; at least 1."""
-    order = "<" if block[:2] == b"II" else ">"
+def _count_pictures(block: bytes) -> tuple[int, bool]:
+    """Number of pictures in a multi-picture index (CIPA DC-007), and whether it lists previews.
+
+    The index is a TIFF directory. The previews do not count.
+    """
     try:
-        at = struct.unpack_from(order + "I", block, 4)[0]
-        for entry in range(struct.unpack_from(order + "H", block, at)[0]):
-            tag, _, _, value = struct.unpack_from(order + "HHII", block, at + 2 + 12 * entry)
-            if tag == 0xB001:
-                return min(max(value, 1), 1000)
-    except struct.error:
-        pass
-    return 1
+        tags = read_tags(io.BytesIO(block))
+        entries = tags.block(_PICTURE_LIST, 16 * _MAX_PICTURES) or b""
+        count = tags.integer(_NUMBER_OF_PICTURES, 1, _MAX_PICTURES, 1)
+        numbers = struct.unpack(f"{tags.order}{len(entries) // 16 * 4}I", entries)[::4]
+    except (TagError, struct.error):
+        return 1, False
+    previews = sum(number & 0xFFFFFF in _PREVIEWS for number in numbers)
+    return max(1, count - previews), previews > 0
 
 
 def _behind(file: BinaryIO, start: int, found: _Found) -> list[str]:
     """What follows the first picture: its names, as far as they are known."""
-    file.seek(start)
-    data = file.read()
-    at, match = 0, None
-    for _ in range(_MAX_MARKERS):
-        match = _MARKER.search(data, at)
-        if match is None or match[1] == b"\xd9":
-            break
-        at = match.end()
-        if match[1] not in (b"\x01", b"\xd8"):  # these have no length
-            at += struct.unpack(">H", data[at : at + 2].rjust(2, b"\0"))[0]
-    rest = data[match.end() :] if match and match[1] == b"\xd9" else b""
-    if not rest.strip(b"\0"):
-        return [_pictures(found.pictures - 1)] * (found.pictures > 1)
-    if b"ftyp" in rest and found.pictures == 1:
+    size, further = file.seek(0, 2), found.pictures - 1
+    end = _end_of_picture(file, start) or size
+    rest = trailing(file, end)
+    if rest and not further and search(file, end, _FILM):
         return [FILM]
-    is_picture = rest.startswith(b"\xff\xd8\xff")
-    count = found.pictures - 1 or int(is_picture)
-    return [_pictures(count)] if count else [f"{len(rest)} bytes behind the picture"]
+    if rest and not further and not found.has_previews:
+        file.seek(end)
+        further = int(file.read(3) == b"\xff\xd8\xff")
+        return [_pictures(1) if further else f"{rest} bytes behind the picture"]
+    return [_pictures(further)] if further > 0 else []
+
+
+def _end_of_picture(file: BinaryIO, at: int) -> int | None:
+    """Offset behind the coded pixels; None if their end is missing."""
+    for _ in range(_MAX_MARKERS):
+        match = search(file, at, _MARKER)
+        if match is None:
+            return None
+        at, marker = match[0] + 2, match[1][1]
+        if marker == _END:
+            return at
+        if marker not in (0x01, _START):  # these have no length
+            file.seek(at)
+            at += int.from_bytes(file.read(2), "big")
+    return None
 
 
 def _pictures(count: int) -> str:
@@ -230,7 +234,4 @@ def _dpi(jfif: bytes, exif: bytes, names: list[str]) -> tuple[float, float] | No
             names.append(f"pixel aspect ratio {across}:{down}")
     if not exif:
         return None
-    try:
-        return exif_dpi(exif) or (_DEFAULT_DPI, _DEFAULT_DPI)
-    except struct.error:
-        return None
+    return exif_dpi(exif) or (_DEFAULT_DPI, _DEFAULT_DPI)

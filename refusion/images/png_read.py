@@ -17,7 +17,7 @@ import torch
 from refusion.images import png_text
 from refusion.images.iptc import PHOTOSHOP, read_resources
 from refusion.images.photo import Photo
-from refusion.images.source import MAX_BLOCK, Source, joined, trailing
+from refusion.images.source import MAX_BLOCK, MAX_BLOCKS, TOO_MUCH, Source, joined, trailing
 
 EXIF_HEADER = b"Exif\0\0"
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
@@ -43,7 +43,7 @@ class _Found:
     dropped: list[str] = field(default_factory=list)
     is_animated: bool = False
     has_wide_samples: bool = True  # a background colour needs no conversion
-    left: int = 4 * MAX_BLOCK  # bytes of texts that are still read
+    left: int = MAX_BLOCKS  # bytes of chunks and of decompressed texts that are still read
 
 
 def read_png(file: BinaryIO) -> tuple[Source, bool]:
@@ -68,11 +68,14 @@ def read_png(file: BinaryIO) -> tuple[Source, bool]:
             found.dropped.append(f"damaged chunk {_name(kind)}")
         elif kind == b"tRNS":
             parts.append((begin, end))
+        elif len(content) > found.left:
+            found.dropped.append(TOO_MUCH)
         else:
+            found.left -= len(content)
             _take(found, kind, content)
     rest = trailing(file, end)
     if rest:
-        found.dropped.append(f"{len(rest)} bytes behind the image")
+        found.dropped.append(f"{rest} bytes behind the image")
     return _source(file, found, joined(parts)), found.is_animated
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,12 @@ from refusion.images.photo import Photo
 
 MAX_BLOCK = 1 << 25
 """Length in bytes of the longest metadata block that is kept."""
+MAX_BLOCKS = 4 * MAX_BLOCK
+"""Length in bytes of all metadata blocks together that are kept."""
+TOO_MUCH = f"metadata beyond {MAX_BLOCKS >> 20} MB"
+"""Name of the other blocks for a warning."""
+
+_PART = 1 << 16  # bytes of a file that are searched at once
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,33 @@ def joined(parts: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def trailing(file: BinaryIO, end: int) -> bytes:
-    """Bytes behind the end of the image; none if all of them are zero."""
+def search(file: BinaryIO, at: int, pattern: re.Pattern[bytes]) -> tuple[int, bytes] | None:
+    """Find the first match of a pattern in a file, which is read in parts.
+
+    Args:
+        file: opened for reading.
+        at: offset where the search begins.
+        pattern: its matches have 2 to 8 bytes.
+
+    Returns:
+        Offset and content of the match; None if there is none.
+    """
+    file.seek(at)
+    last = b""
+    while part := file.read(_PART):
+        data = last + part
+        if match := pattern.search(data):
+            return at + match.start(), match[0]
+        last = data[-7:]
+        at += len(data) - len(last)
+    return None
+
+
+def trailing(file: BinaryIO, end: int) -> int:
+    """Number of bytes behind the end of the image; 0 if all of them are zero."""
     file.seek(end)
-    rest = file.read()
-    return rest if rest.strip(b"\0") else b""
+    zeros = bytes(_PART)
+    while part := file.read(_PART):
+        if not zeros.startswith(part):
+            return file.seek(0, 2) - end
+    return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class TiffColours:
         colours = 1 if self.layout.colours == 1 and self.palette is None else 3
         return colours + (self.layout.alpha is not None)
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype:
         """Type of the converted samples: uint8 or uint16 over the full range, or float32."""
         if self.layout.kind == "float":

@@ -87,7 +87,7 @@ def _described(tags: TiffTags, layout: TiffLayout, dropped: list[str]) -> Photo:
         "EXIF block", lambda: exif_of_tiff(tags.file, without), dropped
     ) or (None, 0)
     if unreadable:
-        dropped.append(f"{unreadable} unreadable EXIF tags")
+        dropped.append(f"{unreadable} unreadable EXIF tag{'s' * (unreadable > 1)}")
     dropped += unknown_tags(tags.entries)
     icc = _optional("ICC profile", lambda: tags.block(_ICC, MAX_BLOCK), dropped)
     iptc = _optional("IPTC records", lambda: tags.block(_IPTC, MAX_BLOCK, (_LONG,)), dropped)

@@ -6,6 +6,7 @@ All limits are checked here, before memory is allocated for samples.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -78,7 +79,7 @@ class TiffLayout:
         index = next(found, None)
         return None if index is None else self.colours + index
 
-    @property
+    @cached_property  # used for each band of rows
     def dtype(self) -> np.dtype:
         """Type of an unpacked sample in the byte order of the machine."""
         itemsize = next(size for size in (1, 2, 4, 8) if self.bits <= 8 * size)

@@ -35,6 +35,8 @@ def read_webp(file: BinaryIO) -> Source:
     while at + 8 <= end:
         file.seek(at)
         kind, length = struct.unpack("<4sI", file.read(8))
+        if kind == bytes(4):  # no chunk
+            break
         if kind in (b"VP8L", b"VP8 ") and lossless is None:
             lossless = kind == b"VP8L"
         if kind == b"ANMF" and lossless is None:  # an image follows a header of 16 bytes
@@ -50,9 +52,9 @@ def read_webp(file: BinaryIO) -> Source:
             shown = "".join(chr(code) if 32 <= code < 127 else "?" for code in kind)
             dropped.append("content credentials (C2PA)" if kind == b"C2PA" else f"chunk {shown}")
         at += 8 + length + length % 2
-    rest = trailing(file, end)
+    rest = trailing(file, min(at, end))
     if rest:
-        dropped.append(f"{len(rest)} bytes behind the image")
+        dropped.append(f"{rest} bytes behind the image")
     exif = blocks.get("exif", b"").removeprefix(EXIF_HEADER) or None
     photo = Photo(
         torch.empty(0),
@@ -60,7 +62,7 @@ def read_webp(file: BinaryIO) -> Source:
         icc=blocks.get("icc") or None,
         exif=exif,
         xmp=blocks.get("xmp") or None,
-        dpi=_dpi(exif),
+        dpi=exif_dpi(exif),
         lossless=bool(lossless),
     )
     head = _head(file, parts)
@@ -86,10 +88,3 @@ def _head(file: BinaryIO, parts: list[tuple[int, int]]) -> bytes:
 def _is_lossless_frame(file: BinaryIO, at: int) -> bool | None:
     file.seek(at)
     return {b"VP8L": True, b"VP8 ": False}.get(file.read(4))
-
-
-def _dpi(exif: bytes | None) -> tuple[float, float] | None:
-    try:
-        return exif_dpi(exif)
-    except struct.error:
-        return None

@@ -118,7 +118,9 @@ def parse_memory(text: str) -> int:
     >>> parse_memory("1.5G") == 3 * 2**29
     True
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(
+        r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE
+    )
     size = 0 if match is None else int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper()))
     if size < 1:
         raise ConfigError(f"memory: expected a size such as 800M or 4G, got {text!r}")

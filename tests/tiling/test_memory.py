@@ -17,7 +17,9 @@ def test_sizes_are_read(text):
     assert memory.parse_memory(text) == SIZES[text]
 
 
-@pytest.mark.parametrize("text", ["", "4X", "G", "-1G", "0", "1e9", "0.0001K", "4 G G"])
+@pytest.mark.parametrize(
+    "text", ["", "4X", "G", "-1G", "0", "1e9", "0.0001K", "4 G G", "9" * 400, "9" * 400 + "T"]
+)
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(ConfigError, match="4G"):
         memory.parse_memory(text)

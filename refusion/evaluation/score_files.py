@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,9 @@ from refusion.files import atomic_write
 if TYPE_CHECKING:  # imports torch, which `refusion test --help` does not need
     from refusion.evaluation.scoring import Evaluation
 
-# Begins of formulas, also in full-width letters, and what may stand before them.
-_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
-_SPACE = ("\t", "\r", "\n")
+# Begins of formulas, also in full-width letters, at the start of a cell. In many countries a
+# spreadsheet takes a semicolon for the end of a cell.
+_FORMULA = re.compile("(^|;)(?=\\s*[=+@\uff1d\uff0b\uff0d\uff20-]|[\t\r\n])")
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
@@ -62,8 +63,7 @@ def write_csv(path: Path, results: Mapping[str, Evaluation]) -> None:
 
 def _cell(name: str) -> str:
     """A printable name; an apostrophe says to a spreadsheet that it is a text, not a formula."""
-    is_formula = name.lstrip().startswith(_FORMULA) or name.startswith(_SPACE)
-    return f"'{printable(name)}" if is_formula else printable(name)
+    return printable(_FORMULA.sub(r"\1'", name))
 
 
 def _csv(lines: Iterable[Iterable[object]]) -> str:

@@ -105,6 +105,11 @@ class Tags(HTMLParser):
             self.images.append(dict(attrs))
 
 
+def test_a_formula_behind_a_semicolon_is_quoted_too():
+    assert score_files._cell("a;=1+1;b; @c") == "a;'=1+1;b;' @c"
+    assert score_files._cell("=1;b") == "'=1;b"
+
+
 def test_numbers_are_not_quoted():
     assert score_files._csv([["a", -1.5, "-2"]]) == "a,-1.5,-2\n"
     assert [score_files._cell(name) for name in ("\uff1d1", "01.jpg", "")] == [

@@ -24,7 +24,7 @@ from refusion.cli.common import (
     show,
     sigterm_as_interrupt,
 )
-from refusion.cli.options.model import count, warnings_on_stderr
+from refusion.cli.options.model import count, option_name, warnings_on_stderr
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.config.plugins import import_plugins
 from refusion.errors import ConfigError
@@ -197,15 +197,16 @@ def _check_sizes(options: argparse.Namespace) -> None:
     """Replace the sizes in the options by bytes."""
     from refusion.tiling.memory import parse_memory
 
-    options.max_upload = parse_memory(options.max_upload)
+    for key in ("max_upload", "max_stored", "max_memory"):
+        text = vars(options)[key]
+        try:
+            vars(options)[key] = None if text is None else parse_memory(text)
+        except ConfigError as error:
+            raise ConfigError(f"{option_name(key)}: {error}") from error
     if options.max_stored is None:
         options.max_stored = 4 * options.max_upload
-    else:
-        options.max_stored = parse_memory(options.max_stored)
     if options.max_stored < options.max_upload:
         raise ConfigError("--max-stored: expected at least the size that --max-upload allows")
-    if options.max_memory is not None:
-        options.max_memory = parse_memory(options.max_memory)
 
 
 @contextmanager

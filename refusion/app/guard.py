@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 from refusion.app.origins import HostNames, refusal
 from refusion.app.storage import Storage, StorageFullError
+from refusion.errors import one_line, printable
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ _READ_BELOW = ("/assets/", "/static/", "/svelte/", f"{_API}/heartbeat/", _FILE)
 
 _FORM_BYTES = 2**16  # bytes of an upload besides the file
 _MAX_BODY = 2**20  # bytes of other requests
+_UNRESERVED = contextlib.nullcontext(lambda received: None)  # in the place of `Storage.receiving`
 _POLICY = b"frame-ancestors 'none'; base-uri 'self'; object-src 'none'"
 _HEADERS = {
     b"content-security-policy": _POLICY,
@@ -105,10 +107,8 @@ class Guard:
                 raise
         except Exception as error:  # one line instead of the traceback that servers log
             if not (answer.gone or answer.complete):
-                path = f"{scope['path']:.100}"
-                logger.warning(
-                    "%s %a: %s: %.200a", scope["method"], path, type(error).__name__, str(error)
-                )
+                path, text = printable(scope["path"], 100), one_line(error, 200)
+                logger.warning("%s %s: %s: %s", scope["method"], path, type(error).__name__, text)
                 await answer.refuse(500, "the request failed")
         finally:
             self._tasks.discard(task)
@@ -142,10 +142,7 @@ class Guard:
             await answer.refuse(413, f"expected at most {limit} bytes, got {declared}")
             return
         try:
-            with contextlib.ExitStack() as stack:
-                grow = (
-                    stack.enter_context(self._storage.receiving(declared)) if is_upload else _ignore
-                )
+            with self._storage.receiving(declared) if is_upload else _UNRESERVED as grow:
                 await self._app(scope, receive_limited, answer.send)
         except StorageFullError as error:
             await answer.refuse(413, str(error))
@@ -216,7 +213,3 @@ def _session(scope: Message) -> str:
     """Session of a tab, from the query of a request for its results."""
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
     return query.get("session_hash", [""])[0]
-
-
-def _ignore(_: int) -> None:
-    """The space of small requests is not reserved."""

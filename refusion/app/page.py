@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import logging
-import sys
 import tempfile
-import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from refusion.app.values import (
     uploaded_photo,
 )
 from refusion.batch.jobs import sampling_warning
+from refusion.errors import one_line
 from refusion.failures import describe_failure, is_debugging
 from refusion.images.listing import IMAGE_SUFFIXES
 from refusion.restorers import Restorer
@@ -96,26 +95,13 @@ def build_page(
 
 def _inputs(gr: Any, names: list[str]) -> list[Any]:
     """Input components: photo, task, steps, strength, seed, samples."""
+    whole = {"value": 0, "precision": 0, "minimum": 0}
     return [
         gr.File(label="Photo", file_types=list(IMAGE_SUFFIXES), elem_id="photo", height=160),
         gr.Dropdown(names, value=names[0], label="Task", elem_id="task"),
-        gr.Number(
-            0,
-            precision=0,
-            minimum=0,
-            maximum=MAX_STEPS,
-            label="Steps",
-            info="0: default of the model",
-        ),
+        gr.Number(**whole, maximum=MAX_STEPS, label="Steps", info="0: default of the model"),
         gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0: the photo, 1: the restored photo"),
-        gr.Number(
-            0,
-            precision=0,
-            minimum=0,
-            maximum=MAX_SEED,
-            label="Seed",
-            info="Seed of the random noise",
-        ),
+        gr.Number(**whole, maximum=MAX_SEED, label="Seed", info="Seed of the random noise"),
         gr.Slider(
             1,
             MAX_SAMPLES,
@@ -214,11 +200,9 @@ def _checked(
             failure = describe_failure(error)
             text = failure.text
             if failure.is_internal:
-                logger.warning("%s", text)
-                if is_debugging():
-                    sys.stderr.write("".join(traceback.format_exception(error)))
+                logger.warning("%s", text, exc_info=error if is_debugging() else None)
         # The message is shown as HTML and can contain file names of the user.
-        line = html.escape(" ".join(text.split())[:1000])
+        line = html.escape(one_line(text))
         raise gr.Error(line, duration=None, print_exception=False)
 
     return wrapper

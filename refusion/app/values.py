@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from refusion.batch.jobs import RestoreOptions
+from refusion.config.scalars import short
 from refusion.errors import ConfigError
 
 MAX_STEPS = 1000
@@ -46,7 +47,7 @@ def _checked_value(value: object, is_file: bool, uploads: Path) -> Any:
     path = value.get("path") if is_file and isinstance(value, dict) else None
     if not isinstance(path, str):
         expected = "an uploaded file" if is_file else "a text or a number"
-        raise ConfigError(f"expected {expected}, got {str(value)[:40]!r}; load the page again")
+        raise ConfigError(f"expected {expected}, got {short(value)}; load the page again")
     if not _is_inside(path, uploads):
         raise ConfigError("the photo is not an uploaded file, or it was deleted; choose it again")
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
@@ -83,7 +84,7 @@ def offered_model(models: Collection[str], value: object) -> str:
         ConfigError: no model has this name.
     """
     if not isinstance(value, str) or value not in models:
-        raise ConfigError(f"task: expected one of {', '.join(models)}, got '{str(value)[:40]}'")
+        raise ConfigError(f"task: expected one of {', '.join(models)}, got {short(value)}")
     return value
 
 
@@ -124,5 +125,5 @@ def _number(
         or (whole and not float(value).is_integer())
     ):
         kind = "a whole number" if whole else "a number"
-        raise ConfigError(f"{name}: expected {kind} from {low} to {high}, got {str(value)[:40]}")
+        raise ConfigError(f"{name}: expected {kind} from {low} to {high}, got {short(value)}")
     return value

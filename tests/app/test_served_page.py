@@ -89,7 +89,7 @@ def test_only_uploaded_files_are_read(client, photo, tmp_path):
         (("latent", 0, 1, float("inf"), 1), "seed: expected"),
         (("latent", 0, 1, 0.5, 1), "seed: expected"),
         (("latent", 0, 1, 0, 10**9), "samples: expected a whole number from 1 to 64"),
-        (("latent", 0, 1, "<b>", 1), "got &lt;b&gt;"),
+        (("latent", 0, 1, "<b>", 1), "got &#x27;&lt;b&gt;&#x27;"),
         (("latent", 0, [1], 0, 1), "expected a text or a number"),
         (("<img src=x>", 0, 1, 0, 1), "task: expected one of latent"),
         ((["latent"], 0, 1, 0, 1), "expected a text or a number"),

@@ -82,7 +82,7 @@ def test_empty_fields_mean_the_defaults():
     [
         ("steps", [-1, 1001, 1.5, NAN, INF, -INF, 10**30, "4", True, [], 1e300]),
         ("strength", [-0.1, 1.01, NAN, INF, "1", False, [1], {}]),
-        ("seed", [-1, 2**53, 0.5, NAN, INF, 1e300, 10**400, "x" * 1000]),
+        ("seed", [-1, 2**53, 0.5, NAN, INF, 1e300, 10**400, 10**5000, "x" * 1000]),
         ("samples", [0, -1, 65, 10**9, 1.5, NAN, "2", True]),
     ],
 )

@@ -122,7 +122,7 @@ class _Reader(pickle._Unpickler):  # the reader in C allocates what an instructi
         name, count = kind.name.rpartition(".")[2], int(count)
         old = self.outline.storages.setdefault(str(key), (name, count))
         if count < 0 or old != (name, count):
-            raise UnsafeError("it describes the data of a tensor in two ways")
+            raise UnsafeError("it gives the data of a tensor two sizes, or a negative one")
         return Inert("storage", is_result=True)
 
     def load_newobj(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from refusion.errors import CheckpointError
 from refusion.files import open_regular
 
+_MAX_JSON = 2**20  # bytes; the largest file of a Stable Diffusion that is read here has 2 kB
 INSTALL = "pip install 'diffusers>=0.40,<0.43' 'transformers>=5,<6' 'peft>=0.20'"
 
 
@@ -55,7 +56,10 @@ def read_json(path: Path) -> Mapping[str, Any]:
     """
     try:
         with open_regular(path) as file:
-            found = json.loads(file.read())
+            content = file.read(_MAX_JSON + 1)
+        if len(content) > _MAX_JSON:
+            raise ValueError(f"it has more than {_MAX_JSON} bytes")
+        found = json.loads(content)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

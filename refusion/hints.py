@@ -72,7 +72,6 @@ Whole = Annotated[int, Bound(0)]
 """A number of things, or zero."""
 Seed = Annotated[int, Bound(0, 2**63 - 1)]
 Positive = Annotated[float, Bound(0, above=True)]
-NotNegative = Annotated[float, Bound(0)]
 Share = Annotated[float, Bound(0, 1)]
 Pixels = Annotated[int, Bound(1, 2**16)]
 """A side in pixels."""

@@ -75,6 +75,7 @@ IS_REFUSED = {
     "array": (call("numpy.core.multiarray._reconstruct"), "Python objects besides tensors"),
     "protocol 4": (b"\x95" + bytes(8), "Python objects besides tensors"),
     "count": (tensor((4,), (1,), count=10**9), "claims more values than the file holds"),
+    "bytes": (tensor((4,), (1,), count=17), "claims more values than the file holds"),
     "view": (tensor((10**6, 10**6), (0, 0)), "claims more values than the file holds"),
     "offset": (tensor((4,), (1,), offset=10**9), "is damaged"),
     "shape": (tensor((-4,), (1,)), "is damaged"),

@@ -38,7 +38,7 @@ def test_what_no_file_of_weights_needs_is_refused(tmp_path: Path, monkeypatch, n
     if name not in ("nested tuples", "tuple as key"):
         content = mapping((text("a"), content))
     assert message in refusal(write(tmp_path / "a.pth", content))
-    if name not in ("count", "view", "offset", "shape"):
+    if name not in ("count", "bytes", "view", "offset", "shape"):
         assert message in refusal(write(tmp_path / "old.pth", content, is_old=True))
     assert not (tmp_path / "made").exists()
 
@@ -87,7 +87,7 @@ def test_an_archive_that_unpacks_to_much_more_is_refused(tmp_path: Path):
 
 
 def test_a_small_compressed_archive_is_read(tmp_path: Path):
-    values = torch.randn(1000)
+    values = torch.arange(10**5) % 2  # the archive has a hundredth of the bytes
     assert torch.equal(read_official(compressed(tmp_path / "a.pth", {"a": values}))["a"], values)
 
 

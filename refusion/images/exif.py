@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from refusion.images.tiff_tags import SIZES
+
 ORIENTATION = 0x0112
 DESCRIPTION, SOFTWARE, ARTIST, COPYRIGHT, TITLE, COMMENT = (
     0x010E,
@@ -30,9 +32,6 @@ _HEIGHT_TAGS = (0x0101, 0xA003)
 _TIFF = 42  # version in the header
 _ASCII, _SHORT, _LONG, _RATIONAL, _IFD = 2, 3, 4, 5, 13
 _INTEGERS = {_SHORT: "H", _LONG: "I"}
-# Bytes of one value of each type: BYTE, ASCII, SHORT, LONG, RATIONAL, ..., and UTF-8 of EXIF 3.0.
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
-SIZES |= dict.fromkeys((16, 17, 18), 8)  # of BigTIFF
 # Types of the tags that every program reads; some programs refuse a file with other types.
 _EXPECTED = {ORIENTATION: (_SHORT, _LONG), _RESOLUTION_UNIT: (_SHORT, _LONG)}
 _EXPECTED |= dict.fromkeys((_X_RESOLUTION, _Y_RESOLUTION), (_RATIONAL,))

@@ -10,13 +10,12 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from refusion.images.exif import POINTERS, SIZES
+from refusion.images.exif import POINTERS
+from refusion.images.tiff_tags import NUMBER_SIZES, SIZES
 
 _LONG, _LONG8 = 4, 16
 _BIG_TIFF = 43
 _MAX_BYTES = 1 << 24  # of all values together; a block of a camera has some hundred kilobytes
-# Bytes of one number of the types whose bytes depend on the byte order.
-_NUMBERS = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 5: 4, 10: 4, 12: 8, 16: 8, 17: 8, 18: 8}
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def swapped(directory: Directory) -> Directory:
         if isinstance(value, dict):
             result[tag] = swapped(value)
             continue
-        size, content = _NUMBERS.get(value.kind, 1), value.content
+        size, content = NUMBER_SIZES.get(value.kind, 1), value.content
         parts = (content[at : at + size][::-1] for at in range(0, len(content), size))
         result[tag] = Value(value.kind, value.count, b"".join(parts) if size > 1 else content)
     return result

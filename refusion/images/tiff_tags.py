@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 _BIG_TIFF = 43
-# Types of TIFF 6.0 and BigTIFF: a name for messages, and the format of one value.
+# Types of TIFF 6.0, BigTIFF and EXIF 3.0: a name for messages, and the format of one value.
 _TYPES = {
     1: ("bytes", "B"),
     2: ("text", "s"),
@@ -29,10 +29,16 @@ _TYPES = {
     16: ("an integer", "Q"),
     17: ("a signed integer", "q"),
     18: ("an offset", "Q"),
+    129: ("text", "s"),
 }
+SIZES = {kind: struct.calcsize("=" + layout) for kind, (_, layout) in _TYPES.items()}
+"""Bytes of one value, by type."""
+NUMBER_SIZES = {kind: struct.calcsize("=" + layout[0]) for kind, (_, layout) in _TYPES.items()}
+"""Bytes of one number, by type; a fraction has two numbers."""
+
 _INTEGERS = (1, 3, 4, 6, 8, 9, 13, 16, 17, 18)
 _FRACTIONS = (5, 10)
-_BYTES = (1, 2, 6, 7)
+_BYTES = (1, 2, 6, 7, 129)
 _MAX_ENTRIES = 4096
 _MAX_PAGES = 10_000
 _NAMES = {
@@ -145,7 +151,7 @@ class TiffTags:
         entry = self._entry(tag, (*_BYTES, *also), "expected bytes")
         if entry is None:
             return None
-        length = entry.count * struct.calcsize("=" + _TYPES[entry.kind][1])
+        length = entry.count * SIZES[entry.kind]
         if length > longest:
             raise TagError(f"{_name(tag)} has {length} bytes, expected at most {longest}")
         return self._read(tag, entry.at, length)
@@ -202,35 +208,49 @@ def count_pages(tags: TiffTags) -> int:
     count, following, visited = 1, tags.following, set()
     while following and following not in visited and count < _MAX_PAGES:
         visited.add(following)
-        try:
-            page = _directory(tags.file, tags.size, tags.order, tags.is_big, following)
+        try:  # the entries are not read: directories that overlap can have millions of them
+            _, end = _extent(tags.file, tags.size, tags.order, tags.is_big, following)
         except TagError:
             break
-        count, following = count + 1, page.following
+        count, following = count + 1, _following(tags.file, tags.order, tags.is_big, end)
     return count
 
 
-def _directory(file: BinaryIO, size: int, order: str, is_big: bool, start: int) -> TiffTags:
-    counter, layout, offset = ("Q", "HHQ8s", "Q") if is_big else ("H", "HHI4s", "I")
-    step, head = struct.calcsize(order + layout), struct.calcsize(counter)
+def _extent(file: BinaryIO, size: int, order: str, is_big: bool, start: int) -> tuple[int, int]:
+    """Offsets of the first entry of a directory and behind the last."""
+    head, step, counter = (8, 20, "Q") if is_big else (2, 12, "H")
     if start + head > size:
         raise TagError("the first directory is outside the file")
     file.seek(start)
     count = struct.unpack(order + counter, file.read(head))[0]
-    if count > _MAX_ENTRIES or start + head + count * step > size:
+    begin = start + head
+    if count > _MAX_ENTRIES or begin + count * step > size:
         raise TagError(f"a directory with {count} tags is damaged or truncated")
-    data = file.read(count * step + struct.calcsize(offset))
+    return begin, begin + count * step
+
+
+def _following(file: BinaryIO, order: str, is_big: bool, end: int) -> int:
+    """Offset of the next directory; 0 if there is none, which some writers do not state."""
+    length, offset = (8, "Q") if is_big else (4, "I")
+    file.seek(end)
+    place = file.read(length)
+    return struct.unpack(order + offset, place)[0] if len(place) == length else 0
+
+
+def _directory(file: BinaryIO, size: int, order: str, is_big: bool, start: int) -> TiffTags:
+    layout, offset = ("HHQ8s", "Q") if is_big else ("HHI4s", "I")
+    begin, end = _extent(file, size, order, is_big, start)
+    file.seek(begin)
+    data = file.read(end - begin)
     entries: dict[int, _Entry] = {}
-    for index in range(count):
-        tag, kind, number, place = struct.unpack_from(order + layout, data, index * step)
-        length = number * struct.calcsize("=" + _TYPES[kind][1]) if kind in _TYPES else 0
-        at = start + head + (index + 1) * step - len(place)
-        if length > len(place):
+    step = struct.calcsize(order + layout)
+    for index, entry in enumerate(struct.iter_unpack(order + layout, data)):
+        tag, kind, number, place = entry
+        at = begin + index * step + step - len(place)
+        if number * SIZES.get(kind, 0) > len(place):
             at = struct.unpack(order + offset, place)[0]
         entries.setdefault(tag, _Entry(kind, number, at))
-    rest = data[count * step :]
-    is_whole = len(rest) == struct.calcsize(offset)  # some writers omit the offset at the end
-    following = struct.unpack(order + offset, rest)[0] if is_whole else 0
+    following = _following(file, order, is_big, end)
     return TiffTags(file, size, order, entries, following, is_big)
 
 

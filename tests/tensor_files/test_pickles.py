@@ -101,6 +101,13 @@ def test_archives_without_one_pickle_are_refused(tmp_path: Path):
     assert "an archive without the file data.pkl" in refusal(tmp_path / "b.pth")
 
 
+def test_archives_of_too_many_entries_are_refused(tmp_path: Path, monkeypatch):
+    path = write(tmp_path / "a.pth", mapping((text("a"), FOUR)))
+    assert read_official(path).keys() == {"a"}
+    monkeypatch.setattr("refusion.tensor_files.pickles._MOST_ENTRIES", 3)
+    assert "unpacks to" in (message := refusal(path)) and "in 4 entries" in message
+
+
 def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path):
     path = tmp_path / "a.pth"
     with path.open("wb") as file:

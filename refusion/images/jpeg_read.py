@@ -29,7 +29,7 @@ _ICC_HEADER = b"ICC_PROFILE\0"
 _APP_NUMBERS = range(0xE0, 0xF0)
 _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 # Segments about the coded file, not about the photo: thumbnails, and settings of the encoder.
-_ABOUT_FILE = ((_JFIF, b"JFXX\0"), (0xEC, b"Ducky"))
+_ABOUT_FILE = ((_JFIF, b"JFXX\0"), (0xEC, b"Ducky"), (_APP13, b"Adobe_CM"))
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # in coded pixels, 00 and D0 to D7 are data
 _SHORTEST = 12  # bytes of a complete segment of JFIF or Adobe
 _MAX_MARKERS = 100_000  # a photo has some hundred

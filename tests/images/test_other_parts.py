@@ -1,4 +1,4 @@
-"""Large files of small photos: bytes that are no pixels take neither memory nor time."""
+"""Parts of a file that are no pixels: they take little memory, and harmless ones no warning."""
 
 from __future__ import annotations
 
@@ -109,6 +109,12 @@ def test_previews_are_left_out_like_thumbnails(tmp_path, caplog, kinds, name):
     (tmp_path / "a.jpg").write_bytes(cases.jpeg((cases.APP2, index(*kinds)), behind=behind))
     read_image(tmp_path / "a.jpg")
     assert caplog.text.endswith(name) if name else not caplog.text
+
+
+def test_settings_of_encoders_and_thumbnails_are_no_loss(tmp_path, caplog):
+    settings = [(0xE0, b"JFXX\0\x10"), (0xEC, b"Ducky\0\1"), (cases.APP13, b"Adobe_CM\0\0\0")]
+    (tmp_path / "a.jpg").write_bytes(cases.jpeg(*settings, (cases.COM, b"by hand")))
+    assert read_image(tmp_path / "a.jpg").comments == (b"by hand",) and not caplog.text
 
 
 def test_padding_of_windows_is_no_loss(tmp_path, caplog):

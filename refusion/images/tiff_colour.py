@@ -7,7 +7,15 @@ from functools import cached_property
 
 import numpy as np
 
-from refusion.images.tiff_layout import ASSOCIATED, CMYK, PALETTE, WHITE_IS_ZERO, TiffLayout
+from refusion.images.tiff_layout import (
+    ASSOCIATED,
+    BLACK_IS_ZERO,
+    CMYK,
+    PALETTE,
+    RGB,
+    WHITE_IS_ZERO,
+    TiffLayout,
+)
 from refusion.images.tiff_tags import TagError, TiffTags
 
 
@@ -67,6 +75,13 @@ class TiffColours:
         elif layout.photometric == CMYK:
             colour = _rgb_of_cmyk(colour)
         return np.concatenate([colour, alpha], axis=2) if alpha.shape[2] else colour
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether `convert` returns integer samples as they are, and all of them are used."""
+        is_plain = self.layout.photometric in (BLACK_IS_ZERO, RGB) and not self._is_associated
+        is_full = self.layout.kind == "uint" and self.layout.bits in (8, 16)
+        return is_plain and is_full and self.layout.samples == self.channels
 
     @property
     def _is_associated(self) -> bool:

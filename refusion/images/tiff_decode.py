@@ -23,7 +23,7 @@ from refusion.images.photo import Photo
 from refusion.images.source import MAX_BLOCK
 from refusion.images.tiff_colour import read_colours
 from refusion.images.tiff_layout import TiffLayout, is_for_pillow, read_layout, unsupported
-from refusion.images.tiff_segments import CODECS, for_each_band
+from refusion.images.tiff_segments import CODECS, for_each_band, is_plain, read_plain
 from refusion.images.tiff_tags import TagError, TiffTags, count_pages, read_tags
 from refusion.images.unsupported import hint
 
@@ -153,6 +153,9 @@ def _samples(tags: TiffTags, layout: TiffLayout, name: str) -> np.ndarray:
     if layout.samples > layout.colours + (layout.alpha is not None):
         logger.warning("%s: extra channels that are not alpha are dropped", name)
     pixels = np.empty((layout.height, layout.width, colours.channels), colours.dtype)
+    if colours.is_identity and is_plain(tags, layout):
+        read_plain(tags, layout, pixels)
+        return pixels
     ranges: list[tuple[float, float]] = []
 
     def use(top: int, left: int, decoded: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -114,6 +115,32 @@ def for_each_band(
             use(block.top + top, block.left, samples[:, : layout.width - block.left])
 
     _in_threads(blocks, run, _number_of_blocks(layout))
+
+
+def is_plain(tags: TiffTags, layout: TiffLayout) -> bool:
+    """Whether the file holds the samples of the image as an array of the machine has them."""
+    is_native = layout.bits == 8 or tags.order == {"little": "<", "big": ">"}[sys.byteorder]
+    is_whole = layout.bits == 8 * layout.dtype.itemsize and layout.predictor == 1
+    is_in_order = not (layout.is_planar or layout.is_tiled or layout.is_reversed)
+    return layout.is_uncompressed and is_native and is_whole and is_in_order
+
+
+def read_plain(tags: TiffTags, layout: TiffLayout, pixels: np.ndarray) -> None:
+    """Read the strips of a page, for which `is_plain` holds, without a copy.
+
+    Args:
+        tags: the tags of the page.
+        layout: the layout that they describe.
+        pixels: array (H, W, samples) that is filled.
+
+    Raises:
+        TagError: the tags of the strips are wrong, or the file is truncated.
+    """
+    for block in _blocks(tags, layout):
+        rows = memoryview(pixels[block.top : block.top + block.rows]).cast("B")
+        tags.file.seek(block.parts[0][0])
+        if tags.file.readinto(rows) < len(rows):
+            raise TagError("truncated or damaged, a strip is not complete")
 
 
 def _in_threads(blocks: Iterator[Block], run: Callable[[Block], None], number: int) -> None:

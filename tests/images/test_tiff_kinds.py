@@ -133,6 +133,31 @@ def test_many_kinds_are_read_as_the_specification_says(tmp_path, kind):
     test_every_kind_is_read_as_the_specification_says.hypothesis.inner_test(tmp_path, kind)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"order": ">"},
+        {"planar": True},
+        {"tile": 16},
+        {"predictor": 2},
+        {"reversed_bits": True},
+        {"photometric": CMYK},
+        {"extras": (UNSPECIFIED,)},
+        {"extras": (ASSOCIATED,)},
+        {"extras": (UNASSOCIATED,)},
+        {"extras": (UNSPECIFIED, UNASSOCIATED)},
+    ],
+)
+def test_uncompressed_strips(tmp_path, bits, change):
+    """Strips that are stored like an array are read directly, all others are converted."""
+    layout = replace(Layout(bits, RGB, rows=3), **change)
+    shape = (8, 21, COLOURS[layout.photometric] + len(layout.extras))
+    samples = np.random.default_rng(0).integers(0, 2**bits, shape).astype(UNSIGNED[bits])
+    check(tmp_path, samples, layout, None)
+
+
 IMAGE_KINDS = [
     ("webp", 3, np.uint8),
     ("webp", 4, np.uint8),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +19,8 @@ _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict")
 _PREFIX = re.compile(r"(?:module\.|_orig_mod\.)*")  # added by nn.DataParallel and torch.compile
 _MOST_WRAPPERS = 10
 _LONGEST_NAME = 1000  # characters
+_MOST_SHARED = 4  # tensors with the same data, on average; tied weights are 2
+_SMALL = 64 * 2**20  # bytes that tensors may always have
 _FORMATS = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
@@ -56,6 +58,7 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     tensors = {_without_prefixes(path, name): value for name, value in state.items()}
     if len(tensors) < len(state):
         _fail(path, "holds two tensors with one name, with and without a prefix such as 'module.'")
+    _check_total(path, tensors.values())
     for name, value in tensors.items():
         check_tensor(path, name, value)
     return tensors
@@ -137,6 +140,19 @@ def _without_prefixes(path: Path, name: object) -> str:
         expected = f"a text of at most {_LONGEST_NAME} characters"
         _fail(path, f"holds a tensor with the name {shown}, expected {expected}")
     return name[_PREFIX.match(name).end() :]
+
+
+def _check_total(path: Path, values: Iterable[object]) -> None:
+    """Check that few tensors share their data: a small file can hold one under 50,000 names."""
+    tensors = [v for v in values if isinstance(v, Tensor) and not v.is_meta]
+    claimed = sum(tensor.nbytes for tensor in tensors)
+    data = {(s := tensor.untyped_storage()).data_ptr(): s.nbytes() for tensor in tensors}
+    if claimed > _SMALL + _MOST_SHARED * sum(data.values()):
+        _fail(
+            path,
+            f"its {len(tensors)} tensors are views of the same data, in all {claimed} bytes; save "
+            "each tensor with data of its own",
+        )
 
 
 def check_tensor(path: Path, name: str, value: object) -> None:

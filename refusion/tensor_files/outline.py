@@ -8,6 +8,7 @@ instructions of the pickle are followed with inert objects in place of all funct
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,11 @@ _INSTRUCTIONS = (
     "BINFLOAT BINUNICODE SHORT_BINSTRING BINPERSID BINGET LONG_BINGET BINPUT LONG_BINPUT LONG1"
 )
 _REFUSED = ("builtins.bytearray", "builtins.set", "collections.Counter")  # allocate, or hash
+_REBUILD = "torch._utils._rebuild_"
+_SPECIAL = ("sparse", "nested", "qtensor", "wrapper", "device")  # can allocate, or take much time
+_FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
+_DATA = "storage"
+_MOST_DIMENSIONS = 64  # of a tensor of PyTorch
 _DTYPE = "numpy.dtype"
 _NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 _STATES = tuple((3, order, None, None, None, -1, -1, 0) for order in "<>|=")
@@ -39,6 +45,7 @@ class Inert:
     name: str
     is_result: bool = False
     longest: int = 0  # characters of the texts that it encodes
+    count: int = 0  # elements of a piece of tensor data
 
     def __call__(self, *args: object) -> Inert:
         """Check the arguments of functions that could use much time or memory."""
@@ -46,8 +53,12 @@ class Inert:
             raise UnsafeError("it calls an object")
         if self.name == _DTYPE and args[:1] not in [(number,) for number in _NUMBERS]:
             raise UnsafeError("it holds a NumPy value that is not a number")
-        if self.name.endswith(("Storage", "Tensor")) and any(type(arg) is int for arg in args):
+        if self.name.endswith(("Storage", "Tensor")):
             raise UnsafeError("it makes an empty tensor")
+        if self.name == _FROM_TYPE:
+            args[0](*args[2])
+        if self.name.startswith(f"{_REBUILD}tensor"):
+            _check_view(*args)
         if self.name == "_codecs.encode":
             self.longest = max([self.longest, *(len(arg) for arg in args if isinstance(arg, str))])
         return Inert(self.name, is_result=True)
@@ -114,6 +125,8 @@ class _Reader(pickle._Unpickler):  # the reader in C allocates what an instructi
         full = f"{module.replace('__builtin__', 'builtins')}.{name}"
         if full in _REFUSED:
             raise UnsafeError(f"it holds a {name}")
+        if full.startswith(tuple(_REBUILD + kind for kind in _SPECIAL)):
+            raise UnsafeError("it holds a tensor that is not stored densely")
         return self.outline.functions.setdefault(full, Inert(full))
 
     def persistent_load(self, pid: Any) -> Inert:
@@ -123,7 +136,7 @@ class _Reader(pickle._Unpickler):  # the reader in C allocates what an instructi
         old = self.outline.storages.setdefault(str(key), (name, count))
         if count < 0 or old != (name, count):
             raise UnsafeError("it gives the data of a tensor two sizes, or a negative one")
-        return Inert("storage", is_result=True)
+        return Inert(_DATA, is_result=True, count=count)
 
     def load_newobj(self) -> None:
         """Put an inert object in place of a new object."""
@@ -181,6 +194,16 @@ class _Reader(pickle._Unpickler):  # the reader in C allocates what an instructi
             pickle.TUPLE3[0]: load_tuple3,
         }
     )
+
+
+def _check_view(data: Inert, offset: object, size: object, *_: object) -> None:
+    """Check that a tensor has at most as many values as its data."""
+    if data.name != _DATA:
+        return  # of a function that PyTorch refuses
+    if not isinstance(size, tuple) or len(size) > _MOST_DIMENSIONS:
+        raise UnsafeError("it holds a tensor without a size")
+    if math.prod(size) > data.count:
+        raise UnsafeError("a tensor claims more values than the file holds")
 
 
 def _check_items(target: object, keys: list[object]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ _SMALL = 64 * 2**20  # bytes that compressed entries may always have
 _RATIO = 4  # largest ratio of the contents of an archive and its size; that of weights is 1.1
 _LONGEST_ENCODED = 1000  # characters; some encodings take quadratic time
 _MOST_ENTRIES = 100_000
+# The end of a zip archive: its last record, and with 64-bit sizes two records before it.
+_END, _LOCATOR, _END_64 = map(struct.Struct, ("<4s4HLLH", "<4sLQL", "<4sQ2H2L4Q"))
+_MARK, _MARK_LOCATOR, _MARK_64 = b"PK\5\6", b"PK\6\7", b"PK\6\6"
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _OLD_PARTS = 5  # pickles at the start of an old file: the fourth is the object, the fifth the keys
 _SIZES = {
@@ -105,12 +109,40 @@ def _check(path: Path, largest: int) -> None:
         if start != _ZIP:
             _check_old(path, io.BytesIO(file.read(MAX_BYTES)), size)
             return
+        _check_directory(file, size)
         with zipfile.ZipFile(file) as archive:
             _check_archive(path, archive, size, largest)
 
 
+def _check_directory(file: BinaryIO, size: int) -> None:
+    """Check that every reader finds the same directory of a zip archive, just before its end.
+
+    Raises:
+        UnsafeError: the directory is at another place, or a comment follows it.
+        BadZipFile: the end is missing.
+    """
+    file.seek(max(0, size - _END.size - _LOCATOR.size - _END_64.size))
+    end = file.read()
+    mark, *_, length, start, comment = _END.unpack(end[-_END.size :])
+    stop = size - _END.size
+    if mark != _MARK:
+        raise zipfile.BadZipFile("the end of the archive is missing")
+    if comment:
+        raise UnsafeError("the archive has a comment")
+    mark, _, place, _ = _LOCATOR.unpack(end[-_END.size - _LOCATOR.size : -_END.size])
+    if mark == _MARK_LOCATOR:
+        stop -= _LOCATOR.size + _END_64.size
+        mark, *_, length, start = _END_64.unpack(end[: _END_64.size])
+        if place != stop or mark != _MARK_64:
+            raise UnsafeError("its directory is not at the end")
+    if start + length != stop:
+        raise UnsafeError("its directory is not at the end")
+
+
 def _check_archive(path: Path, archive: zipfile.ZipFile, size: int, largest: int) -> None:
     entries = archive.infolist()
+    if len({entry.filename.lower() for entry in entries}) < len(entries):
+        raise UnsafeError("it has two entries of one name")
     total = sum(entry.file_size for entry in entries)
     if len(entries) > _MOST_ENTRIES or total > min(largest, max(_SMALL, _RATIO * size)):
         _fail(

@@ -51,6 +51,9 @@ def numpy_scalar(kind: str, data: bytes = b"N") -> bytes:
 
 
 FOUR = tensor((4,), (1,))
+SIZE = call("torch.Size", b"](" + whole(6 * 10**8) + b"e")
+HUGE = numbers(10**9)
+FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
 IS_REFUSED = {
     "bytearray": (call("builtins.bytearray", whole(6 * 10**9)), "it holds a bytearray"),
     "bytearray of Python 2": (call("__builtin__.bytearray", whole(10)), "it holds a bytearray"),
@@ -58,6 +61,27 @@ IS_REFUSED = {
     "counter": (call("collections.Counter"), "it holds a Counter"),
     "storage": (call("torch.storage.UntypedStorage", whole(10**9)), "it makes an empty tensor"),
     "empty tensor": (call("torch.FloatTensor", whole(10**9)), "it makes an empty tensor"),
+    "tensor of a size": (call("torch.Tensor", SIZE), "it makes an empty tensor"),
+    "object of a size": (b"ctorch\nTensor\n(" + SIZE + b"t\x81", "it makes an empty tensor"),
+    "tensor by another function": (
+        call(FROM_TYPE, b"ctorch\nFloatTensor\nctorch\nTensor\n", HUGE, b"}"),
+        "it makes an empty tensor",
+    ),
+    "growing storage": (
+        call(
+            "torch._utils._rebuild_tensor_v2",
+            *(call("torch.FloatStorage"), whole(0), HUGE, numbers(1), b"\x89", b"}"),
+        ),
+        "it makes an empty tensor",
+    ),
+    "conversion": (
+        call(
+            "torch._utils._rebuild_device_tensor_from_cpu_tensor",
+            *(FOUR, b"ctorch\nfloat64\n", text("cpu"), b"\x89"),
+        ),
+        "it holds a tensor that is not stored densely",
+    ),
+    "many dimensions": (tensor((2,) * 65, (0,) * 65), "it holds a tensor without a size"),
     "slow encoding": (call("_codecs.encode", text("ā" * 10**5), text("punycode")), "a long text"),
     "void": (numpy_scalar("V2000000000"), "a NumPy value that is not a number"),
     "changed dtype": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import struct
 import subprocess
 import sys
 import zipfile
@@ -45,7 +46,7 @@ def test_what_no_file_of_weights_needs_is_refused(tmp_path: Path, monkeypatch, n
 
 def test_refused_files_take_no_memory(tmp_path: Path):
     """The address space is limited to 3 GB; each file would take more if it were read."""
-    for name in ("bytearray", "storage", "empty tensor", "void", "count", "view"):
+    for name in ("bytearray", "storage", "tensor of a size", "void", "count", "view"):
         write(tmp_path / f"{name}.pth", mapping((text("a"), IS_REFUSED[name][0])))
     compressed(tmp_path / "zip.pth", {"a": torch.zeros(2 * 10**8)})
     code = (
@@ -99,6 +100,48 @@ def test_archives_without_one_pickle_are_refused(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "b.pth", "w") as archive:
         archive.writestr("a.txt", "a")
     assert "an archive without the file data.pkl" in refusal(tmp_path / "b.pth")
+
+
+def test_archives_with_a_second_directory_are_refused(tmp_path: Path):
+    """Python's reader takes the directory before the end, and PyTorch's the one at an offset."""
+    path = write(tmp_path / "a.pth", mapping((text("a"), FOUR)))
+    content, end = path.read_bytes()[:-22], path.read_bytes()[-22:]
+    length, start = struct.unpack("<LL", end[12:20])
+    directory = content[start:]
+    (path := tmp_path / "b.pth").write_bytes(content + directory + end)
+    assert "is refused: its directory is not at the end" in refusal(path)
+    (path := tmp_path / "c.pth").write_bytes(content + end[:-2] + b"\x03\0abc")
+    assert "is damaged or truncated (BadZipFile: the end of the" in refusal(path)
+    (path := tmp_path / "d.pth").write_bytes(content + end[:-2] + b"\x16\0" + end[:-2] + b"\1\0")
+    assert "is refused: the archive has a comment" in refusal(path)
+    far = struct.pack("<4sLQL", b"PK\6\7", 0, start, 1)
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 4, 4, length, start)
+    near = far.replace(struct.pack("<Q", start), struct.pack("<Q", len(content)))
+    (path := tmp_path / "e.pth").write_bytes(content + record + far + end)
+    assert "is refused: its directory is not at the end" in refusal(path)
+    (path := tmp_path / "f.pth").write_bytes(content + record + near + end)
+    assert read_official(path).keys() == {"a"}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ["a/data/0", "a/DATA/0"])
+def test_archives_with_two_entries_of_one_name_are_refused(tmp_path: Path, name: str):
+    path = write(tmp_path / "a.pth", mapping((text("a"), FOUR)))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, bytes(64))
+    assert "is refused: it has two entries of one name" in refusal(path)
+
+
+def test_one_tensor_under_many_names_is_refused(tmp_path: Path, monkeypatch):
+    """The check of its values would take a minute for each megabyte of the file."""
+    monkeypatch.setattr("refusion.official.weights._SMALL", 1000)
+    names = b"".join(text(f"a{n}") + b"h\0" for n in range(200))
+    shared = b"}(" + text("a") + FOUR + b"q\0" + names + b"u"
+    path = write(tmp_path / "a.pth", shared)
+    assert "its 201 tensors are views of the same data, in all 3216 bytes" in refusal(path)
+    tied = torch.ones(1000)
+    torch.save({"a": tied, "b": tied, "c": torch.ones(1000)}, path)
+    assert len(read_official(path)) == 3
 
 
 def test_archives_of_too_many_entries_are_refused(tmp_path: Path, monkeypatch):

@@ -249,7 +249,7 @@ def _guarded_page(options: argparse.Namespace, slot: Slot, folder: Path) -> Guar
         names=host_names(options.host, options.allow_host),
         storage=storage,
         max_upload=options.max_upload,
-        left=slot.stop,
+        waiting=slot.waiting,
     )
 
 

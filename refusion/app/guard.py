@@ -55,8 +55,8 @@ class Guard:
         names: host names of the page.
         storage: space for the uploads.
         max_upload: largest upload in bytes.
-        left: called with the session of a browser tab when it no longer waits for results: all are
-            there or were cancelled, or the tab was closed.
+        waiting: gives, for the session of a browser tab, the context within which the tab waits for
+            results. It ends when all are there or were cancelled, or when the tab was closed.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Guard:
         names: HostNames,
         storage: Storage,
         max_upload: int,
-        left: Callable[[str], None],
+        waiting: Callable[[str], contextlib.AbstractContextManager[None]],
     ) -> None:
-        self._app, self._names, self._storage, self._left = app, names, storage, left
+        self._app, self._names, self._storage, self._waiting = app, names, storage, waiting
         self._max_upload = max_upload
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -100,8 +100,10 @@ class Guard:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        is_tab = scope["path"] == _RESULTS
         try:
-            await self._limited(scope, receive, answer)
+            with self._waiting(_session(scope)) if is_tab else contextlib.nullcontext():
+                await self._limited(scope, receive, answer)
         except asyncio.CancelledError:
             if not self._closed:
                 raise
@@ -112,8 +114,6 @@ class Guard:
                 await answer.refuse(500, "the request failed")
         finally:
             self._tasks.discard(task)
-            if scope["path"] == _RESULTS:
-                self._left(_session(scope))
             if self._closed:
                 await answer.end()
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 _POLL_S = 0.1
+_ARRIVAL_S = 10  # longest time until a tab asks for the results of its restoration
 
 
 class StoppedError(BaseException):
@@ -24,14 +26,33 @@ class Slot:
     """The place for the one restoration that runs; others wait.
 
     There is one at a time because the memory limit is per photo. A stopped restoration ends when it
-    next calls the function that it was given, or before the next layer of a network.
+    next calls the function that it was given, or before the next layer of a network. It is also
+    stopped if its tab does not ask for the results within seconds.
     """
 
     def __init__(self) -> None:
         self._slot = threading.Lock()
         self._lock = threading.Lock()
         self._stops: dict[threading.Event, str] = {}  # running and waiting: session of each
+        self._tabs: Counter[str] = Counter()  # requests for results by session
         self._closed = False
+
+    @contextlib.contextmanager
+    def waiting(self, session: str) -> Iterator[None]:
+        """Within the block a browser tab waits for results; its end stops the tab's restorations.
+
+        Args:
+            session: identifies the browser tab.
+        """
+        with self._lock:
+            self._tabs[session] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tabs[session] -= 1
+                self._tabs += Counter()  # removes zeros
+            self.stop(session)
 
     @contextlib.contextmanager
     def restoring(self, session: str) -> Iterator[Callable[[], None]]:
@@ -47,9 +68,12 @@ class Slot:
             StoppedError: the restoration was stopped while it waited.
         """
         stop = threading.Event()
+        latest = time.monotonic() + _ARRIVAL_S
 
         def check(*_: Any) -> None:
-            if stop.is_set():
+            # A tab that was closed before it asked for the results never ends `waiting`.
+            is_left = session not in self._tabs and time.monotonic() > latest
+            if stop.is_set() or is_left:
                 raise StoppedError
 
         with self._registered(stop, session):

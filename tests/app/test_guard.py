@@ -1,6 +1,7 @@
 """The middleware that protects the page, with requests made by hand."""
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -27,8 +28,15 @@ class Page:
             names=host_names("127.0.0.1"),
             storage=self.storage,
             max_upload=128 * KB,
-            left=self.left.append,
+            waiting=self.waiting,
         )
+
+    @contextlib.contextmanager
+    def waiting(self, session):
+        try:
+            yield
+        finally:
+            self.left.append(session)
 
     async def echo(self, scope, receive, send):
         self.seen.append(scope["path"])

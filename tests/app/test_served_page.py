@@ -149,6 +149,13 @@ def test_the_slot_is_free_when_the_tab_is_closed(client, page, large, photo):
     assert time.monotonic() - start < 10
 
 
+def test_the_slot_is_free_when_a_tab_never_asks_for_its_results(client, page, large, photo):
+    assert client.join(file(large), *LONG)[0] == 200
+    start = time.monotonic()
+    assert Client(page[0], "another").restore(file(photo), *SMALL)[0]
+    assert time.monotonic() - start < 30
+
+
 def test_cancel_stops_the_restoration(client, page, large, photo):
     _, event = client.join(file(large), *LONG)
     with client.waiting() as messages:

@@ -82,6 +82,21 @@ def test_a_waiting_restoration_is_stopped():
     assert not begun.is_set()
 
 
+def test_it_is_stopped_if_its_tab_never_asks_for_the_results(monkeypatch):
+    monkeypatch.setattr("refusion.app.slot._ARRIVAL_S", 0.2)
+    slot, first, second = Slot(), threading.Event(), threading.Event()
+    work = lambda check: (check(), time.sleep(0.01))  # noqa: E731
+    orphan = in_thread(restoration(slot, "a", first, work))
+    assert orphan() == "stopped"
+    with slot.waiting("b"):
+        kept = in_thread(restoration(slot, "b", second, work))
+        assert second.wait(SECONDS)
+        time.sleep(0.4)
+        assert slot._stops
+    assert kept() == "stopped"
+    assert not slot._tabs
+
+
 def test_the_slot_is_free_after_an_error():
     slot = Slot()
     with pytest.raises(RuntimeError), slot.restoring("a"):

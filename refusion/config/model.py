@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from refusion.config.plugins import check_plugin_names
 from refusion.config.regression import check_no_process, is_regressor
 from refusion.config.scalars import short
 from refusion.config.sections import SamplingConfig, UpscaleConfig
+from refusion.config.tables import find_table
 from refusion.errors import ConfigError
 
 _RGB = 3
+_CHANNELS = ("img_channel", "in_nc", "out_nc")  # settings of networks: state and output
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Net = Annotated[Component, FromTable("nets")]
@@ -110,22 +113,33 @@ def check_process(sde: Component, sampling: SamplingConfig) -> None:
 
 def check_photo_channels(network: Component) -> None:
     """Raise `ConfigError` unless a network of a model without a latent U-Net takes RGB photos."""
-    channels = network.settings.get("img_channel", network.settings.get("in_nc", _RGB))
-    if channels != _RGB:
-        raise ConfigError(
-            f"network: takes {channels} channels but a photo has {_RGB}; "
-            f"add a latent_unet, or set {_RGB}"
-        )
+    for channels in _numbers(network, *_CHANNELS):
+        if channels != _RGB:
+            raise ConfigError(
+                f"network: takes {channels} channels but a photo has {_RGB}; "
+                f"add a latent_unet, or set {_RGB}"
+            )
 
 
 def _check_channels(latent_unet: Component | None, network: Component) -> None:
-    latent = latent_unet.settings.get("embed_dim") if latent_unet else None
-    channels = network.settings.get("img_channel", network.settings.get("in_nc"))
-    if None not in (latent, channels) and latent != channels:
-        raise ConfigError(
-            f"network: takes {channels} channels but the latent has {latent} "
-            "(latent_unet.embed_dim)"
-        )
+    if latent_unet is None:
+        return
+    for latent in _numbers(latent_unet, "embed_dim"):
+        for channels in _numbers(network, *_CHANNELS):
+            if channels != latent:
+                raise ConfigError(
+                    f"network: takes {channels} channels but the latent has {latent} "
+                    "(latent_unet.embed_dim)"
+                )
+
+
+def _numbers(component: Component, *keys: str) -> list[int]:
+    """Values of the keys that a network has: from its settings, or else the defaults."""
+    build = find_table("nets").get(component.type)
+    known = inspect.signature(build).parameters if build else {}
+    defaults = {key: known[key].default for key in keys if key in known}
+    settings = {key: component.settings[key] for key in keys if key in component.settings}
+    return list((defaults | settings).values())
 
 
 def _check_guide(channels: int, network: Component, sampling: SamplingConfig) -> None:

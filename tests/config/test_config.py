@@ -226,6 +226,28 @@ def test_model_config_errors(edits: dict, message: str):
         model_config_from_dict({**plain, **edits}, "m", TABLES.__getitem__)
 
 
+@pytest.mark.parametrize(
+    ("latent", "network", "message"),
+    [
+        ({"embed_dim": 4}, {"type": "ConditionalUNet"}, "takes 3 channels but the latent has 4"),
+        ({}, {"type": "ConditionalNAFNet"}, "takes 3 channels but the latent has 8"),
+        ({}, {"type": "ConditionalUNet", "in_nc": 8}, "takes 3 channels but the latent has 8"),
+        (None, {"type": "ConditionalUNet", "out_nc": 4}, "takes 4 channels but a photo has 3"),
+    ],
+)
+def test_channels_that_are_defaults_are_checked(latent: dict, network: dict, message: str):
+    plain = {
+        "task": "dehaze",
+        "latent_unet": latent if latent is None else {"type": "LatentUNet", **latent},
+        "network": network,
+        "sde": {"type": "IRSDE", "max_sigma": 50},
+        "prediction": "noise",
+        "sampling": {"sampler": "posterior", "steps": 2},
+    }
+    with pytest.raises(ConfigError, match=f"m: network: {message}"):
+        model_config_from_dict(plain, "m")
+
+
 def test_a_guide_is_that_of_the_latent_unet_and_of_the_photos_pixels():
     plain = {
         "task": "bokeh",

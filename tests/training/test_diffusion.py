@@ -123,6 +123,22 @@ def test_super_resolution_starts_from_the_enlarged_photo(stage_of, pair, mode):
     assert torch.equal(stage.encode(small)["x0"], pair["gt"])
 
 
+def test_photos_of_another_size_or_number_of_views_are_refused(stage_of, pair):
+    stereo = {key: image.repeat(1, 2, 1, 1) for key, image in pair.items()}
+    mono, doubled = stage_of("x0_residual", "x0"), {"upscale": {"factor": 2}}
+    with pytest.raises(ConfigError, match=r"data: expected photos of 3 channels .*, got 6"):
+        mono.loss(stereo, seeded(1, 2, 3, 4))
+    with pytest.raises(ConfigError, match=r"data: .* must be 16x16, 2 times .*, got 8x8; set ups"):
+        stage_of("x0_residual", "x0", **doubled).loss(pair, seeded(1, 2, 3, 4))
+    with pytest.raises(ConfigError, match=r"data: the ground truth must be 4x8, 1 times .* 8x8"):
+        mono.loss({"lq": pair["lq"][..., :4], "gt": pair["gt"]}, seeded(1, 2, 3, 4))
+    network = {**mono.model_config.network.settings, "stereo": True}
+    both = stage_of("x0_residual", "x0", network={"type": "ConditionalNAFNet", **network})
+    assert both.loss(stereo, seeded(1, 2, 3, 4))["total"].isfinite()
+    with pytest.raises(ConfigError, match=r"data: expected photos of 6 channels .*, got 3"):
+        both.loss(pair, seeded(1, 2, 3, 4))
+
+
 @pytest.mark.parametrize("bias", [0.0, 2.0])
 def test_times_follow_their_density(bias):
     generator = torch.Generator().manual_seed(0)

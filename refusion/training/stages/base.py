@@ -92,6 +92,35 @@ class CheckpointStage:
         save_checkpoint(path, self.model_config, tensors, info, dtype)
 
 
+def check_pair(batch: Mapping[str, Tensor], model: ModelConfig) -> None:
+    """Check that the photos of a batch have the number of channels and the size a model needs.
+
+    Args:
+        batch: photos `lq` (B, C, h, w) and `gt` (B, C, H, W).
+        model: the model that is trained; its network takes one photo or a stereo pair.
+
+    Raises:
+        ConfigError: the data set has other photos than the model needs.
+    """
+    views = 2 if model.network is not None and model.network.settings.get("stereo") else 1
+    scale = 1 if model.upscale is None else model.upscale.factor
+    lq, gt = batch["lq"], batch["gt"]
+    if {lq.shape[1], gt.shape[1]} != {3 * views}:
+        raise ConfigError(
+            f"data: expected photos of {3 * views} channels for this network, got {lq.shape[1]}; "
+            "a data set of stereo pairs (StereoFolder) needs a network with stereo: true, and "
+            "every other data set one without"
+        )
+    size = tuple(scale * side for side in lq.shape[-2:])
+    if tuple(gt.shape[-2:]) != size:
+        raise ConfigError(
+            "data: the ground truth must be {}x{}, {} times as large as the degraded photo, got "
+            "{}x{}; set upscale.factor to the scale of the data".format(
+                *size[::-1], scale, *gt.shape[:-3:-1]
+            )
+        )
+
+
 def guide_from_batch(unet: LatentUNet, batch: Mapping[str, Tensor]) -> Tensor | None:
     """The guide (B, G, H, W) of a batch; None if the U-Net has no guide channels.
 

@@ -19,7 +19,13 @@ from refusion.restorers.base import Conditions
 from refusion.restorers.refusion.restorer import Refusion
 from refusion.sde import IRSDE, OBJECTIVES, build_sde, estimate, find_sampler
 from refusion.tiling.exact import latent_guide
-from refusion.training.stages.base import CheckpointStage, ResultAndTarget, Viewer, guide_from_batch
+from refusion.training.stages.base import (
+    CheckpointStage,
+    ResultAndTarget,
+    Viewer,
+    check_pair,
+    guide_from_batch,
+)
 
 _CONDITIONS = {  # conditions besides the time: end of the message if the data do not have them
     "lens": "has no lenses; use the dataset BokehFolder or the degradation Bokeh",
@@ -118,6 +124,7 @@ class DiffusionStage(CheckpointStage):
         """
         if "mu" in batch:
             return dict(batch)
+        check_pair(batch, self.model_config)
         mu, x0 = enlarge(batch["lq"], self.model_config.upscale), batch["gt"]
         if self.latent_unet is not None:
             images = with_guide(torch.cat([mu, x0]), guide_from_batch(self.latent_unet, batch))

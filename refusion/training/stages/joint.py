@@ -18,7 +18,7 @@ from refusion.errors import ConfigError
 from refusion.images.resize import enlarge
 from refusion.nets.latent_unet import with_guide
 from refusion.sde import estimate
-from refusion.training.stages.base import guide_from_batch
+from refusion.training.stages.base import check_pair, guide_from_batch
 from refusion.training.stages.diffusion import DiffusionStage
 
 SCALE = 10.0  # scales the squared error at 20 dB, 0.01, to the size of the losses of other stages
@@ -49,6 +49,7 @@ class JointStage(DiffusionStage):
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> dict[str, Tensor]:
         """Squared error of the restored images of a batch of pairs `lq`, `gt`; see `Stage.loss`."""
+        check_pair(batch, self.model_config)
         unet, guide = self.latent_unet, guide_from_batch(self.latent_unet, batch)
         latent = unet.encode(with_guide(enlarge(batch["lq"], self.model_config.upscale), guide))
         mu = latent.z.float()

@@ -15,7 +15,13 @@ from refusion.nets import LatentUNet
 from refusion.nets.latent_unet import with_guide
 from refusion.tiling.exact import decode_tiled, encode_tiled
 from refusion.tiling.memory import auto_tile
-from refusion.training.stages.base import CheckpointStage, ResultAndTarget, Viewer, guide_from_batch
+from refusion.training.stages.base import (
+    CheckpointStage,
+    ResultAndTarget,
+    Viewer,
+    check_pair,
+    guide_from_batch,
+)
 
 REGULARISER_WEIGHT = 0.001  # published value
 
@@ -95,6 +101,7 @@ class LatentUNetStage(CheckpointStage):
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> dict[str, Tensor]:
         """Terms of the loss of a batch of pairs `lq`, `gt`; see `Stage.loss`."""
+        check_pair(batch, self.model_config)
         lq, gt = batch["lq"], batch["gt"]
         guide = guide_from_batch(self.module, batch)
         terms = replacement_losses(self.replace(self.module, lq, gt, guide), lq, gt)

@@ -12,7 +12,7 @@ from refusion.config import RunConfig, find_table, model_config
 from refusion.images.resize import enlarge
 from refusion.restorers.regression import Regression
 from refusion.sde.objectives import LOSSES
-from refusion.training.stages.base import CheckpointStage, ResultAndTarget, Viewer
+from refusion.training.stages.base import CheckpointStage, ResultAndTarget, Viewer, check_pair
 
 
 class RegressionStage(CheckpointStage):
@@ -36,6 +36,7 @@ class RegressionStage(CheckpointStage):
         self, batch: Mapping[str, Tensor], generators: Sequence[Generator]
     ) -> dict[str, Tensor]:
         """Distance between the restored photos `lq` and `gt`; it uses no random numbers."""
+        check_pair(batch, self.model_config)
         restored = self.module(enlarge(batch["lq"], self.model_config.upscale))
         return {"total": self.distance(restored.float(), batch["gt"])}
 

@@ -39,10 +39,19 @@ _GPU = re.compile(r"GPU \d+ has a total capacity of .*? is free")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, or the error that is its cause, means that memory was not sufficient."""
+    """Whether an error, or one of its causes, means that memory was not sufficient."""
+    seen: set[int] = set()  # a cause can have the error as its cause
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        if _means_out_of_memory(each):
+            return True
+        seen.add(id(each))
+        each = each.__cause__
+    return False
+
+
+def _means_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-        return True
-    if error.__cause__ is not None and is_out_of_memory(error.__cause__):
         return True
     # The messages of these name files, whose names can be anything.
     if isinstance(error, RefusionError) or getattr(error, "errno", None) is not None:

@@ -126,7 +126,7 @@ def load_batches(
             iterator = iter(loader)
         # At exit, PyTorch and Python wait for all workers. The function registered last runs first.
         atexit.register(writer.close)
-        for batch in iterator:
+        for batch in _received(iterator):
             if isinstance(batch, _Failure):
                 raise batch.error()
             yield batch
@@ -134,6 +134,23 @@ def load_batches(
         _end_workers(iterator, writer)
         reader.close()
         atexit.unregister(writer.close)
+
+
+def _received(iterator: Any) -> Iterator[Batch | _Failure]:
+    """The batches of the workers; a broken connection means that one has ended.
+
+    Raises:
+        RuntimeError: as PyTorch raises it if the worker ends before it sends a batch.
+    """
+    try:
+        yield from iterator
+    except (ConnectionError, EOFError, FileNotFoundError) as error:  # `_Batches` raises none
+        workers = getattr(iterator, "_workers", ())
+        for worker in workers:
+            worker.join(GRACE_S / max(1, len(workers)))
+        ended = [worker for worker in workers if not worker.is_alive()] or workers
+        pids = ", ".join(str(worker.pid) for worker in ended)
+        raise RuntimeError(f"DataLoader worker (pid(s) {pids}) exited unexpectedly") from error
 
 
 def make_sample(dataset: Any, index: int, title: str) -> dict[str, Any]:
@@ -196,11 +213,13 @@ def _sizes(sample: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _failure(error: BaseException, place: str) -> _Failure:
+    text = details = f"error {type(error).__name__} without a text"
     try:
         text = describe_failure(error).text
         details = "".join(traceback.format_exception(error))
-    except Exception:  # the text of a foreign exception can raise another one
-        text = details = f"error {type(error).__name__} without a text"
+    except BaseException as other:  # the text of a foreign exception can raise another one
+        if isinstance(other, KeyboardInterrupt) and get_worker_info() is None:
+            raise  # Ctrl-C
     return _Failure(f"{place}: {text}", details)
 
 

@@ -36,6 +36,18 @@ class WithoutTextError(Exception):
         raise ValueError
 
 
+class ExitInTextError(Exception):
+    def __str__(self):
+        sys.exit(3)
+
+
+def with_causes():
+    """An error whose cause has the error as its cause."""
+    error, cause = ValueError("first"), ValueError("second")
+    error.__cause__, cause.__cause__ = cause, error
+    return error
+
+
 class Samples:
     """Samples `{"lq": (1,)}`; calls `change` for sample 5."""
 
@@ -65,6 +77,8 @@ ERRORS = [
     (ValueError("wrong"), r"sample 5: wrong \(error ValueError in .*test_workers\.py:\d+"),
     (UnpicklableError(1, 2), r"sample 5: a text of two lines \(error UnpicklableError"),
     (WithoutTextError(), "sample 5: error WithoutTextError without a text"),
+    (ExitInTextError(), "sample 5: error ExitInTextError without a text"),
+    (with_causes(), r"sample 5: first \(error ValueError in .*test_workers\.py:\d+"),
     (ValueError("x" * 10**6), "sample 5: x+ ... x+"),
     (SystemExit(0), r"sample 5: 0 \(error SystemExit"),
     (GeneratorExit(), r"sample 5: .*error GeneratorExit"),
@@ -144,6 +158,31 @@ def test_a_killed_worker_is_one_line(end, message):
     with pytest.raises(RefusionError, match=line), lost_processes_explained(SINGLE_PROCESS):
         list(load(end, 1))
     assert not multiprocessing.active_children()
+
+
+class LostWorkers:
+    """Iterator of a loader whose workers end between sending and receiving a batch."""
+
+    def __init__(self, error):
+        self.error = error
+        self._workers = [multiprocessing.Process() for _ in range(2)]
+        for worker in self._workers:
+            worker.start()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError, FileNotFoundError])
+def test_a_broken_connection_to_a_worker_is_one_line(error, monkeypatch):
+    iterator = LostWorkers(error(104, "Connection reset by peer"))
+    monkeypatch.setattr("refusion.training.workers.DataLoader", lambda *args, **how: iterator)
+    line = "^data\\.workers: worker process \\d+, \\d+ exited unexpectedly; the last"
+    with pytest.raises(RefusionError, match=line), lost_processes_explained(SINGLE_PROCESS):
+        list(load(None, 1))
 
 
 def endless(sample):

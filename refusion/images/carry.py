@@ -34,6 +34,7 @@ JPEG_SEGMENT = 65000
 """Largest content of a segment of a JPEG in bytes, without headers."""
 _DEFAULT_DPI = (72.0, 72.0)  # of EXIF 2.32
 _JPEG_PROFILE = 255 * JPEG_SEGMENT
+_SEARCHED = 1 << 28  # characters of all searches for texts that are already kept
 # EXIF tags for the keywords of the PNG specification.
 _KEYWORDS = {
     "Copyright": COPYRIGHT,
@@ -110,6 +111,7 @@ def _placed(
         The block, and the names of the texts that have no place.
     """
     texts, added, unplaced = exif_texts(exif), {}, []
+    left = _SEARCHED
     for tag, text, name in wanted:
         text = text.strip("\0 \r\n")
         if not text:
@@ -117,7 +119,8 @@ def _placed(
         if tag == COMMENT and DESCRIPTION not in texts:
             tag = DESCRIPTION
         if tag is None or texts.get(tag, text) != text:
-            is_kept = any(text in other for other in texts.values())
+            is_kept = left > 0 and any(text in other for other in texts.values())
+            left -= sum(map(len, texts.values()))
             unplaced += [] if is_kept else [name]
         elif tag not in texts:
             texts[tag] = added[tag] = text

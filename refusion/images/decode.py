@@ -149,7 +149,8 @@ def with_colour_key(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     if key is None or image.mode == "P" or pixels.shape[2] not in (1, 3):
         return pixels
     opaque = np.iinfo(pixels.dtype).max
-    alpha = np.where((pixels == np.asarray(key)).all(axis=2, keepdims=True), 0, opaque)
+    key = np.asarray(key) & opaque  # of the two bytes that are stored, 8 bits use the lower one
+    alpha = np.where((pixels == key).all(axis=2, keepdims=True), 0, opaque)
     return np.concatenate([pixels, alpha.astype(pixels.dtype)], axis=2)
 
 

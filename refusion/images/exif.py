@@ -93,7 +93,7 @@ def upright_exif(exif: bytes, width: int, height: int) -> bytes:
         for entry in _entries(exif, order, directories.get(name, start)):
             if entry.tag == EXIF_IFD and entry.tag not in directories:
                 directories[EXIF_IFD] = struct.unpack_from(order + "I", exif, entry.at + 8)[0]
-            elif entry.tag in values and entry.kind in _INTEGERS:
+            elif entry.tag in values and entry.kind in _INTEGERS and entry.count == 1:
                 largest = 0xFFFF if entry.kind == _SHORT else 0xFFFFFFFF
                 number = min(values[entry.tag], largest)
                 struct.pack_into(order + _INTEGERS[entry.kind], patched, entry.at + 8, number)
@@ -161,14 +161,15 @@ def exif_texts(exif: bytes | None) -> dict[int, str]:
     texts = {}
     order, start = _header(exif)
     for entry in _entries(exif, order, start):
-        if entry.tag not in _TEXTS:
+        if entry.tag not in _TEXTS or entry.tag in texts:  # of several entries, the first
             continue
         begin, size = entry.place(exif, order)
         content = exif[begin : begin + size]
         if entry.tag in (TITLE, COMMENT):
             texts[entry.tag] = content.decode("utf-16-le", "replace").rstrip("\0 ")
-        elif entry.kind in (_ASCII, 129):
-            texts[entry.tag] = decoded(content.rstrip(b"\0 "))
+        else:
+            is_text = entry.kind in (_ASCII, 129)
+            texts[entry.tag] = decoded(content.rstrip(b"\0 ")) if is_text else ""
     return {tag: text for tag, text in texts.items() if text}
 
 

@@ -16,7 +16,7 @@ import torch
 
 from refusion.images.exif import exif_dpi
 from refusion.images.iptc import PHOTOSHOP, read_resources
-from refusion.images.jpeg_segments import segments
+from refusion.images.jpeg_segments import MAX_SCANS, segments
 from refusion.images.photo import Photo
 from refusion.images.png_read import EXIF_HEADER, XMP_HEADER
 from refusion.images.source import MAX_BLOCK, MAX_BLOCKS, TOO_MUCH, Source, joined, search, trailing
@@ -33,7 +33,7 @@ _ABOUT_FILE = ((_JFIF, b"JFXX\0"), (0xEC, b"Ducky"), (_APP13, b"Adobe_CM"))
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # in coded pixels, 00 and D0 to D7 are data
 _SHORTEST = 12  # bytes of a complete segment of JFIF or Adobe
 _MAX_MARKERS = 100_000  # a photo has some hundred
-_START, _END = 0xD8, 0xD9
+_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _FILM = re.compile(b"ftyp")
 # Tags of a multi-picture index, and the types of its previews, which are small copies of the photo.
 _NUMBER_OF_PICTURES, _PICTURE_LIST = 0xB001, 0xB002
@@ -64,6 +64,9 @@ def read_jpeg(file: BinaryIO) -> Source:
 
     Args:
         file: opened for reading.
+
+    Raises:
+        ValueError: the picture has too many scans.
     """
     found, parts, at = _Found(), [(0, 2)], 2
     size = file.seek(0, 2)
@@ -175,7 +178,12 @@ def _behind(file: BinaryIO, start: int, found: _Found) -> list[str]:
 
 
 def _end_of_picture(file: BinaryIO, at: int) -> int | None:
-    """Offset behind the coded pixels; None if their end is missing."""
+    """Offset behind the coded pixels; None if their end is missing.
+
+    Raises:
+        ValueError: there are so many scans that decoding could take hours.
+    """
+    scans = 0
     for _ in range(_MAX_MARKERS):
         match = search(file, at, _MARKER)
         if match is None:
@@ -183,10 +191,13 @@ def _end_of_picture(file: BinaryIO, at: int) -> int | None:
         at, marker = match[0] + 2, match[1][1]
         if marker == _END:
             return at
+        scans += marker == _SCAN
+        if scans > MAX_SCANS:
+            raise ValueError(f"a JPEG with more than {MAX_SCANS} scans")
         if marker not in (0x01, _START):  # these have no length
             file.seek(at)
             at += int.from_bytes(file.read(2), "big")
-    return None
+    raise ValueError(f"a JPEG with more than {_MAX_MARKERS} markers")
 
 
 def _pictures(count: int) -> str:

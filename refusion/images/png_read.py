@@ -134,10 +134,14 @@ def _take_other(found: _Found, kind: bytes, content: bytes) -> None:
 
 def _take_colour(found: _Found, kind: bytes, content: bytes) -> None:
     if kind == b"iCCP":
+        if "icc" in found.blocks:
+            found.dropped.append("second ICC profile")
+            return
         try:
             icc = png_text.inflated(content.partition(b"\0")[2][1:], MAX_BLOCK)
-            found.blocks.setdefault("icc", icc)
+            found.blocks["icc"] = icc
         except ValueError:
+            found.left = max(0, found.left - MAX_BLOCK)
             found.dropped.append("damaged ICC profile")
     elif len(content) == COLOUR[kind] and kind not in found.colour:
         found.colour[kind] = content

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import struct
 import sys
 import threading
 import zlib
@@ -19,7 +21,7 @@ import imagecodecs
 import numpy as np
 
 from refusion.images import tiff_layout
-from refusion.images.jpeg_segments import read_frame
+from refusion.images.jpeg_segments import MAX_SCANS, read_frame
 from refusion.images.tiff_layout import TiffLayout, read_segments
 from refusion.images.tiff_tags import TagError, TiffTags
 
@@ -27,6 +29,8 @@ WORKERS = min(4, os.cpu_count() or 1)
 BAND_BYTES = 1 << 18  # of the rows that are unpacked and converted at once
 _MAX_TABLES = 1 << 20
 _MAX_RATIO = 2  # of coded to decoded bytes; wrong lengths are larger
+# Bytes that are read beyond this ratio: of all strips and tiles, and of each one at least.
+_SPARE, _LEAST_SPARE = 1 << 28, 1 << 12
 
 
 def _inflated(data: bytes, out: int) -> bytes:
@@ -55,6 +59,9 @@ _IMAGES: dict[int, Callable[..., np.ndarray]] = {
     50002: imagecodecs.jpegxl_decode,
     52546: imagecodecs.jpegxl_decode,
 }
+# Marker segment with the size of a JPEG 2000 picture: sides, tiles, number of components.
+_JPEG2K_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{24}).{8}(.{2})", re.DOTALL)
+_MAX_TILES = 4096  # of a JPEG 2000 picture; each one takes memory
 _FAX = (tiff_layout.CCITT_RLE, tiff_layout.CCITT_3, tiff_layout.CCITT_4)
 IMAGE_CODECS = frozenset((tiff_layout.JPEG, *_IMAGES))
 """Compressions of pictures, TIFF codes."""
@@ -95,12 +102,14 @@ def for_each_band(
         Exception: any exception that a codec raises for damaged bytes.
     """
     blocks = _blocks(tags, layout)
+    # Strips that overlap must not be read for hours.
+    spare = max(_LEAST_SPARE, min(_MAX_TABLES, _SPARE // _number_of_blocks(layout)))
     decode = _decoder(tags, layout)
     lock = threading.Lock()
 
     def run(block: Block) -> None:
         pieces = []
-        longest = _MAX_RATIO * block.rows * layout.row_bytes + _MAX_TABLES
+        longest = _MAX_RATIO * block.rows * layout.row_bytes + spare
         for offset, size in block.parts:
             with lock:
                 tags.file.seek(offset)
@@ -244,13 +253,33 @@ def _image(
     shape = (rows, layout.segment[1], layout.contiguous)
     options = {"hasalpha": shape[2] == 4} if decode is imagecodecs.webp_decode else {}
     out = np.empty(shape if shape[2] > 1 else shape[:2], layout.dtype)
+    if decode is imagecodecs.jpeg2k_decode:  # it compares the sizes after it has decoded
+        _check_jpeg2k(data, *shape)
     decode(data, out=out, **options)
     return out.reshape(shape)
+
+
+def _check_jpeg2k(data: bytes, rows: int, columns: int, samples: int) -> None:
+    """Raise `TagError` unless the codestream (ITU-T T.800, A.5.1) has at most this size."""
+    found = list(_JPEG2K_SIZE.finditer(data))
+    for match in found:  # the boxes around a codestream could hold the bytes of another header
+        right, bottom, left, top, across, down = struct.unpack_from(">6I", match[1])
+        width, height, count = right - left, bottom - top, int.from_bytes(match[2], "big")
+        tiles = width * height / max(1, across * down)
+        if not 0 < width * height <= rows * columns or count != samples or tiles > _MAX_TILES:
+            raise TagError(
+                f"a JPEG 2000 picture of {width}x{height} with {count} components, expected"
+                f" {columns}x{rows} with {samples}; the file is damaged"
+            )
+    if not found:
+        raise TagError("a JPEG 2000 picture without a header; the file is damaged")
 
 
 def _jpeg(data: bytes, rows: int, layout: TiffLayout, tables: bytes | None) -> np.ndarray:
     """Decode a JPEG stream; YCbCr becomes RGB."""
     shape = (rows, layout.segment[1], layout.contiguous)
+    if data.count(b"\xff\xda") > MAX_SCANS:
+        raise TagError(f"a JPEG with more than {MAX_SCANS} scans; the file is damaged")
     frame = read_frame(io.BytesIO(data))
     if frame is None:
         raise TagError("a JPEG without a frame header; the file is damaged")

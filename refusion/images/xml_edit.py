@@ -16,7 +16,7 @@ MAX_BYTES = 1 << 25
 _MAX_TAGS = 1_000_000
 _LONGEST_VALUE = 100  # of a removed element; values are names and numbers
 TAG = re.compile(rb"""<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*(/?)>""")
-ATTRIBUTE = re.compile(rb"""\s+([^\s=/>]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+ATTRIBUTE = re.compile(rb"""(?<!\s)\s+([^\s=/>]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 Name = tuple[str, str]  # namespace and local name
 
 

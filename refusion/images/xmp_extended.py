@@ -13,6 +13,7 @@ from xml.sax.saxutils import quoteattr
 
 from refusion.images.xml_edit import (
     ATTRIBUTE,
+    MAX_BYTES,
     TAG,
     XmlError,
     edited,
@@ -61,7 +62,7 @@ def split_xmp(xmp: bytes) -> tuple[bytes, bytes] | None:
 
 def _rdf(packet: bytes) -> tuple[int | None, list[bytes]]:
     """Offset of the closing tag of rdf:RDF, and its descriptions, which declare their prefixes."""
-    parser, open_tags, found = safe_parser(), [], []
+    parser, open_tags, found, length = safe_parser(), [], [], 0
     prefixes: dict[str | None, str] = {}  # declared by rdf:RDF and the elements around it
     end, is_inside = None, False
 
@@ -77,7 +78,7 @@ def _rdf(packet: bytes) -> tuple[int | None, list[bytes]]:
         open_tags.append((split_name(tag), parser.CurrentByteIndex))
 
     def close(_: str) -> None:
-        nonlocal end
+        nonlocal end, length
         name, begin = open_tags.pop()
         at = parser.CurrentByteIndex
         is_closing = packet.startswith(b"</", at)
@@ -86,6 +87,9 @@ def _rdf(packet: bytes) -> tuple[int | None, list[bytes]]:
         elif open_tags and open_tags[-1][0] == (RDF, "RDF"):
             last = packet.index(b">", at) + 1 if is_closing else at
             found.append(_with_prefixes(packet[begin:last], prefixes))
+            length += len(found[-1])
+            if length > MAX_BYTES:  # each one repeats the prefixes
+                raise XmlError("too long")
 
     parser.StartNamespaceDeclHandler = declare
     parser.StartElementHandler, parser.EndElementHandler = start, close

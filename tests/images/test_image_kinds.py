@@ -6,6 +6,7 @@ import struct
 import zlib
 from dataclasses import replace
 
+import metadata_cases as cases
 import numpy as np
 import pytest
 import torch
@@ -53,6 +54,16 @@ def test_colour_key_becomes_alpha_at_both_depths(tmp_path, channels):
         photo = read_image(tmp_path / name)
         clear = (source == source[2, 3]).all(axis=2)
         assert np.array_equal(photo.alpha[0].numpy(), np.where(clear, 0.0, 1.0))
+
+
+def test_a_colour_key_has_two_bytes_of_which_8_bits_use_the_lower(tmp_path):
+    plain = tmp_path / "a.png"
+    plain.write_bytes(cases.png())
+    samples = read_image(plain).samples
+    key = samples[:, 2, 3].tolist()
+    plain.write_bytes(cases.png((b"tRNS", bytes((1, key[0], 2, key[1], 3, key[2])))))
+    alpha = read_image(plain).alpha[0]
+    assert alpha[2, 3] == 0 and alpha.sum() == alpha.numel() - 1
 
 
 def test_low_depth_gray_colour_key(tmp_path):

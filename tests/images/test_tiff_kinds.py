@@ -294,3 +294,12 @@ def test_subsampled_ycbcr_without_jpeg(tmp_path, codec):
         return
     read = read_image(tmp_path / "a.tif").samples.numpy()
     assert np.abs(read.astype(int) - luma).max() <= 1
+
+
+def test_ycbcr_with_alpha_is_refused(tmp_path):
+    """The decoder would return the colours without conversion."""
+    samples = np.full((16, 16, 4), 128, np.uint8)
+    layout = Layout(8, 6, "cmyk jpeg", rows=16, extras=(UNASSOCIATED,))
+    (tmp_path / "a.tif").write_bytes(tiff(samples, layout))
+    with pytest.raises(ImageError, match="YCbCr with alpha"):
+        read_image(tmp_path / "a.tif")

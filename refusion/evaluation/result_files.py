@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.errors import ConfigError
-from refusion.files import atomic_write
+from refusion.files import atomic_write, open_for_append, open_regular
 
 if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not need
     from torch import Tensor
@@ -18,6 +20,7 @@ if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not n
     from refusion.evaluation.scoring import Score
 
 PROGRESS = ".unfinished.jsonl"  # in the folder of the set, until the run is complete
+_LINE = 1 << 20  # bytes of the longest line of it
 
 
 class ResultFiles:
@@ -98,8 +101,12 @@ def make_folder(option: str, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ConfigError(f"{option}: '{folder}' is a file, expected a folder") from error
     except OSError as error:
         raise ConfigError(f"{option}: no folder '{folder}': {error.strerror}") from error
+    except ValueError as error:  # a null character, or half of a surrogate pair
+        raise ConfigError(f"{option}: '{folder}' is not a possible name of a folder") from error
 
 
 class ProgressFile:
@@ -116,45 +123,74 @@ class ProgressFile:
         done: scores by index, of the first photos whose files exist.
 
     Raises:
-        ConfigError: the folder cannot be created.
+        ConfigError: the folder cannot be created, or the file cannot be read or written.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
         self._path = folder / PROGRESS
         self._head = json.dumps(fingerprint, sort_keys=True)
-        self.done = self._read(folder)
         make_folder("--output", folder)
-        lines = [self._head, *map(_line, self.done.values())]
-        with atomic_write(self._path) as aside:
-            aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        with _errors_of(self._path):
+            self.done = self._read(folder)
+            lines = [self._head, *map(_line, self.done.values())]
+            with atomic_write(self._path) as aside:
+                aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def add(self, score: Score) -> None:
         """Append the score of the next photo."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{_line(score)}\n")
+        with _errors_of(self._path), open_for_append(self._path) as file:
+            file.write(f"{_line(score)}\n".encode())
 
     def remove(self) -> None:
         """Delete the file, as the run is complete; the next run restores all photos."""
         self._path.unlink(missing_ok=True)
 
     def _read(self, folder: Path) -> dict[int, Score]:
-        from refusion.evaluation.scoring import Score
-
+        done: dict[int, Score] = {}
         if not self._path.is_file():
-            return {}
-        head, *lines = [*self._path.read_text(encoding="utf-8").splitlines(), ""][:-1] or [""]
-        if head != self._head:
-            return {}
-        done, files = {}, ResultFiles(folder)
-        for index, line in enumerate(lines):
-            try:
-                score = Score(**json.loads(line))
-            except (ValueError, TypeError):  # the interrupt cut this line off
-                break
-            if not _existing_files(files.next_path(score.name)):
-                break
-            done[index] = score
+            return done
+        head, files = f"{self._head}\n".encode(), ResultFiles(folder)
+        with open_regular(self._path) as file:
+            if file.readline(len(head)) != head:
+                return done
+            while line := file.readline(_LINE):
+                score = _score(line)
+                if score is None or not _existing_files(files.next_path(score.name)):
+                    break
+                done[len(done)] = score
         return done
+
+
+@contextlib.contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"--output: '{path}': {error.strerror}") from error
+
+
+def _score(line: bytes) -> Score | None:
+    """The score in a line; None if an interrupt cut the line off, or somebody else wrote it."""
+    from refusion.evaluation.scoring import Score
+
+    try:
+        score = Score(**json.loads(line))
+        return score if _is_valid(score) else None
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _is_valid(score: Score) -> bool:
+    """Whether the name stays in the folder and the values are such as a run writes."""
+    path, methods = Path(score.name), score.methods.values()
+    return (
+        bool(path.name)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and all(0 <= time < math.inf for time in (score.seconds, score.io_seconds))
+        and all(isinstance(value, float) for values in methods for value in values.values())
+        and score.input.keys() >= score.result.keys()
+    )
 
 
 def _line(score: Score) -> str:

@@ -136,6 +136,38 @@ def test_a_changed_run_restores_photos_again(call, monkeypatch, change):
     assert len(calls) == 3 + (2 if change in ("result", "half line") else 3)
 
 
+FORGED = {
+    "not UTF-8": b"\xff\xfe\n",
+    "nested": b"[" * 200_000,
+    "name": {"name": 5},
+    "no name": {"name": ""},
+    "name elsewhere": {"name": "../a/0"},
+    "text": {"result": "abc"},
+    "no number": {"result": {"psnr": "x"}},
+    "other metrics": {"input": {}},
+    "number too large": {"result": {"psnr": 10**400}},
+    "time": {"seconds": None},
+    "endless time": {"io_seconds": float("inf")},
+    "long": b" " * 3_000_000,
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_a_progress_file_from_somebody_else_is_not_believed(call, monkeypatch, case):
+    calls, progress = interrupt_third(monkeypatch), Path("out/a", PROGRESS)
+    call("--output", "out")
+    head, first, _ = progress.read_bytes().splitlines(keepends=True)
+    forged = FORGED[case]
+    if isinstance(forged, dict):
+        forged = json.dumps(json.loads(first) | forged).encode()
+    progress.write_bytes(head + forged)
+    assert call("--output", "out")[0] == 0
+    assert len(calls) == 6
+    progress.write_bytes(forged if isinstance(FORGED[case], bytes) else head[:-9])
+    assert call("--output", "out")[0] == 0
+    assert len(calls) == 9
+
+
 class Page(HTMLParser):
     def __init__(self):
         super().__init__()

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from refusion.checkpoint import read_checkpoint
+from refusion.errors import ConfigError
 from refusion.evaluation.options import RunOptions
 from refusion.evaluation.outputs import Outputs
-from refusion.evaluation.result_files import PROGRESS, written_files
+from refusion.evaluation.result_files import PROGRESS, make_folder, written_files
 from refusion.evaluation.run import EvaluationRun
 from refusion.evaluation.sets import EvaluationSet
 from refusion.restorers import load_restorer
@@ -46,3 +48,18 @@ def test_files_of_photos_with_one_name_differ(tmp_path):
         (tmp_path / name).touch()
     names = [[path.name for path in files] for files in written_files(tmp_path, ["x", "x", "y"])]
     assert names == [["x.png"], ["x_2_L.png", "x_2_R.png"], []]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a\0b", "is not a possible name of a folder"),
+        ("\ud800", "is not a possible name of a folder"),
+        ("file", "is a file, expected a folder"),
+        ("file/x", "Not a directory"),
+    ],
+)
+def test_a_folder_that_cannot_be_made(tmp_path, name, message):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=f"^--json: .*{message}"):
+        make_folder("--json", tmp_path / name)

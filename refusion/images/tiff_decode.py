@@ -7,7 +7,7 @@ bits: YCbCr without JPEG compression, and old-style JPEG.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, TypeVar
 
 import numpy as np
@@ -32,6 +32,9 @@ T = TypeVar("T")
 
 _SUBFILE_TYPE, _DESCRIPTION, _ORIENTATION, _SUB_IFDS = 254, 270, 274, 330
 _XMP, _IPTC, _PHOTOSHOP, _ICC, _DNG_VERSION = 700, 33723, 34377, 34675, 50706
+# Of YCbCr: weights of red, green and blue in Y (ITU-R BT.601), and levels of black and white.
+_COEFFICIENTS = (0.299, 0.587, 0.114)
+_LEVELS = (0, 255, 128, 255, 128, 255)
 _LONG = 4  # type of the IPTC records of some writers, whose bytes are in order all the same
 _RAW = (32803, 34892)  # photometric interpretations of camera raw
 _MAX_DPI = 65535
@@ -55,8 +58,8 @@ def decode_tiff(file: BinaryIO) -> Photo:
         raise ImageError(f"{file.name}: {hint('camera raw')}")
     dropped: list[str] = []
     photo = _described(tags, layout, dropped)
-    if layout.photometric == tiff_layout.YCBCR and layout.compression == tiff_layout.NONE:
-        _check_subsampling(tags)
+    if layout.photometric == tiff_layout.YCBCR:
+        _check_ycbcr(tags, layout)
     if is_for_pillow(layout):
         pixels, orientation = _pillow_samples(file, layout), 1
     else:
@@ -71,12 +74,30 @@ def decode_tiff(file: BinaryIO) -> Photo:
     return finish(photo, pixels, file.name, orientation or 1, dropped)
 
 
-def _check_subsampling(tags: TiffTags) -> None:
-    """Raise `TagError` for YCbCr that Pillow would read as three samples for each pixel."""
-    if (tags.integers(530, 1, 4, 2) or (2, 2)) != (1, 1):
-        raise TagError(
-            "YCbCr with fewer samples of colour, uncompressed; save it as RGB or compressed"
-        )
+def _check_ycbcr(tags: TiffTags, layout: TiffLayout) -> None:
+    """Raise `TagError` for YCbCr whose colours would come out wrong.
+
+    No decoder converts it beside alpha. Pillow converts uncompressed samples as those of a JPEG.
+    """
+    if layout.extras:
+        raise TagError("YCbCr with alpha or other extra samples; save it as RGB")
+    if layout.compression != tiff_layout.NONE:
+        return
+    coefficients = tags.ratios(529, 3) or _COEFFICIENTS
+    levels = tags.ratios(532, 6) or _LEVELS
+    faults = {
+        "fewer samples of colour": (tags.integers(530, 1, 4, 2) or (2, 2)) != (1, 1),
+        "separate planes": layout.is_planar,
+        "coefficients of another standard": _differ(coefficients, _COEFFICIENTS, 1e-3),
+        "a limited range": _differ(levels, _LEVELS, 1),
+    }
+    for fault, is_found in faults.items():
+        if is_found:
+            raise TagError(f"YCbCr with {fault}, uncompressed; save it as RGB or compressed")
+
+
+def _differ(values: Sequence[float], expected: Sequence[float], tolerance: float) -> bool:
+    return len(values) != len(expected) or not np.allclose(values, expected, 0, tolerance)
 
 
 def _described(tags: TiffTags, layout: TiffLayout, dropped: list[str]) -> Photo:

@@ -205,8 +205,6 @@ def unsupported(tags: TiffTags, layout: TiffLayout, codecs: frozenset[int]) -> s
         return f"float samples of {layout.bits} bits, expected 16, 32 or 64"
     if layout.photometric == CMYK and tags.integer(332, 1, 65535, 1) != 1:
         return "separated inks other than CMYK, expected gray, RGB, palette or CMYK"
-    if layout.photometric == YCBCR and layout.extras:
-        return "YCbCr with alpha or other extra samples is not supported; save it as RGB"
     if layout.photometric == PALETTE and layout.kind == "float":
         return "a palette with float samples"
     if layout.photometric == YCBCR and (layout.compression != JPEG or layout.is_planar):

@@ -137,6 +137,17 @@ class TiffTags:
         values = self._values(tag, _FRACTIONS, 1, "expected a fraction")
         return values[0] / values[1] if values and values[1] else None
 
+    def ratios(self, tag: int, count: int) -> tuple[float, ...]:
+        """Read up to `count` fractions; no fractions if the tag is missing.
+
+        Raises:
+            TagError: the tag holds anything else, or a denominator is 0.
+        """
+        values = self._values(tag, _FRACTIONS, count, "expected fractions")
+        if 0 in values[1::2]:
+            raise TagError(f"{_name(tag)} has a denominator of 0, expected fractions")
+        return tuple(over / under for over, under in zip(values[::2], values[1::2], strict=True))
+
     def block(self, tag: int, longest: int, also: tuple[int, ...] = ()) -> bytes | None:
         """Read a block of bytes; None if the tag is missing.
 

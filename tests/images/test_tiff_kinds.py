@@ -296,10 +296,39 @@ def test_subsampled_ycbcr_without_jpeg(tmp_path, codec):
     assert np.abs(read.astype(int) - luma).max() <= 1
 
 
-def test_ycbcr_with_alpha_is_refused(tmp_path):
-    """The decoder would return the colours without conversion."""
+@pytest.mark.parametrize("codec", ["cmyk jpeg", "none", "deflate"])
+def test_ycbcr_with_alpha_is_refused(tmp_path, codec):
+    """The decoders would return the colours without conversion."""
     samples = np.full((16, 16, 4), 128, np.uint8)
-    layout = Layout(8, 6, "cmyk jpeg", rows=16, extras=(UNASSOCIATED,))
+    layout = Layout(8, 6, codec, rows=16, extras=(UNASSOCIATED,))
     (tmp_path / "a.tif").write_bytes(tiff(samples, layout))
     with pytest.raises(ImageError, match="YCbCr with alpha"):
+        read_image(tmp_path / "a.tif")
+
+
+BT_709 = {"t529": (5, (2126, 10000, 7152, 10000, 722, 10000))}
+BT_601 = {"t529": (5, (299, 1000, 587, 1000, 114, 1000))}
+LIMITED = {"t532": (5, (16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1))}
+FULL = {"t532": (5, (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1))}
+
+
+@pytest.mark.parametrize(
+    ("tags", "planar", "fault"),
+    [
+        (BT_709, False, "coefficients of another standard"),
+        (LIMITED, False, "a limited range"),
+        ({}, True, "separate planes"),
+        ({"t529": (5, (1, 0, 1, 0, 1, 0))}, False, "denominator of 0"),
+        (BT_601 | FULL, False, None),
+    ],
+)
+def test_uncompressed_ycbcr_is_read_as_that_of_a_jpeg_or_refused(tmp_path, tags, planar, fault):
+    samples = np.full((16, 16, 3), (94, 102, 203), np.uint8)
+    data = tiff(samples, Layout(8, 6, planar=planar), t530=(3, (1, 1)), **tags)
+    (tmp_path / "a.tif").write_bytes(data)
+    if fault is None:
+        pixel = read_image(tmp_path / "a.tif").samples[:, 5, 5].tolist()
+        assert np.abs(np.array(pixel) - (200, 50, 48)).max() <= 2
+        return
+    with pytest.raises(ImageError, match=fault):
         read_image(tmp_path / "a.tif")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import stat
+import struct
 import warnings
 import zipfile
 from collections import Counter
@@ -21,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from refusion.errors import ConfigError, ImageError, one_line, printable
 from refusion.files import open_regular
 from refusion.images.cache import list_photos, upright_size
+from refusion.images.png_text import split_chunks
 from refusion.memory import is_out_of_memory
 from refusion.submission.tracks import README, Track
 
@@ -42,7 +44,7 @@ _DECODERS = (
     "BMP",
     "GIF",
 )  # also formats that are not accepted, to name them
-_DEPTH_AT = 24  # offset of the bit depth in a PNG's first chunk
+_DEPTH_AT = 24  # offset of the bit depth in a PNG's first chunk, IHDR
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def expected_outputs(inputs: str | Path, track: Track) -> dict[str, Expected]:
         track: one of `TRACKS`.
 
     Raises:
-        ConfigError: the folder is missing or empty, or two inputs have the same output name.
+        ConfigError: the folder is missing or empty, or the output name of an input is not possible
+            or that of another input.
         ImageError: an input cannot be read.
     """
     outputs: dict[str, Expected] = {}
@@ -74,6 +77,10 @@ def expected_outputs(inputs: str | Path, track: Track) -> dict[str, Expected]:
         name = track.output.format(stem=path.stem)
         if name in outputs:
             raise ConfigError(f"--inputs: two photos in '{inputs}' have the output name '{name}'")
+        if not _is_name(name):
+            raise ConfigError(
+                f"--inputs: '{path}': an archive cannot have an output of this name; rename it"
+            )
         width, height = upright_size(path)
         size = width * track.scale, height * track.scale
         outputs[name] = Expected(size, _has_alpha(path))
@@ -152,10 +159,16 @@ def _faults(file: zipfile.ZipFile, expected: Mapping[str, Expected], track: Trac
         yield from (f"{printable(entry.filename)}: {fault}" for fault in faults)
 
 
+def _is_name(name: str) -> bool:
+    """Whether an output can have this name, on every system and in UTF-8."""
+    is_text = not any("\ud800" <= character <= "\udfff" for character in name)
+    return is_text and not name.startswith(".") and not set("/\\:") & set(name)
+
+
 def _misplaced(entry: zipfile.ZipInfo, wanted: list[str]) -> str | None:
     """Why a file must not be in the archive; None if it may."""
     name = entry.filename
-    if "/" in name or "\\" in name or name.startswith(".") or ":" in name:
+    if not _is_name(name):
         return "not allowed: all files must be at the root of the archive, without folders"
     if name not in wanted:
         return "not allowed: it is not the output of any input"
@@ -192,17 +205,18 @@ def _image_faults(data: bytes, output: Expected, track: Track) -> Iterator[str]:
             warnings.simplefilter(
                 "ignore"
             )  # Pillow warns of large images; the next lines check the size
-            image = Image.open(io.BytesIO(data), formats=_DECODERS)
+            image = open_image(io.BytesIO(data))
             if image.format != track.format:
                 yield f"is {image.format}, expected {track.format}"
                 return
             if image.size != output.size:
                 yield "is {}x{}, expected {}x{}".format(*image.size, *output.size)
                 return
+            if image.format == "PNG" and not _begins_as_png(data):
+                yield "cannot be decoded: expected one chunk IHDR, before all others"
+                return
             image.load()
-            Image.open(
-                io.BytesIO(data), formats=_DECODERS
-            ).verify()  # checksums, and the end of the file
+            open_image(io.BytesIO(data)).verify()  # checksums, and the end of the file
     except Exception as error:  # decoders raise exceptions of many types
         yield f"cannot be decoded: {_message(error)}"
         return
@@ -215,6 +229,34 @@ def _image_faults(data: bytes, output: Expected, track: Track) -> Iterator[str]:
         yield f"has {data[_DEPTH_AT]} bits per sample, expected 8"
     elif not is_rgb and image.getchannel("A").getextrema() != (255, 255):
         yield "has an alpha channel that is not opaque"
+
+
+def open_image(file: BinaryIO) -> Image.Image:
+    """Open an image as Pillow does, but without its limit of the size, which the caller checks.
+
+    Args:
+        file: open for reading, at its begin.
+
+    Raises:
+        Exception: it is no image, or its header is damaged; decoders raise many types.
+    """
+    Image.init()
+    head = file.read(16)
+    for name in _DECODERS:
+        factory, accept = Image.OPEN[name]
+        if accept is not None and accept(head):
+            file.seek(0)
+            try:
+                return factory(file, "")
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:
+                raise UnidentifiedImageError from error
+    raise UnidentifiedImageError
+
+
+def _begins_as_png(data: bytes) -> bool:
+    """Whether the chunk IHDR is the first one and the only one of its kind."""
+    kinds = (kind for kind, _ in split_chunks(data[8:]))
+    return next(kinds, None) == b"IHDR" and b"IHDR" not in kinds
 
 
 def _readme_faults(data: bytes, track: Track) -> Iterator[str]:
@@ -242,7 +284,7 @@ def _has_alpha(path: Path) -> bool:
     if path.suffix.lower() not in (".png", ".webp"):
         return False
     try:
-        with open_regular(path) as file, Image.open(file) as image:
+        with open_regular(path) as file, open_image(file) as image:
             return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     except Exception as error:  # decoders raise exceptions of many types
         raise ImageError(f"{path}: {_message(error)}; replace or remove it") from error

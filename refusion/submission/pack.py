@@ -8,16 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from refusion.errors import ConfigError
-from refusion.files import atomic_write
-from refusion.submission.check import Expected, check_submission, expected_outputs
+from refusion.errors import ConfigError, one_line
+from refusion.files import atomic_write, open_regular
+from refusion.submission.check import (
+    Expected,
+    check_submission,
+    expected_outputs,
+    open_image,
+)
 from refusion.submission.tracks import README, Track
 
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time of the format, for equal bytes
 _JPEG_QUALITY = 100
 _FAULTS = 10
+_DESCRIPTION = 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def readme(track: Track, facts: Facts) -> str:
         "runtime": f"{facts.runtime:.4g}",
         "is_cpu": str(int(facts.is_cpu)),
         "extra_data": str(int(facts.extra_data)),
-        "description": " ".join(facts.description.split()),
+        "description": one_line(facts.description, _DESCRIPTION),
     }
     return "\n".join(f"{line.key} : {values[line.fact]}" for line in track.readme)
 
@@ -105,7 +109,7 @@ def _add(file: zipfile.ZipFile, name: str, data: bytes) -> None:
 def _image(path: Path, output: Expected, track: Track) -> bytes:
     """The result in the format of the track; if it is in that format, its bytes are unchanged."""
     needs_alpha = track.may_have_alpha and output.has_alpha
-    with Image.open(path) as image:
+    with open_regular(path) as file, open_image(file) as image:
         if image.format == track.format == "PNG" and not needs_alpha:
             return path.read_bytes()
         data, image = io.BytesIO(), image.convert("RGB")

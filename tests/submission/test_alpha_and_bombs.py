@@ -13,10 +13,10 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from refusion import cli
-from refusion.errors import ImageError
+from refusion.errors import ConfigError, ImageError
 from refusion.submission import check
 from refusion.submission.check import check_submission
-from refusion.submission.pack import Facts, readme
+from refusion.submission.pack import Facts, readme, write_submission
 from refusion.submission.tracks import README, TRACKS
 
 DEHAZE = TRACKS["dehaze"]
@@ -117,7 +117,7 @@ def bombs():
         "orientation of a TIFF": (tiff.getvalue(), "is TIFF, expected PNG"),
         "orientation of a PNG": (good[:33] + exif + good[33:], None),
         "text of 100 MB": (good[:33] + text + good[33:], "cannot be decoded: "),
-        "60,000 pixels": (huge, "cannot be decoded: Image size (3600000000 pixels) exceeds"),
+        "60,000 pixels": (huge, "is 60000x60000, expected 9x7"),
         "GIF": (b"GIF89a\xff\xff\xff\xff\0\0\0" + bytes(100), "cannot be decoded: not an image"),
         "BMP": (b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 2**30, 2**30, 1, 24, 0), "01.png"),
         "nothing": (b"", "cannot be decoded: "),
@@ -186,7 +186,7 @@ def test_little_memory_is_no_fault_of_the_entry(entry, monkeypatch):
     def no_memory(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(check.Image, "open", no_memory)
+    monkeypatch.setattr(check, "open_image", no_memory)
     monkeypatch.setattr(check, "_has_alpha", lambda _: False)
     with pytest.raises(MemoryError):
         entry({"01.png": png()})
@@ -197,3 +197,47 @@ def test_an_archive_that_is_a_pipe_is_refused(entry):
     os.mkfifo("p.zip")
     (fault,) = check_submission("p.zip", "in", DEHAZE)
     assert fault == "not a readable zip: is a pipe, expected a regular file"
+
+
+def deep_png():
+    """16-bit PNG, as chunks behind the signature."""
+    head = struct.pack(">IIBBBBB", *SIZE, 16, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(1 + 6 * SIZE[0]) * SIZE[1])
+    return chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        chunk(b"tEXt", bytes([8]) * 20),  # where the bit depth of a usual file is
+        chunk(b"IHDR", struct.pack(">IIBBBBB", *SIZE, 8, 2, 0, 0, 0)),
+    ],
+)
+def test_16_bits_are_seen_behind_another_chunk(entry, before):
+    fault = "01.png: cannot be decoded: expected one chunk IHDR, before all others"
+    assert entry({"01.png": png()[:8] + before + deep_png()}) == [fault]
+    assert entry({"01.png": png()[:8] + deep_png()}) == [
+        "01.png: has 16 bits per sample, expected 8"
+    ]
+
+
+@pytest.mark.parametrize("photo", [png(), with_alpha("RGBA", [255])])
+def test_large_photos_are_no_bombs(entry, monkeypatch, photo):
+    """Pillow refuses photos of more than twice this number of pixels."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    Path("result.png").write_bytes(photo)
+    assert entry({"01.png": photo}, photo) == []
+    write_submission("w.zip", {"01": Path("result.png")}, "in", DEHAZE, Facts(1, True, False, "d"))
+
+
+@pytest.mark.parametrize("name", ["\udcff.png", "a:b.png", "a\\b.png"])
+@pytest.mark.skipif(os.name == "nt", reason="such names do not exist on Windows")
+def test_names_that_an_archive_cannot_have(entry, name):
+    Path("in", name).write_bytes(png())
+    with pytest.raises(ConfigError, match="an archive cannot have an output of this name"):
+        entry({"01.png": png()})
+
+
+def test_a_description_that_is_no_text():
+    text = readme(DEHAZE, Facts(1, True, False, " a\udcff\x1b\n b"))
+    assert text.encode().endswith(b": a\\udcff\\x1b b")

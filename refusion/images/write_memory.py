@@ -9,6 +9,7 @@ from refusion.images.photo import Photo
 
 _BAND_ROWS = 256  # rows that are converted to float at once
 _BAND_BYTES = 64  # per pixel: float copies of the band, three colours and alpha
+_PNG_ALPHA_BAND_BYTES = 112  # as much in some processes: the memory that a band frees is not reused
 _DEEPEST = {"PNG": 16, "TIFF": 32}
 # Bytes per pixel of the encoders, besides the samples themselves.
 _ENCODER = {"JPEG": 4, "PNG": 0, "TIFF": 0, "WEBP": 27}
@@ -31,6 +32,8 @@ def write_memory(path: Path, photo: Photo, width: int, height: int) -> int:
         kind == "PNG" and photo.bit_depth > 8
     ):
         samples *= 2  # the coded strips of a TIFF, or the other byte order of a deep PNG
-    band = min(height, _BAND_ROWS) * width * _BAND_BYTES
+    is_png_alpha = kind == "PNG" and photo.alpha is not None
+    band_bytes = _PNG_ALPHA_BAND_BYTES if is_png_alpha else _BAND_BYTES
+    band = min(height, _BAND_ROWS) * width * band_bytes
     encoder = 1 if kind == "JPEG" and photo.mode == "gray" else _ENCODER[kind]
     return width * height * (samples + encoder) + band

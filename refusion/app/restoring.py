@@ -12,6 +12,7 @@ from refusion.batch.plan import Job, PhotoFiles, plan_jobs
 from refusion.batch.progress import fraction_done
 from refusion.errors import ImageError
 from refusion.images.io import read_image, write_image
+from refusion.images.listing import IMAGE_SUFFIXES
 from refusion.images.photo import Photo
 from refusion.images.resize import resize_like, shrink
 from refusion.restorers import Restorer
@@ -62,11 +63,13 @@ def restore_photo(
         ConfigError: an option is wrong.
     """
     photo = _own_copy(Path(photo), folder)
-    name = f"{photo.stem}_{model}"
+    # The content decides whether a file is a photo, not its name.
+    suffix = photo.suffix if photo.suffix.lower() in IMAGE_SUFFIXES else ".png"
+    name = f"{photo.stem.lstrip('.')}_{model}"  # Gradio serves no hidden files
     has_map = options.samples > 1
     (job,) = plan_jobs(
         [photo],
-        folder / f"{name}{photo.suffix}",
+        folder / f"{name}{suffix}",
         uncertainty=folder / f"{name}_uncertainty.png" if has_map else None,
     )
 

@@ -1,6 +1,7 @@
 """What the page does with one photo, without a page."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,6 +94,26 @@ def test_errors_name_no_folders(restore, tmp_path, name, said):
     with pytest.raises(ImageError, match=said) as caught:
         restore(tmp_path / (name or "c.png"), replace(OPTIONS, max_pixels=8))
     assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.html", "a.png.exe", "a"])
+def test_the_content_of_a_file_decides_and_not_its_name(restore, tmp_path, name):
+    done, _ = restore(photo_16(tmp_path / "a.png").rename(tmp_path / name))
+    assert done.files[0].name == f"{Path(name).stem}_word.png"
+    assert read_image(done.files[0]).bit_depth == 16
+
+
+def test_a_gif_is_refused_in_one_line_without_folders(restore, tmp_path):
+    Image.new("RGB", (9, 7)).save(tmp_path / "a.gif")
+    with pytest.raises(ImageError, match=r"^a\.gif: .*GIF") as caught:
+        restore(tmp_path / "a.gif")
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [".a.png", "...png", ".png"])
+def test_results_are_no_hidden_files(restore, tmp_path, name):
+    done, _ = restore(photo_16(tmp_path / "a.png").rename(tmp_path / name))
+    assert not any(file.name.startswith(".") for file in done.files)
 
 
 def test_wrong_steps_are_an_error_of_options(restore, tmp_path):

@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 
 from refusion.cli.common import Parser, show
-from refusion.errors import ConfigError
+from refusion.errors import ConfigError, printable
 
 SCHEMA_FILE = "refusion.schema.json"
 """Schema beside an option file; `refusion init` names it in the first line of the option file."""
@@ -79,7 +79,7 @@ def _own_text(source: Path, target: Path) -> str:
     text = source.read_text(encoding="utf-8")
     if target.stem == source.stem:
         return text
-    text = text.replace(f"options/{source.name}", str(target))
+    text = text.replace(f"options/{source.name}", printable(target))
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", target.stem).lstrip("_.-")
     if not name:
         return text

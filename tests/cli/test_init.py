@@ -1,6 +1,9 @@
 """`refusion init` writes option files and overwrites none."""
 
+import os
+
 import pytest
+import yaml
 from options_cases import FILES, OPTIONS
 
 from refusion import cli
@@ -107,3 +110,13 @@ def test_options_without_a_task_are_refused(folder, capsys, options, names):
     out, error = capsys.readouterr()
     assert f"{names}: expected a TASK" in error and error.count("\n") == 1
     assert out == "" and not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["\udcff.yml", "a\nb: c.yml", "\x1b[31m.yml"])
+@pytest.mark.skipif(os.name == "nt", reason="such names do not exist on Windows")
+def test_names_that_are_no_text_do_not_change_the_file(folder, capsys, name):
+    assert cli.main(["init", "toy"]) == 0
+    assert cli.main(["init", "toy", "-o", name]) == 0
+    files = [yaml.safe_load((folder / file).read_text("utf-8")) for file in ("toy.yml", name)]
+    assert files[0] | {"name": ""} == files[1] | {"name": ""}
+    assert capsys.readouterr().out.replace("\n", "").isprintable()

@@ -21,6 +21,7 @@ from refusion.training.stages.base import Stage
 
 LARGEST = 200 * 10**9  # bytes of a state: four copies of the weights
 LAST_STEP = 10**12
+_NUMBER = "step"  # of the updates of a parameter, a tensor without dimensions
 PLAIN = ("step", "trained_s", "waited_s", "scores")  # counters and scores
 # Keys whose values a resumed run must keep. Changes of other keys are logged.
 _IDENTITY = ("task", "stage", "network", "sde", "prediction", "objective", "upscale")
@@ -143,7 +144,10 @@ def _check_moments(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -
     for number, values in saved["state"].items():
         size = parameters[number].shape
         for name, value in values.items():
-            if isinstance(value, Tensor) and value.ndim and value.shape != size:
+            if not isinstance(value, Tensor):
+                kind = type(value).__name__
+                raise TypeError(f"optimizer: {printable(name, 40)} is a {kind}, expected a tensor")
+            if value.shape != (() if name == _NUMBER else size):
                 raise ValueError(
                     f"optimizer: {printable(name, 40)} has size {tuple(value.shape)}, expected "
                     f"{tuple(size)}"

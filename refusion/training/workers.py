@@ -166,7 +166,9 @@ def make_sample(dataset: Any, index: int, title: str) -> dict[str, Any]:
     """
     try:
         return dataset[index]
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:  # Ctrl-C
+        raise
+    except BaseException as error:  # a plug-in can raise SystemExit, too
         failure = _sample_failure(error, dataset, index, title)
     raise failure.error()
 

@@ -86,10 +86,12 @@ def set_at(*keys, value):
     return change
 
 
-def huge_view(state):
-    """A tensor of a terabyte that takes four bytes in the file."""
-    first = next(iter(state["optimizer"]["state"].values()))
-    first["exp_avg"] = torch.zeros(1, dtype=torch.int8).expand(2**40)
+def moment(value):
+    return set_at("optimizer", "state", 0, "exp_avg", value=value)
+
+
+# A tensor of a terabyte that takes four bytes in the file.
+huge_view = moment(torch.zeros(1, dtype=torch.int8).expand(2**40))
 
 
 FORGED = {
@@ -102,7 +104,10 @@ FORGED = {
     "scores: expected": set_at("scores", value={"a": "b"}),
     "without config": lambda state: state.pop("config"),
     "size mismatch": set_at("module", value={}),
-    "optimizer: exp_avg has size": huge_view,
+    "a tensor claims more values than the file holds": huge_view,
+    "optimizer: exp_avg has size (2, 2)": moment(torch.zeros(2, 2)),
+    "optimizer: exp_avg has size ()": moment(torch.tensor(1.0)),
+    "optimizer: exp_avg is a str": moment("x"),
     "cannot be resumed": set_at("optimizer", value=3),
     "cannot be resumed from": set_at("optimizer", "state", value={10**6: {}}),
     "cannot be resumed from (": set_at("ema", value=None),

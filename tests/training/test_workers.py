@@ -141,6 +141,9 @@ def test_the_photo_is_named_if_the_message_does_not_name_it():
     samples.photos_of = lambda index: [f"/photos/{index}.jpg"]
     with pytest.raises(SampleError, match=r"^set 'v', sample 5 \(/photos/5\.jpg\): wrong"):
         make_sample(samples, 5, "set 'v'")
+    samples.change = throwing(GeneratorExit("ended"))  # neither Exception nor SystemExit
+    with pytest.raises(SampleError, match=r"sample 5 \(/photos/5\.jpg\): ended \(error GeneratorE"):
+        make_sample(samples, 5, "set 'v'")
     samples.change = throwing(ImageError("/photos/5.jpg: damaged"))
     with pytest.raises(SampleError, match=r"^set 'v', sample 5: /photos/5\.jpg: damaged$"):
         make_sample(samples, 5, "set 'v'")

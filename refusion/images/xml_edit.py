@@ -13,7 +13,7 @@ from xml.parsers import expat
 MAX_BYTES = 1 << 25
 """Length of the longest document that is parsed."""
 
-_MAX_TAGS = 1_000_000
+_MAX_TAGS = 1_000_000  # and as many attributes
 _LONGEST_VALUE = 100  # of a removed element; values are names and numbers
 TAG = re.compile(rb"""<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*(/?)>""")
 ATTRIBUTE = re.compile(rb"""(?<!\s)\s+([^\s=/>]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
@@ -178,9 +178,9 @@ def safe_parser() -> expat.XMLParserType:
 
 
 def parse(parser: expat.XMLParserType, text: bytes) -> None:
-    """Parse a whole document; `XmlError` if it is not well-formed or has too many tags."""
-    if text.count(b"<") > _MAX_TAGS:
-        raise XmlError("too many tags")
+    """Parse a whole document; `XmlError` if it is not well-formed or too large."""
+    if text.count(b"<") > _MAX_TAGS or text.count(b"=") > _MAX_TAGS:
+        raise XmlError("too many tags or attributes")
     try:
         parser.Parse(text, True)
     except (expat.ExpatError, ValueError, UnicodeError) as error:

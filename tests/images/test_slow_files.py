@@ -6,6 +6,7 @@ import faulthandler
 import hashlib
 import io
 import struct
+import tracemalloc
 import zlib
 
 import imagecodecs
@@ -20,6 +21,7 @@ from refusion.errors import ImageError
 from refusion.images import tiff_segments
 from refusion.images.exif import upright_exif
 from refusion.images.io import read_image, write_image
+from refusion.images.xmp import sized_xmp
 from refusion.images.xmp_extended import joined_xmp
 
 LIMIT_S = 20  # of a test; all of them take some tenths of a second
@@ -55,6 +57,19 @@ def test_spaces_inside_a_tag_of_xmp(tmp_path, suffix):
     xmp = cases.packet("", f'{space} tiff:ImageWidth="3"{spaces}')
     photo = restored(tmp_path, suffix, cases.with_xmp(suffix, xmp))
     assert b'tiff:ImageWidth="5"' in photo.xmp and spaces.encode() in photo.xmp
+
+
+def test_millions_of_attributes_of_xmp_are_not_parsed():
+    """The packet keeps its size as it is stated; a list of all attributes takes gigabytes."""
+    attributes = "".join(f' a{number:x}=""' for number in range(1_000_001))
+    xmp = (
+        f'<a xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:ImageWidth="3"{attributes}/>'.encode()
+    )
+    tracemalloc.start()
+    assert sized_xmp(xmp, 5, 9) == xmp
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 << 20
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp"])

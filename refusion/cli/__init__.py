@@ -2,7 +2,7 @@
 
 Every entry point has the signature `(argv: list[str] | None = None) -> int` and returns the exit
 code: 0 for success, 2 for an error that the user can fix, 70 for an error of the program, 130 after
-Ctrl-C, 141 for a closed pipe.
+Ctrl-C or SIGTERM, 141 for a closed pipe.
 A command is a module with the function `run(argv: list[str]) -> int` and an entry in `COMMANDS`. It
 is imported only when it is used, so that `--help` does not wait for PyTorch. Options that several
 commands share are in `options`. In the package, only `refusion.app` may import from here.
@@ -11,11 +11,17 @@ commands share are in `options`. In the package, only `refusion.app` may import 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import sys
 
 from refusion import __version__
-from refusion.cli.common import Parser, check_memory, errors_to_exit_codes
+from refusion.cli.common import (
+    Parser,
+    check_memory,
+    errors_to_exit_codes,
+    sigterm_as_interrupt,
+)
 
 __all__ = ["main", "restore_main", "test_main", "train_main"]
 
@@ -75,7 +81,9 @@ def _run(command: str, argv: list[str] | None) -> int:
     if not {"-h", "--help"}.intersection(arguments):
         check_memory()
     module = importlib.import_module(f"refusion.cli.{MODULES.get(command, command)}")
-    return module.run(arguments)
+    # Training saves its state after SIGTERM; see `refusion.training.interrupts`.
+    with contextlib.nullcontext() if command == "train" else sigterm_as_interrupt():
+        return module.run(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusion.cli.common import Parser, sigterm_as_interrupt
+from refusion.cli.common import Parser
 from refusion.cli.options.bokeh import add_bokeh_options, disparity_maps
 from refusion.cli.options.ddrm import add_ddrm_options, chosen_ddrm
 from refusion.cli.options.diffbir import add_diffbir_options, chosen_diffbir
@@ -55,7 +55,6 @@ def run(argv: list[str]) -> int:
     from refusion.devices.processes import join_processes
 
     with (
-        sigterm_as_interrupt(),
         warnings_on_stderr(),
         join_processes(options.device) as (world, device),
     ):

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import signal
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -118,6 +120,20 @@ def test_an_interrupted_run_continues(call, monkeypatch):
     assert numbers() == numbers("whole/scores.json")
     assert call("--output", "out")[0] == 0
     assert len(calls) == 7  # a finished run is done anew
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_is_an_interrupt(call, monkeypatch, name):
+    number = getattr(signal, name)
+    monkeypatch.setattr(Refusion, "restore", lambda *_, **__: signal.raise_signal(number))
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        assert call("--output", "out")[0] == 130
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert [path.name for path in Path("out/a").iterdir()] == [PROGRESS]
 
 
 @pytest.mark.parametrize("change", ["option", "plug-in", "photo", "result", "half line"])

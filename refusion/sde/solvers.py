@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor
@@ -28,6 +29,7 @@ from refusion.sde.noise import NoiseSource
 from refusion.sde.samplers import SolverState
 
 ORDERS = (1, 2, 3)
+_MIN_SPACING = 1e-3  # of two estimates in l, as a share of the next step
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class SolverStep:
         if b == 0:
             return newest.estimate.x0
         start, end = _Point.of(sde, newest.t), _Point.of(sde, b)
-        form, states = self.form, states[: self.order]
+        form = self.form
+        states = _at_different_times(sde, states[: self.order], end.log_snr)
         if sde.is_bridge_end(newest.t):
             # x is mu or nearly mu. The noise form divides by the signal of x, which is 0 or tiny.
             form = "data"
@@ -97,6 +100,18 @@ class SolverStep:
         for weight, term in zip(weights, terms, strict=True):
             x = x + weight_estimate * weight * term
         return x if std == 0 else x + std * noise.step(newest.t, xt)
+
+
+def _at_different_times(sde: IRSDE, states: Sequence[SolverState], end: float) -> list[SolverState]:
+    """The newest states, up to the first two whose l differ by a tiny part of the step to `end`.
+
+    The slope between these two would be a rounding error. The std of a `DenoisingSDE` with a tiny
+    eps is the same number, or nearly, at several times near T.
+    """
+    log_snrs = [sde.log_snr(state.t).item() for state in states]
+    shortest = _MIN_SPACING * (end - log_snrs[0]) if math.isfinite(log_snrs[0]) else 0.0
+    close = (n for n, (b, a) in enumerate(pairwise(log_snrs), start=1) if b - a <= shortest)
+    return list(states[: next(close, len(states))])
 
 
 def _value(form: str, state: SolverState, mu: Tensor) -> Tensor:

@@ -88,6 +88,14 @@ def test_halving_the_steps_of_a_bridge_reduces_the_error(sampler):
     assert fine < 0.5 * coarse
 
 
+@pytest.mark.parametrize("sampler", ["ode-data-2", "sde-data-2", "ode-noise-2", "ode-noise-3"])
+@pytest.mark.parametrize("grid", ["time", "log_snr"])
+def test_times_of_one_noise_level_give_finite_results(sampler, grid):
+    """With this eps the noise of several times near T is the same number."""
+    mean, spread = errors(DenoisingSDE(70, eps=1e-9), f"{sampler}@{grid}", 100)
+    assert abs(mean) < 0.03 and abs(spread) < 0.08
+
+
 def test_only_the_first_step_of_a_bridge_is_another_one():
     """Later steps are those of the sampler's own name."""
     sde, mu = UniDB(30), torch.rand(1, 3, 4, 4, dtype=torch.float64)

@@ -6,7 +6,7 @@ import torch
 from refusion.devices import allocator
 from refusion.errors import ConfigError, ImageError
 from refusion.nets import ConditionalNAFNet, LatentUNet
-from refusion.tiling import memory
+from refusion.tiling import exact, memory
 
 CPU = torch.device("cpu")
 SIZES = {"4G": 2**32, "1.5g": 3 * 2**29, "800M": 800 * 2**20, "512 MiB": 2**29, "7": 7, "2KB": 2048}
@@ -104,3 +104,20 @@ def test_kept_memory_is_handed_back():
     with pytest.raises(ValueError, match="inside"), allocator.reuse_freed_memory():
         raise ValueError("inside")
     assert held() < kept - 96 * megabyte
+
+
+@pytest.mark.parametrize(("first", "tried"), [(200, [200, 100, 64]), (100, [100, 64]), (16, [16])])
+def test_tiles_are_halved_down_to_64_pixels(first, tried):
+    sides = []
+
+    def run(side):
+        sides.append(side)
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        memory.with_smaller_tiles(run, first)
+    assert sides == tried
+
+
+def test_a_narrow_tile_of_a_photo_gives_a_coarse_tile_of_8_pixels():
+    assert [exact._coarse_tile(side) for side in (None, 1, 3, 32, 100)] == [None, 8, 8, 8, 25]

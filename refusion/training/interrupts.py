@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 logger = logging.getLogger(__name__)
+
+
+class InterruptedWaitError(KeyboardInterrupt):
+    """A signal came while the training waited for its data."""
 
 
 class Interrupts:
@@ -19,7 +25,21 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received = 0
+        self._waits = False
         self._before: dict[int, signal._HANDLER] = {}
+
+    @contextlib.contextmanager
+    def end_the_wait(self) -> Iterator[None]:
+        """Context in which the training waits, so a signal need not wait for the end of a step.
+
+        Raises:
+            InterruptedWaitError: a signal was received within the context.
+        """
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():  # handlers need it
@@ -38,6 +58,8 @@ class Interrupts:
     def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         self._restore()
+        if self._waits:
+            raise InterruptedWaitError
         logger.warning("stopping after this step; the same signal again stops immediately")
 
     def _restore(self) -> None:

@@ -33,7 +33,7 @@ from refusion.training.failures import (
     lost_processes_explained,
     shared_failure,
 )
-from refusion.training.interrupts import Interrupts
+from refusion.training.interrupts import InterruptedWaitError, Interrupts
 from refusion.training.latents import weights_key
 from refusion.training.loading import BatchStream, to_device
 from refusion.training.optim import build_optimizer, learning_rate
@@ -166,7 +166,10 @@ class Trainer:
             stream = self._batches()  # encodes latents for minutes; Ctrl-C stops immediately
         with contextlib.closing(stream), Interrupts() as interrupts:
             while self.step < stop:
-                terms = self._timed_step(stream)
+                try:
+                    terms = self._timed_step(stream, interrupts)
+                except InterruptedWaitError:
+                    self._stop(interrupts.received)
                 self._after_step(board, terms)
                 if progress is not None:
                     progress(self.step, stop, {name: float(term) for name, term in terms.items()})
@@ -224,10 +227,12 @@ class Trainer:
         """Build the model for inference from the averaged weights."""
         return self.stage.build(self.weights(), self.model_file)
 
-    def _timed_step(self, stream: Iterator[Batch]) -> dict[str, Tensor]:
+    def _timed_step(self, stream: Iterator[Batch], interrupts: Interrupts) -> dict[str, Tensor]:
         """Run one step; measure its time and the time spent waiting for data."""
         begun = time.monotonic()
-        with self._saved_on_failure(), self._shared_failure():
+        # Other processes would wait for this one.
+        wait = interrupts.end_the_wait() if self.world.size == 1 else contextlib.nullcontext()
+        with self._saved_on_failure(), self._shared_failure(), wait:
             parts = [next(stream) for _ in range(self.config.train.accumulate)]
         self.waited_s += time.monotonic() - begun
         terms = self._step(parts)
@@ -314,12 +319,7 @@ class Trainer:
 
     def _parts(self) -> dict[str, Any]:
         """Objects whose state must be saved."""
-        return {
-            "module": self.module,
-            "ema": self.ema,
-            "optimizer": self.optimizer,
-            "scaler": self.scaler,
-        }
+        return {name: getattr(self, name) for name in ("module", "ema", "optimizer", "scaler")}
 
     def _load_state(self) -> None:
         plain = load_state(

@@ -7,6 +7,9 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.docs-installed
 
+# The tests of one file stay in one process, because they share what they prepare.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
@@ -22,10 +25,10 @@ demo: $(INSTALLED) ## remove the haze from the photos in examples/, results in r
 	$(RUN) tiled_infer.py --task dehaze --input examples --output results --compare
 
 test: $(INSTALLED) ## run the tests (without the slow ones)
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL)
 
 test-slow: $(INSTALLED) ## run all tests that need no GPU
-	$(RUN) -m pytest -m "not gpu"
+	$(RUN) -m pytest $(PARALLEL) -m "not gpu"
 
 lint: $(INSTALLED) ## check style and formatting
 	$(RUN) -m ruff check .

@@ -271,7 +271,7 @@ SUFFIXES = ["--lq-suffix", "_hazy", "--gt-suffix", "_GT"]
         (["--lq", "lq", "--weights", "text.txt"], "not a safetensors file"),
         (["--lq", "lq", "--task", "nonsense"], "no default weights"),
         (["--lq", "lq", "--output", "lq/out"], "--output: 'lq/out' lies in 'lq'"),
-        (["--lq", "lq", "--output", "text.txt"], "--output: no folder 'text.txt'"),
+        (["--lq", "lq", "--output", "text.txt"], "--output: 'text.txt' is a file"),
         (["--lq", "lq", "--json", "lq"], "--json: 'lq': is a folder"),
         (["--lq", "broken", "--weights", "WEIGHTS"], "broken/photo.png"),
         (["--lq", "lq", "--weights", "WEIGHTS", "--steps", "1000"], "steps"),

@@ -81,7 +81,7 @@ train:
   steps: 20000
   optimizer: {type: Lion, lr: 4.0e-5}
 """
-DELETE = object()
+DELETE = "(this key is left out)"
 
 
 def changed(**edits: object) -> dict:
@@ -92,7 +92,7 @@ def changed(**edits: object) -> dict:
         node = raw
         for part in parents:
             node = node[int(part) if isinstance(node, list) else part]
-        if value is DELETE:
+        if value == DELETE:
             del node[last]
         else:
             node[last] = value

@@ -58,7 +58,7 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     tensors = {_without_prefixes(path, name): value for name, value in state.items()}
     if len(tensors) < len(state):
         _fail(path, "holds two tensors with one name, with and without a prefix such as 'module.'")
-    _check_total(path, tensors.values())
+    check_total(path, tensors.values())
     for name, value in tensors.items():
         check_tensor(path, name, value)
     return tensors
@@ -142,8 +142,16 @@ def _without_prefixes(path: Path, name: object) -> str:
     return name[_PREFIX.match(name).end() :]
 
 
-def _check_total(path: Path, values: Iterable[object]) -> None:
-    """Check that few tensors share their data: a small file can hold one under 50,000 names."""
+def check_total(path: Path, values: Iterable[object]) -> None:
+    """Check that few tensors share their data: a small file can hold one under 50,000 names.
+
+    Args:
+        path: the file, for error messages.
+        values: all values read from the file.
+
+    Raises:
+        CheckpointError: the tensors claim far more values than the file holds.
+    """
     tensors = [v for v in values if isinstance(v, Tensor) and not v.is_meta]
     claimed = sum(tensor.nbytes for tensor in tensors)
     data = {(s := tensor.untyped_storage()).data_ptr(): s.nbytes() for tensor in tensors}

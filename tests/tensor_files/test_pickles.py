@@ -19,6 +19,7 @@ from pickle_cases import FOUR, IS_REFUSED, call, mapping, numpy_scalar, text, wh
 from refusion.errors import CheckpointError
 from refusion.metrics.weights import read_weights
 from refusion.official.weights import read_official
+from refusion.restorers.osediff.weights import read_osediff
 from refusion.tensor_files.pickles import MAX_FILE, load_pickle
 
 
@@ -142,6 +143,9 @@ def test_one_tensor_under_many_names_is_refused(tmp_path: Path, monkeypatch):
     tied = torch.ones(1000)
     torch.save({"a": tied, "b": tied, "c": torch.ones(1000)}, path)
     assert len(read_official(path)) == 3
+    state = {f"x{n}": tied for n in range(200)}
+    torch.save({"state_dict_unet": state, "state_dict_vae": {"y": tied}}, path)
+    assert "its 201 tensors are views of the same data" in refusal(path, read_osediff)
 
 
 def test_archives_of_too_many_entries_are_refused(tmp_path: Path, monkeypatch):

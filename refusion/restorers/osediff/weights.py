@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from refusion.errors import CheckpointError
 from refusion.files import atomic_write
-from refusion.official.weights import check_tensor, read_safetensors
+from refusion.official.weights import check_tensor, check_total, read_safetensors
 from refusion.stable_diffusion import StableDiffusion, lora
 from refusion.tensor_files.containers import is_safetensors
 from refusion.tensor_files.pickles import load_pickle
@@ -243,6 +243,7 @@ def _read_published_layout(path: Path) -> OSEDiffWeights:
     for part, state in states.items():
         if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
             _fail(path, f"has no 'state_dict_{part}'; expected {SOURCE}")
+    check_total(path, [value for state in states.values() for value in state.values()])
     weights = _check_weights(
         path, OSEDiffWeights(**{p: dict(state) for p, state in states.items()})
     )

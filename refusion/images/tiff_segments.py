@@ -11,17 +11,16 @@ import re
 import struct
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import imagecodecs
 import numpy as np
 
 from refusion.images import tiff_layout
 from refusion.images.jpeg_segments import MAX_SCANS, read_frame
+from refusion.images.tiff_codecs import BYTES, IMAGES, JPEG2K, WEBP, imagecodecs
 from refusion.images.tiff_layout import TiffLayout, read_segments
 from refusion.images.tiff_tags import TagError, TiffTags
 
@@ -33,39 +32,13 @@ _MAX_RATIO = 2  # of coded to decoded bytes; wrong lengths are larger
 _SPARE, _LEAST_SPARE = 1 << 28, 1 << 12
 
 
-def _inflated(data: bytes, out: int) -> bytes:
-    """Inflate at most `out` bytes; some writers fill up the last strip."""
-    try:
-        return imagecodecs.deflate_decode(data, out=out)  # twice as fast as zlib
-    except imagecodecs.DeflateError:
-        return zlib.decompressobj().decompress(data, out)
-
-
-# Codecs of bytes, called with the number of bytes to decode.
-_BYTES: dict[int, Callable[..., bytes]] = {
-    tiff_layout.LZW: imagecodecs.lzw_decode,
-    tiff_layout.DEFLATE: _inflated,
-    32946: _inflated,
-    32773: imagecodecs.packbits_decode,
-    34925: imagecodecs.lzma_decode,
-    50000: imagecodecs.zstd_decode,
-}
-# Codecs of images, called with an array for the result; they refuse a picture of another size.
-_IMAGES: dict[int, Callable[..., np.ndarray]] = {
-    34712: imagecodecs.jpeg2k_decode,
-    34887: imagecodecs.lerc_decode,
-    34933: imagecodecs.png_decode,
-    50001: imagecodecs.webp_decode,
-    50002: imagecodecs.jpegxl_decode,
-    52546: imagecodecs.jpegxl_decode,
-}
 # Marker segment with the size of a JPEG 2000 picture: sides, tiles, number of components.
 _JPEG2K_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{24}).{8}(.{2})", re.DOTALL)
 _MAX_TILES = 4096  # of a JPEG 2000 picture; each one takes memory
 _FAX = (tiff_layout.CCITT_RLE, tiff_layout.CCITT_3, tiff_layout.CCITT_4)
-IMAGE_CODECS = frozenset((tiff_layout.JPEG, *_IMAGES))
+IMAGE_CODECS = frozenset((tiff_layout.JPEG, *IMAGES))
 """Compressions of pictures, TIFF codes."""
-CODECS = frozenset((tiff_layout.NONE, tiff_layout.JPEG, *_FAX, *_BYTES, *_IMAGES))
+CODECS = frozenset((tiff_layout.NONE, tiff_layout.JPEG, *_FAX, *BYTES, *IMAGES))
 """Compressions that are decoded here, TIFF codes."""
 
 
@@ -217,24 +190,24 @@ def _decoder(tags: TiffTags, layout: TiffLayout) -> Callable[[bytes, int], bytes
     code, columns = layout.compression, layout.segment[1]
     if code == tiff_layout.JPEG:
         return partial(_jpeg, layout=layout, tables=tags.block(347, _MAX_TABLES))
-    if code in _IMAGES:
-        return partial(_image, layout=layout, decode=_IMAGES[code])
+    if code in IMAGES:
+        return partial(_image, layout=layout, decode=IMAGES[code])
     options = tags.integer(292, 0, 7, 0) if code == tiff_layout.CCITT_3 else 0
 
     def decode(data: bytes, rows: int) -> bytes | np.ndarray:
         if layout.is_reversed:
-            data = imagecodecs.bitorder_decode(data)
+            data = imagecodecs().bitorder_decode(data)
         if code == tiff_layout.NONE:
             return _complete(data, rows * layout.row_bytes)
-        if code in _BYTES:
+        if code in BYTES:
             size = rows * layout.row_bytes
-            return _complete(_BYTES[code](data, out=size), size)
+            return _complete(BYTES[code](data, out=size), size)
         if code == tiff_layout.CCITT_3:
-            bits = imagecodecs.ccittfax3_decode(data, rows, columns, t4options=options)
+            bits = imagecodecs().ccittfax3_decode(data, rows, columns, t4options=options)
         elif code == tiff_layout.CCITT_4:
-            bits = imagecodecs.ccittfax4_decode(data, rows, columns)
+            bits = imagecodecs().ccittfax4_decode(data, rows, columns)
         else:
-            bits = imagecodecs.ccittrle_decode(data, rows, columns)
+            bits = imagecodecs().ccittrle_decode(data, rows, columns)
         return bits.reshape(rows, columns, 1)
 
     return decode
@@ -251,9 +224,9 @@ def _image(
 ) -> np.ndarray:
     """Decode a picture of the size of the strip or tile, or of its part inside the image."""
     shape = (rows, layout.segment[1], layout.contiguous)
-    options = {"hasalpha": shape[2] == 4} if decode is imagecodecs.webp_decode else {}
+    options = {"hasalpha": shape[2] == 4} if decode is WEBP else {}
     out = np.empty(shape if shape[2] > 1 else shape[:2], layout.dtype)
-    if decode is imagecodecs.jpeg2k_decode:  # it compares the sizes after it has decoded
+    if decode is JPEG2K:  # it compares the sizes after it has decoded
         _check_jpeg2k(data, *shape)
     decode(data, out=out, **options)
     return out.reshape(shape)
@@ -291,7 +264,7 @@ def _jpeg(data: bytes, rows: int, layout: TiffLayout, tables: bytes | None) -> n
             f" {shape[1]}x{rows} with {shape[2]}"
         )
     colours = _jpeg_colours(layout, b"JFIF\0" in data[:32])
-    out = imagecodecs.jpeg_decode(data, bitspersample=layout.bits, tables=tables, **colours)
+    out = imagecodecs().jpeg_decode(data, bitspersample=layout.bits, tables=tables, **colours)
     return out.reshape(height, *shape[1:])[:rows]
 
 
@@ -319,14 +292,14 @@ def _rows(
     packed = memoryview(piece)[top * layout.row_bytes : bottom * layout.row_bytes]
     if layout.bits not in (8, 16, 32, 64):
         runlength = shape[1] * shape[2]
-        samples = imagecodecs.packints_decode(packed, layout.dtype, layout.bits, runlen=runlength)
+        samples = imagecodecs().packints_decode(packed, layout.dtype, layout.bits, runlen=runlength)
         return samples.reshape(shape)
     if layout.predictor == tiff_layout.FLOATING_POINT:
         samples = np.frombuffer(packed, layout.dtype).reshape(shape)
-        return imagecodecs.floatpred_decode(samples, axis=-2)
+        return imagecodecs().floatpred_decode(samples, axis=-2)
     stored = np.frombuffer(packed, layout.dtype.newbyteorder(order)).reshape(shape)
     samples = stored.astype(layout.dtype, copy=False)
     if layout.predictor == tiff_layout.HORIZONTAL:
         integers = samples.view(f"u{layout.dtype.itemsize}")
-        return imagecodecs.delta_decode(integers, axis=-2).view(layout.dtype)
+        return imagecodecs().delta_decode(integers, axis=-2).view(layout.dtype)
     return samples

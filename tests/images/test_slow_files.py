@@ -166,13 +166,13 @@ def test_the_header_of_a_jpeg_2000_picture_is_checked(tmp_path, monkeypatch, con
 def test_strips_that_all_refer_to_the_same_long_part(tmp_path, monkeypatch):
     """1,000 strips of one pixel, each with a megabyte behind its only code."""
     count, coded = 1000, zlib.compress(b"a") + bytes(1 << 20)
-    lengths, inflate = [], tiff_segments._BYTES[DEFLATE]
+    lengths, inflate = [], tiff_segments.BYTES[DEFLATE]
 
     def recorded(data, out):
         lengths.append(len(data))
         return inflate(data, out=out)
 
-    monkeypatch.setitem(tiff_segments._BYTES, DEFLATE, recorded)
+    monkeypatch.setitem(tiff_segments.BYTES, DEFLATE, recorded)
     monkeypatch.setitem(tiff_files.BYTE_CODECS, "deflate", (DEFLATE, lambda _: coded))
     tags = {"t257": (4, (count,)), "t273": (4, (8,) * count), "t279": (4, (len(coded),) * count)}
     samples = np.full((1, 1, 1), 97, np.uint8)

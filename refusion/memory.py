@@ -30,6 +30,7 @@ _TEXTS = (
     "could not create a memory",
     "can't start new thread",
     "failed to map segment",
+    "status_alloc_failed",  # of cuBLAS and cuDNN
 )
 _ADVICE = (
     "allow more, or use less: a smaller --tile, --max-memory or photo to restore, a smaller "

@@ -20,7 +20,7 @@ from refusion.images.samples import to_float
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
 from refusion.restorers.contract import check_options, keep_flat_photos, match_dtype
 from refusion.tiling.blending import blend_tiles
-from refusion.tiling.memory import auto_tile, with_smaller_tiles
+from refusion.tiling.memory import auto_tile, on_device, with_smaller_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -99,13 +99,14 @@ class Regression:
                 f"steps, sampler: the '{task}' model is a regression, without a diffusion process; "
                 "leave them out"
             )
-        photo = enlarge(to_float(lq), self._model.config.upscale)
+        placed = on_device(lq, self._device, self._memory)
+        photo = enlarge(to_float(placed), self._model.config.upscale)
         if strength == 0:
-            return match_dtype(photo.clone(), lq)
+            return match_dtype(photo.clone(), placed).to(lq.device)
         with torch.no_grad():
             result = self._finite_result(photo, tile, callback)
             result = keep_flat_photos(torch.lerp(photo, result, strength), photo)
-            return match_dtype(result, lq)
+            return match_dtype(result, placed).to(lq.device)
 
     def _finite_result(
         self, photo: Tensor, tile: int | Literal["auto"] | None, callback: Progress | None

@@ -17,7 +17,8 @@ from torch import Tensor
 from refusion.images.samples import to_float
 
 WINDOW = 9  # pixels of the small map: 81 samples for the 9 coefficients of a function of 8 channels
-_BAND = 2**16  # pixels of the large map at a time
+_BAND = 2**16  # pixels of the large map at a time on a CPU
+_GPU_BAND = 2**20  # on a GPU: enough to use all its cores
 SMOOTHNESS = 0.1  # ridge / variance of the guide: flatter windows get a nearly constant change
 
 
@@ -59,7 +60,7 @@ def guided_upsample_bands(
     """
     slope, offset = _affine_fit(guide, value)
     rows, columns = _positions(target, guide, extent or guide.shape[-2:])
-    count = max(1, _BAND // len(columns))
+    count = max(1, (_GPU_BAND if target.is_cuda else _BAND) // len(columns))
     # In bands, because the enlarged coefficients need more memory than the photo as floats.
     for top in range(0, len(rows), count):
         band = slice(top, min(top + count, len(rows)))

@@ -27,6 +27,10 @@ CPU_BUDGET = 400 * 2**20
 _FRAGMENTATION = 3  # bytes of the process per byte in use, because freed blocks are not all reused
 _LIBRARIES = 100 * 2**20  # bytes of the kernels and the scratch space of the libraries
 _GPU_SHARE = 0.5  # of the free memory, because this is an estimate and other code allocates too
+# Bytes of activations on a GPU: enough to use all its cores. Each map then also has less than 2^31
+# values, beyond which some kernels of CUDA do not work.
+_GPU_BUDGET = 8 * 2**30
+_PHOTO_SHARE = 0.25  # of the free memory of a GPU, for whole photos and their results
 _MIN_TILE = 64  # pixels
 _PROCESS = 400 * 2**20  # bytes of the process with a model and no photo, if it cannot be measured
 _DEFAULT_WIDTH = 64  # channels of the first level, assumed for a network without an `nn.Conv2d`
@@ -62,7 +66,8 @@ def auto_tile(
         network: the network that runs per tile.
         dtype: dtype of its activations.
         photos: the photos to restore, (B, C, H, W).
-        device: on a CPU the activations may take `CPU_BUDGET`, on a GPU half of its free memory.
+        device: on a CPU the activations may take `CPU_BUDGET`, on a GPU half of its free memory
+            and at most 8 GiB.
         limit: maximum number of bytes of the whole process in the memory of the device; None for
             no limit.
         copy: reduced copy of the photos, (B, C, h, w), if the network runs on it; otherwise None.
@@ -85,7 +90,7 @@ def auto_tile(
 
     budget, other = CPU_BUDGET, 0
     if device.type == "cuda":
-        budget = int(torch.cuda.mem_get_info(device)[0] * _GPU_SHARE)
+        budget = min(_GPU_BUDGET, int(free_memory(device) * _GPU_SHARE))
     smallest = _MIN_TILE if copy is None else min(max(copy.shape[-2:]), side(budget))
     if limit is not None:
         other = _process_bytes(device) + _whole_photo_bytes(network, dtype, inputs) + _LIBRARIES
@@ -151,6 +156,39 @@ def with_smaller_tiles(run: Callable[[int], T], tile: int) -> T:
         logger.warning("out of memory; trying again with tiles of %d pixels", tile)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def free_memory(device: torch.device) -> int:
+    """Free memory of a GPU in bytes, with the blocks that PyTorch keeps for its next tensors.
+
+    Args:
+        device: a CUDA device.
+    """
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def on_device(photos: Tensor, device: torch.device, limit: int | None = None) -> Tensor:
+    """Copy photos to a GPU, where all work on whole photos is much faster than on the CPU.
+
+    Photos that would take more than a quarter of the free memory with their result stay where they
+    are: then their tiles are copied one at a time.
+
+    Args:
+        photos: (B, C, H, W), any dtype.
+        device: device of the networks.
+        limit: maximum number of bytes of the whole process in the memory of the device; None for
+            no limit.
+
+    Returns:
+        The photos on `device`, or `photos` itself.
+    """
+    if device.type == "cpu" or photos.device == device:
+        return photos
+    room = free_memory(device)
+    if limit is not None:
+        room = min(room, limit - _process_bytes(device))
+    return photos.to(device) if 2 * photos.nbytes <= room * _PHOTO_SHARE else photos
 
 
 def memory_left(limit: int, device: torch.device | str) -> int:

@@ -14,6 +14,10 @@ from refusion.images.resize import shrink
 from refusion.sde import IRSDE, build_sde
 from refusion.tiling.memory import auto_tile
 
+_GPU_SCALE = (
+    32  # of a reduced copy; the filter of larger ones needs more shared memory than a GPU has
+)
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -97,6 +101,8 @@ class LoadedModel:
         """
         if not self.runs_on_reduced_copy(lq):
             return None
+        if lq.is_cuda and max(lq.shape[-2:]) > _GPU_SCALE * self.process_side:
+            return shrink(lq.cpu(), self.process_side).to(lq.device)
         return shrink(lq, self.process_side)
 
     def tile_side(

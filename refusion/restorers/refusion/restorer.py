@@ -29,6 +29,7 @@ from refusion.restorers.refusion.reverse_process import Request
 from refusion.restorers.refusion.sampling_plan import SamplingPlan, is_stochastic, plan_sampling
 from refusion.sde import DenoisingSDE, SeededNoise
 from refusion.tiling.exact import latent_guide
+from refusion.tiling.memory import on_device
 
 logger = logging.getLogger(__name__)
 
@@ -110,11 +111,12 @@ class Refusion:
         inputs = self._network_inputs(conditions, guide, len(lq))
         request = Request(plan, tile, inputs, guide, strength, callback)
         with torch.no_grad():
-            photos = self._prepared(lq)
+            placed = on_device(lq, model.device, model.memory)
+            photos = self._prepared(placed)
             if strength == 0:  # the photo itself, without the U-Net's reconstruction
-                return match_dtype(photos.clone(), lq)
+                return match_dtype(photos.clone(), placed).to(lq.device)
             result = keep_flat_photos(self._finite_result(photos, request), photos)
-            return match_dtype(result, lq)
+            return match_dtype(result, placed).to(lq.device)
 
     def _plan(
         self,

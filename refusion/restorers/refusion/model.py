@@ -14,9 +14,8 @@ from refusion.images.resize import shrink
 from refusion.sde import IRSDE, build_sde
 from refusion.tiling.memory import auto_tile
 
-_GPU_SCALE = (
-    32  # of a reduced copy; the filter of larger ones needs more shared memory than a GPU has
-)
+# Of a reduced copy: the filter of larger scales needs more shared memory than a GPU has.
+_GPU_SCALE = 32
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ class ChannelPool(nn.Module):
         """(B, C, H, W) -> (B, C, 1, 1) or, with a window smaller than the map, (B, C, H, W)."""
         h, w = x.shape[-2:]
         if self.window is None or (self.window >= h and self.window >= w):
-            return x.mean(dim=(-2, -1), keepdim=True)
+            # In float32: the sum over a large map exceeds 65504, the largest number of float16.
+            accumulated = torch.float32 if x.dtype == torch.float16 else x.dtype
+            return x.mean(dim=(-2, -1), keepdim=True, dtype=accumulated).to(x.dtype)
         rows, columns = min(h, self.window), min(w, self.window)
         # A box filter is separable: two passes cost 2k additions per pixel instead of k^2.
         y = F.avg_pool2d(F.avg_pool2d(x, (rows, 1), stride=1), (1, columns), stride=1)

@@ -43,7 +43,8 @@ def expand_like(coefficient: Tensor, x: Tensor) -> float | Tensor:
     """
     if coefficient.ndim == 0:
         return coefficient.item()
-    return coefficient.reshape(-1, *[1] * (x.ndim - 1)).to(x)
+    # A copy that blocks would wait for all that the GPU has to do.
+    return coefficient.reshape(-1, *[1] * (x.ndim - 1)).to(x, non_blocking=True)
 
 
 @dataclass(frozen=True)

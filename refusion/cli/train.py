@@ -5,13 +5,23 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from refusion.cli.common import EXIT_USER_ERROR, Parser, show
 from refusion.cli.log_lines import LineFormatter
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from refusion.config import RunConfig
+    from refusion.devices.processes import World
+
+MOST_PAIRS = 1000  # of --dump-pairs
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,6 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="change one setting, e.g. --set train.steps=1000; may be repeated",
     )
     parser.add_argument(
+        "--minutes",
+        metavar="M",
+        help="wall time of the whole run with validation, saving and export, as "
+        "--set train.minutes=M; the same command with more minutes continues",
+    )
+    parser.add_argument(
         "--no-lpips",
         action="append_const",
         dest="set",
@@ -42,6 +58,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--export", metavar="FILE", help="after training also write the weights here, in float16"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the options with all defaults, the number of parameters, the operations of a "
+        "step and the memory, then exit; nothing is written and nothing trained",
+    )
+    parser.add_argument(
+        "--dump-pairs",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="first write the first N training pairs, degraded beside clean, as PNG files to the "
+        "folder 'pairs' of the run",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -59,46 +89,92 @@ def run(argv: list[str] | None = None) -> int:
         RefusionError: the config or a path is wrong, a sample cannot be made, or the loss is not
             finite.
     """
+    begun = time.monotonic()
     options = build_parser().parse_args(argv)
+    config = _load(options)
     # Imported after parsing, because PyTorch is too slow for --help.
-    import torch
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
+    from refusion.training import join_processes
 
-    from refusion.config import load_config
-    from refusion.config.plugins import import_plugins
-    from refusion.training import Trainer, join_processes
-    from refusion.training.failures import OtherProcessError
-    from refusion.training.paths import check_paths
-
-    import_plugins(options.plugin)
-    config = load_config(options.opt, options.set)
-    config = replace(config, plugins=tuple(dict.fromkeys((*config.plugins, *options.plugin))))
-    check_paths(config)
-    if options.export and not Path(options.export).absolute().parent.is_dir():
-        raise ConfigError(f"--export: no folder '{Path(options.export).parent}'; create it first")
     with join_processes(options.device) as (world, device):
         level = logging.INFO if world.is_main else logging.ERROR
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(LineFormatter("%(asctime)s %(message)s"))
         logging.basicConfig(level=level, handlers=[handler])
-        trainer = Trainer(config, device=device, runs=options.runs, world=world)
-        is_silent = options.quiet or not world.is_main
-        with (
-            tqdm(total=config.train.steps, unit="step", disable=is_silent) as bar,
-            logging_redirect_tqdm(),
-        ):
-
-            def report(step: int, total: int, terms: dict[str, float]) -> None:
-                bar.update(step - bar.n)
-                bar.set_postfix(loss=f"{terms['total']:.4f}", refresh=False)
-
-            try:
-                trainer.train(report)
-            except OtherProcessError:
-                return EXIT_USER_ERROR
         if world.is_main:
-            if options.export:
-                trainer.export(options.export, torch.float16)
-            show(str(trainer.model_file))
+            _preview(options, config, device)
+        if options.dry_run:
+            return 0
+        return _train(options, config, world, device, begun)
+
+
+def _load(options: argparse.Namespace) -> RunConfig:
+    """Config of the run; checks all paths."""
+    from refusion.config import load_config
+    from refusion.config.plugins import import_plugins
+    from refusion.training.paths import check_paths
+
+    import_plugins(options.plugin)
+    minutes = [] if options.minutes is None else [f"train.minutes={options.minutes}"]
+    config = load_config(options.opt, [*options.set, *minutes])
+    config = replace(config, plugins=tuple(dict.fromkeys((*config.plugins, *options.plugin))))
+    check_paths(config)
+    if options.export and not Path(options.export).absolute().parent.is_dir():
+        raise ConfigError(f"--export: no folder '{Path(options.export).parent}'; create it first")
+    return config
+
+
+def _preview(options: argparse.Namespace, config: RunConfig, device: torch.device) -> None:
+    """Write the first pairs and describe the run, as far as the options ask for it."""
+    from refusion.training.preview import describe, dump_pairs
+
+    if options.dump_pairs:
+        show(str(dump_pairs(config, Path(options.runs) / config.name, options.dump_pairs)))
+    if options.dry_run:
+        show(*describe(config, device))
+
+
+def _train(
+    options: argparse.Namespace,
+    config: RunConfig,
+    world: World,
+    device: torch.device,
+    begun: float,
+) -> int:
+    """Train and export; returns the exit code."""
+    import torch
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from refusion.training import Trainer
+    from refusion.training.budget import duration
+    from refusion.training.failures import OtherProcessError
+
+    trainer = Trainer(config, device=device, runs=options.runs, world=world, begun=begun)
+    is_silent = options.quiet or not world.is_main
+    with (
+        tqdm(total=config.train.steps, unit="step", disable=is_silent) as bar,
+        logging_redirect_tqdm(),
+    ):
+
+        def report(step: int, total: int | None, terms: dict[str, float]) -> None:
+            bar.update(step - bar.n)
+            loss = {"loss": f"{terms['total']:.4f}"} if terms else {}
+            left = {} if config.train.minutes is None else {"left": duration(trainer.left_s())}
+            bar.set_postfix(loss | left, refresh=False)
+
+        try:
+            trainer.train(report)
+        except OtherProcessError:
+            return EXIT_USER_ERROR
+    if world.is_main:
+        if options.export:
+            trainer.export(options.export, torch.float16)
+        show(str(trainer.model_file))
     return 0
+
+
+def _count(text: str) -> int:
+    """A number of pairs, at least 1."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MOST_PAIRS:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_PAIRS}")
+    return int(text)

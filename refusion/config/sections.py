@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from refusion.config.parser import Component, FromTable, NamedComponent
@@ -88,12 +88,13 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class LrScheduleConfig:
-    """Learning rate over the run, in steps."""
+    """Learning rate over the run, in steps; with train.minutes over the share of the time, too."""
 
     type: Literal["cosine", "multistep", "constant"] = "cosine"
     warmup_steps: Whole = 0  # linear rise from 0
     eta_min: Annotated[float, Bound(0, 10)] = 1e-7  # learning rate at the last step (cosine)
-    milestones: tuple[Count, ...] = ()  # steps after which the rate is multiplied (multistep)
+    # Steps after which the rate is multiplied (multistep); they need train.steps.
+    milestones: tuple[Count, ...] = ()
     gamma: Annotated[float, Bound(0, 1, above=True)] = 0.5  # factor at each milestone
 
     def __post_init__(self) -> None:
@@ -106,9 +107,15 @@ class LrScheduleConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The optimization loop; intervals count optimizer steps."""
+    """The optimization loop; it ends at `steps` or after `minutes`, whichever comes first.
 
-    steps: Count  # optimizer steps of the whole run
+    Intervals count optimizer steps.
+    """
+
+    # Optimizer steps of the whole run; null: the run ends after `minutes`.
+    steps: Count | None = field(default=None, kw_only=True)
+    # Wall time of the whole run with validation, saving and export; null: no limit.
+    minutes: Annotated[float, Bound(0, 1e6, above=True)] | None = field(default=None, kw_only=True)
     optimizer: OptimizerConfig
     lr_schedule: LrScheduleConfig = LrScheduleConfig()
     ema_decay: Share = 0.999  # per update of the average; 0 keeps the raw weights
@@ -122,12 +129,26 @@ class TrainConfig:
     # Times have density t^bias; > 0 helps few steps.
     time_bias: Annotated[float, Bound(0, 100)] = 0.0
     log_every: Count = 50
-    validate_every: Count = 1000
-    checkpoint_every: Count = 500
+    # null: 1000; with `minutes` at each fifth of the time. The end of the run is validated, too.
+    validate_every: Count | None = None
+    checkpoint_every: Count | None = None  # null: 500; with `minutes` at each tenth of the time
 
     def __post_init__(self) -> None:
-        """Check that the learning rate can rise and fall within the run."""
-        if self.lr_schedule.warmup_steps >= self.steps:
+        """Check that the run has an end and that the learning rate can rise and fall within it."""
+        if self.steps is None and self.minutes is None:
+            raise ConfigError(
+                "steps: the run has no end; set steps, a number of optimizer steps, or minutes, "
+                "the wall time of the run, or both"
+            )
+        if self.minutes is None:
+            object.__setattr__(self, "validate_every", self.validate_every or 1000)
+            object.__setattr__(self, "checkpoint_every", self.checkpoint_every or 500)
+        if self.steps is None and self.lr_schedule.type == "multistep":
+            raise ConfigError(
+                "lr_schedule.milestones: they count steps, so type multistep needs train.steps; "
+                "set steps, too, or use type cosine with train.minutes"
+            )
+        if self.steps is not None and self.lr_schedule.warmup_steps >= self.steps:
             raise ConfigError(
                 f"lr_schedule.warmup_steps: {self.lr_schedule.warmup_steps} warm-up steps do not "
                 f"fit in {self.steps} training steps"

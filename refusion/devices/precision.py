@@ -6,7 +6,9 @@ The state of a sampler is always float32. Only the weights and activations of ne
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +70,30 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise ConfigError("precision: fp16 needs a CUDA GPU; on a CPU use 'fp32', 'bf16' or 'auto'")
     return PRECISIONS[name]
+
+
+@contextlib.contextmanager
+def fast_float32(device: torch.device) -> Iterator[None]:
+    """Context in which a GPU multiplies float32 in TF32 and times the kernels of convolutions.
+
+    TF32 has 10 bits of mantissa and the range of float32. The kernels are timed once per size of
+    the inputs, which suits training, where all batches have one size. On a CPU nothing changes.
+
+    Args:
+        device: the device that the networks run on.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn  # its convolutions use TF32 by default
+    before = torch.get_float32_matmul_precision(), cudnn.benchmark
+    torch.set_float32_matmul_precision("high")
+    cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.benchmark = before[1]
 
 
 def cast_network(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

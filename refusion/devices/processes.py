@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,6 +16,8 @@ from torch import Tensor
 from refusion.devices.precision import choose_device
 from refusion.errors import ConfigError
 
+CONTROL = torch.device("cpu")
+"""Device for the communication of flags and times."""
 TIMEOUT = timedelta(hours=6)  # long, because processes may wait while one encodes latents
 
 
@@ -58,9 +60,23 @@ class World:
 
         Args:
             flag: value of this process.
-            device: device for the communication, as returned by `join_processes`.
+            device: device for the communication, as returned by `join_processes`. A single process
+                does not use it.
         """
-        return bool(self.mean(torch.tensor(float(flag), device=device)) > 0)
+        return self.largest([float(flag)], device)[0] > 0
+
+    def largest(self, values: Sequence[float], device: torch.device) -> list[float]:
+        """Largest value over the processes at each position; equal in all processes.
+
+        Args:
+            values: finite numbers, the same number of them in all processes.
+            device: device for the communication; see `any`.
+        """
+        if self.size == 1:
+            return list(values)
+        shared = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        return shared.tolist()
 
     def gathered(self, value: Any) -> list[Any]:
         """The values of all processes, in the order of their ranks; picklable objects."""
@@ -79,8 +95,9 @@ SINGLE_PROCESS = World()
 def join_processes(device: str) -> Iterator[tuple[World, torch.device]]:
     """Context in which this process belongs to the process group that `torchrun` started.
 
-    The group communicates by NCCL on GPUs and by gloo on CPUs. Without `torchrun` there is no
-    group and the world is `SINGLE_PROCESS`.
+    The group communicates by NCCL on GPUs and by gloo on CPUs. Flags and other plain values are
+    exchanged on the CPU (`CONTROL`), so that they do not wait for a GPU. Without `torchrun` there
+    is no group and the world is `SINGLE_PROCESS`.
 
     Args:
         device: 'auto', 'cpu' or 'cuda'. With 'cuda' each process uses the GPU of its local rank.
@@ -105,7 +122,8 @@ def join_processes(device: str) -> Iterator[tuple[World, torch.device]]:
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
+    both = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(both if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield world, chosen
     finally:

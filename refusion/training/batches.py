@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from refusion.config import RunConfig
 from refusion.devices.processes import World
@@ -23,7 +24,7 @@ class BatchShares:
         parts: number of parts of a share.
         world: rank of this process and number of processes.
         start: first step.
-        stop: step after the last one.
+        stop: step after the last one; None for an endless run, whose time is limited.
 
     Raises:
         ConfigError: the batch cannot be divided into equal parts.
@@ -33,7 +34,7 @@ class BatchShares:
     parts: int
     world: World
     start: int
-    stop: int
+    stop: int | None
 
     def __post_init__(self) -> None:
         """Check that all parts have the same size, so that the mean of their means is correct."""
@@ -50,17 +51,20 @@ class BatchShares:
         return range(first, first + size)
 
     def __iter__(self) -> Iterator[range]:
-        for step in range(self.start, self.stop):
+        steps = count(self.start) if self.stop is None else range(self.start, self.stop)
+        for step in steps:
             for part in range(self.parts):
                 yield self.indices(step, part)
 
     def __len__(self) -> int:
-        """Number of parts in all steps."""
+        """Number of parts in all steps; a TypeError for an endless run."""
         return (self.stop - self.start) * self.parts
 
 
 def shares_of(config: RunConfig, world: World, start: int, stop: int | None = None) -> BatchShares:
     """Samples of this process in the steps `start` to `stop` - 1 of a run, by default to its end.
+
+    The end of a run whose time is limited is not known, so its stream may be endless.
 
     Raises:
         ConfigError: the batch cannot be divided among the processes.

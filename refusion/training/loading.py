@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from refusion.config import RunConfig, config_to_dict, find_table
 from refusion.config.parser import Component
-from refusion.devices.processes import World
+from refusion.devices.processes import CONTROL, World
 from refusion.errors import ConfigError
 from refusion.training.batches import shares_of
 from refusion.training.failures import shared_failure
@@ -46,6 +47,7 @@ class BatchStream:
         device: device of the batches.
         encode: function that moves a batch to the device and encodes it, for cached latents.
         encoder_key: fingerprint of the encoder's weights and dtype.
+        limit: function that returns the seconds which encoding may take now, None for no limit.
     """
 
     config: RunConfig
@@ -54,6 +56,7 @@ class BatchStream:
     device: torch.device
     encode: Encoder
     encoder_key: str
+    limit: Callable[[], float | None] = lambda: None
 
     def batches(self, step: int) -> Iterator[Batch]:
         """This process's parts of the batches from a step on; encodes missing latents at once.
@@ -71,31 +74,63 @@ class BatchStream:
 
     def _rounds(self, latents: LatentPairs, step: int) -> Iterator[Batch]:
         """Batches from the latents of the current round, then from those of the next rounds."""
-        stop = last = self.config.train.steps
-        if every := self.config.data.refresh_latents:
-            stop = min(last, (step // every + 1) * every)
-        yield from self._loaded(latents, 0, step, stop)
-        if stop < last:
-            yield from self._rounds(self._latents(stop), stop)
+        last, every = self.config.train.steps, self.config.data.refresh_latents
+        while True:
+            ends = [end for end in (last, every and (step // every + 1) * every) if end is not None]
+            stop = min(ends, default=None)
+            yield from self._loaded(latents, 0, step, stop)  # endless if there is no end
+            if stop == last:
+                return
+            latents, step = self._latents(stop), stop
 
-    def _loaded(self, dataset: Any, workers: int, start: int, stop: int) -> Iterator[Batch]:
-        """Batches of a data set from step `start` to step `stop` - 1."""
+    def _loaded(self, dataset: Any, workers: int, start: int, stop: int | None) -> Iterator[Batch]:
+        """Batches of a data set from step `start` to step `stop` - 1, without an end for None."""
         how = {"title": TITLE, "workers": workers, "seed": self.config.train.seed}
         shares = shares_of(self.config, self.world, start, stop)
         loaded = load_batches(dataset, shares, **how, pin_memory=self.device.type == "cuda")
         with contextlib.closing(loaded):
-            for batch in loaded:
-                yield to_device(batch, self.device)
+            yield from copied_ahead(loaded, self.device)
 
     def _latents(self, step: int) -> LatentPairs:
         """Latents of a step; the main process encodes them, then the others read them."""
         found: list[LatentPairs] = []
         for makes in (True, False):
-            with shared_failure(self.world, self.device):
+            with shared_failure(self.world, CONTROL):
                 if makes == self.world.is_main:
                     where = (self.config, self.folder, self.encode, self.encoder_key, step)
-                    found.append(latent_set(*where, make=makes))
+                    found.append(latent_set(*where, make=makes, limit_s=self.limit()))
         return found[0]
+
+
+def copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Move batches to a device; a GPU copies the next batch while it computes with the current one.
+
+    Args:
+        batches: batches on the CPU, in page-locked memory if the device is a GPU.
+        device: device of the returned batches.
+    """
+    if device.type != "cuda":
+        for batch in batches:
+            yield to_device(batch, device)
+        return
+    side, ahead = torch.cuda.Stream(device), None
+    for batch in batches:
+        with torch.cuda.stream(side):
+            copied = to_device(batch, device)
+        if ahead is not None:
+            yield _received(ahead, side)
+        ahead = copied
+    if ahead is not None:
+        yield _received(ahead, side)
+
+
+def _received(batch: Batch, side: torch.cuda.Stream) -> Batch:
+    """A batch that another stream has copied, for use in the current stream."""
+    current = torch.cuda.current_stream(side.device)
+    current.wait_stream(side)
+    for value in batch.values():
+        value.record_stream(current)  # its memory is not reused before the current stream is done
+    return batch
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -128,11 +163,19 @@ def training_set(config: RunConfig) -> Any:
 
 def latent_round(config: RunConfig, step: int) -> int:
     """Number of times that the cached latents were replaced before a step."""
-    return step // (config.data.refresh_latents or config.train.steps)
+    every = config.data.refresh_latents or config.train.steps
+    return 0 if every is None else step // every
 
 
 def latent_set(
-    config: RunConfig, folder: Path, encode: Encoder, encoder_key: str, step: int, *, make: bool
+    config: RunConfig,
+    folder: Path,
+    encode: Encoder,
+    encoder_key: str,
+    step: int,
+    *,
+    make: bool,
+    limit_s: float | None = None,
 ) -> LatentPairs:
     """Latents of `cached_latents` samples, read from the run folder or encoded.
 
@@ -146,6 +189,8 @@ def latent_set(
         encoder_key: fingerprint of the encoder's weights and dtype.
         step: current step of the run.
         make: whether this process may encode missing latents.
+        limit_s: seconds after which no further batch is encoded; None for no limit. With a limit
+            the file may contain fewer pairs.
 
     Raises:
         ConfigError: the latents are missing, and another process should have written them.
@@ -156,8 +201,9 @@ def latent_set(
     key = cache_key([*described, _file_versions(config.data.train), seed, encoder_key, number])
     path = folder / LATENTS
     pairs = load_latents(path, key)
-    if pairs is None and make:
-        with contextlib.closing(_encoded(config, encode, number)) as encoded:
+    is_short = pairs is not None and len(pairs["mu"]) < config.data.cached_latents
+    if (pairs is None or (is_short and limit_s is None)) and make:
+        with contextlib.closing(_encoded(config, encode, number, limit_s)) as encoded:
             store_latents(path, key, encoded)
         pairs = load_latents(path, key)
     if pairs is None:
@@ -182,15 +228,26 @@ def _file_versions(component: Component) -> list[tuple[str, int, int]]:
     return found
 
 
-def _encoded(config: RunConfig, encode: Encoder, number: int) -> Iterator[Batch]:
+def _encoded(
+    config: RunConfig, encode: Encoder, number: int, limit_s: float | None
+) -> Iterator[Batch]:
     """Encode the pairs of a round in batches; the rounds have no sample in common."""
+    begun = time.monotonic()
     data, first = config.data, number * config.data.cached_latents
     samples = range(first, first + data.cached_latents)
     parts = [samples[i : i + data.batch_size] for i in range(0, len(samples), data.batch_size)]
     how = {"title": TITLE, "workers": data.workers, "seed": config.train.seed}
     with contextlib.closing(load_batches(training_set(config), parts, **how)) as loaded:
         for index, batch in enumerate(loaded):
+            done = index * data.batch_size
             if index % 50 == 0:
-                done = index * data.batch_size
                 logger.info("encoding latents: %d of %d pairs", done, data.cached_latents)
+            if limit_s is not None and index and time.monotonic() - begun > limit_s:
+                logger.warning(
+                    "encoding latents: a quarter of the remaining time is over, so the run uses "
+                    "%d pairs instead of %d; lower data.cached_latents or raise train.minutes",
+                    done,
+                    data.cached_latents,
+                )
+                return
             yield encode(batch)

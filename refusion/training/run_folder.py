@@ -18,7 +18,8 @@ from refusion.files import atomic_write, check_no_link, check_regular, open_for_
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 LOCK, CONFIG, BOARD = ".lock", "config.yml", "tensorboard"
-MODEL, STATE, LATENTS = "model.safetensors", "state.pt", "latents.safetensors"
+MODEL, BEST, STATE = "model.safetensors", "best.safetensors", "state.pt"
+LATENTS = "latents.safetensors"
 
 
 def make_run_folder(folder: Path) -> None:
@@ -37,7 +38,7 @@ def make_run_folder(folder: Path) -> None:
             f"--runs: cannot create the folder '{folder}': {error.strerror}"
         ) from error
     try:
-        for path in (folder / name for name in (LOCK, CONFIG, BOARD, MODEL, STATE, LATENTS)):
+        for path in (folder / name for name in (LOCK, CONFIG, BOARD, MODEL, BEST, STATE, LATENTS)):
             check_no_link(path)
             if os.path.lexists(path) and path.name != BOARD:
                 check_regular(path)

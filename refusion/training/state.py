@@ -17,12 +17,14 @@ from refusion.files import atomic_write
 from refusion.memory import is_out_of_memory
 from refusion.official.importing import open_tensors
 from refusion.tensor_files.pickles import load_pickle
+from refusion.training.budget import COSTS
 from refusion.training.stages.base import Stage
 
 LARGEST = 200 * 10**9  # bytes of a state: four copies of the weights
 LAST_STEP = 10**12
 _NUMBER = "step"  # of the updates of a parameter, a tensor without dimensions
 PLAIN = ("step", "trained_s", "waited_s", "scores")  # counters and scores
+BUDGET, BEST = "budget", "best"  # see `Budget.state`, `Trainer.best`; older files have neither
 # Keys whose values a resumed run must keep. Changes of other keys are logged.
 _IDENTITY = ("task", "stage", "network", "sde", "prediction", "objective", "upscale")
 _IDENTITY += ("distillation", "diffbir", "osediff")
@@ -43,7 +45,7 @@ def save_state(
     Args:
         path: file to write.
         parts: objects with a `state_dict`, by name.
-        plain: values of the keys `PLAIN`.
+        plain: values of the keys `PLAIN`, `BUDGET` and `BEST`.
         config: config of the run.
         encoder: fingerprint of the latent U-Net whose latents the run uses.
 
@@ -79,7 +81,7 @@ def load_state(
         device: device of the loaded tensors; the file need not be trusted.
 
     Returns:
-        Values of the keys `PLAIN`.
+        Values of the keys `PLAIN`, and of `BUDGET` and `BEST` if the file has them.
 
     Raises:
         CheckpointError: the file is damaged, or belongs to another version or another run.
@@ -112,7 +114,7 @@ def load_state(
                 part.load_state_dict(state[name])
     except Exception as error:
         _refuse(path, error)
-    return {key: state[key] for key in PLAIN}
+    return {key: state[key] for key in (*PLAIN, BUDGET, BEST) if key in state}
 
 
 def _refuse(path: Path, error: Exception) -> NoReturn:
@@ -131,11 +133,33 @@ def _check_plain(state: Mapping[str, Any]) -> None:
     for key in ("trained_s", "waited_s"):
         if type(state[key]) not in (int, float) or not 0 <= state[key] < math.inf:
             raise ValueError(f"{key}: expected seconds, got {printable(state[key], 40)}")
-    scores = state["scores"]
-    if not isinstance(scores, Mapping) or not all(
-        isinstance(name, str) and type(score) in (int, float) for name, score in scores.items()
+    _check_numbers("scores", state["scores"])
+    if BEST in state and type(state[BEST]) not in (int, float):
+        raise ValueError(f"{BEST}: expected a score, got {printable(state[BEST], 40)}")
+    if BUDGET in state:
+        _check_budget(state[BUDGET])
+
+
+def _check_numbers(key: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(
+        isinstance(name, str) and type(number) in (int, float) for name, number in value.items()
     ):
-        raise ValueError("scores: expected numbers by name")
+        raise ValueError(f"{key}: expected numbers by name")
+
+
+def _check_budget(value: Any) -> None:
+    """Check the time that a run has used and its measured durations, see `Budget.state`."""
+    if not isinstance(value, Mapping) or value.keys() != {"used_s", "costs", "photos"}:
+        raise ValueError(f"{BUDGET}: expected used_s, costs and photos")
+    for key in ("costs", "photos"):
+        _check_numbers(f"{BUDGET}.{key}", value[key])
+    if value["costs"].keys() != set(COSTS):
+        raise ValueError(f"{BUDGET}.costs: expected {', '.join(COSTS)}")
+    times = [value["used_s"], *value["costs"].values()]
+    if not all(type(time) in (int, float) and 0 <= time < math.inf for time in times):
+        raise ValueError(f"{BUDGET}: expected seconds")
+    if not all(type(count) is int and count > 0 for count in value["photos"].values()):
+        raise ValueError(f"{BUDGET}.photos: expected numbers of photos")
 
 
 def _check_moments(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,17 +16,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from refusion.config import RunConfig
-from refusion.devices.precision import choose_precision
-from refusion.devices.processes import SINGLE_PROCESS, World
+from refusion.devices.precision import fast_float32
+from refusion.devices.processes import CONTROL, SINGLE_PROCESS, World
 from refusion.errors import RefusionError
-from refusion.randomness import keyed_generator
-from refusion.training.batches import BatchShares, shares_of
-from refusion.training.ema import Ema
+from refusion.training.batches import shares_of
+from refusion.training.budget import SAVE_EVERY, VALIDATE_EVERY, Budget
 from refusion.training.failures import (
     OtherProcessError,
     lost_processes_explained,
@@ -36,8 +33,9 @@ from refusion.training.failures import (
 from refusion.training.interrupts import InterruptedWaitError, Interrupts
 from refusion.training.latents import weights_key
 from refusion.training.loading import BatchStream, to_device
-from refusion.training.optim import build_optimizer, learning_rate
+from refusion.training.logs import log_end, log_step
 from refusion.training.run_folder import (
+    BEST,
     MODEL,
     STATE,
     make_run_folder,
@@ -45,16 +43,14 @@ from refusion.training.run_folder import (
     run_lock,
     write_config,
 )
-from refusion.training.stages import STAGES
-from refusion.training.stages.base import LossModule, Stage
+from refusion.training.stages import build_stage
 from refusion.training.state import PLAIN, load_state, save_state, start_from
-from refusion.training.validation import validate, validation_sets
+from refusion.training.updates import Updates, loss_error
+from refusion.training.validation import best_metric, validate_in_time, validation_sets
 from refusion.training.workers import Batch, SampleError
 
-WEIGHTS_KEY, SAMPLE_KEY = 1, 2  # keys of random streams: initialisation, samples
-
 logger = logging.getLogger(__name__)
-Progress = Callable[[int, int, dict[str, float]], None]
+Progress = Callable[[int, int | None, dict[str, float]], None]
 
 
 class Trainer:
@@ -65,9 +61,21 @@ class Trainer:
         device: device of the networks.
         runs: folder that contains the run folders.
         world: rank of this process and number of processes.
+        begun: `time.monotonic()` when the program began, for `train.minutes`; None for now.
 
     Files in the run folder: `config.yml` (with all defaults), `model.safetensors` (averaged
-    weights, a checkpoint for inference), `state.pt` (to resume the run), `tensorboard/`.
+    weights, a checkpoint for inference), `best.safetensors` (the same of the best validation),
+    `state.pt` (to resume the run), `tensorboard/`.
+
+    Attributes:
+        module, parameters, optimizer, ema: those of `updates`.
+        state_file, model_file, best_file: files in the run folder, see above.
+        step: number of steps done.
+        budget: steps and time of the run.
+        scores: scores of the last validation by name.
+        best: largest score so far, see `validation.best_metric`; None before the first validation.
+        read_every: steps between two readings of the loss. On a GPU a reading waits for all that
+            the GPU has to do, so only every `train.log_every` steps; on a CPU each step.
 
     Raises:
         ConfigError: the batch cannot be divided among the processes, or the run folder cannot be
@@ -82,69 +90,54 @@ class Trainer:
         device: torch.device,
         runs: str | Path = "runs",
         world: World = SINGLE_PROCESS,
+        begun: float | None = None,
     ) -> None:
         self.config, self.device, self.world = config, device, world
-        self.shares(0)  # raises early if the batch cannot be divided
+        train = config.train
+        self.budget = Budget(train.steps, train.minutes, workers=config.data.workers, begun=begun)
+        shares_of(config, world, 0)  # raises early if the batch cannot be divided
         self.folder = Path(runs) / config.name
         make_run_folder(self.folder)
-        self.dtype = choose_precision(config.train.precision, device)
-        with torch.random.fork_rng(devices=[]):
-            # PyTorch initialises layers with the global generator, so seed it within this block.
-            torch.manual_seed(keyed_generator(config.train.seed, WEIGHTS_KEY).initial_seed())
-            self.stage: Stage = STAGES[config.stage](config, device)
+        self.state_file, self.model_file, self.best_file = (
+            self.folder / name for name in (STATE, MODEL, BEST)
+        )
+        self.stage = build_stage(config, device)
         if config.init is not None and not self.state_file.is_file():
             start_from(config.init, self.stage)
-        self.module: nn.Module = self.stage.module.to(memory_format=torch.channels_last)
         if config.train.compile:
             self.stage.compile()
-        self.losses: nn.Module = LossModule(self.stage)
-        if world.size > 1:
-            self.losses = DistributedDataParallel(self.losses, gradient_as_bucket_view=True)
-        self.parameters = list(self.module.parameters())
-        self.optimizer = build_optimizer(self.parameters, config.train.optimizer)
-        self.ema = Ema(self.module, config.train.ema_decay, config.train.ema_every)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.updates = Updates(config, self.stage, world=world, device=device)
+        self.module, self.parameters = self.updates.module, self.updates.parameters
+        self.optimizer, self.ema = self.updates.optimizer, self.updates.ema
+        self.read_every = 1 if device.type == "cpu" else config.train.log_every
         self.step = 0
         self.trained_s = 0.0
         self.waited_s = 0.0  # part of `trained_s` spent waiting for the data loader
         self.scores: dict[str, float] = {}
+        self.best: float | None = None
+        self.validated_at = -1  # step of the last validation
         self.validation: dict[str, Any] = {}
         self.encoder_key = weights_key(self.stage.fixed)
 
-    @property
-    def state_file(self) -> Path:
-        """File of the state to resume from."""
-        return self.folder / STATE
-
-    @property
-    def model_file(self) -> Path:
-        """File of the averaged weights."""
-        return self.folder / MODEL
-
-    def shares(self, start: int, stop: int | None = None) -> BatchShares:
-        """Samples of this process in steps `start` to `stop` - 1, by default to the end."""
-        return shares_of(self.config, self.world, start, stop)
-
     def train(self, progress: Progress | None = None) -> dict[str, float]:
-        """Train up to `config.train.steps`; continue from `state.pt` if it exists.
+        """Train until the steps or the minutes of the run end; continue from `state.pt`, if any.
 
         Args:
-            progress: called after every step with (step, steps, terms of the loss).
+            progress: called after every step with (step, steps or None, terms of the loss); the
+                terms are those of the last step that was read, see `read_every`.
 
         Returns:
             Scores of the last validation by name.
 
         Raises:
             RefusionError: the loss is not finite (the last checkpoint is kept), `state.pt` belongs
-                to another configuration, or a process was killed.
+                to another configuration, the memory is not sufficient, or a process was killed.
             SampleError: a sample cannot be made; the run is saved at the last complete step.
             OtherProcessError: another process failed, and shows the message.
         """
         is_main, nothing = self.world.is_main, contextlib.nullcontext()
-        with (
-            lost_processes_explained(self.world),
-            run_lock(self.folder) if is_main else nothing,
-        ):
+        lock = run_lock(self.folder) if is_main else nothing
+        with lost_processes_explained(self.world), fast_float32(self.device), lock:
             with self._shared_failure():
                 if self.state_file.is_file():
                     self._load_state()
@@ -158,23 +151,50 @@ class Trainer:
 
     def _train(self, board: SummaryWriter | None, progress: Progress | None) -> None:
         """Run all remaining steps."""
-        stop = self.config.train.steps
-        if self.step >= stop:
-            logger.info("%s: already at step %d of %d", self.config.name, self.step, stop)
+        self._agree()
+        if self.budget.is_over(self.step):
+            log_end(self.config.name, self.budget, self.step)
             return
+        self._measure_end(board)
         with self._saved_on_failure(), self._shared_failure():
             stream = self._batches()  # encodes latents for minutes; Ctrl-C stops immediately
+        terms: dict[str, float] = {}
         with contextlib.closing(stream), Interrupts() as interrupts:
-            while self.step < stop:
+            self._agree()
+            while not self.budget.is_over(self.step):
+                begun = time.monotonic()
                 try:
-                    terms = self._timed_step(stream, interrupts)
+                    latest = self._timed_step(stream, interrupts)
                 except InterruptedWaitError:
                     self._stop(interrupts.received)
-                self._after_step(board, terms)
+                terms = self._read(latest) or terms
+                self.budget.note("step", time.monotonic() - begun)
+                self._agree()
+                self._after_step(board, latest)
                 if progress is not None:
-                    progress(self.step, stop, {name: float(term) for name, term in terms.items()})
-                if self.world.any(interrupts.received > 0, self.device):
+                    progress(self.step, self.config.train.steps, terms)
+                if self.world.any(interrupts.received > 0, CONTROL):
                     self._stop(interrupts.received)
+        if self.validated_at != self.step:  # an intermediate validation or saving took long
+            self._validate(board)
+        if self.config.train.minutes is not None:
+            log_end(self.config.name, self.budget, self.step)
+
+    def _measure_end(self, board: SummaryWriter | None) -> None:
+        """Validate and save at the start of a run by time, to know what its end takes."""
+        budget = self.budget
+        is_known = budget.costs["saving"] > 0 and self.validation.keys() <= budget.photos.keys()
+        if self.config.train.minutes is None or is_known:
+            return
+        budget.costs["validation"] = 0.0  # of a run without limit, in which all photos are measured
+        self._validate(board)
+        self.save()
+        self._agree()
+        self.budget.due(self.step)
+
+    def _agree(self) -> None:
+        """Give all processes the same time."""
+        self.budget.agree(*self.world.largest([self.budget.now(), self.budget.needed()], CONTROL))
 
     def _stop(self, number: int) -> NoReturn:
         """Save, then end the process as usual for the signal."""
@@ -189,14 +209,20 @@ class Trainer:
 
         All processes must call this method; the main process writes.
         """
+        self._check_loss()
+        begun = self.budget.clock()
         with self._shared_failure():
             if self.world.is_main:
                 self.export(self.model_file)
                 plain = {key: getattr(self, key) for key in PLAIN}
-                save_state(self.state_file, self._parts(), plain, self.config, self.encoder_key)
+                plain |= {"budget": self.budget.state()}
+                plain |= {} if self.best is None else {"best": self.best}
+                where = (self.state_file, self.updates.parts(), plain)
+                save_state(*where, self.config, self.encoder_key)
+        self.budget.note("saving", self.budget.clock() - begun)
 
     def _shared_failure(self) -> contextlib.AbstractContextManager[None]:
-        return shared_failure(self.world, self.device)
+        return shared_failure(self.world, CONTROL)
 
     @contextlib.contextmanager
     def _saved_on_failure(self) -> Iterator[None]:
@@ -235,115 +261,88 @@ class Trainer:
         with self._saved_on_failure(), self._shared_failure(), wait:
             parts = [next(stream) for _ in range(self.config.train.accumulate)]
         self.waited_s += time.monotonic() - begun
-        terms = self._step(parts)
+        terms = self.updates.update(self.step, parts, self.budget.share())
+        if self.read_every == 1:
+            self._check_loss()  # before the step counts
         self.step += 1
         self.trained_s += time.monotonic() - begun
         return terms
 
-    def _step(self, parts: list[Batch]) -> dict[str, Tensor]:
-        train = self.config.train
-        peak, schedule = train.optimizer.lr, train.lr_schedule
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, train.steps, peak, schedule)
-        self.module.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        terms = self._gradients(parts)
-        self.scaler.unscale_(self.optimizer)
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if train.grad_clip is not None:
-            nn.utils.clip_grads_with_norm_(self.parameters, train.grad_clip, norm)
-        total = terms["total"].item()
-        if not self.scaler.is_enabled():  # the scaler skips infinite gradients in fp16
-            total += 0 * norm.item()
-        if not math.isfinite(total):  # in all processes
-            raise (RefusionError if self.world.is_main else OtherProcessError)(
-                f"{self.config.name}: the loss is {total} at step {self.step}; "
-                f"the weights of the last checkpoint are in {self.model_file}. Lower "
-                "train.optimizer.lr, set train.grad_clip, or use train.precision: fp32"
-            )
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.ema.update(self.module, self.step + 1)
-        return terms | {"grad_norm": norm.detach()}
+    def _read(self, terms: dict[str, Tensor]) -> dict[str, float]:
+        """Values of the terms of the loss at a step where they are read, otherwise nothing."""
+        if self.step % self.read_every:
+            return {}
+        self._check_loss()
+        return {name: float(term) for name, term in terms.items()}
 
-    def _gradients(self, parts: list[Batch]) -> dict[str, Tensor]:
-        """Accumulate the gradients of the parts of a batch; return the loss terms of the batch."""
-        shares, seed = self.shares(self.step), self.config.train.seed
-        collected: list[dict[str, Tensor]] = []
-        for number, batch in enumerate(parts):
-            indices = shares.indices(self.step, number)
-            generators = [keyed_generator(seed, SAMPLE_KEY, index) for index in indices]
-            is_last = number == len(parts) - 1
-            is_local = self.world.size > 1 and not is_last  # gradients are exchanged once a step
-            with self.losses.no_sync() if is_local else contextlib.nullcontext():
-                with self._autocast():
-                    terms = self.losses(batch, generators)
-                self.scaler.scale(terms["total"] / len(parts)).backward()
-            collected.append({name: term.detach() for name, term in terms.items()})
-        stacked = torch.stack([torch.stack(list(terms.values())) for terms in collected])
-        return dict(zip(collected[0], self.world.mean(stacked.mean(dim=0)), strict=True))
+    def _check_loss(self) -> None:
+        """Raise the error of a step whose loss is not finite, in all processes."""
+        failure = self.updates.failure()
+        if failure is not None:
+            error = RefusionError if self.world.is_main else OtherProcessError
+            raise error(loss_error(self.config, failure, self.model_file))
 
     def _after_step(self, board: SummaryWriter | None, terms: dict[str, Tensor]) -> None:
-        """Log, validate and save at the intervals of the config."""
-        train = self.config.train
-        is_last = self.step == train.steps
+        """Log, validate and save at the intervals of the config, or of the time."""
+        train, is_last = self.config.train, self.budget.is_over(self.step)
+        is_due = self.budget.due(self.step)
         if self.step % train.log_every == 0 or is_last:
             self._log(board, terms)
-        if self.step % train.validate_every == 0 or is_last:
-            with self._saved_on_failure():
-                self.scores = self._validated(board)
-        if self.step % train.checkpoint_every == 0 and not is_last:
+        if is_last or is_due(train.validate_every, VALIDATE_EVERY):
+            self._validate(board)
+        if not is_last and is_due(train.checkpoint_every, SAVE_EVERY):
             self.save()
 
-    def _validated(self, board: SummaryWriter | None) -> dict[str, float]:
-        """Validate the averaged weights."""
-        view = self.stage.viewer(self.model(), self.device)
-        where = {"world": self.world, "device": self.device, "board": board}
-        return validate(view, self.validation, self.step, **where)
+    def _validate(self, board: SummaryWriter | None) -> None:
+        """Validate the averaged weights, unless it takes too much time; keep the best weights."""
+        self.validated_at = self.step
+        if not self.budget.validates():
+            return
+        self._check_loss()
+        with self._saved_on_failure():
+            view = self.stage.viewer(self.model(), self.device)
+            where = {"world": self.world, "device": self.device, "board": board}
+            self.scores = validate_in_time(self.budget, view, self.validation, self.step, **where)
+        self._keep_best()
+
+    def _keep_best(self) -> None:
+        """Write the averaged weights as the best ones if their score is the largest so far."""
+        score = best_metric(self.scores)
+        if score is None or (self.best is not None and score <= self.best):
+            return
+        self.best = score
+        with self._shared_failure():
+            if self.world.is_main:
+                self.export(self.best_file)
 
     def _batches(self) -> Iterator[Batch]:
         """Batches from the current step on; their content depends on the step only."""
 
         def encode(batch: Batch) -> Batch:
-            with self._autocast():
+            with self.updates.autocast():
                 return self.stage.encode(to_device(batch, self.device))
 
-        key = f"{self.encoder_key} {self.dtype}"
-        stream = BatchStream(self.config, self.folder, self.world, self.device, encode, key)
+        key = f"{self.encoder_key} {self.updates.dtype}"
+        where = (self.config, self.folder, self.world, self.device)
+        stream = BatchStream(*where, encode, key, self.budget.encoding_limit)
         return stream.batches(self.step)
 
-    def _autocast(self) -> torch.autocast:
-        is_narrow = self.dtype != torch.float32
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=is_narrow)
-
-    def _parts(self) -> dict[str, Any]:
-        """Objects whose state must be saved."""
-        return {name: getattr(self, name) for name in ("module", "ema", "optimizer", "scaler")}
-
     def _load_state(self) -> None:
-        plain = load_state(
-            self.state_file, self._parts(), self.config, self.encoder_key, self.device
-        )
+        where = (self.config, self.encoder_key, self.device)
+        plain = load_state(self.state_file, self.updates.parts(), *where)
+        if "budget" in plain:
+            self.budget.load(plain.pop("budget"))
         for key, value in plain.items():
             setattr(self, key, value)
-        optimizer = self.config.train.optimizer
-        for group in self.optimizer.param_groups:  # from the config, not from the state
-            group["betas"], group["weight_decay"] = optimizer.betas, optimizer.weight_decay
+        self.updates.use_config()
         logger.info("%s: continuing at step %d", self.config.name, self.step)
 
     def _log(self, board: SummaryWriter | None, terms: dict[str, Tensor]) -> None:
-        rate, waiting = self.optimizer.param_groups[0]["lr"], self.waited_s / self.trained_s
-        if board is not None:
-            for name, value in terms.items():
-                board.add_scalar(f"train/{name}", value, self.step)
-            board.add_scalar("train/lr", rate, self.step)
-            board.add_scalar("train/waiting_for_data", waiting, self.step)
-        losses = " ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
-        logger.info(
-            "step %d: %s (%.0f s, %.1f %% waiting for data)",
-            self.step,
-            losses,
-            self.trained_s,
-            100 * waiting,
-        )
+        values = {name: float(value) for name, value in terms.items()}
+        values |= {"lr": self.optimizer.param_groups[0]["lr"]}
+        values |= {"waiting_for_data": self.waited_s / self.trained_s}
+        log_step(board, self.step, values, self.trained_s, self.left_s())
+
+    def left_s(self) -> float:
+        """Expected seconds to the end of the run, from the mean duration of its steps."""
+        return self.budget.left_s(self.step, self.trained_s / max(1, self.step))

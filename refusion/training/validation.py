@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import statistics
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -12,16 +15,18 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from refusion.config import RunConfig, find_table
-from refusion.devices.processes import World
+from refusion.devices.processes import CONTROL, World
 from refusion.errors import ConfigError
 from refusion.images.resize import resize_like, shrink
 from refusion.metrics import score_pair
+from refusion.training.budget import Budget, duration
 from refusion.training.failures import shared_failure
 from refusion.training.stages.base import ResultAndTarget, Viewer
 from refusion.training.workers import make_sample
 
 PICTURES = 2  # pairs per validation set shown in TensorBoard
 PICTURE_SIDE = 512  # pixels
+MAPS = ("transmission", "mask")  # maps of a degradation that are shown if the data have them
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +40,9 @@ def validate(
     world: World,
     device: torch.device,
     board: SummaryWriter | None,
-) -> dict[str, float]:
+    photos: Mapping[str, int] | None = None,
+    limit_s: float | None = None,
+) -> tuple[dict[str, float], dict[str, int]]:
     """Compute and log the mean metrics over each validation set.
 
     The processes divide the images among themselves.
@@ -47,14 +54,28 @@ def validate(
         world: rank of this process and number of processes.
         device: device of the images.
         board: TensorBoard writer for metrics and images; None for none.
+        photos: number of images of a set by its name; by default all.
+        limit_s: seconds after which no further image is begun, divided evenly among the sets; at
+            least one image per set and process is measured. None for no limit.
 
     Returns:
-        Means by name `<set>/<result>/<metric>`; the result `input` is the degraded image.
+        Means by name `<set>/<result>/<metric>`; the result `input` is the degraded image. Then the
+        number of measured images by set.
     """
     means: dict[str, float] = {}
+    counts: dict[str, int] = {}
     for name, dataset in sets.items():
-        title = _title(name)
-        rows, pictures = _rows(view, dataset, title, world, device, shown=PICTURES if board else 0)
+        measure = _Measurement(
+            view,
+            _title(name),
+            world,
+            device,
+            count=min(len(dataset), (photos or {}).get(name, len(dataset))),
+            limit_s=None if limit_s is None else limit_s / len(sets),
+            shown=PICTURES if board else 0,
+        )
+        rows, pictures = measure.rows(dataset)
+        counts[name] = len(rows)
         for index, picture in pictures.items():
             board.add_image(f"{name}/{index}", picture, step)
         means |= {
@@ -64,7 +85,46 @@ def validate(
         if board is not None:
             board.add_scalar(name, value, step)
         logger.info("validation at step %d: %s %.4f", step, name, value)
-    return means
+    return means, counts
+
+
+def validate_in_time(
+    budget: Budget,
+    view: Viewer,
+    sets: Mapping[str, Any],
+    step: int,
+    *,
+    world: World,
+    device: torch.device,
+    board: SummaryWriter | None,
+) -> dict[str, float]:
+    """Validate as `validate` does; if the time of the run is limited, with as many photos as fit.
+
+    The first validation of a run decides on the photos. The others use the same ones, so that
+    their scores can be compared.
+
+    Args:
+        budget: time of the run; the number of photos and the duration are stored in it.
+        view: computes the results of an item, see `Stage.viewer`.
+        sets: data sets of whole photos by name.
+        step: number of optimizer steps.
+        world: rank of this process and number of processes.
+        device: device of the images.
+        board: TensorBoard writer for metrics and images; None for none.
+
+    Returns:
+        Means, see `validate`.
+    """
+    begun, limit_s = budget.clock(), budget.validation_limit()
+    is_first = limit_s is not None and not sets.keys() <= budget.photos.keys()
+    where = {"world": world, "device": device, "board": board, "photos": budget.photos}
+    scores, counts = validate(view, sets, step, **where, limit_s=limit_s if is_first else None)
+    budget.note("validation", world.largest([budget.clock() - begun], CONTROL)[0])
+    if is_first:
+        budget.photos |= counts
+        for line in _limit_texts(sets, budget):
+            logger.warning("validation: %s", line)
+    return scores
 
 
 def validation_sets(config: RunConfig) -> dict[str, Any]:
@@ -92,28 +152,82 @@ def validation_sets(config: RunConfig) -> dict[str, Any]:
     return sets
 
 
+def best_metric(scores: Mapping[str, float]) -> float | None:
+    """The score that decides which weights are the best ones; None without validation.
+
+    It is the PSNR of the last result of the first validation set: of `restored`, or in stage
+    `latent_unet` of `replacement`.
+
+    Args:
+        scores: means by name, in the order of the sets and of their results; see `validate`.
+    """
+    first = next(iter(scores), "").partition("/")[0]
+    names = [name for name in scores if name.startswith(f"{first}/") and name.endswith("/psnr")]
+    return scores[names[-1]] if names else None
+
+
+def _limit_texts(sets: Mapping[str, Any], budget: Budget) -> list[str]:
+    """Lines about what is left out of the validation because of the time of the run.
+
+    Args:
+        sets: data sets of whole photos by name.
+        budget: time of the run, after its first validation.
+    """
+    advice = (
+        "use fewer or smaller photos (length and max_side in data.validation), lower "
+        "sampling.steps, or raise train.minutes"
+    )
+    if not budget.validates():
+        spent, there = duration(budget.costs["validation"]), duration(budget.seconds)
+        return [f"it takes {spent} of {there}, so it is not repeated; {advice}"]
+    return [
+        f"{budget.photos[name]} of {len(dataset)} photos of set '{name}' are used, because "
+        f"all would take more than 1/20 of the time; {advice}"
+        for name, dataset in sets.items()
+        if budget.photos[name] < len(dataset)
+    ]
+
+
 def _title(name: str) -> str:
     return f"data.validation, set '{name}'"
 
 
-def _rows(
-    view: Viewer, dataset: Any, title: str, world: World, device: torch.device, *, shown: int
-) -> tuple[list[dict[str, float]], dict[int, Tensor]]:
-    """Metrics of all images of a set, in order, from all processes.
+@dataclass(frozen=True)
+class _Measurement:
+    """How the images of one set are measured; see `validate`."""
 
-    Also returns image strips of the first `shown` items of this process, by index.
-    """
-    own, strips = [], {}
-    with shared_failure(world, device):
-        for index in range(world.rank, len(dataset), world.size):
-            item = _batch_of(make_sample(dataset, index, title), device)
-            lq, gt = item["lq"], item["gt"]
-            pictures = {"input": (resize_like(lq, gt), gt), **view(item)}
-            own.append((index, _row(pictures)))
-            if len(strips) < shown:
-                strips[index] = _strip([*(picture for picture, _ in pictures.values()), gt])
-    measured = [pair for part in world.gathered(own) for pair in part]
-    return [row for _, row in sorted(measured, key=lambda pair: pair[0])], strips
+    view: Viewer
+    title: str
+    world: World
+    device: torch.device
+    count: int
+    limit_s: float | None
+    shown: int
+
+    def rows(self, dataset: Any) -> tuple[list[dict[str, float]], dict[int, Tensor]]:
+        """Metrics of the first images of a set, in order, from all processes.
+
+        Also returns image strips of the first `shown` items of this process, by index.
+        """
+        own, strips, begun = {}, {}, time.monotonic()
+        with shared_failure(self.world, self.device):
+            for index in range(self.world.rank, self.count, self.world.size):
+                if own and not self._has_time(time.monotonic() - begun, len(own)):
+                    break
+                item = _batch_of(make_sample(dataset, index, self.title), self.device)
+                lq, gt = item["lq"], item["gt"]
+                pictures = {"input": (resize_like(lq, gt), gt), **self.view(item)}
+                own[index] = _row(pictures)
+                if len(strips) < self.shown:
+                    maps = [item[name] for name in MAPS if name in item]
+                    strips[index] = _strip([*(p for p, _ in pictures.values()), gt, *maps])
+        measured = {i: row for part in self.world.gathered(own) for i, row in part.items()}
+        # With a limit, a process can be faster than another one; images without a gap count.
+        return [measured[i] for i in takewhile(measured.__contains__, range(self.count))], strips
+
+    def _has_time(self, spent_s: float, done: int) -> bool:
+        """Whether another image fits in the limit, if it takes as long as those before."""
+        return self.limit_s is None or spent_s * (done + 1) / done <= self.limit_s
 
 
 def _row(pictures: Mapping[str, ResultAndTarget]) -> dict[str, float]:
@@ -137,7 +251,11 @@ def _strip(pictures: Iterable[Tensor]) -> Tensor:
     """Reduced images side by side, (3, h, w); for a stereo pair only the left view.
 
     Args:
-        pictures: images (1, C, H, W).
+        pictures: images (1, C, H, W) of one size; one channel is shown as gray.
     """
-    small = [shrink(x[:, :3].float().clamp(0, 1), PICTURE_SIDE) for x in pictures]
+    small = [shrink(_rgb(x).float().clamp(0, 1), PICTURE_SIDE) for x in pictures]
     return torch.cat(small, dim=-1)[0].cpu()
+
+
+def _rgb(picture: Tensor) -> Tensor:
+    return picture[:, :3] if picture.shape[1] >= 3 else picture[:, :1].expand(-1, 3, -1, -1)

@@ -11,7 +11,7 @@ import os
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -83,7 +83,7 @@ class _Batches(Dataset[Batch | _Failure]):
 
 def load_batches(
     dataset: Any,
-    indices: Sequence[Sequence[int]],
+    indices: Iterable[Sequence[int]],
     *,
     title: str,
     workers: int,
@@ -97,7 +97,7 @@ def load_batches(
 
     Args:
         dataset: a map from an index to a sample, which is a dict of tensors.
-        indices: indices of the samples of each batch.
+        indices: indices of the samples of each batch; may be endless.
         title: what the samples are, for messages.
         workers: number of worker processes; 0 makes the samples in this process.
         seed: seed of the random generators of the workers.

@@ -103,6 +103,10 @@ def read(raw: object) -> RunConfig:
     return config_from_dict(raw, "options/x.yml", TABLES.__getitem__)
 
 
+NO_END = (
+    "steps: the run has no end; set steps, a number of optimizer steps, or minutes, the wall time "
+    "of the run, or both"
+)
 ERRORS = [
     # unknown keys and words
     ({"train__optimzer": {}}, "train.optimzer: unknown key; did you mean 'optimizer'?"),
@@ -126,8 +130,8 @@ ERRORS = [
     ({"latent_unet": {"checkpont": "x"}},
      "latent_unet.checkpont: unknown key; did you mean 'checkpoint'?"),
     ({"train__3": 1}, "train.3: unknown key; expected one of: accumulate, checkpoint_every, "
-     "compile, ema_decay, ema_every, grad_clip, log_every, lr_schedule, optimizer, precision, "
-     "seed, steps, time_bias, validate_every"),
+     "compile, ema_decay, ema_every, grad_clip, log_every, lr_schedule, minutes, optimizer, "
+     "precision, seed, steps, time_bias, validate_every"),
     # missing keys
     ({"task": DELETE}, "task: required key is missing"),
     ({"train__optimizer__lr": DELETE}, "train.optimizer.lr: required key is missing"),
@@ -139,7 +143,7 @@ ERRORS = [
     ({"train__steps": True}, "train.steps: expected a whole number, got true"),
     ({"train__steps": 1.5}, "train.steps: expected a whole number, got 1.5"),
     ({"train__steps": "20k"}, "train.steps: expected a whole number, got the text '20k'"),
-    ({"train__steps": None}, "train.steps: expected a whole number, got nothing (null)"),
+    ({"train__minutes": "9 min"}, "train.minutes: expected a number, got the text '9 min'"),
     ({"train__optimizer__lr": "1e-4"},
      "train.optimizer.lr: expected a number, got the text '1e-4'; write 1.0e-4"),
     ({"train__optimizer__lr": "-2.5e3"},
@@ -163,11 +167,19 @@ ERRORS = [
      f"network.scale: expected a number, got the text '{'x' * 36}..."),
     # bounds
     ({"train__steps": 0}, "train.steps: must be at least 1, got 0"),
+    ({"train__minutes": 0}, "train.minutes: must be above 0 and at most 1e+06, got 0.0"),
+    ({"train__minutes": 2e6}, "train.minutes: must be above 0 and at most 1e+06, got 2000000.0"),
     ({"train__optimizer__lr": 0}, "train.optimizer.lr: must be above 0 and at most 10, got 0.0"),
     ({"train__ema_decay": 2}, "train.ema_decay: must be at least 0 and at most 1, got 2.0"),
     ({"train__optimizer__betas": [0.9, -1]},
      "train.optimizer.betas.1: must be at least 0 and at most 0.999999, got -1.0"),
     # across fields
+    ({"train__steps": None}, f"train.{NO_END}"),
+    ({"train__steps": DELETE}, f"train.{NO_END}"),
+    ({"train__steps": None, "train__minutes": 9,
+      "train__lr_schedule": {"type": "multistep", "milestones": [5]}},
+     "train.lr_schedule.milestones: they count steps, so type multistep needs train.steps; set "
+     "steps, too, or use type cosine with train.minutes"),
     ({"sde__max_sigma": 0.2},
      "sde.max_sigma: 0.2 is below 1; write it in 8-bit levels, 51 for 0.2 of full scale"),
     ({"sampling__steps": 101}, "sampling.steps: 101 exceeds sde.T = 100"),

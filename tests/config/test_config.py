@@ -69,6 +69,18 @@ def test_round_trip_is_the_identity_also_through_yaml():
     assert plain["data"]["validation"] == [{"name": "a", "type": "Pairs", "lq": "lq", "gt": "gt"}]
 
 
+def test_a_run_by_time_has_intervals_of_its_own_and_a_run_by_steps_those_of_before():
+    by_time = read(changed(train__steps=None, train__minutes=9)).train
+    assert (by_time.steps, by_time.minutes) == (None, 9.0)
+    assert (by_time.validate_every, by_time.checkpoint_every) == (None, None)
+    both = read(changed(train__minutes=9, train__validate_every=7)).train
+    assert (both.steps, both.validate_every, both.checkpoint_every) == (20000, 7, None)
+    by_steps = read(changed()).train
+    assert (by_steps.validate_every, by_steps.checkpoint_every) == (1000, 500)
+    plain = config_to_dict(read(changed(train__steps=None, train__minutes=9)))
+    assert read(plain).train == by_time
+
+
 def test_parsing_leaves_its_input_alone():
     raw = changed()
     before = copy.deepcopy(raw)

@@ -6,6 +6,11 @@ it reads are checked by the class itself.
 
 from __future__ import annotations
 
+import torch
+
+from refusion.config import RunConfig
+from refusion.randomness import keyed_generator
+from refusion.training.stages.base import Stage
 from refusion.training.stages.diffbir import DiffBIRStage
 from refusion.training.stages.diffusion import DiffusionStage
 from refusion.training.stages.joint import JointStage
@@ -25,3 +30,22 @@ STAGES = {
     "diffbir": DiffBIRStage,
     "osediff": OSEDiffStage,
 }
+
+WEIGHTS_KEY = 1  # key of the random stream of the initialisation
+
+
+def build_stage(config: RunConfig, device: torch.device) -> Stage:
+    """Make the stage of a run with the initial weights that its seed gives.
+
+    Args:
+        config: config of the run.
+        device: device of the networks.
+
+    Raises:
+        CheckpointError: the latent U-Net or another model that the stage uses cannot be read.
+        ConfigError: the settings do not suit the stage.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # PyTorch initialises layers with the global generator, so seed it within this block.
+        torch.manual_seed(keyed_generator(config.train.seed, WEIGHTS_KEY).initial_seed())
+        return STAGES[config.stage](config, device)

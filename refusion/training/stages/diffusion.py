@@ -15,6 +15,7 @@ from refusion.images.resize import enlarge
 from refusion.nets import LatentUNet, UnconditionalUNet
 from refusion.nets.latent_unet import with_guide
 from refusion.official.importing import open_latent
+from refusion.randomness import counter_normal, random_keys
 from refusion.restorers.base import Conditions
 from refusion.restorers.refusion.restorer import Refusion
 from refusion.sde import IRSDE, OBJECTIVES, build_sde, estimate, find_sampler
@@ -51,11 +52,17 @@ def sample_times(T: int, bias: float, generators: Sequence[Generator]) -> Tensor
 def sample_noise(like: Tensor, generators: Sequence[Generator]) -> Tensor:
     """Standard normal noise, each image from its own generator.
 
+    On a GPU the generators give only one key per image, and the GPU computes the noise from the
+    keys; on a CPU they give the noise itself.
+
     Args:
         like: tensor (B, ...) whose shape, dtype and device the noise gets.
         generators: one CPU generator per image.
     """
     shape = like.shape[1:]
+    if like.device.type == "cuda":
+        keys = random_keys(generators).to(like.device, non_blocking=True)
+        return counter_normal(keys, shape).to(like)
     return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(like)
 
 
@@ -171,7 +178,9 @@ class DiffusionStage(CheckpointStage):
         t = sample_times(self.sde.T, self.time_bias, generators)
         noise = sample_noise(mu, generators)
         xt = self.sde.sample_marginal(pair["x0"], mu, t, noise)
-        output = self.network(xt, mu, t.to(mu.device), **self._conditions(pair)).float()
+        output = self.network(
+            xt, mu, t.to(mu.device, non_blocking=True), **self._conditions(pair)
+        ).float()
         return NoisySample(xt, noise, t, output)
 
     def viewer(self, model: Model, device: torch.device) -> Viewer:

@@ -148,7 +148,7 @@ class OneStepStage(DiffusionStage):
         conditions: Mapping[str, Tensor],
     ) -> Estimate:
         """Estimate of x0 and noise by a network at times t (B,)."""
-        output = network(xt, mu, t.to(mu.device), **conditions).float()
+        output = network(xt, mu, t.to(mu.device, non_blocking=True), **conditions).float()
         # In float32, as in stage diffusion.
         with torch.autocast(mu.device.type, enabled=False):
             return estimate(self.sde, self.prediction, output, xt, mu, t)

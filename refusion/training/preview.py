@@ -1,0 +1,169 @@
+"""What a run will do, before it trains: its options, its size, and its first training pairs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from refusion.config import RunConfig, config_to_dict
+from refusion.devices.precision import choose_precision, precision_name
+from refusion.errors import ConfigError
+from refusion.images.io import write_image
+from refusion.images.resize import resize_like
+from refusion.randomness import keyed_generator
+from refusion.training.loading import TITLE, to_device, training_set
+from refusion.training.stages import build_stage
+from refusion.training.stages.base import LossModule, Stage
+from refusion.training.updates import SAMPLE_KEY
+from refusion.training.workers import Batch, load_batches
+
+PAIRS = "pairs"  # folder of the run with the pictures of `dump_pairs`
+STATES = {"Lion": 1, "AdamW": 2, "Adam": 2}  # averages that an optimizer keeps per parameter
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """Size of one training step.
+
+    Attributes:
+        parameters: number of trained parameters.
+        frozen: number of frozen parameters that the checkpoint contains, too.
+        flops: floating-point operations of forward and backward pass for one sample, where a
+            multiplication and an addition count as two; matrix products and convolutions only.
+        saved: bytes that one sample keeps for the backward pass.
+    """
+
+    parameters: int
+    frozen: int
+    flops: int
+    saved: int
+
+
+def describe(config: RunConfig, device: torch.device) -> list[str]:
+    """Lines about a run: its options with all defaults, then its size. Nothing is written.
+
+    One training sample is made, and the loss and its gradient are computed once.
+
+    Args:
+        config: config of the run.
+        device: device on which the sample is computed.
+
+    Raises:
+        RefusionError: the data or the networks cannot be used.
+    """
+    stage = build_stage(config, device)
+    with _sample(config) as batch:
+        size = measure_step(config, stage, to_device(batch, device), device)
+    train, samples = config.train, config.data.batch_size
+    states = 3 + STATES[train.optimizer.type]  # and gradient, average
+    fixed = 4 * (size.parameters * states + size.frozen)
+    part = size.saved * max(1, samples // train.accumulate)
+    text = yaml.safe_dump(config_to_dict(config), sort_keys=False)
+    dtype = precision_name(choose_precision(train.precision, device))
+    return [
+        *text.splitlines(),
+        f"# parameters: {size.parameters:,} trained, {size.frozen:,} frozen",
+        f"# one step: {size.flops * samples / 1e9:,.3f} GFLOP for {samples} samples, {dtype} on "
+        f"{device.type}",
+        f"# memory: {_mib(fixed + part)} MiB = {_mib(fixed)} MiB for weights, gradient, optimizer "
+        f"and average + {_mib(part)} MiB for the backward pass of "
+        f"{max(1, samples // train.accumulate)} samples; the libraries use more",
+    ]
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f}"
+
+
+def measure_step(config: RunConfig, stage: Stage, batch: Batch, device: torch.device) -> StepSize:
+    """Measure the size of a training step with a batch of one sample.
+
+    Args:
+        config: config of the run.
+        stage: module and loss.
+        batch: one training sample on the device, as a batch.
+        device: device of the networks.
+    """
+    dtype = choose_precision(config.train.precision, device)
+    generators = [keyed_generator(config.train.seed, SAMPLE_KEY, 0)]
+    cast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+    own = {each.untyped_storage().data_ptr() for each in stage.module.parameters()}
+    saved: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with cast:
+        if config.data.cached_latents:
+            batch = stage.encode(batch)  # once, before the steps
+        with FlopCounterMode(display=False) as counter:
+            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+                total = LossModule(stage)(batch, generators)["total"]
+            total.backward()
+    return StepSize(
+        parameters=sum(each.numel() for each in stage.module.parameters()),
+        frozen=sum(each.numel() for each in stage.fixed.values()),
+        flops=counter.get_total_flops(),
+        saved=sum(saved.values()),
+    )
+
+
+@contextlib.contextmanager
+def _sample(config: RunConfig) -> Iterator[Batch]:
+    """The first training sample, as a batch; a data set with a cache uses a temporary one."""
+    with tempfile.TemporaryDirectory(prefix="refusion-") as folder:
+        train = config.data.train
+        if "cache" in train.settings:
+            train = replace(train, settings={**train.settings, "cache": folder})
+        part = replace(config, data=replace(config.data, train=train))
+        yield next(_batches(part, 1))
+
+
+def _batches(config: RunConfig, count: int) -> Iterator[Batch]:
+    """The first `count` training samples, each as a batch of one."""
+    indices = [range(number, number + 1) for number in range(count)]
+    how = {"title": TITLE, "workers": 0, "seed": config.train.seed}
+    with contextlib.closing(load_batches(training_set(config), indices, **how)) as loaded:
+        yield from loaded
+
+
+def dump_pairs(config: RunConfig, folder: Path, count: int) -> Path:
+    """Write the first training pairs as PNG files, the degraded photo beside the clean one.
+
+    Args:
+        config: config of the run.
+        folder: run folder; it is created if it does not exist.
+        count: number of pairs, >= 1.
+
+    Returns:
+        The folder of the files `00000.png` and so on.
+
+    Raises:
+        ConfigError: the folder cannot be created.
+        SampleError: a sample cannot be made.
+    """
+    pairs = folder / PAIRS
+    try:
+        pairs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{pairs}: cannot be created: {error.strerror}") from error
+    for number, batch in enumerate(_batches(config, count)):
+        lq, gt = batch["lq"][:, :3], batch["gt"][:, :3]
+        picture = torch.cat([resize_like(lq, gt), gt], dim=-1).clamp(0, 1)
+        write_image(pairs / f"{number:05}.png", picture[0])
+    logger.info("%s: %d pairs, degraded beside clean", pairs, count)
+    return pairs

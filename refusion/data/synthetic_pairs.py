@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Generator, Tensor
 
@@ -22,13 +25,34 @@ from refusion.hints import Bound, Count, PatchSide, Pixels, Seed, Share, Whole
 from refusion.images.cache import FULL_SIDE, PhotoCache, apply_pillow, list_photos, to_tensor
 from refusion.randomness import bernoulli, keyed_generator, uniform
 from refusion.synthesis.degradations import build_degradation
+from refusion.synthesis.degradations.base import SceneDegradation
 from refusion.synthesis.scenes.frame import GRID, PhotoFrame
 from refusion.synthesis.scenes.surfaces import draw_surface
-from refusion.synthesis.tone import Tones, tones_of
+from refusion.synthesis.tone import Tone, Tones, tones_of
 
 SCENE_SIDE = 2048  # longest side of cached photos in pixels, if patches span a part of the scene
 SPLITS = ("all", "train", "held_out")
 SURFACE_KEY = 0x5F  # key of the generator for procedural surfaces, different from that of crops
+SCENE_KEY = 0x5C  # key of the generator for the scenes that several crops share
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What the crops of one photo share.
+
+    Attributes:
+        number: number of the scene in the stream.
+        pixels: (H, W, 3) the cached photo.
+        tone: tone of photo and thumbnail.
+        thumbnail: (3, h, w) in [0, 1], with the tone.
+        drawn: (the scene of the degradation,), or None if it has none.
+    """
+
+    number: int
+    pixels: np.ndarray
+    tone: Tone
+    thumbnail: Tensor
+    drawn: Any
 
 
 class SyntheticPairs(PhotoStream):
@@ -62,6 +86,10 @@ class SyntheticPairs(PhotoStream):
         max_side: longest side of whole photos in pixels; larger photos are shrunk.
         surface_share: share of the patches whose clean image is a procedural surface
             (`draw_surface`) instead of a crop of a photo; it does not change the other patches.
+        crops_per_photo: number of consecutive patches that are crops of one photo with one tone and
+            one scene of the degradation (its haze or shadow). Crop, flip, noise and JPEG differ. A
+            batch of B patches then shows about B / crops_per_photo scenes; use it if the processors
+            do not make enough samples, and at most a quarter of the batch size.
 
     Raises:
         ConfigError: a folder is missing or empty, a split is empty, a photo is smaller than the
@@ -87,6 +115,7 @@ class SyntheticPairs(PhotoStream):
         whole: bool = False,
         max_side: Pixels = 1024,
         surface_share: Share = 0.0,
+        crops_per_photo: Count = 1,
     ) -> None:
         self.degradation = build_degradation(degradation)
         self.multiple = getattr(self.degradation, "multiple", 1)
@@ -106,6 +135,14 @@ class SyntheticPairs(PhotoStream):
         if not 0 <= surface_share <= 1:
             raise ConfigError(f"surface_share: expected a share from 0 to 1, got {surface_share}")
         self.surface_share = surface_share
+        if crops_per_photo < 1:
+            raise ConfigError(f"crops_per_photo: expected at least 1, got {crops_per_photo}")
+        self.crops_per_photo = crops_per_photo
+        self._kept: _Scene | None = None  # the scene of the last patch
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for a loader process, which starts without a scene."""
+        return {**self.__dict__, "_kept": None}
 
     def photos_of(self, index: int) -> tuple[Path, ...]:
         """Return the clean photo of a sample; a procedural surface has none."""
@@ -113,7 +150,7 @@ class SyntheticPairs(PhotoStream):
             return (self.photos[index],)
         if self._surface_generator(index) is not None:
             return ()
-        return (self.photos[photo_at(self.seed, index, len(self.photos))],)
+        return (self._photo(index),)
 
     def sample(self, index: int) -> dict[str, Any]:
         """Return one patch of the stream, or one whole photo with its name."""
@@ -122,6 +159,9 @@ class SyntheticPairs(PhotoStream):
         generator = self._surface_generator(index)
         return self._patch(index) if generator is None else self._surface(generator)
 
+    def _photo(self, index: int) -> Path:
+        return self.photos[photo_at(self.seed, index // self.crops_per_photo, len(self.photos))]
+
     def _surface_generator(self, index: int) -> Generator | None:
         """Generator of the surface of a patch; None if a photo is used."""
         generator = keyed_generator(self.seed, index, SURFACE_KEY)
@@ -129,10 +169,10 @@ class SyntheticPairs(PhotoStream):
 
     def _surface(self, generator: Generator) -> dict[str, Any]:
         gt = draw_surface(generator, (self.patch, self.patch))
-        return self._degraded(gt, generator, PhotoFrame.whole(gt))
+        return self._checked(gt, self.degradation(gt, generator, PhotoFrame.whole(gt)))
 
-    def _degraded(self, gt: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Any]:
-        made = self.degradation(gt, generator, frame)
+    def _checked(self, gt: Tensor, made: Any) -> dict[str, Any]:
+        """The item of a clean image and what the degradation returned."""
         if not isinstance(made, Mapping) or "lq" not in made:
             name, kind = type(self.degradation).__name__, type(made).__name__
             got = f"keys {list(made)}" if isinstance(made, Mapping) else kind
@@ -140,28 +180,51 @@ class SyntheticPairs(PhotoStream):
         return {"gt": gt, **made}
 
     def _patch(self, index: int) -> dict[str, Any]:
-        path = self.photos[photo_at(self.seed, index, len(self.photos))]
         generator = keyed_generator(self.seed, index)
-        pixels = self.cache.load(path, SCENE_SIDE if self.scale_range else FULL_SIDE)
+        scene = None if self.crops_per_photo == 1 else self._shared_scene(index)
+        pixels = self._pixels(index) if scene is None else scene.pixels
         left, top, side = _place_patch(pixels.shape, self.patch, self.scale_range, generator)
-        gt = _resize(pixels[top : top + side, left : left + side], self.patch)
-        thumbnail = to_tensor(self.cache.load(path, GRID))
+        symmetry = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
+        tone, thumbnail = (
+            self._toned_thumbnail(index, generator)
+            if scene is None
+            else (scene.tone, scene.thumbnail)
+        )
+        gt = _patch_of(pixels[top : top + side, left : left + side], self.patch, tone)
         height, width, _ = pixels.shape
         box = (left / width, top / height, (left + side) / width, (top + side) / height)
-        symmetry = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)
-        if self.tones.strength:
-            tone = self.tones.draw(generator)
-            gt, thumbnail = tone(gt), tone(thumbnail)
         gt, frame = symmetry.image(gt), symmetry.frame(PhotoFrame(thumbnail, box))
-        return self._degraded(gt, generator, frame)
+        if scene is None or scene.drawn is None:
+            return self._checked(gt, self.degradation(gt, generator, frame))
+        return self._checked(gt, self.degradation.apply(gt, scene.drawn[0], generator, frame))
+
+    def _pixels(self, index: int) -> np.ndarray:
+        return self.cache.load(self._photo(index), SCENE_SIDE if self.scale_range else FULL_SIDE)
+
+    def _toned_thumbnail(self, index: int, generator: Generator) -> tuple[Tone, Tensor]:
+        thumbnail = to_tensor(self.cache.load(self._photo(index), GRID))
+        tone = self.tones.draw(generator) if self.tones.strength else Tone()
+        return tone, tone(thumbnail)
+
+    def _shared_scene(self, index: int) -> _Scene:
+        """The scene of a patch; the last one is kept, as neighbours in the stream share it."""
+        number, kept = index // self.crops_per_photo, self._kept
+        if kept is not None and kept.number == number:
+            return kept
+        generator = keyed_generator(self.seed, number, SCENE_KEY)
+        tone, thumbnail = self._toned_thumbnail(index, generator)
+        has_scene = isinstance(self.degradation, SceneDegradation)
+        drawn = (self.degradation.draw_scene(thumbnail, generator),) if has_scene else None
+        self._kept = _Scene(number, self._pixels(index), tone, thumbnail, drawn)
+        return self._kept
 
     def _whole_photo(self, path: Path) -> dict[str, Any]:
         gt = to_tensor(self.cache.load(path, self.max_side))
         height, width = (side - side % self.multiple for side in gt.shape[1:])
         gt = gt[:, :height, :width].contiguous()
         generator = keyed_generator(self.seed, _name_hash(path))
-        degraded = self._degraded(gt, generator, PhotoFrame.whole(gt))
-        return degraded | {"name": path.stem}
+        degraded = self.degradation(gt, generator, PhotoFrame.whole(gt))
+        return self._checked(gt, degraded) | {"name": path.stem}
 
 
 def _check_patch(patch: int, scale_range: tuple[float, float] | None, multiple: int) -> None:
@@ -214,9 +277,19 @@ def _place_patch(
     return left, top, side
 
 
-def _resize(pixels: np.ndarray, side: int) -> Tensor:
-    if pixels.shape[0] == side:
+def _patch_of(pixels: np.ndarray, side: int, tone: Tone) -> Tensor:
+    """Resize square pixels (n, n, 3), antialiased bicubic, and apply a tone; (3, side, side)."""
+    if pixels.dtype != np.uint8:
+        if len(pixels) != side:
+            pixels = apply_pillow(pixels, functools.partial(_resized, side=side))
+        return tone(to_tensor(pixels))
+    if len(pixels) == side and tone == Tone():
         return to_tensor(pixels)
-    return to_tensor(
-        apply_pillow(pixels, lambda image: image.resize((side, side), Image.Resampling.BICUBIC))
-    )
+    levels = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+    if len(pixels) != side:  # Pillow's filter in integers, within one level and 5 times as fast
+        levels = F.interpolate(levels[None], (side, side), mode="bicubic", antialias=True)[0]
+    return tone.of_levels(levels.contiguous())
+
+
+def _resized(image: Image.Image, side: int) -> Image.Image:
+    return image.resize((side, side), Image.Resampling.BICUBIC)

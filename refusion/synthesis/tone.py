@@ -76,12 +76,27 @@ class Tone:
 
     def __call__(self, photo: Tensor) -> Tensor:
         """Apply the tone to a photo (3, H, W) in [0, 1]; returns the same shape and range."""
-        if self == Tone():
-            return photo
+        return photo if self == Tone() else self._saturated(self._curve(photo))
+
+    def of_levels(self, levels: Tensor) -> Tensor:
+        """Apply the tone to 8-bit levels (3, H, W) uint8; float32 in [0, 1], as for levels / 255.
+
+        The tone curve is computed for the 256 levels only.
+        """
+        table = torch.arange(256, dtype=torch.float32).div_(255).expand(3, 1, 256)
+        table = table if self == Tone() else self._curve(table)
+        places = levels.flatten(1).int() + torch.tensor([[0], [256], [512]], dtype=torch.int32)
+        photo = table.flatten().index_select(0, places.flatten()).view(levels.shape)
+        return photo if self == Tone() else self._saturated(photo)
+
+    def _curve(self, photo: Tensor) -> Tensor:
         temperature = torch.tensor([1 + self.warmth, 1.0, 1 - self.warmth])[:, None, None]
-        toned = (photo * (self.gain * temperature)).clamp(0, 1) ** self.exponent
-        grey = torch.einsum("chw,c->hw", toned, torch.tensor(LUMA))
-        return torch.lerp(grey.expand_as(toned), toned, self.saturation).clamp(0, 1)
+        return (photo * (self.gain * temperature)).clamp_(0, 1).pow_(self.exponent)
+
+    def _saturated(self, photo: Tensor) -> Tensor:
+        red, green, blue = LUMA
+        grey = (red * photo[0]).add_(photo[1], alpha=green).add_(photo[2], alpha=blue)
+        return torch.lerp(grey.expand_as(photo), photo, self.saturation).clamp_(0, 1)
 
 
 def tones_of(setting: float | Tones) -> Tones:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
@@ -28,5 +28,38 @@ class Degradation(Protocol):
             "lq" (C, h, w) float32 in [0, 1]; "gt" (C, H, W) if the ground truth is not `clean`; for
             some degradations also "lens" (3,), "guide" (2, h, w) and "noise_std" (), which the
             datasets copy to their items.
+        """
+        ...
+
+
+@runtime_checkable
+class SceneDegradation(Degradation, Protocol):
+    """A degradation in two stages, so that several crops of a photo share the first one.
+
+    Calling it draws a scene and applies it, both with the same generator.
+    """
+
+    def draw_scene(self, thumbnail: Tensor, generator: Generator) -> Any:
+        """Draw what belongs to the whole photo.
+
+        Args:
+            thumbnail: (3, h, w) in [0, 1], the whole photo, upright, see `PhotoFrame`.
+            generator: source of randomness.
+        """
+        ...
+
+    def apply(
+        self, clean: Tensor, scene: Any, generator: Generator, frame: PhotoFrame
+    ) -> dict[str, Tensor]:
+        """Degrade one crop of the photo; what belongs to the picture, as noise, is drawn here.
+
+        Args:
+            clean: (3, H, W) float32 in [0, 1].
+            scene: a result of `draw_scene`.
+            generator: source of randomness.
+            frame: position of the crop in the photo.
+
+        Returns:
+            As for calling the degradation.
         """
         ...

@@ -23,7 +23,7 @@ from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.lens_blur import LensShape, render_bokeh
 from refusion.synthesis.scenes.depth import DEPTHS
-from refusion.synthesis.scenes.fields import photo_coordinates, smooth_field
+from refusion.synthesis.scenes.fields import photo_coordinates, quantile, smooth_field
 from refusion.synthesis.scenes.frame import GRID, PhotoFrame
 
 LENSES = (160.0, 40.0, 28.0, 18.0, -160.0, -40.0, -28.0, -14.0)
@@ -178,7 +178,7 @@ def _focus(depth: Tensor, nearer_share: float, tolerance: float) -> Tensor:
 
     The result is 0 within the tolerance and 1 at depth 1, the farthest point.
     """
-    distance = torch.quantile(depth, nearer_share).clamp(max=0.95)
+    distance = quantile(depth.flatten(), nearer_share).clamp(max=0.95)
     defocus = (1 / distance - 1 / depth) / (1 / distance - 1)
     return defocus.sign() * (defocus.abs() - tolerance).clamp_min(0) / (1 - tolerance)
 
@@ -207,7 +207,7 @@ def _subject(photo: Tensor, generator: Generator) -> Tensor:
     own = smoothed[:, int(row * size[0]), int(column * size[1]), None, None]
     unlike = (smoothed - own).square().sum(0) / uniform(generator, 0.1, 0.3) ** 2
     score = 0.3 * smooth_field(size, generator, modes=6) - away - unlike.clamp(max=8)
-    border = torch.quantile(score, 1 - uniform(generator, 0.12, 0.5))
+    border = quantile(score.flatten(), 1 - uniform(generator, 0.12, 0.5))
     return torch.sigmoid(uniform(generator, 2.0, 6.0) * (score - border))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import Generator, Tensor
 
 from refusion.config.parser import Component, FromTable
 from refusion.errors import ConfigError
+from refusion.synthesis.degradations.base import SceneDegradation
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 # In YAML the steps are sections; `build_degradation` replaces them by degradations.
@@ -52,10 +53,37 @@ class Chain:
             ConfigError: a step after the first sets the ground truth, which would contain the
                 degradations before it.
         """
-        item = self.steps[0](clean, generator, frame)
-        for number, step in enumerate(self.steps[1:], 1):
-            made = step(item["lq"], generator, frame)
-            if "gt" in made:
+        return self.apply(clean, (None,) * len(self.steps), generator, frame)
+
+    def draw_scene(self, thumbnail: Tensor, generator: Generator) -> tuple[Any, ...]:
+        """Draw the scenes of all steps that have one, see `SceneDegradation`."""
+        scenes = []
+        for step in self.steps:
+            has_scene = isinstance(step, SceneDegradation)
+            scenes.append((step.draw_scene(thumbnail, generator),) if has_scene else None)
+        return tuple(scenes)
+
+    def apply(
+        self, clean: Tensor, scene: tuple[Any, ...], generator: Generator, frame: PhotoFrame
+    ) -> dict[str, Tensor]:
+        """Apply the steps in order to one crop, see `SceneDegradation`.
+
+        Args:
+            clean: (3, H, W) float32 in [0, 1].
+            scene: for each step (its scene,), or None if it has no scene or draws its own.
+            generator: source of randomness.
+            frame: position of the crop in the photo.
+
+        Raises:
+            ConfigError: as for calling the chain.
+        """
+        item = {"lq": clean}
+        for number, (step, drawn) in enumerate(zip(self.steps, scene, strict=True)):
+            if drawn is None:
+                made = step(item["lq"], generator, frame)
+            else:
+                made = step.apply(item["lq"], drawn[0], generator, frame)
+            if number and "gt" in made:
                 name = type(step).__name__
                 raise ConfigError(f"steps.{number}: {name} sets the ground truth; put it first")
             item = {**item, **made}

@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from refusion.randomness import bernoulli, uniform
-from refusion.synthesis.camera import add_noise, expose, file_round_trip, quantise
+from refusion.synthesis.camera import add_noise, expose, file_round_trip, power, quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.scenes.depth import DEPTHS
-from refusion.synthesis.scenes.fields import photo_coordinates, smooth_field
+from refusion.synthesis.scenes.fields import photo_coordinates, quantile, smooth_field
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 Range = tuple[float, float]
+GAMMA = 2.2
 _DOMAINS = {
     "mean_transmission": (1e-3, 1.0),
     "airlight": (0.0, 1.5),
@@ -94,11 +95,20 @@ class Haze:
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq"}: the crop (3, H, W) with its part of the haze over the photo, 8-bit levels."""
-        drawn = sample_haze(frame.thumbnail, generator, self)
+        return self.apply(clean, self.draw_scene(frame.thumbnail, generator), generator, frame)
+
+    def draw_scene(self, thumbnail: Tensor, generator: Generator) -> HazeFields:
+        """Draw the haze over a photo; arguments as for `SceneDegradation`."""
+        return sample_haze(thumbnail, generator, self)
+
+    def apply(
+        self, clean: Tensor, scene: HazeFields, generator: Generator, frame: PhotoFrame
+    ) -> dict[str, Tensor]:
+        """{"lq"}: a crop (3, H, W) with its part of the haze, and a camera's own effects."""
         size = (clean.shape[-2], clean.shape[-1])
-        seen = frame.crop(torch.cat([drawn.transmission, drawn.airlight]), size)
-        hazy = scatter(_soften(clean, seen[:1], drawn.soften), seen[:1], seen[1:], drawn.linear)
-        return {"lq": quantise(hazy) if drawn.is_clean else _photograph(hazy, generator, self)}
+        seen = frame.crop(torch.cat([scene.transmission, scene.airlight]), size)
+        hazy = scatter(_soften(clean, seen[:1], scene.soften), seen[:1], seen[1:], scene.linear)
+        return {"lq": quantise(hazy) if scene.is_clean else _photograph(hazy, generator, self)}
 
 
 @dataclass(frozen=True)
@@ -136,8 +146,8 @@ def scatter(clean: Tensor, transmission: Tensor, airlight: Tensor, linear: bool 
     """
     if not linear:
         return torch.lerp(airlight.expand_as(clean), clean, transmission)
-    mixed = torch.lerp(airlight.expand_as(clean) ** 2.2, clean**2.2, transmission)
-    return mixed.clamp_min(0) ** (1 / 2.2)
+    light, haze = power(clean, GAMMA), power(airlight, GAMMA)
+    return power(torch.lerp(haze.expand_as(light), light, transmission).clamp_min_(0), 1 / GAMMA)
 
 
 def sample_haze(thumbnail: Tensor, generator: Generator, settings: Haze) -> HazeFields:
@@ -200,7 +210,7 @@ def _airlight(thumbnail: Tensor, generator: Generator, settings: Haze) -> Tensor
     blurred = _blur(thumbnail)
     if bernoulli(generator, settings.scene_light_share):
         # Only the blue-orange axis is used: light sources vary along it, and fog is never green.
-        light = blurred.flatten(1).quantile(0.8, dim=1)
+        light = quantile(blurred.flatten(1), 0.8)
         lean = float((light[0] - light[2]) / (light[0] + light[2]).clamp_min(0.05))
         warm += max(-0.25, min(0.35, lean)) * uniform(generator, 0.2, 1.0)
     colour = uniform(generator, *settings.airlight) * torch.tensor([1 + warm, 1 + green, 1 - warm])

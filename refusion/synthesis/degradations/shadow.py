@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from refusion.randomness import bernoulli, log_uniform, randint, uniform
-from refusion.synthesis.camera import add_noise, expose, file_round_trip, quantise
+from refusion.synthesis.camera import add_noise, expose, file_round_trip, power, quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.degradations.shadow_shapes import (
     SHAPES,
@@ -50,7 +50,7 @@ class ShadowFields:
     def cast(self, clean: Tensor) -> Tensor:
         """Apply the shadow to a photo (3, H, W) in [0, 1], display values."""
         light = torch.addcmul(torch.ones(()), self.occlusion, self.ambient - 1)
-        return clean * light.pow(1 / GAMMA)  # equals ((clean^2.2) light)^(1/2.2)
+        return clean * power(light, 1 / GAMMA)  # equals ((clean^2.2) light)^(1/2.2)
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,27 @@ class _Ground:
 
     points: Points
     catches: Tensor
+
+
+@dataclass(frozen=True)
+class CastShadow:
+    """The shadow over a whole photo, as a function of position.
+
+    Attributes:
+        casters: the objects that cast it.
+        ground: points and frame of a crop -> the surface that it falls on.
+        ambient: points -> light that remains in full shadow, (3, H, W), see `ShadowFields`.
+    """
+
+    casters: list[Caster]
+    ground: Callable[[Points, PhotoFrame], _Ground]
+    ambient: Callable[[Points], Tensor]
+
+    def on(self, frame: PhotoFrame, size: tuple[int, int]) -> ShadowFields:
+        """Evaluate the shadow on the crop `frame` of (H, W) pixels."""
+        points = Points(*frame.coordinates(size))
+        occlusion = _occlusion(self.casters, self.ground(points, frame))
+        return ShadowFields(occlusion[None], self.ambient(points))
 
 
 @dataclass(frozen=True)
@@ -174,9 +195,15 @@ class Shadow:
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq"}: the crop (3, H, W) with its part of the shadow over the photo, 8-bit levels."""
-        fields = self.draw(generator, frame, (clean.shape[-2], clean.shape[-1]))
-        if fields is None:
+        return self.apply(clean, self.draw_scene(frame.thumbnail, generator), generator, frame)
+
+    def apply(
+        self, clean: Tensor, scene: CastShadow | None, generator: Generator, frame: PhotoFrame
+    ) -> dict[str, Tensor]:
+        """{"lq"}: a crop (3, H, W) with its part of the shadow, and a camera's own effects."""
+        if scene is None:
             return {"lq": quantise(clean)}
+        fields = scene.on(frame, (clean.shape[-2], clean.shape[-1]))
         return {"lq": self._photograph(fields.cast(clean), generator)}
 
     def draw(
@@ -192,18 +219,20 @@ class Shadow:
         Returns:
             The shadow on the crop, or None if the photo gets no shadow.
         """
+        scene = self.draw_scene(frame.thumbnail, generator)
+        return None if scene is None else scene.on(frame, size)
+
+    def draw_scene(self, thumbnail: Tensor, generator: Generator) -> CastShadow | None:
+        """Draw the shadow over a photo; None if the photo gets none. See `SceneDegradation`."""
         if bernoulli(generator, self.clean_share):
             return None
-        height, width = frame.thumbnail.shape[-2:]
+        height, width = thumbnail.shape[-2:]
         sides = (height / max(height, width), width / max(height, width))
         scene = ShadowScene(*sides, uniform(generator, 0, 2 * math.pi))
         ambient = self._draw_ambient(generator, scene)
-        ground = self._draw_ground(generator, scene, frame)
-        whole = ground(scene.grid(SAMPLES), PhotoFrame(frame.thumbnail))
-        casters = self._draw_casters(generator, scene, whole)
-        points = Points(*frame.coordinates(size))
-        occlusion = _occlusion(casters, ground(points, frame))
-        return ShadowFields(occlusion[None], ambient(points))
+        ground = self._draw_ground(generator, scene, thumbnail)
+        whole = ground(scene.grid(SAMPLES), PhotoFrame(thumbnail))
+        return CastShadow(self._draw_casters(generator, scene, whole), ground, ambient)
 
     def _draw_ambient(self, generator: Generator, scene: ShadowScene) -> Callable[[Points], Tensor]:
         level, spread = uniform(generator, *self.ambient), uniform(generator, *self.ambient_spread)
@@ -216,7 +245,7 @@ class Shadow:
         return lambda points: (colour * (1 + spread * uneven(points))).clamp(0.02, 1)
 
     def _draw_ground(
-        self, generator: Generator, scene: ShadowScene, frame: PhotoFrame
+        self, generator: Generator, scene: ShadowScene, thumbnail: Tensor
     ) -> Callable[[Points, PhotoFrame], _Ground]:
         """The relief of the ground under the shadow, as a function of position.
 
@@ -228,7 +257,7 @@ class Shadow:
         direction = torch.tensor([math.sin(angle), math.cos(angle)])[:, None, None]
         relief, is_rough = uniform(generator, *self.relief), bernoulli(generator, self.relief_share)
         spare, is_spared = uniform(generator, *self.spare), bernoulli(generator, self.spare_share)
-        layers = _unit_range(layered_depth(frame.thumbnail, generator))[None]
+        layers = _unit_range(layered_depth(thumbnail, generator))[None]
         # If most of the photo is beyond the limit, little shadow would remain.
         is_spared = is_spared and bool(layers.median() < spare)
 
@@ -276,8 +305,8 @@ class Shadow:
         dark = expose(dark, generator, exposure=self.exposure, colour=self.colour)
         if bernoulli(generator, self.noise_share):
             noise = uniform(generator, *self.noise)
-            noisy = add_noise(dark.pow(GAMMA), generator, read=noise / 8, shot=noise)
-            dark = noisy.pow(1 / GAMMA)
+            noisy = add_noise(power(dark, GAMMA), generator, read=noise / 8, shot=noise)
+            dark = power(noisy, 1 / GAMMA)
         return file_round_trip(dark, generator, self.jpeg_share, self.jpeg_quality)
 
 

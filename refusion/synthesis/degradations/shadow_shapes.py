@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from refusion.randomness import randint, uniform
-from refusion.synthesis.scenes.fields import wave_field
+from refusion.synthesis.scenes.fields import WaveField
 
 MAX_SEED = 2**62
 GRID = (
@@ -54,22 +54,12 @@ class Points:
         shift = None if self.shift is None else self.shift[:, top:bottom]
         return Points(self.rows[top:bottom], self.columns[top:bottom], shift)
 
-    def waves(self, seed: int, modes: int, decay: float) -> Tensor:
-        """Evaluate a `wave_field` at these points; without relief.
-
-        Args:
-            seed: seed of the field.
-            modes: largest number of half periods along the long side.
-            decay: exponent of the amplitude, see `wave_field`.
-
-        Returns:
-            (H, W) float32.
-        """
-        generator = torch.Generator().manual_seed(seed)
+    def waves(self, field: WaveField) -> Tensor:
+        """Evaluate a field at these points, (H, W) float32; without relief."""
         rows, columns = self.rows, self.columns
         if rows[0, 0] != rows[0, -1] or columns[0, 0] != columns[-1, 0]:
-            return wave_field(rows[0], columns[:, 0], generator, modes=modes, decay=decay).T
-        return wave_field(rows[:, 0], columns[0], generator, modes=modes, decay=decay)
+            return field.at(rows[0], columns[:, 0]).T
+        return field.at(rows[:, 0], columns[0])
 
 
 @dataclass(frozen=True)
@@ -117,12 +107,13 @@ def draw_waves(generator: Generator, scene: ShadowScene, modes: int, decay: floa
         generator: source of randomness.
         scene: the whole photo.
         modes: largest number of half periods along the long side.
-        decay: exponent of the amplitude, see `wave_field`.
+        decay: exponent of the amplitude, see `WaveField`.
     """
     seed = int(torch.randint(MAX_SEED, (), generator=generator))
-    sample = scene.grid().waves(seed, modes, decay)
+    field = WaveField.draw(torch.Generator().manual_seed(seed), modes=modes, decay=decay)
+    sample = scene.grid().waves(field)
     mean, deviation = float(sample.mean()), max(float(sample.std()), 1e-6)
-    return lambda points: (points.waves(seed, modes, decay) - mean) / deviation
+    return lambda points: points.waves(field).sub_(mean).div_(deviation)
 
 
 def _wall(generator: Generator, scene: ShadowScene) -> Outline:

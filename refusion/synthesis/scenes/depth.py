@@ -10,11 +10,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from kornia.filters import guided_blur
 from torch import Generator, Tensor
 
 from refusion.randomness import uniform
 from refusion.synthesis.scenes.fields import photo_coordinates, smooth_field
+from refusion.synthesis.scenes.guided import guided_filter
 
 
 def veil_depth(photo: Tensor, generator: Generator) -> Tensor:
@@ -124,5 +124,4 @@ def _smooth_along_edges(field: Tensor, photo: Tensor, radius: float) -> Tensor:
     """Guided filter (He et al. 2013) with the photo as guide; radius relative to the long side."""
     kernel = 2 * max(1, round(radius * max(_size(photo)))) + 1
     kernel = min(kernel, 2 * (min(_size(photo)) // 2) - 1)
-    guide = photo.mean(0)[None, None]
-    return guided_blur(guide, field[None, None], kernel, 4e-3, separable=True)[0, 0].clamp(0, 1)
+    return guided_filter(photo.mean(0), field, kernel, 4e-3).clamp(0, 1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -15,45 +17,53 @@ def photo_coordinates(height: int, width: int) -> tuple[Tensor, Tensor]:
     return rows[:, None], columns[None, :]
 
 
-def _waves(coordinate: Tensor, extent: float, modes: int, generator: Generator) -> Tensor:
-    """Cosines with 0..modes half periods per long side and random phases, (n, modes + 1)."""
-    phase = 2 * math.pi * torch.rand(modes + 1, generator=generator)
-    order = torch.arange(modes + 1, dtype=torch.float32)
-    return torch.cos(math.pi * extent * coordinate.reshape(-1, 1) * order + phase)
+@dataclass(frozen=True)
+class WaveField:
+    """A random sum of plane cosines, as a function of the position in the photo.
 
+    Its part on a crop is the field at the coordinates of the crop. `smooth_field` normalises it.
 
-def wave_field(
-    rows: Tensor,
-    columns: Tensor,
-    generator: Generator,
-    *,
-    modes: int,
-    decay: float,
-    extent: tuple[float, float] = (1.0, 1.0),
-) -> Tensor:
-    """Evaluate a random sum of plane cosines at given coordinates, without normalisation.
-
-    The field depends on the generator state only, so evaluating it at the coordinates of a crop
-    gives that part of the field over the whole photo. `smooth_field` normalises this sum.
-
-    Args:
-        rows: (n,) or (n, 1), in units of `extent[0]` long sides.
-        columns: (m,) or (1, m), in units of `extent[1]` long sides.
-        generator: source of phases and amplitudes.
-        modes: largest number of half periods along the long side, at least 1.
-        decay: exponent of the amplitude (1 + order)^-decay.
-        extent: unit of rows and unit of columns, in long sides of the photo.
-
-    Returns:
-        (n, m) float32.
+    Attributes:
+        phases: (2, modes + 1) phases of the waves along rows and along columns.
+        amplitudes: (modes + 1, modes + 1) amplitudes of the products of these waves.
     """
-    vertical = _waves(rows, extent[0], modes, generator)
-    horizontal = _waves(columns, extent[1], modes, generator)
-    order = torch.arange(modes + 1, dtype=torch.float32)
-    radius = torch.sqrt(order[:, None] ** 2 + order[None, :] ** 2)
-    amplitude = torch.randn(modes + 1, modes + 1, generator=generator) * (1 + radius) ** -decay
-    amplitude[radius > modes] = 0  # isotropic limit: the corner modes would be finer than `modes`
-    return vertical @ amplitude @ horizontal.T
+
+    phases: Tensor
+    amplitudes: Tensor
+
+    @classmethod
+    def draw(cls, generator: Generator, *, modes: int, decay: float) -> WaveField:
+        """Draw phases and amplitudes.
+
+        Args:
+            generator: source of phases and amplitudes.
+            modes: largest number of half periods along the long side, at least 1.
+            decay: exponent of the amplitude (1 + order)^-decay.
+        """
+        phases = [2 * math.pi * torch.rand(modes + 1, generator=generator) for _ in range(2)]
+        order = torch.arange(modes + 1, dtype=torch.float32)
+        radius = torch.sqrt(order[:, None] ** 2 + order[None, :] ** 2)
+        amplitude = torch.randn(modes + 1, modes + 1, generator=generator) * (1 + radius) ** -decay
+        amplitude[radius > modes] = 0  # isotropic limit: corner modes would be finer than `modes`
+        return cls(torch.stack(phases), amplitude)
+
+    def at(self, rows: Tensor, columns: Tensor, extent: tuple[float, float] = (1.0, 1.0)) -> Tensor:
+        """Evaluate the field on a grid, without normalisation.
+
+        Args:
+            rows: (n,) or (n, 1), in units of `extent[0]` long sides.
+            columns: (m,) or (1, m), in units of `extent[1]` long sides.
+            extent: unit of rows and unit of columns, in long sides of the photo.
+
+        Returns:
+            (n, m) float32.
+        """
+        order = torch.arange(self.phases.shape[1], dtype=torch.float32)
+        vertical, horizontal = (
+            torch.cos(math.pi * unit * coordinate.reshape(-1, 1) * order + phase)
+            for coordinate, unit, phase in zip((rows, columns), extent, self.phases, strict=True)
+        )
+        return vertical @ self.amplitudes @ horizontal.T
 
 
 def smooth_field(
@@ -77,6 +87,24 @@ def smooth_field(
     height, width = size
     rows, columns = photo_coordinates(height, width)
     extent = (height / max(size), width / max(size))
-    field = wave_field(rows, columns, generator, modes=modes, decay=decay, extent=extent)
+    field = WaveField.draw(generator, modes=modes, decay=decay).at(rows, columns, extent)
     field = field - field.mean()
     return field / field.std().clamp_min(1e-6)
+
+
+def quantile(field: Tensor, share: float) -> Tensor:
+    """Quantile along the last dimension, with linear interpolation, as `torch.quantile`.
+
+    It selects two values instead of sorting all of them, which takes a tenth of the time.
+
+    Args:
+        field: (..., n) float32.
+        share: share of smaller values, in [0, 1].
+
+    Returns:
+        (...) float32.
+    """
+    place = share * (field.shape[-1] - 1)
+    low, high = math.floor(place), math.ceil(place)
+    part = np.partition(field.numpy(), sorted({low, high}), axis=-1)
+    return torch.lerp(*(torch.from_numpy(part[..., at].copy()) for at in (low, high)), place - low)

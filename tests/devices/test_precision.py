@@ -81,3 +81,18 @@ def test_a_cast_network_gives_what_the_original_gives():
             expected = unet.decode(a.z, a.skips, a.size)
             result = fast.decode(a.z, a.skips, a.size)
         torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+
+
+def test_a_gpu_multiplies_float32_faster_within_the_context_only():
+    """The settings exist without a GPU."""
+
+    def settings():
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+
+    before = settings()
+    with precision.fast_float32(torch.device("cpu")):
+        assert settings() == before
+    with pytest.raises(RuntimeError), precision.fast_float32(torch.device("cuda")):
+        assert settings() == ("high", True)
+        raise RuntimeError
+    assert settings() == before

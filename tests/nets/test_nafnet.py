@@ -199,3 +199,11 @@ def test_fusion_is_symmetric_in_the_views():
         setattr(mirrored, left, getattr(layer, right))
         setattr(mirrored, right, getattr(layer, left))
     torch.testing.assert_close(mirrored(x.flip(0)).flip(0), layer(x))
+
+
+def test_the_channel_average_of_a_large_half_precision_map_is_finite():
+    """Its sum is 200 * 512 * 512, far above 65504."""
+    x = torch.full((1, 2, 512, 512), 200.0, dtype=torch.float16)
+    y = ChannelPool()(x)
+    assert y.dtype == torch.float16
+    assert y.flatten().tolist() == [200.0, 200.0]

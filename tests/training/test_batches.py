@@ -1,5 +1,7 @@
 """How batches are cut: every sample once, in equal parts, however many processes there are."""
 
+from itertools import islice
+
 import pytest
 
 from refusion.devices.processes import World
@@ -31,3 +33,11 @@ def test_unequal_parts_are_refused(batch, parts, size):
         ConfigError, match=rf"data\.batch_size: {batch} samples .* {size} processes"
     ):
         BatchShares(batch, parts, World(0, size), 0, 1)
+
+
+def test_a_run_by_time_has_an_endless_stream():
+    endless, ends = (BatchShares(4, 2, World(), 3, stop) for stop in (None, 5))
+    assert list(islice(endless, 4)) == list(ends)
+    assert len(list(islice(endless, 1000))) == 1000
+    with pytest.raises(TypeError):
+        len(endless)

@@ -1,5 +1,6 @@
 """Learning rates and optimizers."""
 
+import lion_pytorch
 import pytest
 import torch
 from torch import nn
@@ -68,3 +69,22 @@ def test_lion_first_step_is_the_sign_of_the_gradient():
     (layer.weight * torch.tensor([[3.0, -0.1]])).sum().backward()
     optimizer.step()
     torch.testing.assert_close(layer.weight.detach() - before, torch.tensor([[-0.25, 0.25]]))
+
+
+def test_lion_gives_the_bits_of_the_package_on_a_cpu():
+    """The package has one operation per parameter, this project one for all."""
+    runs = []
+    for kind in (lion_pytorch.Lion, OPTIMIZERS["Lion"]):
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 3, 1))
+        layers.to(memory_format=torch.channels_last)
+        unused = nn.Parameter(torch.ones(3))  # without a gradient
+        optimizer = kind([*layers.parameters(), unused], lr=1e-3, weight_decay=0.1)
+        for step in range(20):
+            optimizer.param_groups[0]["lr"] = 1e-3 * (step + 1) / 20
+            optimizer.zero_grad()
+            layers(torch.rand(2, 3, 9, 9)).square().mean().backward()
+            optimizer.step()
+        averages = [optimizer.state[each]["exp_avg"] for each in layers.parameters()]
+        runs.append([*layers.parameters(), unused, *averages])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,23 @@ def test_two_processes_give_the_curves_of_one(options_of, tmp_path):
     pairs = [(a.tensors[name], b.tensors[name]) for name in a.tensors]
     equal = torch.cat([torch.isclose(x, y, atol=1e-5).flatten() for x, y in pairs])
     assert equal.float().mean() > 0.99
+
+
+def test_two_processes_end_together_when_the_time_is_over(options_of, tmp_path):
+    options = options_of("diffusion")
+    raw = yaml.safe_load(options.read_text())
+    own = {"steps": None, "minutes": 0.25, "validate_every": None, "checkpoint_every": None}
+    raw["train"] |= own
+    options.write_text(yaml.safe_dump(raw))
+    begun = time.monotonic()
+    train(TWO, options, tmp_path / "two")
+    assert time.monotonic() - begun < 60 * 0.25 * 1.05 + 8  # torchrun starts and ends
+    folder = tmp_path / "two" / "tiny_diffusion"
+    state = torch.load(folder / "state.pt", weights_only=True)
+    assert state["step"] > 3
+    assert state["budget"]["used_s"] < 60 * 0.25
+    rates = curves(folder)["train/lr"]
+    assert len(rates) == state["step"] and rates[-1] < rates[0]
 
 
 @pytest.mark.slow

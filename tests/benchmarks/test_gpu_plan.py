@@ -206,18 +206,15 @@ def test_the_command_reports_every_part_and_fails_if_one_did(tmp_path, monkeypat
         "networks": "import time; time.sleep(60)",
         "data": 'print(\'{"table": "t", "a": 2}\')',
     }
-    monkeypatch.setattr(
-        command,
-        "measuring_part",
-        lambda setting, name, seconds: Part(
-            name, (sys.executable, "-c", fakes[name]), 2.0, grace=0.5
-        ),
-    )
+
+    def measurement(setting, name, seconds):
+        return Part(name, (sys.executable, "-c", fakes[name]), 2.0, grace=0.5)
 
     def trainings(setting, files, seconds):
         tiny_models.save("pixel", setting.work / "runs" / "toy" / "model.safetensors")
         return [Part(name, (sys.executable, "-c", "print('step 3')"), 5.0) for name in files]
 
+    monkeypatch.setattr(command, "measuring_part", measurement)
     monkeypatch.setattr(command, "training_parts", trainings)
     argv = ["--minutes", "1", "--train", "options/toy.yml", "options/toy.yml", "--device", "cpu"]
     assert command.main([*argv, "--out", str(tmp_path)]) == 1

@@ -164,6 +164,8 @@ class SyntheticPairs(PhotoStream):
 
     def _surface_generator(self, index: int) -> Generator | None:
         """Generator of the surface of a patch; None if a photo is used."""
+        if self.surface_share == 0:
+            return None
         generator = keyed_generator(self.seed, index, SURFACE_KEY)
         return generator if bernoulli(generator, self.surface_share) else None
 

@@ -49,8 +49,8 @@ class ShadowFields:
 
     def cast(self, clean: Tensor) -> Tensor:
         """Apply the shadow to a photo (3, H, W) in [0, 1], display values."""
-        light = torch.addcmul(torch.ones(()), self.occlusion, self.ambient - 1)
-        return clean * power(light, 1 / GAMMA)  # equals ((clean^2.2) light)^(1/2.2)
+        light = (self.ambient - 1).mul_(self.occlusion).add_(1)
+        return power(light, 1 / GAMMA) * clean  # equals ((clean^2.2) light)^(1/2.2)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Ground:
 
     Attributes:
         points: points of the photo, displaced by the relief.
-        catches: (H, W) in [0, 1], factor of the shadow, 0 where no shadow falls.
+        catches: (H, W) or () in [0, 1], factor of the shadow, 0 where no shadow falls.
     """
 
     points: Points
@@ -242,7 +242,7 @@ class Shadow:
             tint = tint + sky * torch.tensor([-1.0, 0.0, 1.0])
         uneven = draw_waves(generator, scene, 3, 1.0)
         colour = level * (1 + tint)[:, None, None]
-        return lambda points: (colour * (1 + spread * uneven(points))).clamp(0.02, 1)
+        return lambda points: (colour * uneven(points).mul_(spread).add_(1)).clamp_(0.02, 1)
 
     def _draw_ground(
         self, generator: Generator, scene: ShadowScene, thumbnail: Tensor
@@ -254,7 +254,6 @@ class Shadow:
         hills, bend = draw_waves(generator, scene, 6, 1.0), uniform(generator, *self.bend)
         grain, rough = draw_waves(generator, scene, 70, 0.5), uniform(generator, *self.roughness)
         angle = scene.azimuth + uniform(generator, -0.8, 0.8)
-        direction = torch.tensor([math.sin(angle), math.cos(angle)])[:, None, None]
         relief, is_rough = uniform(generator, *self.relief), bernoulli(generator, self.relief_share)
         spare, is_spared = uniform(generator, *self.spare), bernoulli(generator, self.spare_share)
         layers = _unit_range(layered_depth(thumbnail, generator))[None]
@@ -263,9 +262,10 @@ class Shadow:
 
         def ground(points: Points, frame: PhotoFrame) -> _Ground:
             depth = frame.crop(layers, (points.rows.shape[0], points.rows.shape[1]))[0]
-            height = bend * hills(points) + rough * grain(points) + relief * is_rough * depth
-            catches = _ramp((spare - depth) / 0.15) if is_spared else torch.ones_like(depth)
-            return _Ground(replace(points, shift=height * direction), catches)
+            height = hills(points).mul_(bend).add_(grain(points), alpha=rough)
+            height.add_(depth, alpha=relief * is_rough)
+            catches = _ramp((spare - depth) / 0.15) if is_spared else torch.ones(())
+            return _Ground(replace(points, relief=height, azimuth=angle), catches)
 
         return ground
 

@@ -29,12 +29,22 @@ class Points:
     Attributes:
         rows: (H, W) distance from the top.
         columns: (H, W) distance from the left.
-        shift: (2, H, W) displacement of rows and columns by relief, or None for a flat surface.
+        relief: (H, W) displacement of the points by relief, or None for a flat surface.
+        azimuth: direction of that displacement, in radians; 0 is right, pi / 2 is down.
     """
 
     rows: Tensor
     columns: Tensor
-    shift: Tensor | None = None
+    relief: Tensor | None = None
+    azimuth: float = 0.0
+
+    def axes(self) -> tuple[Tensor, Tensor]:
+        """Rows and columns, of which an expanded dimension has one value: (H, 1) and (1, W)."""
+        rows, columns = (
+            axis[: 1 if axis.stride(0) == 0 else None, : 1 if axis.stride(1) == 0 else None]
+            for axis in (self.rows, self.columns)
+        )
+        return rows, columns
 
     def project(self, angle: float, origin: tuple[float, float] = (0.0, 0.0)) -> Tensor:
         """Signed distance (H, W) from `origin` (row, column) in the direction `angle`.
@@ -44,15 +54,16 @@ class Points:
             origin: (row, column) in long sides.
         """
         down, right = math.sin(angle), math.cos(angle)
-        along = (self.rows - origin[0]) * down + (self.columns - origin[1]) * right
-        if self.shift is None:
+        rows, columns = self.axes()
+        along = (rows - origin[0]) * down + (columns - origin[1]) * right
+        if self.relief is None:
             return along
-        return along + self.shift[0] * down + self.shift[1] * right
+        return along.add_(self.relief, alpha=math.cos(angle - self.azimuth))
 
     def block(self, top: int, bottom: int) -> Points:
         """Part of the grid: rows `top` to `bottom`, exclusive."""
-        shift = None if self.shift is None else self.shift[:, top:bottom]
-        return Points(self.rows[top:bottom], self.columns[top:bottom], shift)
+        relief = None if self.relief is None else self.relief[top:bottom]
+        return Points(self.rows[top:bottom], self.columns[top:bottom], relief, self.azimuth)
 
     def waves(self, field: WaveField) -> Tensor:
         """Evaluate a field at these points, (H, W) float32; without relief."""
@@ -302,9 +313,11 @@ def _limbs_outline(limbs: list[Limb], base: tuple[float, float], azimuth: float)
         distance = torch.full_like(down, -10.0)
         for start, end, thick, thin in limbs:
             y, x = end[0] - start[0], end[1] - start[1]
-            part = ((down - start[0]) * y + (right - start[1]) * x) / max(y**2 + x**2, 1e-12)
-            part = part.clamp_(0, 1)
-            away = torch.hypot(down - start[0] - part * y, right - start[1] - part * x)
+            scale = 1 / max(y**2 + x**2, 1e-12)
+            below, beside = down - start[0], right - start[1]
+            part = (below * (y * scale)).add_(beside, alpha=x * scale).clamp_(0, 1)
+            below.sub_(part, alpha=y).square_()
+            away = below.add_(beside.sub_(part, alpha=x).square_()).sqrt_()
             distance = torch.maximum(distance, part.mul_(thin - thick).sub_(away).add_(thick))
         return distance, points.project(azimuth, base).clamp_min(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,9 +50,11 @@ class PhotoFrame:
             Row and column, each (H, W) float32, measured from the top left corner of the photo in
             units of its long side, so that both axes have the same unit.
         """
-        x, y = self._parts(size)
+        y, x = self._axes(size)
         height, width = self.thumbnail.shape[-2:]
-        return y * (height / max(height, width)), x * (width / max(height, width))
+        rows = (y * (height / max(height, width)))[:, None].expand(len(y), len(x))
+        columns = (x * (width / max(height, width)))[None].expand(len(y), len(x))
+        return (rows.T, columns.T) if self.transposed else (rows, columns)
 
     def crop(self, fields: Tensor, size: tuple[int, int]) -> Tensor:
         """Sample fields over the whole upright photo at the pixels of the crop, bilinear.
@@ -63,15 +66,30 @@ class PhotoFrame:
         Returns:
             (C, H, W).
         """
-        x, y = self._parts(size)
-        grid = torch.stack([x * 2 - 1, y * 2 - 1], dim=-1)[None]
-        return F.grid_sample(fields[None], grid, padding_mode="border", align_corners=False)[0]
+        y, x = self._axes(size)
+        top, bottom, down = _neighbours(y, fields.shape[1])
+        first, last = int(min(top[0], top[-1])), int(max(bottom[0], bottom[-1]))
+        left, right, across = _neighbours(x, fields.shape[2])
+        needed = fields[:, first : last + 1].numpy()
+        ends = (torch.from_numpy(needed.take(at, 2, mode="clip")) for at in (left, right))
+        rows = torch.lerp(*ends, across)
+        ends = (rows.index_select(1, torch.from_numpy(at - first)) for at in (top, bottom))
+        sampled = torch.lerp(*ends, down[:, None])
+        return sampled.transpose(1, 2).contiguous() if self.transposed else sampled
 
-    def _parts(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Column and row (H, W) of each pixel, relative to width and height of the photo."""
+    def _axes(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Position of each row and column of the upright crop, relative to height and width."""
         left, top, right, bottom = self.box
-        upright = (size[1], size[0]) if self.transposed else size
-        rows, columns = photo_coordinates(*upright)
-        x = (left + (right - left) * columns).expand(upright)
-        y = (top + (bottom - top) * rows).expand(upright)
-        return (x.T, y.T) if self.transposed else (x, y)
+        rows, columns = photo_coordinates(*(reversed(size) if self.transposed else size))
+        return top + (bottom - top) * rows[:, 0], left + (right - left) * columns[0]
+
+
+def _neighbours(places: Tensor, side: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """Pixels before and after places in [0, 1] along a side, and weights of the latter.
+
+    Before the centre of the first pixel, and behind that of the last, their values are repeated.
+    """
+    places = (places * side - 0.5).clamp_(0, side - 1)
+    before = places.floor()
+    low = before.numpy().astype(np.intp)
+    return low, (low + 1).clip(max=side - 1), places - before

@@ -37,16 +37,16 @@ def samples_per_second(dataset: object, workers: int, seconds: float) -> float:
     """
     batches = (range(BATCH * n, BATCH * n + BATCH) for n in count())
     loaded = load_batches(dataset, batches, title="samples", workers=workers, seed=0)
-    begun, counted, first = time.monotonic(), 0, 0.0
+    begun, counted, first = time.monotonic(), 0, None
     with contextlib.closing(loaded):
         for _ in loaded:
             now = time.monotonic()
-            if not first and now - begun >= WARM * seconds:
-                first = now
-            elif first:
-                counted += BATCH
-                if now - begun >= seconds:
-                    break
+            if first is None:
+                first = now if now - begun >= WARM * seconds else None
+                continue
+            counted += BATCH
+            if now - first >= (1 - WARM) * seconds:  # batches that were ready do not count much
+                break
     return counted / (now - first)
 
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--options", nargs="+", type=Path, required=True)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    deadline, cores = Deadline(options.seconds - 1), len(os.sched_getaffinity(0))
+    deadline, cores = Deadline(options.seconds - 2), len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as cache:
         for number, file in enumerate(options.options):
             row = {"options": file.stem, "cores": cores}

@@ -239,7 +239,8 @@ def measurements(deadline: Deadline, files: list[Path], device: torch.device) ->
         for file in files:
             row = {"options": file.stem, "precision": variant.precision}
             row |= {"layout": variant.layout, "mode": variant.mode}
-            least = 3 * MEASURED[device.type] + (COMPILATION if variant.mode == "compile" else 0)
+            least = 1.5 + 2 * MEASURED[device.type]
+            least += COMPILATION if variant.mode == "compile" else 0
             if deadline.left() < least:
                 emit(TABLE, **row, error=LEFT_OUT)
                 continue

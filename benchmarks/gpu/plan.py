@@ -80,7 +80,8 @@ def measuring_part(setting: Setting, name: str, seconds: float) -> Part:
         seconds: time after which the part is killed.
     """
     # A rehearsal on few cores is to end, and not to be fast.
-    environment = {"OMP_NUM_THREADS": "1"} if setting.device == "cpu" else {}
+    is_cpu = setting.device == "cpu"
+    environment = {"OMP_NUM_THREADS": "1"} if is_cpu else {"REFUSION_NEEDS_GPU": "1"}
     if name == "tests":
         return Part(name, _tests(setting), seconds, environment, grace=1.0)
     command = [sys.executable, "-m", f"benchmarks.gpu.{name}", "--device", setting.device]

@@ -1,7 +1,8 @@
 """Restores batches of photo files one after the other.
 
 A photo that fails does not stop the batch. Output files are written under a temporary name and
-renamed, so an interrupt leaves no partial file.
+renamed, so an interrupt leaves no partial file. On a GPU the next photo is decoded while a photo is
+restored, see `reading`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import torch
 from torch import Tensor
 
 from refusion.batch.disparity_maps import ConditionedPhoto, DisparityMaps
-from refusion.batch.limits import check_results, read_photos
+from refusion.batch.limits import check_results
 from refusion.batch.plan import Job
 from refusion.batch.prompts import PromptFiles
+from refusion.batch.reading import PhotoReader
 from refusion.batch.uncertainty import write_map
 from refusion.errors import ConfigError, ImageError, one_line, printable
 from refusion.failures import describe_failure, is_debugging
@@ -78,7 +80,8 @@ class Outcome:
         job: the job.
         error: one line; None if all output files were written or already existed.
         skipped: whether the output files already existed and the job did not run.
-        seconds: wall-clock time of each stage that started: 'read', 'restore', 'write'.
+        seconds: wall-clock time of each stage that started: 'read', 'restore', 'write'; 'read' is
+            the time of waiting, if the photo was read ahead.
         sizes: width and height in pixels of each photo, after rotation by its EXIF orientation;
             empty if the photos were not read.
     """
@@ -127,10 +130,17 @@ def run_jobs(
             f"uncertainty: needs 2 samples or more, got {options.samples}; add --samples 8"
         )
     outcomes = []
-    for number, job in enumerate(jobs):
-        outcomes.append(_run(number, job, restorer, options, progress))
-        if finished is not None:
-            finished(outcomes[-1])
+    with PhotoReader(
+        jobs,
+        restorer.info,
+        max_pixels=options.max_pixels,
+        max_memory=options.max_memory,
+        skip_existing=options.skip_existing,
+    ) as reader:
+        for number, job in enumerate(jobs):
+            outcomes.append(_run(number, job, reader, restorer, options, progress))
+            if finished is not None:
+                finished(outcomes[-1])
     return outcomes
 
 
@@ -176,6 +186,7 @@ class _Measurements:
 def _run(
     number: int,
     job: Job,
+    reader: PhotoReader,
     restorer: Restorer,
     options: RestoreOptions,
     progress: JobProgress | None,
@@ -189,7 +200,7 @@ def _run(
         return Outcome(job, skipped=True)
     measured, error = _Measurements(), None
     try:
-        _restore(job, restorer, options, report, measured)
+        _restore(job, lambda: reader.photos(number), restorer, options, report, measured)
     except ConfigError:
         raise
     except Exception as caught:  # an unexpected one must not take the other photos with it
@@ -199,6 +210,7 @@ def _run(
 
 def _restore(
     job: Job,
+    read: Callable[[], list[Photo]],
     restorer: Restorer,
     options: RestoreOptions,
     report: Progress,
@@ -212,7 +224,7 @@ def _restore(
             "of a stereo pair together, NAME_L and NAME_R with the same file type"
         )
     with measured.timed("read"):
-        photos = read_photos(job, restorer.info, options.max_pixels, options.max_memory)
+        photos = read()
     measured.sizes = tuple((photo.samples.shape[2], photo.samples.shape[1]) for photo in photos)
     # Before the restoration, which takes long: the output must be writable.
     for file, photo, size in zip(job.photos, photos, measured.sizes, strict=True):

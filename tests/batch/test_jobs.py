@@ -25,6 +25,7 @@ class Darken:
     views: int = 1
     scale: int = 1
     colours: bool = False
+    device: str = "cpu"
 
     @property
     def info(self):

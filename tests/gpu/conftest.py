@@ -3,6 +3,8 @@
 Each test runs on `cuda` with the marker `gpu`, and on `cpu` in every other run, as its rehearsal.
 """
 
+import os
+
 import pytest
 import torch
 
@@ -13,7 +15,8 @@ from refusion.devices.precision import choose_precision
 def device(request):
     """'cpu' or 'cuda'."""
     if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("this machine has no CUDA GPU")
+        missing = pytest.fail if os.environ.get("REFUSION_NEEDS_GPU") else pytest.skip
+        missing("this machine has no CUDA GPU")
     yield request.param
     if request.param == "cuda":
         torch.cuda.empty_cache()

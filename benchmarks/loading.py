@@ -1,28 +1,42 @@
-"""Milliseconds to load a training patch: by decoding the file every time, or from the photo cache.
+"""Samples per second and core of the synthetic training data, and of a change to it.
 
-python benchmarks/loading.py FOLDER_OF_PHOTOS [PATCHES] cuts PATCHES patches of 256 pixels by each
-method. The cache is a new temporary folder, so its first use is measured too.
+python -m benchmarks.loading FOLDER [--degradations Haze Shadow] [--sizes 128 256] [--crops 1 4]
+prints a table: processor time, one thread, photos in the cache. `--against DIR` measures another
+checkout in turn with this one, and prints the ratio. `--patches N` prints instead how long a patch
+of 256 pixels takes by decoding the file every time and from the cache.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
+from refusion.config.parser import Component
+from refusion.data.synthetic_pairs import SyntheticPairs
 from refusion.images.cache import FULL_SIDE, PhotoCache, list_photos, to_tensor
 from refusion.images.io import read_image
 
 PATCH = 256
+ROOT = Path(__file__).parents[1]
+SCENES = ("Haze", "Shadow", "Bokeh", "Rain", "Mask", "FirstOrder", "SecondOrder")
+OWN_SCALE = ("GaussianNoise", "MotionBlur", "GaussianBlur", "Jpeg", "Downsample", "MixedNoise")
+"""Degradations at the scale of pixels, whose patches are cut without resizing."""
 
 
 def cut(pixels: np.ndarray, place: random.Random) -> Tensor:
@@ -88,15 +102,131 @@ def measure(photos: Sequence[Path], count: int) -> dict[str, list[float]]:
     return rows
 
 
-def main() -> None:
-    """Print the table."""
-    photos = list_photos([sys.argv[1]])
-    rows = measure(photos, int(sys.argv[2]) if len(sys.argv) > 2 else 400)
+def dataset_of(folder: str, name: str, patch: int, crops: int) -> SyntheticPairs:
+    """The stream of one degradation with its default settings.
+
+    Args:
+        folder: photos.
+        name: key of `DEGRADATIONS`.
+        patch: side of the patches in pixels.
+        crops: crops per photo; an older checkout without this option always has one.
+    """
+    settings = {"factor": 4} if name == "Downsample" else {}
+    options: dict[str, Any] = {"scale_range": None} if name in OWN_SCALE else {}
+    if "crops_per_photo" in signature(SyntheticPairs.__init__).parameters:
+        options["crops_per_photo"] = crops
+    return SyntheticPairs(
+        folders=[folder], degradation=Component(name, settings), patch=patch, **options
+    )
+
+
+def samples_per_second(dataset: SyntheticPairs, seconds: float, start: int) -> float:
+    """Samples per second of processor time, after a warm-up of 12 samples."""
+    for index in range(12):
+        dataset[index]
+    used, count = time.process_time(), 0
+    while time.process_time() - used < seconds:
+        dataset[start + count]
+        count += 1
+    return count / (time.process_time() - used)
+
+
+def serve(folder: str) -> None:
+    """Answer requests on stdin, (degradation, patch, crops, seconds, start), with speeds."""
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        name, patch, crops, seconds, start = json.loads(line)
+        speed = samples_per_second(dataset_of(folder, name, patch, crops), seconds, start)
+        sys.stdout.write(f"{speed}\n")
+        sys.stdout.flush()
+
+
+class Checkout:
+    """A process that measures with the package of one checkout, by this file's functions."""
+
+    def __init__(self, root: Path, folder: str) -> None:
+        command = [sys.executable, __file__, folder, "--serve"]
+        environment = {**os.environ, "PYTHONPATH": str(root.resolve())}
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def measure(self, name: str, patch: int, crops: int, seconds: float, start: int) -> float:
+        """Samples per second of processor time."""
+        self.process.stdin.write(json.dumps([name, patch, crops, seconds, start]) + "\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Print one row per degradation, size and number of crops; checkouts take turns."""
+    roots = [ROOT, *([options.against] if options.against else [])]
+    checkouts = [Checkout(root, options.folder) for root in roots]
+    titles = ["samples/s/core", *(["before", "ratio"] if options.against else [])]
+    sys.stdout.write(f"{'degradation':<14} {'px':>4} {'crops':>5} " + " ".join(titles) + "\n")
+    try:
+        for name in options.degradations:
+            for patch in options.sizes:
+                for crops in options.crops:
+                    speeds = [[] for _ in checkouts]
+                    for part in range(options.rounds):
+                        start = 1000 + 5000 * part
+                        for speed, checkout in zip(speeds, checkouts, strict=True):
+                            row = (name, patch, crops, options.seconds, start)
+                            speed.append(checkout.measure(*row))
+                    middle = [median(speed) for speed in speeds]
+                    ratio = [f"{middle[0] / middle[1]:.2f}"] if options.against else []
+                    numbers = [*(f"{speed:.1f}" for speed in middle), *ratio]
+                    sys.stdout.write(f"{name:<14} {patch:>4} {crops:>5} {' '.join(numbers)}\n")
+                    sys.stdout.flush()
+    finally:
+        for checkout in checkouts:
+            checkout.close()
+
+
+def print_reading(folder: str, count: int) -> None:
+    """Print the times of decoding and of the cache."""
+    photos = list_photos([folder])
     sys.stdout.write(f"{len(photos)} photos, patches of {PATCH} px, milliseconds per patch\n")
     sys.stdout.write(f"{'':<20} {'n':>5} {'median':>9} {'mean':>9} {'largest':>9}\n")
-    for name, times in rows.items():
+    for name, times in measure(photos, count).items():
         numbers = f"{median(times):>9.2f} {mean(times):>9.2f} {max(times):>9.2f}"
         sys.stdout.write(f"{name:<20} {len(times):>5} {numbers}\n")
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", help="folder of photos")
+    parser.add_argument("--degradations", nargs="+", default=[*SCENES, *OWN_SCALE])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[128, 256, 512])
+    parser.add_argument("--crops", nargs="+", type=int, default=[1, 4], help="crops per photo")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements, of which the median")
+    parser.add_argument("--against", type=Path, help="another checkout to compare with")
+    parser.add_argument("--patches", type=int, help="measure the reading of files instead")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    options = parsed(arguments)
+    if options.serve:
+        serve(options.folder)
+    elif options.patches:
+        print_reading(options.folder, options.patches)
+    else:
+        compare(options)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +31,8 @@ from refusion.synthesis.scenes.surfaces import draw_surface
 from refusion.synthesis.tone import Tone, Tones, tones_of
 
 SCENE_SIDE = 2048  # longest side of cached photos in pixels, if patches span a part of the scene
+LEVEL_SIDES = (512, 1024)  # longest sides of smaller copies, from which large parts are resized
+LEVEL_MARGIN = 1.5  # side of a part over the side of its patch, at least; 48 dB to the full photo
 SPLITS = ("all", "train", "held_out")
 SURFACE_KEY = 0x5F  # key of the generator for procedural surfaces, different from that of crops
 SCENE_KEY = 0x5C  # key of the generator for the scenes that several crops share
@@ -46,6 +48,7 @@ class _Scene:
         tone: tone of photo and thumbnail.
         thumbnail: (3, h, w) in [0, 1], with the tone.
         drawn: (the scene of the degradation,), or None if it has none.
+        levels: smaller copies of the photo by their longest side, as far as crops needed them.
     """
 
     number: int
@@ -53,6 +56,7 @@ class _Scene:
     tone: Tone
     thumbnail: Tensor
     drawn: Any
+    levels: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 class SyntheticPairs(PhotoStream):
@@ -192,6 +196,8 @@ class SyntheticPairs(PhotoStream):
             if scene is None
             else (scene.tone, scene.thumbnail)
         )
+        levels = {} if scene is None else scene.levels
+        pixels, left, top, side = self._on_level(index, pixels, (left, top, side), levels)
         gt = _patch_of(pixels[top : top + side, left : left + side], self.patch, tone)
         height, width, _ = pixels.shape
         box = (left / width, top / height, (left + side) / width, (top + side) / height)
@@ -202,6 +208,28 @@ class SyntheticPairs(PhotoStream):
 
     def _pixels(self, index: int) -> np.ndarray:
         return self.cache.load(self._photo(index), SCENE_SIDE if self.scale_range else FULL_SIDE)
+
+    def _on_level(
+        self,
+        index: int,
+        pixels: np.ndarray,
+        place: tuple[int, int, int],
+        levels: dict[int, np.ndarray],
+    ) -> tuple[np.ndarray, int, int, int]:
+        """The smallest copy of the photo that is large enough for a patch, and its place there."""
+        (height, width, _), (left, top, side) = pixels.shape, place
+        for level in LEVEL_SIDES if self.scale_range else ():
+            scale = level / max(height, width)
+            part = round(side * scale)
+            if scale < 1 and part >= LEVEL_MARGIN * self.patch:
+                if level not in levels:
+                    levels[level] = self.cache.load_level(self._photo(index), level, SCENE_SIDE)
+                small = levels[level]
+                ends = small.shape[1] - part, small.shape[0] - part
+                starts = (round(at * scale) for at in (left, top))
+                left, top = (max(0, min(*pair)) for pair in zip(starts, ends, strict=True))
+                return small, left, top, min(part, *small.shape[:2])
+        return pixels, *place
 
     def _toned_thumbnail(self, index: int, generator: Generator) -> tuple[Tone, Tensor]:
         thumbnail = to_tensor(self.cache.load(self._photo(index), GRID))

@@ -174,19 +174,44 @@ class PhotoCache:
             ImageError: the file is missing or cannot be decoded.
             ConfigError: the cache folder cannot be written.
         """
-        entry = self._entry(Path(path), max_side)
+        entry = self._entry(Path(path), str(max_side))
+        return self._mapped(entry, lambda: _decode(Path(path), max_side))
+
+    def load_level(self, path: str | Path, side: int, max_side: int) -> np.ndarray:
+        """Return a smaller copy of `load(path, max_side)`, as one level of an image pyramid.
+
+        It is made from the cached photo, which is not decoded again.
+
+        Args:
+            path: an image file that `read_image` supports.
+            side: longest side of the copy in pixels, at most `max_side`.
+            max_side: longest side of the cached photo.
+
+        Returns:
+            As `load`.
+
+        Raises:
+            ImageError: the file is missing or cannot be decoded.
+            ConfigError: the cache folder cannot be written.
+        """
+        shrink = functools.partial(_shrink, max_side=side)
+        entry = self._entry(Path(path), f"{max_side}>{side}")
+        return self._mapped(entry, lambda: apply_pillow(self.load(path, max_side), shrink))
+
+    def _mapped(self, entry: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Memory map of an entry, which is made first if it is missing."""
         with contextlib.suppress(OSError, ValueError, EOFError):  # no such entry, or a damaged one
             check_regular(entry)
             return np.load(entry, mmap_mode="r")
-        self._store(_decode(Path(path), max_side), entry)
+        self._store(make(), entry)
         return np.load(entry, mmap_mode="r")
 
-    def _entry(self, path: Path, max_side: int) -> Path:
+    def _entry(self, path: Path, kind: str) -> Path:
         try:
             status = path.stat()
         except OSError as error:
             raise ImageError(f"cannot read photo '{path}': {error.strerror}") from error
-        key = f"{path.resolve()}|{status.st_mtime_ns}|{status.st_size}|{max_side}"
+        key = f"{path.resolve()}|{status.st_mtime_ns}|{status.st_size}|{kind}"
         return self.folder / f"{hashlib.sha1(os.fsencode(key)).hexdigest()}.npy"
 
     def _store(self, pixels: np.ndarray, entry: Path) -> None:

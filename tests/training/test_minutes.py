@@ -180,13 +180,24 @@ def test_latents_take_a_quarter_of_the_time_at_most(config_of, tmp_path, monkeyp
     assert time.monotonic() - begun < 7.2 * 1.05
     assert trainer.step > 5  # at least two rounds
     assert re.search(r"uses \d+ pairs instead of 100; lower data.cached_latents", caplog.text)
-    assert len(load_file(trainer.folder / "latents.safetensors")["mu"]) < 100
-    monkeypatch.undo()  # a run by steps does not take the smaller cache
-    data |= {"refresh_latents": None}
-    config = config_of("diffusion", None, data=data, train={"steps": 4}, **changes)
-    other = Trainer(config, device=CPU, runs=tmp_path)
-    next(other._batches())
-    assert len(load_file(other.folder / "latents.safetensors")["mu"]) == 100
+
+
+def test_a_run_by_steps_does_not_take_fewer_latents(config_of, tmp_path, monkeypatch):
+    unet = Trainer(config_of("latent_unet", None, train={"steps": 1}), device=CPU, runs=tmp_path)
+    unet.train()
+    plain = config_to_dict(config_of("diffusion", 9))
+    network = plain["network"] | {"img_channel": 4, "wiring": "latent"}
+    data = plain["data"] | {"cached_latents": 10}
+    changes = {"latent_unet": {"checkpoint": str(unet.model_file)}, "network": network}
+    counts = []
+    for minutes, limit_s in ((9, 0.0), (9, 100.0), (None, None)):
+        train = {} if minutes else {"steps": 4}
+        config = config_of("diffusion", minutes, data=data, train=train, **changes)
+        run = Trainer(config, device=CPU, runs=tmp_path)
+        monkeypatch.setattr(run.budget, "encoding_limit", lambda limit_s=limit_s: limit_s)
+        next(run._batches())
+        counts.append(len(load_file(run.folder / "latents.safetensors")["mu"]))
+    assert counts == [2, 2, 10]
 
 
 def test_processes_agree_on_the_largest_time(config_of, tmp_path, monkeypatch):

@@ -123,6 +123,8 @@ class TrainConfig:
     grad_clip: Positive | None = 1.0  # largest norm of the whole gradient; null = off
     # Parts of a batch, computed in turn to save memory; same result.
     accumulate: Annotated[int, Bound(1, 2**16)] = 1
+    # Gradient checkpointing: blocks are computed again in the backward pass, to save memory.
+    checkpoint_blocks: bool = False
     compile: bool = False  # torch.compile; needs a C++ compiler on a CPU, minutes at the start
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where it is fast
     seed: Seed = 0  # of weights, data and noise

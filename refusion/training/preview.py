@@ -21,6 +21,7 @@ from refusion.images.io import write_image
 from refusion.images.resize import resize_like
 from refusion.randomness import keyed_generator
 from refusion.training.loading import TITLE, to_device, training_set
+from refusion.training.recomputation import recompute_blocks
 from refusion.training.stages import build_stage
 from refusion.training.stages.base import LossModule, Stage
 from refusion.training.updates import SAMPLE_KEY
@@ -63,6 +64,8 @@ def describe(config: RunConfig, device: torch.device) -> list[str]:
         RefusionError: the data or the networks cannot be used.
     """
     stage = build_stage(config, device)
+    if config.train.checkpoint_blocks:
+        recompute_blocks(stage.module)
     with _sample(config) as batch:
         size = measure_step(config, stage, to_device(batch, device), device)
     train, samples = config.train, config.data.batch_size

@@ -32,7 +32,7 @@ _IDENTITY_INSIDE = ("data.batch_size", "train.seed", "train.optimizer.type")
 _IDENTITY_INSIDE += ("sampling.distilled_at",)
 _HARMLESS = ("name", "plugins", "latent_unet", "sampling", "init")
 _HARMLESS += ("data.workers", "data.validation")
-_HARMLESS_ENDS = ("_every", "compile", "accumulate")
+_HARMLESS_ENDS = ("_every", "compile", "accumulate", "checkpoint_blocks")
 
 logger = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from refusion.randomness import keyed_generator
 from refusion.training.batches import shares_of
 from refusion.training.ema import Ema
 from refusion.training.optim import build_optimizer, learning_rate
+from refusion.training.recomputation import recompute_blocks
 from refusion.training.stages.base import LossModule, Stage
 from refusion.training.workers import Batch
 
@@ -58,6 +59,8 @@ class Updates:
         self.parameters = list(self.module.parameters())
         self.optimizer = build_optimizer(self.parameters, config.train.optimizer)
         self.ema = Ema(self.module, config.train.ema_decay, config.train.ema_every)
+        if config.train.checkpoint_blocks:
+            recompute_blocks(self.module)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.failed = torch.tensor([-1.0, 0.0], dtype=torch.float64, device=device)
 

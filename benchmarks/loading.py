@@ -163,8 +163,7 @@ class Checkout:
 
     def close(self) -> None:
         """End the process."""
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
 
 
 def compare(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ VALIDATION_SHARE = 1 / 20  # of the time of the run, for one validation
 LARGEST_VALIDATION = 1 / 5  # of the time of the run; one that takes more is not repeated
 ENCODING_SHARE = 1 / 4  # of the remaining time, for the encoding of latents
 VALIDATE_EVERY, SAVE_EVERY = 1 / 5, 1 / 10  # of the time of the run, unless given in steps
-MARGIN = 0.01  # of the time of the run, reserved for what is not measured
+MARGIN, MARGIN_S = 0.01, 0.5  # share of the time, and seconds, for what is not measured
 COSTS = ("validation", "saving", "step")  # whose largest durations are measured
 
 
@@ -70,7 +70,10 @@ class Budget:
         validation = self.costs["validation"] if self.validates() else 0.0
         step = self.costs["step"]
         closing = min(GRACE_S, self.workers * step)  # a process completes its batch first
-        return validation + 2 * self.costs["saving"] + step + closing + MARGIN * self.seconds
+        return validation + 2 * self.costs["saving"] + step + closing + self._margin()
+
+    def _margin(self) -> float:
+        return MARGIN * self.seconds + MARGIN_S
 
     def agree(self, used_s: float, reserve_s: float) -> None:
         """Set the values that all processes use: the largest of their `now` and `needed`."""

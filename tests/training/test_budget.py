@@ -41,9 +41,9 @@ def test_the_end_of_the_run_is_reserved():
         budget.note(name, seconds)
     for seconds in (30, 0.5, 0.25):  # the first step compiles the network
         budget.note("step", seconds)
-    # The longest validation, two savings, a step, three workers that end, 1 % of the time.
-    assert budget.needed() == pytest.approx(6 + 2 * 2 + 0.5 + 3 * 0.5 + 0.6)
-    clock.seconds += 60 - 12.6 - 0.01
+    # The longest validation, two savings, a step, three workers that end, 1 % and 0.5 s.
+    assert budget.needed() == pytest.approx(6 + 2 * 2 + 0.5 + 3 * 0.5 + 1.1)
+    clock.seconds += 60 - 13.1 - 0.01
     assert not agreed(budget).is_over(10**9)
     clock.seconds += 0.02
     assert agreed(budget).is_over(0)
@@ -55,16 +55,16 @@ def test_a_long_step_counts_until_ten_others_were_shorter():
     for seconds in (1, 5, *[1] * 9):
         budget.note("step", seconds)
     assert budget.costs["step"] == 5
-    assert budget.needed() == pytest.approx(5 + GRACE_S + 0.6)  # workers are ended after GRACE_S
+    assert budget.needed() == pytest.approx(5 + GRACE_S + 1.1)  # workers are ended after GRACE_S
     budget.note("step", 1)
     assert budget.costs["step"] == 1
 
 
 def test_the_share_is_that_of_the_time_for_steps():
     budget, clock = budget_of(minutes=1)
-    budget.note("validation", 9.4)
+    budget.note("validation", 8.9)
     clock.seconds += 25
-    assert agreed(budget).share() == pytest.approx(0.5)  # of 60 s - 9.4 s - 0.6 s
+    assert agreed(budget).share() == pytest.approx(0.5)  # of 60 s - 8.9 s - 1.1 s
     clock.seconds += 10**6
     assert agreed(budget).share() == 1
 
@@ -86,7 +86,7 @@ def test_time_before_the_start_and_of_earlier_processes_counts():
     second, _ = budget_of(minutes=2)
     second.load(first.state())
     assert second.now() == 15 and second.costs["saving"] == 2 and second.photos == {"whole": 4}
-    assert agreed(second).share() == pytest.approx(15 / (120 - 4 - 1.2))
+    assert agreed(second).share() == pytest.approx(15 / (120 - 4 - 1.7))
 
 
 def test_what_is_due_by_steps_and_by_time():
@@ -108,7 +108,7 @@ def test_a_validation_that_takes_a_fifth_of_the_time_is_not_repeated_nor_reserve
     budget.note("validation", 12)
     assert budget.validates() and budget.needed() > 12
     budget.note("validation", 12.1)
-    assert not budget.validates() and budget.needed() < 1
+    assert not budget.validates() and budget.needed() < 1.2
 
 
 def test_limits_within_the_run():

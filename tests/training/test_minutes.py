@@ -85,14 +85,14 @@ def test_the_run_ends_in_time_and_uses_it(
 
 def test_more_minutes_continue_and_the_same_minutes_end_at_once(config_of, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    first = Trainer(config_of("diffusion", 0.04), device=CPU, runs=tmp_path)
+    first = Trainer(config_of("diffusion", 0.06), device=CPU, runs=tmp_path)
     first.train()
-    again = Trainer(config_of("diffusion", 0.04), device=CPU, runs=tmp_path)
+    again = Trainer(config_of("diffusion", 0.06), device=CPU, runs=tmp_path)
     again.train()
     assert again.step == first.step > 0
     assert again.scores == first.scores
     begun = time.monotonic()
-    more = Trainer(config_of("diffusion", 0.09), device=CPU, runs=tmp_path)
+    more = Trainer(config_of("diffusion", 0.11), device=CPU, runs=tmp_path)
     more.train()
     assert more.step > first.step
     assert 1 < time.monotonic() - begun < 3.5  # 0.05 minutes remain, less what `again` took

@@ -13,7 +13,7 @@ from benchmarks.gpu.parts import Part
 ROOT = Path(__file__).parents[2]
 # Largest shares of the whole time; what a part leaves over is used for the trainings.
 SHARES = {"tests": 0.13, "inference": 0.1, "networks": 0.13, "data": 0.04}
-LEAST = 10.0  # seconds of such a part, if the whole time is short
+LEAST = 8.0  # seconds of such a part, if the whole time is short
 PARTS = (*SHARES, "train")
 FINISH = 0.025  # share of the time for the report
 LEAST_FINISH = 6.0  # seconds

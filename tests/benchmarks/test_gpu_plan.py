@@ -32,7 +32,7 @@ def test_parts_keep_their_share_and_the_trainings_get_the_rest(setting):
     used = 0.0
     for name in plan.SHARES:
         seconds = plan.limit(setting, name, used)
-        assert 10 <= seconds <= 0.14 * 540
+        assert 8 <= seconds <= 0.14 * 540
         used += seconds
     assert plan.limit(setting, "train", used) == pytest.approx(540 - setting.finish - used)
     assert plan.limit(setting, "train", used) > 300

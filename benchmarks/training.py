@@ -117,7 +117,7 @@ def overrides(variant: str, opt: str, options: argparse.Namespace, folder: Path)
     texts = [
         f"name={variant}",
         "data.validation=[]",
-        f"train.steps={max(raw.train.steps, steps + 2)}",
+        f"train.steps={max(raw.train.steps or 0, steps + 2)}",
         f"train.log_every={steps + 10}",
         f"train.checkpoint_every={steps + 10}",
     ]

@@ -52,6 +52,7 @@ def slowed(monkeypatch, sample_s=0.0, photo_s=0.0, saving_s=0.0):
     monkeypatch.setattr(trainer, "save_state", slow(trainer.save_state, saving_s))
 
 
+@pytest.mark.slow  # its limits hold on a machine that is not overloaded
 @pytest.mark.parametrize(
     ("stage", "workers", "slow"),
     [
@@ -83,6 +84,7 @@ def test_the_run_ends_in_time_and_uses_it(
     assert (tmp_path / "small.safetensors").is_file()
 
 
+@pytest.mark.slow  # its limits hold on a machine that is not overloaded
 def test_more_minutes_continue_and_the_same_minutes_end_at_once(config_of, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     first = Trainer(config_of("diffusion", 0.06), device=CPU, runs=tmp_path)
@@ -99,6 +101,7 @@ def test_more_minutes_continue_and_the_same_minutes_end_at_once(config_of, tmp_p
     assert caplog.text.count("validation at step 0: whole/input/psnr") == 1
 
 
+@pytest.mark.slow  # its limits hold on a machine that is not overloaded
 def test_the_learning_rate_falls_to_the_end_of_the_time(config_of, tmp_path):
     rates = []
     trainer = Trainer(config_of("diffusion", 0.06), device=CPU, runs=tmp_path)
@@ -121,6 +124,7 @@ def test_steps_that_end_first_give_the_bits_of_a_run_by_steps(config_of, tmp_pat
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.slow  # its limits hold on a machine that is not overloaded
 def test_saved_and_validated_at_parts_of_the_time(config_of, tmp_path, monkeypatch):
     trainer = Trainer(config_of("diffusion", 0.1), device=CPU, runs=tmp_path)
     saved, save = [], trainer.save
@@ -136,6 +140,7 @@ def test_saved_and_validated_at_parts_of_the_time(config_of, tmp_path, monkeypat
     assert 4 <= len(validated) <= 7
 
 
+@pytest.mark.slow  # its limits hold on a machine that is not overloaded
 def test_a_slow_validation_measures_the_same_fewer_photos_each_time(
     config_of, tmp_path, monkeypatch, caplog
 ):
@@ -147,6 +152,7 @@ def test_a_slow_validation_measures_the_same_fewer_photos_each_time(
     assert len(lines) == 1 and "raise train.minutes" in lines[0]
 
 
+@pytest.mark.slow  # its limits hold on a machine that is not overloaded
 def test_a_validation_of_most_of_the_time_is_left_out(config_of, tmp_path, monkeypatch, caplog):
     slowed(monkeypatch, photo_s=1.5)
     trainer = Trainer(config_of("diffusion", 0.08), device=CPU, runs=tmp_path)
@@ -165,6 +171,7 @@ def test_no_time_for_a_step_is_one_line(config_of, tmp_path, monkeypatch, caplog
     assert "no time was left for a step" in caplog.text
 
 
+@pytest.mark.slow  # its limits hold on a machine that is not overloaded
 def test_latents_take_a_quarter_of_the_time_at_most(config_of, tmp_path, monkeypatch, caplog):
     unet = Trainer(config_of("latent_unet", None, train={"steps": 1}), device=CPU, runs=tmp_path)
     unet.train()

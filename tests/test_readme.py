@@ -62,7 +62,10 @@ def program(words):
         if word == "-m" and words[n + 1] == "refusion.app":
             return importlib.import_module("refusion.app.command"), words[n + 2 :]
         if word == "-m" and words[n + 1].startswith("benchmarks."):
-            return importlib.import_module(words[n + 1]), words[n + 2 :]
+            found = importlib.import_module(words[n + 1])
+            if hasattr(found, "__path__"):  # a package is run by its `__main__`
+                found = importlib.import_module(f"{words[n + 1]}.__main__")
+            return found, words[n + 2 :]
     return None
 
 

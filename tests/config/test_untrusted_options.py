@@ -65,7 +65,7 @@ BOMBS = {
 def test_bombs_are_refused_at_once(name: str):
     started = time.process_time()
     refusal(BOMBS[name])
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 5  # without limits they take minutes
 
 
 def test_bombs_take_little_memory(tmp_path: Path):

@@ -8,6 +8,7 @@ processes divide each batch among themselves.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import signal
 import time
@@ -46,7 +47,7 @@ from refusion.training.run_folder import (
 from refusion.training.stages import build_stage
 from refusion.training.state import PLAIN, load_state, save_state, start_from
 from refusion.training.updates import Updates, loss_error
-from refusion.training.validation import best_metric, validate_in_time, validation_sets
+from refusion.training.validation import best_metric, validate, validate_in_time, validation_sets
 from refusion.training.workers import Batch, SampleError
 
 logger = logging.getLogger(__name__)
@@ -302,7 +303,8 @@ class Trainer:
         with self._saved_on_failure():
             view = self.stage.viewer(self.model(), self.device)
             where = {"world": self.world, "device": self.device, "board": board}
-            self.scores = validate_in_time(self.budget, view, self.validation, self.step, **where)
+            measure = functools.partial(validate, view, self.validation, self.step, **where)
+            self.scores = validate_in_time(self.budget, self.validation, self.world, measure)
         self._keep_best()
 
     def _keep_best(self) -> None:

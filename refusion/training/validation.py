@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -19,7 +19,7 @@ from refusion.devices.processes import CONTROL, World
 from refusion.errors import ConfigError
 from refusion.images.resize import resize_like, shrink
 from refusion.metrics import score_pair
-from refusion.training.budget import Budget, duration
+from refusion.training.budget import VALIDATION_SHARE, Budget, duration
 from refusion.training.failures import shared_failure
 from refusion.training.stages.base import ResultAndTarget, Viewer
 from refusion.training.workers import make_sample
@@ -27,6 +27,8 @@ from refusion.training.workers import make_sample
 PICTURES = 2  # pairs per validation set shown in TensorBoard
 PICTURE_SIDE = 512  # pixels
 MAPS = ("transmission", "mask")  # maps of a degradation that are shown if the data have them
+
+Measure = Callable[..., tuple[dict[str, float], dict[str, int]]]
 
 logger = logging.getLogger(__name__)
 
@@ -89,36 +91,25 @@ def validate(
 
 
 def validate_in_time(
-    budget: Budget,
-    view: Viewer,
-    sets: Mapping[str, Any],
-    step: int,
-    *,
-    world: World,
-    device: torch.device,
-    board: SummaryWriter | None,
+    budget: Budget, sets: Mapping[str, Any], world: World, measure: Measure
 ) -> dict[str, float]:
-    """Validate as `validate` does; if the time of the run is limited, with as many photos as fit.
+    """Validate; if the time of the run is limited, with as many photos as fit.
 
     The first validation of a run decides on the photos. The others use the same ones, so that
     their scores can be compared.
 
     Args:
         budget: time of the run; the number of photos and the duration are stored in it.
-        view: computes the results of an item, see `Stage.viewer`.
         sets: data sets of whole photos by name.
-        step: number of optimizer steps.
         world: rank of this process and number of processes.
-        device: device of the images.
-        board: TensorBoard writer for metrics and images; None for none.
+        measure: `validate`, called with `photos` and `limit_s`.
 
     Returns:
         Means, see `validate`.
     """
     begun, limit_s = budget.clock(), budget.validation_limit()
     is_first = limit_s is not None and not sets.keys() <= budget.photos.keys()
-    where = {"world": world, "device": device, "board": board, "photos": budget.photos}
-    scores, counts = validate(view, sets, step, **where, limit_s=limit_s if is_first else None)
+    scores, counts = measure(photos=budget.photos, limit_s=limit_s if is_first else None)
     budget.note("validation", world.largest([budget.clock() - begun], CONTROL)[0])
     if is_first:
         budget.photos |= counts
@@ -182,7 +173,7 @@ def _limit_texts(sets: Mapping[str, Any], budget: Budget) -> list[str]:
         return [f"it takes {spent} of {there}, so it is not repeated; {advice}"]
     return [
         f"{budget.photos[name]} of {len(dataset)} photos of set '{name}' are used, because "
-        f"all would take more than 1/20 of the time; {advice}"
+        f"all would take more than 1/{1 / VALIDATION_SHARE:.0f} of the time; {advice}"
         for name, dataset in sets.items()
         if budget.photos[name] < len(dataset)
     ]

@@ -131,7 +131,7 @@ def test_saved_and_validated_at_parts_of_the_time(config_of, tmp_path, monkeypat
     monkeypatch.setattr(trainer, "save", lambda: (saved.append(trainer.budget.now()), save()))
     validated = []
     monkeypatch.setattr(
-        "refusion.training.validation.validate",
+        "refusion.training.trainer.validate",
         lambda *args, **how: (validated.append(args[2]), validate(*args, **how))[1],
     )
     trainer.train()

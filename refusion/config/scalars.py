@@ -6,7 +6,6 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from refusion.errors import ConfigError, printable, suggest
@@ -62,20 +61,22 @@ def check_text(kind: type, raw: object) -> Any:
 def expand_path(text: str) -> str:
     """Replace `~`, `$NAME` and `${NAME}` in a path.
 
-    A name that is not a variable stays as it is if the path exists: names of files may contain `$`.
+    A `$NAME` without such a variable stays as it is if the path exists, because names of files may
+    contain `$`.
 
     Raises:
         ConfigError: a variable is not set, or the path has a NUL character; without the key.
     """
     if "\0" in text:
         raise ConfigError(f"expected a path, got {short(text)}")
+    path = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111, Path("./a") loses "./"
     missing = [name for name in _names(text) if name not in os.environ]
-    if missing and not Path(text).exists():
+    if missing and not os.path.exists(path):  # noqa: PTH110, that of Path raises for long names
         raise ConfigError(
             f"the variable ${short(missing[0])[1:-1]} of the path is not set; set it, or write "
             "the folder itself"
         )
-    return os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111, Path("./a") loses "./"
+    return path
 
 
 def _names(text: str) -> list[str]:

@@ -284,8 +284,12 @@ def test_a_folder_with_a_dollar_sign_in_its_name(tmp_path: Path, monkeypatch: py
     folder = tmp_path / "a$NOWHERE"
     folder.mkdir()
     assert parsed(path=str(folder)).path == str(folder)
-    with pytest.raises(ConfigError, match="is not set"):
-        parsed(path=f"{folder}/other")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text in ("~/a$NOWHERE", "$HOME/a$NOWHERE"):
+        assert parsed(path=text).path == str(folder)
+    for text in (f"{folder}/other", "$NOWHERE/" + "a" * 5000):  # too long for a name of a file
+        with pytest.raises(ConfigError, match="is not set"):
+            parsed(path=text)
 
 
 def test_generous_values_are_read():

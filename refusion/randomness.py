@@ -30,15 +30,15 @@ def counter_normal(keys: Tensor, shape: Sequence[int]) -> Tensor:
     """Standard normal numbers as a function of (key, position), computed for all keys at once.
 
     A counter-based generator: the finalizer of splitmix64 (Steele, Lea, Flood 2014) mixes key and
-    position to 64 bits, and Box-Muller turns each into two numbers. It needs integer operations
-    only, so a GPU gives the numbers of a CPU up to rounding, without waiting for the CPU.
+    position to 64 bits, and Box-Muller turns each into two numbers. The bits come from integer
+    operations, so a GPU gives the numbers of a CPU up to rounding, without waiting for the CPU.
 
     Args:
         keys: int64 (B,), for example from `random_keys`; any device.
         shape: shape of the numbers of one key.
 
     Returns:
-        float32 (B, *shape) on the device of the keys, within -6.7..6.7.
+        float32 (B, *shape) on the device of the keys, within -6.77..6.77.
     """
     count = math.prod(shape)
     positions = torch.arange((count + 1) // 2, device=keys.device)

@@ -1,5 +1,7 @@
 """Random numbers as functions of keys and positions."""
 
+import math
+
 import pytest
 import torch
 
@@ -28,6 +30,11 @@ def test_moments_are_those_of_the_normal_distribution():
     assert 4.2 < x.abs().max() < 6.7
     for limit, share in ((1, 0.682689), (2, 0.954500), (3, 0.997300)):
         assert float((x.abs() < limit).double().mean()) == pytest.approx(share, abs=2e-3)
+
+
+def test_the_largest_number_is_that_of_bits_without_a_one():
+    key = _mix(torch.tensor([GOLDEN]))  # the finalizer maps 0 to 0
+    assert counter_normal(key, (1,)).item() == pytest.approx((66 * math.log(2)) ** 0.5, abs=1e-4)
 
 
 def test_images_positions_and_halves_are_independent():

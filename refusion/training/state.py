@@ -32,7 +32,8 @@ _IDENTITY_INSIDE = ("data.batch_size", "train.seed", "train.optimizer.type")
 _IDENTITY_INSIDE += ("sampling.distilled_at",)
 _HARMLESS = ("name", "plugins", "latent_unet", "sampling", "init")
 _HARMLESS += ("data.workers", "data.validation")
-_HARMLESS_ENDS = ("_every", "compile", "accumulate", "checkpoint_blocks")
+_HARMLESS_ENDS = ("log_every", "validate_every", "checkpoint_every")
+_HARMLESS_ENDS += ("compile", "accumulate", "checkpoint_blocks")
 
 logger = logging.getLogger(__name__)
 

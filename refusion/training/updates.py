@@ -80,7 +80,7 @@ class Updates:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=is_narrow)
 
     def update(self, step: int, parts: list[Batch], share: float) -> dict[str, Tensor]:
-        """Run one optimizer step; it does not wait for a GPU.
+        """Run one optimizer step; except for Lion in fp16 it does not wait for a GPU.
 
         Args:
             step: number of the step, from 0.
@@ -88,8 +88,8 @@ class Updates:
             share: share of the time of the run that is used, 0..1; see `learning_rate`.
 
         Returns:
-            Terms of the loss, means over the batch, and `grad_norm`; scalars on the device. If the
-            loss is not finite, a CPU run must raise, see `failure`, before it uses the weights.
+            Terms of the loss, means over the batch, and `grad_norm`; scalars on the device. A loss
+            that is not finite raises no error; call `failure` before the weights are used.
 
         Raises:
             RefusionError: the batch does not fit in the memory.
@@ -134,12 +134,14 @@ class Updates:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            size, parts = self.config.data.batch_size, self.config.train.accumulate
+            train, size = self.config.train, self.config.data.batch_size
+            parts = f"{train.accumulate} part{'s' if train.accumulate > 1 else ''}"
+            also = "" if train.checkpoint_blocks else " or set train.checkpoint_blocks=true"
             text = (
                 f"{self.config.name}: not enough memory at step {step} for data.batch_size {size} "
-                f"in {parts} part{'s' if parts > 1 else ''} (train.accumulate); raise "
-                "train.accumulate and run the command again, or lower data.batch_size or patch; "
-                "the last checkpoint is kept"
+                f"in {parts} (train.accumulate); raise train.accumulate{also} and run the command "
+                "again, or lower data.batch_size (with another name) or patch; the last checkpoint "
+                "is kept"
             )
             raise RefusionError(text) from None
 

@@ -104,9 +104,9 @@ def test_a_step_reads_no_value_from_the_device(tmp_path, monkeypatch, stage):
         updates.failure()
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_too_little_memory_in_a_step_is_one_line(trainer_of, parts):
-    trainer = trainer_of(accumulate=parts)
+@pytest.mark.parametrize(("parts", "checkpointed"), [(1, False), (2, False), (2, True)])
+def test_too_little_memory_in_a_step_is_one_line(trainer_of, parts, checkpointed):
+    trainer = trainer_of(accumulate=parts, checkpoint_blocks=checkpointed)
     loss, calls = trainer.updates.losses.stage_loss, []
 
     def full(*args):
@@ -121,7 +121,16 @@ def test_too_little_memory_in_a_step_is_one_line(trainer_of, parts):
     text = describe_failure(caught.value).text
     assert "not enough memory at step 3 for data.batch_size 2" in text and "\n" not in text
     assert "raise train.accumulate" in text and "lower data.batch_size" in text
+    assert ("set train.checkpoint_blocks=true" in text) != checkpointed
     assert read_checkpoint(trainer.model_file).info["step"] == 2
+
+
+def test_changes_that_matter_are_logged_when_a_run_is_continued(trainer_of, caplog):
+    trainer_of(steps=1).train()
+    trainer_of(steps=1, log_every=7, checkpoint_blocks=True).train()
+    assert "other settings" not in caplog.text
+    trainer_of(steps=1, ema_every=2).train()
+    assert "other settings: train.ema_every 1 -> 2" in caplog.text
 
 
 def test_another_runtime_error_is_not_called_memory(trainer_of):

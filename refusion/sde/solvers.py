@@ -85,15 +85,14 @@ class SolverStep:
         if b == 0:
             return newest.estimate.x0
         start, end = _Point.of(sde, newest.t), _Point.of(sde, b)
-        form = self.form
-        states = _at_different_times(sde, states[: self.order], end.log_snr)
+        form, states = self.form, states[: self.order]
+        log_snrs = _apart([sde.log_snr(state.t).item() for state in states], end.log_snr)
         if sde.is_bridge_end(newest.t):
             # x is mu or nearly mu. The noise form divides by the signal of x, which is 0 or tiny.
             form = "data"
         coefficients = _data_coefficients if form == "data" else _noise_coefficients
         weight_xt, weight_estimate, rate, std = coefficients(start, end, self.eta)
-        log_snrs = [sde.log_snr(state.t).item() for state in states]
-        values = [_value(form, state, mu) for state in states]
+        values = [_value(form, state, mu) for state in states[: len(log_snrs)]]
         terms = _polynomial(log_snrs, values)
         weights = _integrals(rate, end.log_snr - start.log_snr, len(terms))
         x = mu + weight_xt * (xt - mu)
@@ -102,16 +101,19 @@ class SolverStep:
         return x if std == 0 else x + std * noise.step(newest.t, xt)
 
 
-def _at_different_times(sde: IRSDE, states: Sequence[SolverState], end: float) -> list[SolverState]:
-    """The newest states, up to the first two whose l differ by a tiny part of the step to `end`.
+def _apart(log_snrs: list[float], end: float) -> list[float]:
+    """The l of the newest states, up to the first two that differ by a tiny part of the step.
 
     The slope between these two would be a rounding error. The std of a `DenoisingSDE` with a tiny
     eps is the same number, or nearly, at several times near T.
+
+    Args:
+        log_snrs: l of the states, the newest first.
+        end: l at the end of the step.
     """
-    log_snrs = [sde.log_snr(state.t).item() for state in states]
     shortest = _MIN_SPACING * (end - log_snrs[0]) if math.isfinite(log_snrs[0]) else 0.0
     close = (n for n, (b, a) in enumerate(pairwise(log_snrs), start=1) if b - a <= shortest)
-    return list(states[: next(close, len(states))])
+    return log_snrs[: next(close, len(log_snrs))]
 
 
 def _value(form: str, state: SolverState, mu: Tensor) -> Tensor:

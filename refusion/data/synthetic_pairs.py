@@ -32,7 +32,9 @@ from refusion.synthesis.tone import Tone, Tones, tones_of
 
 SCENE_SIDE = 2048  # longest side of cached photos in pixels, if patches span a part of the scene
 LEVEL_SIDES = (512, 1024)  # longest sides of smaller copies, from which large parts are resized
-LEVEL_MARGIN = 1.5  # side of a part over the side of its patch, at least; 48 dB to the full photo
+# Side of a part over the side of its patch, at least. The PSNR of 450 patches of 64 to 256 px to
+# those of the full photo is then 46 dB or more, and 54 dB in the median.
+LEVEL_MARGIN = 1.5
 SPLITS = ("all", "train", "held_out")
 SURFACE_KEY = 0x5F  # key of the generator for procedural surfaces, different from that of crops
 SCENE_KEY = 0x5C  # key of the generator for the scenes that several crops share

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from refusion.config import RunConfig, config_to_dict
+from refusion.config import RunConfig
 from refusion.devices.precision import choose_precision, precision_name
 from refusion.errors import ConfigError
 from refusion.images.io import write_image
@@ -22,6 +21,7 @@ from refusion.images.resize import resize_like
 from refusion.randomness import keyed_generator
 from refusion.training.loading import TITLE, to_device, training_set
 from refusion.training.recomputation import recompute_blocks
+from refusion.training.run_folder import config_text
 from refusion.training.stages import build_stage
 from refusion.training.stages.base import LossModule, Stage
 from refusion.training.updates import SAMPLE_KEY
@@ -42,19 +42,22 @@ class StepSize:
         frozen: number of frozen parameters that the checkpoint contains, too.
         flops: floating-point operations of forward and backward pass for one sample, where a
             multiplication and an addition count as two; matrix products and convolutions only.
-        saved: bytes that one sample keeps for the backward pass.
+        saved: bytes that each sample keeps for the backward pass.
+        shared: bytes that all samples of a part of the batch keep together: frozen weights, and
+            weights in another number format.
     """
 
     parameters: int
     frozen: int
     flops: int
     saved: int
+    shared: int
 
 
 def describe(config: RunConfig, device: torch.device) -> list[str]:
     """Lines about a run: its options with all defaults, then its size. Nothing is written.
 
-    One training sample is made, and the loss and its gradient are computed once.
+    One training sample is made, and its loss and gradient are computed.
 
     Args:
         config: config of the run.
@@ -69,20 +72,24 @@ def describe(config: RunConfig, device: torch.device) -> list[str]:
     with _sample(config) as batch:
         size = measure_step(config, stage, to_device(batch, device), device)
     train, samples = config.train, config.data.batch_size
+    count = _samples_at_once(config)
     states = 3 + STATES[train.optimizer.type]  # and gradient, average
     fixed = 4 * (size.parameters * states + size.frozen)
-    part = size.saved * max(1, samples // train.accumulate)
-    text = yaml.safe_dump(config_to_dict(config), sort_keys=False)
+    part = size.shared + size.saved * count
     dtype = precision_name(choose_precision(train.precision, device))
     return [
-        *text.splitlines(),
+        *config_text(config).splitlines(),
         f"# parameters: {size.parameters:,} trained, {size.frozen:,} frozen",
         f"# one step: {size.flops * samples / 1e9:,.3f} GFLOP for {samples} samples, {dtype} on "
         f"{device.type}",
         f"# memory: {_mib(fixed + part)} MiB = {_mib(fixed)} MiB for weights, gradient, optimizer "
-        f"and average + {_mib(part)} MiB for the backward pass of "
-        f"{max(1, samples // train.accumulate)} samples; the libraries use more",
+        f"and average + {_mib(part)} MiB for the backward pass of {count} samples; the libraries "
+        "use more",
     ]
+
+
+def _samples_at_once(config: RunConfig) -> int:
+    return max(1, config.data.batch_size // config.train.accumulate)
 
 
 def _mib(size: int) -> str:
@@ -92,6 +99,9 @@ def _mib(size: int) -> str:
 def measure_step(config: RunConfig, stage: Stage, batch: Batch, device: torch.device) -> StepSize:
     """Measure the size of a training step with a batch of one sample.
 
+    If the run computes several samples at once, the loss of two is computed, too. The difference is
+    what each sample keeps.
+
     Args:
         config: config of the run.
         stage: module and loss.
@@ -99,8 +109,29 @@ def measure_step(config: RunConfig, stage: Stage, batch: Batch, device: torch.de
         device: device of the networks.
     """
     dtype = choose_precision(config.train.precision, device)
-    generators = [keyed_generator(config.train.seed, SAMPLE_KEY, 0)]
-    cast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        if config.data.cached_latents:
+            batch = stage.encode(batch)  # once, before the steps
+        with FlopCounterMode(display=False) as counter:
+            total, saved = _loss(config, stage, batch, 1)
+            total.backward()
+        shared = 0
+        if _samples_at_once(config) > 1:
+            one, two = saved, _loss(config, stage, batch, 2)[1]
+            saved, shared = two - one, 2 * one - two
+    return StepSize(
+        parameters=sum(each.numel() for each in stage.module.parameters()),
+        frozen=sum(each.numel() for each in stage.fixed.values()),
+        flops=counter.get_total_flops(),
+        saved=saved,
+        shared=shared,
+    )
+
+
+def _loss(config: RunConfig, stage: Stage, batch: Batch, count: int) -> tuple[Tensor, int]:
+    """Loss of `count` copies of a sample, and the bytes that are kept for its gradient."""
+    copies = {name: torch.cat([value] * count) for name, value in batch.items()}
+    generators = [keyed_generator(config.train.seed, SAMPLE_KEY, index) for index in range(count)]
     own = {each.untyped_storage().data_ptr() for each in stage.module.parameters()}
     saved: dict[int, int] = {}
 
@@ -110,19 +141,9 @@ def measure_step(config: RunConfig, stage: Stage, batch: Batch, device: torch.de
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with cast:
-        if config.data.cached_latents:
-            batch = stage.encode(batch)  # once, before the steps
-        with FlopCounterMode(display=False) as counter:
-            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-                total = LossModule(stage)(batch, generators)["total"]
-            total.backward()
-    return StepSize(
-        parameters=sum(each.numel() for each in stage.module.parameters()),
-        frozen=sum(each.numel() for each in stage.fixed.values()),
-        flops=counter.get_total_flops(),
-        saved=sum(saved.values()),
-    )
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        total = LossModule(stage)(copies, generators)["total"]
+    return total, sum(saved.values())
 
 
 @contextlib.contextmanager

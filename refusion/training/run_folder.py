@@ -79,11 +79,15 @@ def run_lock(folder: Path) -> Iterator[None]:
         yield
 
 
+def config_text(config: RunConfig) -> str:
+    """The config of a run as YAML, with all defaults."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False)
+
+
 def write_config(folder: Path, config: RunConfig) -> None:
-    """Write the config of a run, with all defaults."""
+    """Write `config_text` to the folder of a run."""
     with atomic_write(folder / CONFIG) as temporary:
-        text = yaml.safe_dump(config_to_dict(config), sort_keys=False)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(config_text(config), encoding="utf-8")
 
 
 @contextlib.contextmanager

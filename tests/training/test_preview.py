@@ -1,5 +1,6 @@
 """`--dry-run` and `--dump-pairs` of `refusion train`."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -61,6 +62,31 @@ def test_operations_and_memory_of_one_layer_are_counted(config):
     forward = 2 * 16 * 16 * 8 * 3 * 9
     assert size.flops == 2 * forward  # the gradient of the weights, none of the photo
     assert size.saved == 4 * (3 * 18 * 18 + 8 * 16 * 16)  # inputs of the two operations
+    assert size.shared == 0
+
+
+@pytest.mark.parametrize(("precision", "width"), [("fp32", 4), ("bf16", 2)])
+def test_memory_that_does_not_grow_with_the_batch_is_counted_once(config, precision, width):
+    class FrozenAfterTrained:
+        def __init__(self):
+            self.fixed = {}
+            self.module = torch.nn.Conv2d(3, 8, 1, bias=False)
+            self.frozen = torch.nn.Conv2d(8, 5, 1, bias=False).requires_grad_(False)
+
+        def loss(self, batch, generators):
+            return {"total": self.frozen(self.module(batch["lq"])).sum()}
+
+    def size_of(batch_size):
+        train = dataclasses.replace(config.train, precision=precision)
+        data = dataclasses.replace(config.data, batch_size=batch_size)
+        changed = dataclasses.replace(config, train=train, data=data)
+        batch = {"lq": torch.rand(1, 3, 18, 18)}
+        return measure_step(changed, FrozenAfterTrained(), batch, CPU)
+
+    one, many = size_of(1), size_of(6)
+    weights = width * 8 * 5 + (width * 3 * 8 if precision == "bf16" else 0)  # the copy in bf16
+    assert many.shared == weights and one.shared == 0
+    assert one.saved == many.saved + weights
 
 
 def test_pairs_are_those_that_are_trained_on(config, options, tmp_path, capsys):

@@ -199,10 +199,7 @@ def _check_sizes(options: argparse.Namespace) -> None:
 
     for key in ("max_upload", "max_stored", "max_memory"):
         text = vars(options)[key]
-        try:
-            vars(options)[key] = None if text is None else parse_memory(text)
-        except ConfigError as error:
-            raise ConfigError(f"{option_name(key)}: {error}") from error
+        vars(options)[key] = None if text is None else parse_memory(text, option_name(key))
     if options.max_stored is None:
         options.max_stored = 4 * options.max_upload
     if options.max_stored < options.max_upload:

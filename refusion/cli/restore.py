@@ -179,7 +179,7 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]
 def _memory_limit(options: argparse.Namespace) -> int | None:
     from refusion.tiling.memory import parse_memory
 
-    return None if options.max_memory is None else parse_memory(options.max_memory)
+    return None if options.max_memory is None else parse_memory(options.max_memory, "--max-memory")
 
 
 def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> RestoreOptions:

@@ -107,12 +107,13 @@ def auto_tile(
     return max(smallest, side(budget))
 
 
-def parse_memory(text: str) -> int:
+def parse_memory(text: str, name: str = "memory") -> int:
     """Convert a size as users write it to bytes.
 
     Args:
         text: a number, optionally followed by K, M, G or T (powers of 1024), then optionally B or
             iB; for example 800M or 1.5GiB.
+        name: what the error names, such as the option.
 
     Returns:
         Bytes, >= 1.
@@ -128,7 +129,7 @@ def parse_memory(text: str) -> int:
     )
     size = 0 if match is None else int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper()))
     if size < 1:
-        raise ConfigError(f"memory: expected a size such as 800M or 4G, got {text!r}")
+        raise ConfigError(f"{name}: expected a size such as 800M or 4G, got {text!r}")
     return size
 
 

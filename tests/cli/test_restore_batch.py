@@ -190,7 +190,7 @@ def test_draws_that_cannot_differ_are_warned_of_once(restore, capsys, kind, argv
     [
         (["--uncertainty", "m.png"], "needs 2 samples or more"),
         (["--uncertainty", "m.tif", "--samples", "2"], "a map is a 16-bit PNG"),
-        (["--max-memory", "4 apples"], "4 apples"),
+        (["--max-memory", "4 apples"], "--max-memory: expected a size such as 800M or 4G, got"),
         (["--log", "log.txt"], "expected a name that ends in .json"),
         (["--log", "."], "expected a name that ends in .json"),
     ],

@@ -25,8 +25,8 @@ def imagecodecs() -> ModuleType:
         import imagecodecs
     except ImportError as error:
         raise TagError(
-            "its compression needs the package imagecodecs; run pip install imagecodecs, or save "
-            "the photo uncompressed or as PNG"
+            "this TIFF file needs the package imagecodecs; run pip install imagecodecs, or save "
+            "the photo as PNG, or as TIFF with 8 or 16 bits without compression"
         ) from error
     return imagecodecs
 

@@ -1,4 +1,4 @@
-"""Everything but compressed TIFF files works where imagecodecs is not installed."""
+"""Where imagecodecs is not installed, everything works but TIFF files that have to be decoded."""
 
 import subprocess
 import sys
@@ -55,6 +55,8 @@ def folder(tmp_path_factory):
         layout = tiff_files.Layout(bits=8, photometric=2, codec=codec, rows=40)
         packed = folder / "packed" / f"{codec.split()[-1]}.tif"
         packed.write_bytes(tiff_files.tiff(pixels, layout))
+    layout = tiff_files.Layout(bits=12, photometric=2, rows=40)
+    (folder / "packed/12.tif").write_bytes(tiff_files.tiff(pixels.astype(np.uint16), layout))
     tiny_models.save("pixel", folder / "model.safetensors")
     return folder
 
@@ -74,12 +76,13 @@ def test_a_model_is_trained(folder):
     assert (folder / "runs/toy/model.safetensors").is_file()
 
 
-def test_a_compressed_tiff_names_the_package(folder):
+def test_a_compressed_or_packed_tiff_names_the_package(folder):
     done = restore("packed", folder)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if "failed: packed" in line]
-    assert len(lines) == len(CODECS)
+    assert len(lines) == len(CODECS) + 1
     assert all("pip install imagecodecs" in line for line in lines)
+    assert all("as TIFF with 8 or 16 bits without compression" in line for line in lines)
 
 
 def test_the_package_is_not_imported_for_other_photos(folder):

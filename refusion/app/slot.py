@@ -27,7 +27,7 @@ class Slot:
 
     There is one at a time because the memory limit is per photo. A stopped restoration ends when it
     next calls the function that it was given, or before the next layer of a network. It is also
-    stopped if its tab does not ask for the results within seconds.
+    stopped if its tab does not ask for the results within ten seconds.
     """
 
     def __init__(self) -> None:

@@ -145,13 +145,13 @@ def _orientation(file: BinaryIO, kind: str) -> int:
 
 
 class PhotoCache:
-    """Folder of decoded RGB photos, one .npy file per photo.
+    """Folder of decoded RGB photos, one .npy file per photo and size.
 
     16-bit and float photos are stored with 16 bits per channel, all others with 8. Each photo is
     decoded once, its EXIF orientation is applied, and it is shrunk to `max_side` if it is larger.
-    The file name is a hash of the path, modification time, file size and `max_side`, so a changed
-    photo gets a new file. Files are written under a temporary name and then renamed, so several
-    processes may share a folder.
+    The file name is a hash of the path, modification time, file size and longest sides, so a
+    changed photo gets a new file. Files are written under a temporary name and then renamed, so
+    several processes may share a folder.
 
     Args:
         folder: the cache folder; None for `refusion/photos` in the user's cache folder.

@@ -9,7 +9,7 @@ from refusion.images.photo import Photo
 
 _BAND_ROWS = 256  # rows that are converted to float at once
 _BAND_BYTES = 64  # per pixel: float copies of the band, three colours and alpha
-_PNG_ALPHA_BAND_BYTES = 112  # as much in some processes: the memory that a band frees is not reused
+_PNG_ALPHA_BAND_BYTES = 112  # measured in some processes, which do not reuse what a band frees
 _DEEPEST = {"PNG": 16, "TIFF": 32}
 # Bytes per pixel of the encoders, besides the samples themselves.
 _ENCODER = {"JPEG": 4, "PNG": 0, "TIFF": 0, "WEBP": 27}

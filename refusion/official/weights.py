@@ -143,7 +143,7 @@ def _without_prefixes(path: Path, name: object) -> str:
 
 
 def check_total(path: Path, values: Iterable[object]) -> None:
-    """Check that few tensors share their data: a small file can hold one under 50,000 names.
+    """Check that few tensors share data: a small file can hold one tensor under 50,000 names.
 
     Args:
         path: the file, for error messages.

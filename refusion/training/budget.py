@@ -158,10 +158,10 @@ class Budget:
         return {"used_s": self.now(), "costs": dict(self.costs), "photos": dict(self.photos)}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from stored values, see `state`."""
+        """Continue from stored values, see `state`; without a limit all photos are measured."""
         self.before_s = self.used_s = self._considered_s = float(state["used_s"])
         self.costs |= {name: float(state["costs"][name]) for name in COSTS}
-        self.photos = dict(state["photos"])
+        self.photos = {} if self.seconds is None else dict(state["photos"])
 
 
 def duration(seconds: float) -> str:

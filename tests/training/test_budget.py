@@ -87,6 +87,9 @@ def test_time_before_the_start_and_of_earlier_processes_counts():
     second.load(first.state())
     assert second.now() == 15 and second.costs["saving"] == 2 and second.photos == {"whole": 4}
     assert agreed(second).share() == pytest.approx(15 / (120 - 4 - 1.7))
+    by_steps, _ = budget_of(steps=9, minutes=None)
+    by_steps.load(first.state())
+    assert by_steps.now() == 15 and by_steps.photos == {}
 
 
 def test_what_is_due_by_steps_and_by_time():

@@ -245,9 +245,11 @@ def _encoded(
             if limit_s is not None and index and time.monotonic() - begun > limit_s:
                 logger.warning(
                     "encoding latents: a quarter of the remaining time is over, so the run uses "
-                    "%d pairs instead of %d; lower data.cached_latents or raise train.minutes",
+                    "%d pairs instead of %d; lower data.cached_latents, or raise train.minutes and "
+                    "remove %s",
                     done,
                     data.cached_latents,
+                    LATENTS,
                 )
                 return
             yield encode(batch)

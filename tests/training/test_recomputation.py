@@ -34,6 +34,11 @@ def test_a_run_gives_the_same_weights_and_can_be_continued_without(config_of, tm
         torch.testing.assert_close(plain[name], again[name], rtol=1e-4, atol=1e-5)
 
 
+def test_a_network_without_such_blocks_is_said(caplog):
+    assert recompute_blocks(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1))) == 0
+    assert "train.checkpoint_blocks: no effect" in caplog.text
+
+
 def test_gradients_agree_and_fewer_tensors_are_kept(config_of):
     kwargs = {"img_channel": 3, "width": 8, "enc_blk_nums": [3], "dec_blk_nums": [3]}
     config = config_of("diffusion")

@@ -25,7 +25,7 @@ from refusion.hints import Bound, Count, PatchSide, Pixels, Seed, Share, Whole
 from refusion.images.cache import FULL_SIDE, PhotoCache, apply_pillow, list_photos, to_tensor
 from refusion.randomness import bernoulli, keyed_generator, uniform
 from refusion.synthesis.degradations import build_degradation
-from refusion.synthesis.degradations.base import SceneDegradation
+from refusion.synthesis.degradations.base import degrade, draw_scene
 from refusion.synthesis.scenes.frame import GRID, PhotoFrame
 from refusion.synthesis.scenes.surfaces import draw_surface
 from refusion.synthesis.tone import Tone, Tones, tones_of
@@ -49,7 +49,7 @@ class _Scene:
         pixels: (H, W, 3) the cached photo.
         tone: tone of photo and thumbnail.
         thumbnail: (3, h, w) in [0, 1], with the tone.
-        drawn: (the scene of the degradation,), or None if it has none.
+        drawn: result of `draw_scene`.
         levels: smaller copies of the photo by their longest side, as far as crops needed them.
     """
 
@@ -57,7 +57,7 @@ class _Scene:
     pixels: np.ndarray
     tone: Tone
     thumbnail: Tensor
-    drawn: Any
+    drawn: tuple[Any] | None
     levels: dict[int, np.ndarray] = field(default_factory=dict)
 
 
@@ -204,9 +204,8 @@ class SyntheticPairs(PhotoStream):
         height, width, _ = pixels.shape
         box = (left / width, top / height, (left + side) / width, (top + side) / height)
         gt, frame = symmetry.image(gt), symmetry.frame(PhotoFrame(thumbnail, box))
-        if scene is None or scene.drawn is None:
-            return self._checked(gt, self.degradation(gt, generator, frame))
-        return self._checked(gt, self.degradation.apply(gt, scene.drawn[0], generator, frame))
+        drawn = None if scene is None else scene.drawn
+        return self._checked(gt, degrade(self.degradation, gt, drawn, generator, frame))
 
     def _pixels(self, index: int) -> np.ndarray:
         return self.cache.load(self._photo(index), SCENE_SIDE if self.scale_range else FULL_SIDE)
@@ -245,8 +244,7 @@ class SyntheticPairs(PhotoStream):
             return kept
         generator = keyed_generator(self.seed, number, SCENE_KEY)
         tone, thumbnail = self._toned_thumbnail(index, generator)
-        has_scene = isinstance(self.degradation, SceneDegradation)
-        drawn = (self.degradation.draw_scene(thumbnail, generator),) if has_scene else None
+        drawn = draw_scene(self.degradation, thumbnail, generator)
         self._kept = _Scene(number, self._pixels(index), tone, thumbnail, drawn)
         return self._kept
 

@@ -11,6 +11,8 @@ from torch import Generator, Tensor
 
 from refusion.randomness import bernoulli, randint, uniform
 
+GAMMA = 2.2  # light = display value ** GAMMA
+
 
 def power(light: Tensor, exponent: float) -> Tensor:
     """light ** exponent as exp(exponent log(light)), in a quarter of the time of `torch.pow`.

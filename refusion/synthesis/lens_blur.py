@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refusion.errors import ConfigError, ImageError
+from refusion.synthesis.camera import GAMMA
 
 SHARP = 0.5  # blur radius in pixels up to which a disc is one pixel
 LAYERS = 7  # largest number of layers in front of, and behind, the plane of focus
 DIRECT = 2.5  # radius in pixels up to which direct convolution is faster than a Fourier transform
-GAMMA = 2.2
 SHOULDER = 4.0  # exponent of the highlight expansion; larger values affect only brighter pixels
 UNSEEN = 1e-4  # weight of the unblurred photo, visible where all layers are transparent
 

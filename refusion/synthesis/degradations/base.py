@@ -63,3 +63,25 @@ class SceneDegradation(Degradation, Protocol):
             As for calling the degradation.
         """
         ...
+
+
+def draw_scene(
+    degradation: Degradation, thumbnail: Tensor, generator: Generator
+) -> tuple[Any] | None:
+    """(the scene,) of a photo, which may be (None,); None if the degradation has no scenes."""
+    if isinstance(degradation, SceneDegradation):
+        return (degradation.draw_scene(thumbnail, generator),)
+    return None
+
+
+def degrade(
+    degradation: Degradation,
+    clean: Tensor,
+    drawn: tuple[Any] | None,
+    generator: Generator,
+    frame: PhotoFrame,
+) -> dict[str, Tensor]:
+    """Degrade a crop with a result of `draw_scene`; with None, the degradation draws all itself."""
+    if drawn is None:
+        return degradation(clean, generator, frame)
+    return degradation.apply(clean, drawn[0], generator, frame)

@@ -16,11 +16,10 @@ import torch
 from torch import Generator, Tensor
 
 from refusion.randomness import uniform
-from refusion.synthesis.camera import add_noise, quantise
+from refusion.synthesis.camera import GAMMA, add_noise, quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.scenes.frame import PhotoFrame
 
-GAMMA = 2.2
 PATH_STEPS = 96
 SPLAT_STEP = 0.2  # distance of the points of a rasterised path in pixels
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from refusion.config.parser import Component, FromTable
 from refusion.errors import ConfigError
-from refusion.synthesis.degradations.base import SceneDegradation
+from refusion.synthesis.degradations.base import degrade, draw_scene
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 # In YAML the steps are sections; `build_degradation` replaces them by degradations.
@@ -57,11 +57,7 @@ class Chain:
 
     def draw_scene(self, thumbnail: Tensor, generator: Generator) -> tuple[Any, ...]:
         """Draw the scenes of all steps that have one, see `SceneDegradation`."""
-        scenes = []
-        for step in self.steps:
-            has_scene = isinstance(step, SceneDegradation)
-            scenes.append((step.draw_scene(thumbnail, generator),) if has_scene else None)
-        return tuple(scenes)
+        return tuple(draw_scene(step, thumbnail, generator) for step in self.steps)
 
     def apply(
         self, clean: Tensor, scene: tuple[Any, ...], generator: Generator, frame: PhotoFrame
@@ -70,7 +66,7 @@ class Chain:
 
         Args:
             clean: (3, H, W) float32 in [0, 1].
-            scene: for each step (its scene,), or None if it has no scene or draws its own.
+            scene: for each step a result of the function `draw_scene`, or None.
             generator: source of randomness.
             frame: position of the crop in the photo.
 
@@ -79,10 +75,7 @@ class Chain:
         """
         item = {"lq": clean}
         for number, (step, drawn) in enumerate(zip(self.steps, scene, strict=True)):
-            if drawn is None:
-                made = step(item["lq"], generator, frame)
-            else:
-                made = step.apply(item["lq"], drawn[0], generator, frame)
+            made = degrade(step, item["lq"], drawn, generator, frame)
             if number and "gt" in made:
                 name = type(step).__name__
                 raise ConfigError(f"steps.{number}: {name} sets the ground truth; put it first")

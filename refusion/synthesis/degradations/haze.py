@@ -14,14 +14,13 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from refusion.randomness import bernoulli, uniform
-from refusion.synthesis.camera import add_noise, expose, file_round_trip, power, quantise
+from refusion.synthesis.camera import GAMMA, add_noise, expose, file_round_trip, power, quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.scenes.depth import DEPTHS
 from refusion.synthesis.scenes.fields import photo_coordinates, quantile, smooth_field
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 Range = tuple[float, float]
-GAMMA = 2.2
 _DOMAINS = {
     "mean_transmission": (1e-3, 1.0),
     "airlight": (0.0, 1.5),

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from refusion.randomness import bernoulli, log_uniform, randint, uniform
-from refusion.synthesis.camera import add_noise, expose, file_round_trip, power, quantise
+from refusion.synthesis.camera import GAMMA, add_noise, expose, file_round_trip, power, quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.degradations.shadow_shapes import (
     SHAPES,
@@ -28,7 +28,6 @@ from refusion.synthesis.degradations.shadow_shapes import (
 from refusion.synthesis.scenes.depth import layered_depth
 from refusion.synthesis.scenes.frame import PhotoFrame
 
-GAMMA = 2.2
 MAX_TRIES = 24  # scenes that are drawn until one has the requested coverage
 SAMPLES = 64  # long side of the grid on which coverage is measured
 BLOCK = 1 << 16  # pixels per block, small enough for the processor cache

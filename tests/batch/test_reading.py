@@ -9,7 +9,7 @@ from test_jobs import Darken
 from refusion.batch import reading
 from refusion.batch.jobs import RestoreOptions, run_jobs
 from refusion.batch.plan import plan_jobs
-from refusion.images.io import read_image, write_image
+from refusion.images.io import MAX_PIXELS, read_image, write_image
 
 WAIT = 5.0  # seconds
 
@@ -91,6 +91,15 @@ def test_photos_that_are_skipped_are_not_read(jobs, read):
     outcomes = run_jobs(jobs, Darken(device="cuda"), RestoreOptions(skip_existing=True))
     assert [outcome.skipped for outcome in outcomes] == [False, True, False, False]
     assert sorted(read["threads"]) == ["a", "c", "d"]
+
+
+def test_a_job_that_reads_nothing_does_not_give_its_photo_to_the_next(jobs):
+    """A job can fail before it reads, for example without the other view of a stereo pair."""
+    limits = {"max_pixels": MAX_PIXELS, "max_memory": None, "skip_existing": False}
+    with reading.PhotoReader(jobs, Darken(device="cuda"), **limits) as reader:
+        reader.photos(0)
+        (photo,) = reader.photos(2)
+    assert torch.equal(photo.samples, read_image("in/c.png").samples)
 
 
 def test_an_interrupt_ends_the_thread(jobs, read):

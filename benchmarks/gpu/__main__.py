@@ -24,7 +24,7 @@ from types import FrameType
 import yaml
 
 from benchmarks.gpu import report
-from benchmarks.gpu.parts import Outcome, Part, run_parts
+from benchmarks.gpu.parts import Outcome, run_parts
 from benchmarks.gpu.plan import (
     LEAST_TRAINING,
     PARTS,
@@ -88,9 +88,11 @@ def run_measurements(setting: Setting, parts: Sequence[str], begun: float) -> li
             continue
         say(f"{name}: up to {seconds:.0f} s")
         (outcome,) = run_parts([measuring_part(setting, name, seconds)], setting.work / "logs")
-        failed = 0 if outcome.log is None else failures(read_rows(outcome.log))
-        if outcome.passed and failed:
-            outcome = replace(outcome, state=f"{failed} measurements failed")
+        rows = [] if outcome.log is None else read_rows(outcome.log)
+        if outcome.passed and failures(rows):
+            outcome = replace(outcome, state=f"{failures(rows)} measurements failed")
+        elif outcome.passed and rows and all(row.get("error") == LEFT_OUT for row in rows):
+            outcome = replace(outcome, state=LEFT_OUT)  # nothing was measured
         outcomes.append(outcome)
         say(f"{name}: {outcomes[-1].state}, {outcomes[-1].seconds:.0f} s")
     return outcomes
@@ -113,8 +115,7 @@ def run_trainings(setting: Setting, begun: float) -> list[Outcome]:
         outcomes |= {name: Outcome(name, LEFT_OUT) for name in files}
     else:
         say(f"{len(files)} trainings: up to {seconds:.0f} s")
-        parts: list[Part] = training_parts(setting, files, seconds)
-        found = run_parts(parts, setting.work / "logs")
+        found = run_parts(training_parts(setting, files, seconds), setting.work / "logs")
         outcomes |= {outcome.name: outcome for outcome in found}
     return [outcomes[name] for name in run_names(setting.options)]
 
@@ -126,7 +127,7 @@ def finish(
     trainings: list[report.Training] = []
     for outcome in trained:
         used = sum(len(each.files) for each in trainings)
-        places = report.MOST_FILES - 3 - used
+        places = report.MOST_FILES - report.OWN_FILES - used
         trainings.append(report.collect(outcome, setting.work, setting.out, places))
     left_out = report.pack_logs(report.run_files(setting.work), setting.out / report.LOGS)
     head = {

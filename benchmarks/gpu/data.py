@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--options", nargs="+", type=Path, required=True)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    deadline, cores = Deadline(options.seconds - 2), len(os.sched_getaffinity(0))
+    deadline, cores = Deadline(options.seconds), len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as cache:
         for number, file in enumerate(options.options):
             row = {"options": file.stem, "cores": cores}

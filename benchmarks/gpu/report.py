@@ -22,7 +22,7 @@ from refusion.files import atomic_write, open_regular
 
 MOST_FILES, MOST_BYTES = 8, 16 * 2**20
 LOGS, TABLE, NUMBERS = "logs.tar.gz", "report.md", "report.json"
-_OWN = 3  # files beside the weights
+OWN_FILES = 3  # the report as Markdown and as JSON, and the logs
 _LOG_BYTES = 4 * 2**20  # of a file in the archive; the end of a longer one is kept
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import tarfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,6 +197,18 @@ def test_a_table_has_all_columns_and_no_line_breaks():
 def test_wrong_options_are_one_line(argv, text, capsys, tmp_path):
     assert command.main([*argv, "--out", str(tmp_path)]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_part_without_time_for_any_measurement_has_not_passed(setting, monkeypatch):
+    left_out = f"from benchmarks.gpu.rows import emit; emit('t', error={rows.LEFT_OUT!r})"
+    code = {"inference": left_out, "data": f"{left_out}; emit('t', a=1)"}
+
+    def measurement(setting, name, seconds):
+        return Part(name, (sys.executable, "-c", code[name]), 20.0)
+
+    monkeypatch.setattr(command, "measuring_part", measurement)
+    outcomes = command.run_measurements(setting, list(code), time.monotonic())
+    assert [outcome.state for outcome in outcomes] == [rows.LEFT_OUT, "passed"]
 
 
 def test_the_command_reports_every_part_and_fails_if_one_did(tmp_path, monkeypatch, capsys):

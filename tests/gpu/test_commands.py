@@ -20,10 +20,11 @@ TINY = ["train.steps=4", "data.batch_size=2", "data.workers=1", "data.train.patc
 TINY += ["train.log_every=1", "train.validate_every=4", "train.checkpoint_every=2"]
 # A program that torchrun starts: gradients are exchanged by NCCL on GPUs and by gloo on CPUs.
 EXCHANGE = """
-import sys, torch, torch.distributed as dist
+import signal, sys, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from refusion.devices.processes import join_processes
 from refusion.nets import ConditionalNAFNet
+signal.alarm(60)  # torchrun starts it in a session of its own, so nothing else ends it if it hangs
 with join_processes(sys.argv[1]) as (world, device):
     assert dist.get_backend() == ("nccl" if device.type == "cuda" else "gloo")
     value = torch.full((3,), 2.0, device=device)

@@ -316,7 +316,7 @@ def _patch_of(pixels: np.ndarray, side: int, tone: Tone) -> Tensor:
     if len(pixels) == side and tone == Tone():
         return to_tensor(pixels)
     levels = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
-    if len(pixels) != side:  # Pillow's filter in integers, within one level and 5 times as fast
+    if len(pixels) != side:  # Pillow's filter in integers, within one level, 3 to 5 times as fast
         levels = F.interpolate(levels[None], (side, side), mode="bicubic", antialias=True)[0]
     return tone.of_levels(levels.contiguous())
 

@@ -1,8 +1,9 @@
 """Training samples per second that the cores of this machine make, for some option files.
 
 python -m benchmarks.gpu.data --options options/dehaze_small.yml --photos DIR --seconds 20 makes
-samples with one process per core and counts them; the first samples, for which photos are decoded
-and cached, are not counted.
+samples with one process per core and counts them. The first 40 % of the time, in which most photos
+of a small folder are decoded and cached, do not count; photos of a large folder are decoded later,
+too, as in the first epoch of a training.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import struct
 import zlib
 
@@ -13,9 +15,10 @@ from test_memory_limits import GIBIBYTE, growth, needs_proc
 from tiff_files import Layout, tiff
 
 from refusion.errors import ImageError
+from refusion.images.exif import DESCRIPTION, exif_texts
 from refusion.images.header import read_header
 from refusion.images.io import read_image
-from refusion.images.source import MAX_BLOCKS
+from refusion.images.source import MAX_BLOCKS, search
 
 LARGE = 300 << 20
 
@@ -65,6 +68,32 @@ def test_zeros_are_no_chunks_of_a_webp(tmp_path, caplog):
     (tmp_path / "a.webp").write_bytes(data)
     assert read_image(tmp_path / "a.webp").samples.shape == (3, 9, 5)
     assert "dropped" not in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_what_follows_the_pixels_is_counted(tmp_path, caplog, suffix):
+    data = bytearray(cases.picture(suffix) + bytes(100) + b"abc")
+    if suffix == "webp":  # its length says that the rest is part of the image
+        struct.pack_into("<I", data, 4, len(data) - 8)
+    (tmp_path / f"a.{suffix}").write_bytes(data)
+    read_image(tmp_path / f"a.{suffix}")
+    assert "dropped: 103 bytes behind the " in caplog.text
+
+
+@pytest.mark.parametrize("place", range(2**17 - 9, 2**17 + 2))
+def test_a_pattern_is_found_across_the_parts_of_a_file(place):
+    file = io.BytesIO(bytes(place) + b"abcdefgh" + bytes(2**17))
+    for start in (0, 5, place):
+        assert search(file, start, re.compile(b"abcdefgh")) == (place, b"abcdefgh")
+    assert search(file, place + 1, re.compile(b"abcdefgh")) is None
+
+
+def test_a_description_in_utf_8_of_exif_3_is_kept(tmp_path, caplog):
+    text = "Ío".encode()
+    samples = np.zeros((16, 16, 1), np.uint8)
+    (tmp_path / "a.tif").write_bytes(tiff(samples, Layout(8, 1), t270=(129, 3, text + bytes(1))))
+    assert exif_texts(read_image(tmp_path / "a.tif").exif) == {DESCRIPTION: "Ío"}
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])

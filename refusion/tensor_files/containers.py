@@ -16,7 +16,7 @@ def is_safetensors(path: Path) -> bool:
     """Whether a file is a safetensors file, by its name or its first bytes.
 
     Raises:
-        OSError: the file cannot be read, or is a pipe or a device.
+        OSError: the name does not say it, and the file cannot be read or is a pipe or a device.
     """
     if path.suffix == ".safetensors":
         return True

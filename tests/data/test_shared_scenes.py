@@ -180,6 +180,28 @@ def test_patches_from_smaller_copies_are_those_of_the_photo(pairs, large, patch:
     assert min(worst) > 40
 
 
+def test_a_patch_keeps_its_place_on_a_smaller_copy(pairs, large, monkeypatch) -> None:
+    """It moves by at most one pixel of the copy of 512 pixels."""
+
+    def boxes() -> torch.Tensor:
+        dataset = pairs(folders=[large], scale_range=(0.5, 1.0), flip=False)
+        dataset.degradation = lambda clean, _, frame: {"lq": clean, "box": torch.tensor(frame.box)}
+        return torch.stack([dataset[index]["box"] for index in range(20)])
+
+    on_copies = boxes()
+    monkeypatch.setattr(synthetic_pairs, "LEVEL_SIDES", ())
+    sides = torch.tensor([512.0, 358.0, 512.0, 358.0])
+    assert ((boxes() - on_copies) * sides).abs().max() <= 1.01
+    assert not torch.equal(boxes(), on_copies)
+
+
+def test_a_level_and_a_photo_of_its_size_are_different_entries(large, tmp_path: Path) -> None:
+    cache, path = PhotoCache(tmp_path / "levels"), next(large.iterdir())
+    cache.load_level(path, 512, 2048)
+    cache.load(path, 512)
+    assert len(list(cache.folder.iterdir())) == 3
+
+
 def test_a_level_is_made_from_the_cached_photo(large, tmp_path: Path, monkeypatch) -> None:
     cache, path = PhotoCache(tmp_path / "levels"), next(large.iterdir())
     cache.load(path, 2048)

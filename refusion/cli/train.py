@@ -63,7 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--dry-run",
         action="store_true",
         help="print the options with all defaults, the number of parameters, the operations of a "
-        "step and the memory, then exit; nothing is written and nothing trained",
+        "step and the memory, then exit; nothing is trained, and nothing but the pairs of "
+        "--dump-pairs is written",
     )
     parser.add_argument(
         "--dump-pairs",

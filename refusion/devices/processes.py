@@ -16,8 +16,6 @@ from torch import Tensor
 from refusion.devices.precision import choose_device
 from refusion.errors import ConfigError
 
-CONTROL = torch.device("cpu")
-"""Device for the communication of flags and times."""
 TIMEOUT = timedelta(hours=6)  # long, because processes may wait while one encodes latents
 
 
@@ -55,26 +53,23 @@ class World:
         dist.all_reduce(values)
         return values / self.size
 
-    def any(self, flag: bool, device: torch.device) -> bool:
+    def any(self, flag: bool) -> bool:
         """Whether the flag is true in at least one process; equal in all processes.
 
         Args:
             flag: value of this process.
-            device: device for the communication, as returned by `join_processes`. A single process
-                does not use it.
         """
-        return self.largest([float(flag)], device)[0] > 0
+        return self.largest([float(flag)])[0] > 0
 
-    def largest(self, values: Sequence[float], device: torch.device) -> list[float]:
+    def largest(self, values: Sequence[float]) -> list[float]:
         """Largest value over the processes at each position; equal in all processes.
 
         Args:
             values: finite numbers, the same number of them in all processes.
-            device: device for the communication; see `any`.
         """
         if self.size == 1:
             return list(values)
-        shared = torch.tensor(values, dtype=torch.float64, device=device)
+        shared = torch.tensor(values, dtype=torch.float64)  # on the CPU: no wait for a GPU
         dist.all_reduce(shared, op=dist.ReduceOp.MAX)
         return shared.tolist()
 
@@ -96,7 +91,7 @@ def join_processes(device: str) -> Iterator[tuple[World, torch.device]]:
     """Context in which this process belongs to the process group that `torchrun` started.
 
     The group communicates by NCCL on GPUs and by gloo on CPUs. Flags and other plain values are
-    exchanged on the CPU (`CONTROL`), so that they do not wait for a GPU. Without `torchrun` there
+    exchanged on the CPU, so that they do not wait for a GPU. Without `torchrun` there
     is no group and the world is `SINGLE_PROCESS`.
 
     Args:

@@ -55,7 +55,7 @@ class Budget:
         self.used_s = self.reserve_s = 0.0
         self.costs = dict.fromkeys(COSTS, 0.0)
         self.photos: dict[str, int] = {}
-        self._considered_s = 0.0
+        self._marked_s = 0.0
         self._steps = 0
         self._recent: deque[float] = deque(maxlen=RECENT)
 
@@ -117,25 +117,23 @@ class Budget:
         left += [] if self.steps is None else [(self.steps - step) * rate]
         return min(left)
 
-    def due(self, step: int) -> Callable[[int | None, float], bool]:
-        """Make the function that decides what is due now; it covers the time since the last call.
+    def is_due(self, step: int, every: int | None, share: float) -> bool:
+        """Whether something that is done again and again is due, see `mark`.
 
         Args:
             step: number of steps done.
-
-        Returns:
-            Function of the steps between two occurrences, or None, and of the share of the time
-            between them, which counts without a number of steps.
+            every: steps between two occurrences; None for `share`.
+            share: share of the time of the run between two occurrences.
         """
-        before_s, self._considered_s = self._considered_s, self.used_s
-        now_s, seconds = self.used_s, self.seconds
+        if every is not None:
+            return step % every == 0
+        if self.seconds is None:
+            return False
+        return self.used_s // (share * self.seconds) > self._marked_s // (share * self.seconds)
 
-        def is_due(every: int | None, part: float) -> bool:
-            if every is not None:
-                return step % every == 0
-            return seconds is not None and now_s // (part * seconds) > before_s // (part * seconds)
-
-        return is_due
+    def mark(self) -> None:
+        """All that is due now is done."""
+        self._marked_s = self.used_s
 
     def validates(self) -> bool:
         """Whether the run validates: no limit of the time, or a validation takes little of it."""
@@ -155,13 +153,18 @@ class Budget:
 
     def state(self) -> dict[str, Any]:
         """Plain values to store."""
-        return {"used_s": self.now(), "costs": dict(self.costs), "photos": dict(self.photos)}
+        return {
+            "seconds": self.seconds,
+            "used_s": self.now(),
+            "costs": dict(self.costs),
+            "photos": dict(self.photos),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from stored values, see `state`; without a limit all photos are measured."""
-        self.before_s = self.used_s = self._considered_s = float(state["used_s"])
+        """Continue from stored values, see `state`; another time can allow other photos."""
+        self.before_s = self.used_s = self._marked_s = float(state["used_s"])
         self.costs |= {name: float(state["costs"][name]) for name in COSTS}
-        self.photos = {} if self.seconds is None else dict(state["photos"])
+        self.photos = dict(state["photos"]) if state["seconds"] == self.seconds else {}
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-import torch
 import torch.distributed as dist
 
 from refusion.devices.processes import World
@@ -25,12 +24,11 @@ class OtherProcessError(RefusionError):
 
 
 @contextlib.contextmanager
-def shared_failure(world: World, device: torch.device) -> Iterator[None]:
+def shared_failure(world: World) -> Iterator[None]:
     """Context that fails in all processes if it fails in one; all processes must enter it.
 
     Args:
         world: rank of this process and number of processes.
-        device: device for the communication.
 
     Raises:
         OtherProcessError: another process failed, and shows the message.
@@ -41,7 +39,7 @@ def shared_failure(world: World, device: torch.device) -> Iterator[None]:
         yield
     except Exception as error:
         failure = error
-    if world.size > 1 and world.any(failure is not None, device):
+    if world.size > 1 and world.any(failure is not None):
         first = world.gathered(failure is not None).index(True)
         if first != world.rank:
             raise OtherProcessError(f"process {first} failed; see its message")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from refusion.config import RunConfig, config_to_dict, find_table
 from refusion.config.parser import Component
-from refusion.devices.processes import CONTROL, World
+from refusion.devices.processes import World
 from refusion.errors import ConfigError
 from refusion.training.batches import shares_of
 from refusion.training.failures import shared_failure
@@ -95,7 +95,7 @@ class BatchStream:
         """Latents of a step; the main process encodes them, then the others read them."""
         found: list[LatentPairs] = []
         for makes in (True, False):
-            with shared_failure(self.world, CONTROL):
+            with shared_failure(self.world):
                 if makes == self.world.is_main:
                     where = (self.config, self.folder, self.encode, self.encoder_key, step)
                     found.append(latent_set(*where, make=makes, limit_s=self.limit()))

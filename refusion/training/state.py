@@ -24,7 +24,7 @@ LARGEST = 200 * 10**9  # bytes of a state: four copies of the weights
 LAST_STEP = 10**12
 _NUMBER = "step"  # of the updates of a parameter, a tensor without dimensions
 PLAIN = ("step", "trained_s", "waited_s", "scores")  # counters and scores
-BUDGET, BEST = "budget", "best"  # see `Budget.state`, `Trainer.best`; older files have neither
+BUDGET_KEY, BEST_KEY = "budget", "best"  # see `Budget.state`, `Trainer.best`; older files lack them
 # Keys whose values a resumed run must keep. Changes of other keys are logged.
 _IDENTITY = ("task", "stage", "network", "sde", "prediction", "objective", "upscale")
 _IDENTITY += ("distillation", "diffbir", "osediff")
@@ -46,7 +46,7 @@ def save_state(
     Args:
         path: file to write.
         parts: objects with a `state_dict`, by name.
-        plain: values of the keys `PLAIN`, `BUDGET` and `BEST`.
+        plain: values of the keys `PLAIN`, `BUDGET_KEY` and `BEST_KEY`.
         config: config of the run.
         encoder: fingerprint of the latent U-Net whose latents the run uses.
 
@@ -82,7 +82,7 @@ def load_state(
         device: device of the loaded tensors; the file need not be trusted.
 
     Returns:
-        Values of the keys `PLAIN`, and of `BUDGET` and `BEST` if the file has them.
+        Values of the keys `PLAIN`, and of `BUDGET_KEY` and `BEST_KEY` if the file has them.
 
     Raises:
         CheckpointError: the file is damaged, or belongs to another version or another run.
@@ -115,7 +115,7 @@ def load_state(
                 part.load_state_dict(state[name])
     except Exception as error:
         _refuse(path, error)
-    return {key: state[key] for key in (*PLAIN, BUDGET, BEST) if key in state}
+    return {key: state[key] for key in (*PLAIN, BUDGET_KEY, BEST_KEY) if key in state}
 
 
 def _refuse(path: Path, error: Exception) -> NoReturn:
@@ -135,10 +135,10 @@ def _check_plain(state: Mapping[str, Any]) -> None:
         if type(state[key]) not in (int, float) or not 0 <= state[key] < math.inf:
             raise ValueError(f"{key}: expected seconds, got {printable(state[key], 40)}")
     _check_numbers("scores", state["scores"])
-    if BEST in state and type(state[BEST]) not in (int, float):
-        raise ValueError(f"{BEST}: expected a score, got {printable(state[BEST], 40)}")
-    if BUDGET in state:
-        _check_budget(state[BUDGET])
+    if BEST_KEY in state:
+        _check_best(state[BEST_KEY])
+    if BUDGET_KEY in state:
+        _check_budget(state[BUDGET_KEY])
 
 
 def _check_numbers(key: str, value: Any) -> None:
@@ -148,19 +148,27 @@ def _check_numbers(key: str, value: Any) -> None:
         raise ValueError(f"{key}: expected numbers by name")
 
 
+def _check_best(value: Any) -> None:
+    """Check the best validation so far, see `Trainer.best`."""
+    if not isinstance(value, Mapping) or value.keys() != {"score", "photos"}:
+        raise ValueError(f"{BEST_KEY}: expected score and photos")
+    if type(value["score"]) not in (int, float) or type(value["photos"]) is not str:
+        raise ValueError(f"{BEST_KEY}: expected a number and a text")
+
+
 def _check_budget(value: Any) -> None:
     """Check the time that a run has used and its measured durations, see `Budget.state`."""
-    if not isinstance(value, Mapping) or value.keys() != {"used_s", "costs", "photos"}:
-        raise ValueError(f"{BUDGET}: expected used_s, costs and photos")
+    if not isinstance(value, Mapping) or value.keys() != {"seconds", "used_s", "costs", "photos"}:
+        raise ValueError(f"{BUDGET_KEY}: expected seconds, used_s, costs and photos")
     for key in ("costs", "photos"):
-        _check_numbers(f"{BUDGET}.{key}", value[key])
+        _check_numbers(f"{BUDGET_KEY}.{key}", value[key])
     if value["costs"].keys() != set(COSTS):
-        raise ValueError(f"{BUDGET}.costs: expected {', '.join(COSTS)}")
+        raise ValueError(f"{BUDGET_KEY}.costs: expected {', '.join(COSTS)}")
     times = [value["used_s"], *value["costs"].values()]
     if not all(type(time) in (int, float) and 0 <= time < math.inf for time in times):
-        raise ValueError(f"{BUDGET}: expected seconds")
+        raise ValueError(f"{BUDGET_KEY}: expected seconds")
     if not all(type(count) is int and count > 0 for count in value["photos"].values()):
-        raise ValueError(f"{BUDGET}.photos: expected numbers of photos")
+        raise ValueError(f"{BUDGET_KEY}.photos: expected numbers of photos")
 
 
 def _check_moments(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:

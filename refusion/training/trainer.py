@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from refusion.config import RunConfig
-from refusion.devices.precision import fast_float32
-from refusion.devices.processes import CONTROL, SINGLE_PROCESS, World
+from refusion.devices.processes import SINGLE_PROCESS, World
 from refusion.errors import RefusionError
 from refusion.training.batches import shares_of
 from refusion.training.budget import SAVE_EVERY, VALIDATE_EVERY, Budget
@@ -45,9 +44,9 @@ from refusion.training.run_folder import (
     write_config,
 )
 from refusion.training.stages import build_stage
-from refusion.training.state import PLAIN, load_state, save_state, start_from
+from refusion.training.state import BEST_KEY, BUDGET_KEY, PLAIN, load_state, save_state, start_from
 from refusion.training.updates import Updates, loss_error
-from refusion.training.validation import best_metric, validate, validate_in_time, validation_sets
+from refusion.training.validation import new_best, validate, validate_in_time, validation_sets
 from refusion.training.workers import Batch, SampleError
 
 logger = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ class Trainer:
         step: number of steps done.
         budget: steps and time of the run.
         scores: scores of the last validation by name.
-        best: largest score so far, see `validation.best_metric`; None before the first validation.
+        best: best validation so far, see `validation.new_best`; None before the first one.
         read_every: steps between two readings of the loss. On a GPU a reading waits for all that
             the GPU has to do, so only every `train.log_every` steps; on a CPU each step.
 
@@ -115,7 +114,7 @@ class Trainer:
         self.trained_s = 0.0
         self.waited_s = 0.0  # part of `trained_s` spent waiting for the data loader
         self.scores: dict[str, float] = {}
-        self.best: float | None = None
+        self.best: dict[str, Any] | None = None
         self.validated_at = -1  # step of the last validation
         self.validation: dict[str, Any] = {}
         self.encoder_key = weights_key(self.stage.fixed)
@@ -138,8 +137,8 @@ class Trainer:
         """
         is_main, nothing = self.world.is_main, contextlib.nullcontext()
         lock = run_lock(self.folder) if is_main else nothing
-        with lost_processes_explained(self.world), fast_float32(self.device), lock:
-            with self._shared_failure():
+        with lost_processes_explained(self.world), lock:
+            with shared_failure(self.world):
                 if self.state_file.is_file():
                     self._load_state()
                 if is_main:
@@ -157,7 +156,7 @@ class Trainer:
             log_end(self.config.name, self.budget, self.step)
             return
         self._measure_end(board)
-        with self._saved_on_failure(), self._shared_failure():
+        with self._saved_on_failure(), shared_failure(self.world):
             stream = self._batches()  # encodes latents for minutes; Ctrl-C stops immediately
         terms: dict[str, float] = {}
         with contextlib.closing(stream), Interrupts() as interrupts:
@@ -168,13 +167,14 @@ class Trainer:
                     latest = self._timed_step(stream, interrupts)
                 except InterruptedWaitError:
                     self._stop(interrupts.received)
-                terms = self._read(latest) or terms
                 self.budget.note("step", time.monotonic() - begun)
                 self._agree()
-                self._after_step(board, latest)
+                if self._is_read(self.step) or self.budget.is_over(self.step):
+                    terms = {name: float(term) for name, term in latest.items()}
+                self._after_step(board, terms)
                 if progress is not None:
                     progress(self.step, self.config.train.steps, terms)
-                if self.world.any(interrupts.received > 0, CONTROL):
+                if self.world.any(interrupts.received > 0):
                     self._stop(interrupts.received)
         if self.validated_at != self.step:  # an intermediate validation or saving took long
             self._validate(board)
@@ -191,11 +191,11 @@ class Trainer:
         self._validate(board)
         self.save()
         self._agree()
-        self.budget.due(self.step)
+        self.budget.mark()
 
     def _agree(self) -> None:
         """Give all processes the same time."""
-        self.budget.agree(*self.world.largest([self.budget.now(), self.budget.needed()], CONTROL))
+        self.budget.agree(*self.world.largest([self.budget.now(), self.budget.needed()]))
 
     def _stop(self, number: int) -> NoReturn:
         """Save, then end the process as usual for the signal."""
@@ -212,18 +212,15 @@ class Trainer:
         """
         self._check_loss()
         begun = self.budget.clock()
-        with self._shared_failure():
+        with shared_failure(self.world):
             if self.world.is_main:
                 self.export(self.model_file)
                 plain = {key: getattr(self, key) for key in PLAIN}
-                plain |= {"budget": self.budget.state()}
-                plain |= {} if self.best is None else {"best": self.best}
+                plain |= {BUDGET_KEY: self.budget.state()}
+                plain |= {} if self.best is None else {BEST_KEY: self.best}
                 where = (self.state_file, self.updates.parts(), plain)
                 save_state(*where, self.config, self.encoder_key)
         self.budget.note("saving", self.budget.clock() - begun)
-
-    def _shared_failure(self) -> contextlib.AbstractContextManager[None]:
-        return shared_failure(self.world, CONTROL)
 
     @contextlib.contextmanager
     def _saved_on_failure(self) -> Iterator[None]:
@@ -259,22 +256,19 @@ class Trainer:
         begun = time.monotonic()
         # Other processes would wait for this one.
         wait = interrupts.end_the_wait() if self.world.size == 1 else contextlib.nullcontext()
-        with self._saved_on_failure(), self._shared_failure(), wait:
+        with self._saved_on_failure(), shared_failure(self.world), wait:
             parts = [next(stream) for _ in range(self.config.train.accumulate)]
         self.waited_s += time.monotonic() - begun
         terms = self.updates.update(self.step, parts, self.budget.share())
-        if self.read_every == 1:
+        if self._is_read(self.step + 1):
             self._check_loss()  # before the step counts
         self.step += 1
         self.trained_s += time.monotonic() - begun
         return terms
 
-    def _read(self, terms: dict[str, Tensor]) -> dict[str, float]:
-        """Values of the terms of the loss at a step where they are read, otherwise nothing."""
-        if self.step % self.read_every:
-            return {}
-        self._check_loss()
-        return {name: float(term) for name, term in terms.items()}
+    def _is_read(self, step: int) -> bool:
+        """Whether the loss is read after `step` steps, see `read_every`."""
+        return step % self.read_every == 0
 
     def _check_loss(self) -> None:
         """Raise the error of a step whose loss is not finite, in all processes."""
@@ -283,16 +277,17 @@ class Trainer:
             error = RefusionError if self.world.is_main else OtherProcessError
             raise error(loss_error(self.config, failure, self.model_file))
 
-    def _after_step(self, board: SummaryWriter | None, terms: dict[str, Tensor]) -> None:
+    def _after_step(self, board: SummaryWriter | None, terms: dict[str, float]) -> None:
         """Log, validate and save at the intervals of the config, or of the time."""
         train, is_last = self.config.train, self.budget.is_over(self.step)
-        is_due = self.budget.due(self.step)
+        is_due = functools.partial(self.budget.is_due, self.step)
         if self.step % train.log_every == 0 or is_last:
             self._log(board, terms)
         if is_last or is_due(train.validate_every, VALIDATE_EVERY):
             self._validate(board)
         if not is_last and is_due(train.checkpoint_every, SAVE_EVERY):
             self.save()
+        self.budget.mark()
 
     def _validate(self, board: SummaryWriter | None) -> None:
         """Validate the averaged weights, unless it takes too much time; keep the best weights."""
@@ -309,11 +304,11 @@ class Trainer:
 
     def _keep_best(self) -> None:
         """Write the averaged weights as the best ones if their score is the largest so far."""
-        score = best_metric(self.scores)
-        if score is None or (self.best is not None and score <= self.best):
+        best = new_best(self.best, self.scores, self.config, self.budget)
+        if best is None:
             return
-        self.best = score
-        with self._shared_failure():
+        self.best = best
+        with shared_failure(self.world):
             if self.world.is_main:
                 self.export(self.best_file)
 
@@ -332,16 +327,15 @@ class Trainer:
     def _load_state(self) -> None:
         where = (self.config, self.encoder_key, self.device)
         plain = load_state(self.state_file, self.updates.parts(), *where)
-        if "budget" in plain:
-            self.budget.load(plain.pop("budget"))
+        if BUDGET_KEY in plain:
+            self.budget.load(plain.pop(BUDGET_KEY))
         for key, value in plain.items():
             setattr(self, key, value)
         self.updates.use_config()
         logger.info("%s: continuing at step %d", self.config.name, self.step)
 
-    def _log(self, board: SummaryWriter | None, terms: dict[str, Tensor]) -> None:
-        values = {name: float(value) for name, value in terms.items()}
-        values |= {"lr": self.optimizer.param_groups[0]["lr"]}
+    def _log(self, board: SummaryWriter | None, terms: dict[str, float]) -> None:
+        values = terms | {"lr": self.optimizer.param_groups[0]["lr"]}
         values |= {"waiting_for_data": self.waited_s / self.trained_s}
         log_step(board, self.step, values, self.trained_s, self.left_s())
 

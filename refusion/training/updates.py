@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from refusion.config import RunConfig
-from refusion.devices.precision import choose_precision
+from refusion.devices.precision import choose_precision, fast_float32
 from refusion.devices.processes import World
 from refusion.errors import RefusionError
 from refusion.memory import is_out_of_memory
@@ -100,7 +100,7 @@ class Updates:
             group["lr"] = rate
         self.module.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with self._memory_explained(step):
+        with fast_float32(self.device), self._memory_explained(step):
             terms = self._gradients(step, parts)
             self.scaler.unscale_(self.optimizer)
             gradients = [p.grad for p in self.parameters if p.grad is not None]

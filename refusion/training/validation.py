@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import statistics
 import time
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from refusion.config import RunConfig, find_table
-from refusion.devices.processes import CONTROL, World
+from refusion.config import RunConfig, config_to_dict, find_table
+from refusion.devices.processes import World
 from refusion.errors import ConfigError
 from refusion.images.resize import resize_like, shrink
 from refusion.metrics import score_pair
@@ -110,7 +111,7 @@ def validate_in_time(
     begun, limit_s = budget.clock(), budget.validation_limit()
     is_first = limit_s is not None and not sets.keys() <= budget.photos.keys()
     scores, counts = measure(photos=budget.photos, limit_s=limit_s if is_first else None)
-    budget.note("validation", world.largest([budget.clock() - begun], CONTROL)[0])
+    budget.note("validation", world.largest([budget.clock() - begun])[0])
     if is_first:
         budget.photos |= counts
         for line in _limit_texts(sets, budget):
@@ -157,6 +158,27 @@ def best_metric(scores: Mapping[str, float]) -> float | None:
     return scores[names[-1]] if names else None
 
 
+def new_best(
+    best: Mapping[str, Any] | None, scores: Mapping[str, float], config: RunConfig, budget: Budget
+) -> dict[str, Any] | None:
+    """The best validation of a run, if it is the last one; otherwise None.
+
+    A validation of other photos than those of `best` cannot be compared with it and replaces it.
+
+    Args:
+        best: best validation so far: `score`, see `best_metric`, and `photos`, a text that is
+            equal for two validations of the same photos. None before the first one.
+        scores: means of the last validation.
+        config: config of the run.
+        budget: time of the run, with the number of photos.
+    """
+    score, sections = best_metric(scores), config_to_dict(config)["data"]["validation"]
+    photos = json.dumps([sections, config.train.seed, budget.photos], sort_keys=True)
+    if score is None or (best and best["photos"] == photos and score <= best["score"]):
+        return None
+    return {"score": score, "photos": photos}
+
+
 def _limit_texts(sets: Mapping[str, Any], budget: Budget) -> list[str]:
     """Lines about what is left out of the validation because of the time of the run.
 
@@ -201,7 +223,7 @@ class _Measurement:
         Also returns image strips of the first `shown` items of this process, by index.
         """
         own, strips, begun = {}, {}, time.monotonic()
-        with shared_failure(self.world, self.device):
+        with shared_failure(self.world):
             for index in range(self.world.rank, self.count, self.world.size):
                 if own and not self._has_time(time.monotonic() - begun, len(own)):
                     break

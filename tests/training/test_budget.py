@@ -78,7 +78,7 @@ def test_whichever_ends_first():
 
 
 def test_time_before_the_start_and_of_earlier_processes_counts():
-    first, clock = budget_of(begun=990.0)
+    first, clock = budget_of(minutes=2, begun=990.0)
     clock.seconds += 5
     assert first.now() == 15
     first.note("saving", 2)
@@ -87,23 +87,29 @@ def test_time_before_the_start_and_of_earlier_processes_counts():
     second.load(first.state())
     assert second.now() == 15 and second.costs["saving"] == 2 and second.photos == {"whole": 4}
     assert agreed(second).share() == pytest.approx(15 / (120 - 4 - 1.7))
-    by_steps, _ = budget_of(steps=9, minutes=None)
-    by_steps.load(first.state())
-    assert by_steps.now() == 15 and by_steps.photos == {}
+    for other in ({"steps": 9, "minutes": None}, {"minutes": 3}):  # have time for other photos
+        changed, _ = budget_of(**other)
+        changed.load(first.state())
+        assert changed.now() == 15 and changed.photos == {}
 
 
 def test_what_is_due_by_steps_and_by_time():
     budget, clock = budget_of(minutes=1)
     clock.seconds += 5
-    is_due = agreed(budget).due(8)
-    assert [is_due(every, 0.1) for every in (4, 3, None)] == [True, False, False]
+    agreed(budget)
+    assert [budget.is_due(8, every, 0.1) for every in (4, 3, None)] == [True, False, False]
+    budget.mark()
     found = []
     for _ in range(22):
         clock.seconds += 2.5
-        found.append(agreed(budget).due(1)(None, 0.1))
+        found.append(agreed(budget).is_due(1, None, 0.1))
+        budget.mark()
     assert found.count(True) == 10  # 6, 12, ... 60 s
     clock.seconds += 30
-    assert agreed(budget).due(1)(None, 0.1)  # once, however long a step takes
+    assert agreed(budget).is_due(1, None, 0.1)  # once, however long a step takes
+    assert budget.is_due(1, None, 0.1)  # until it is done
+    budget.mark()
+    assert not budget.is_due(1, None, 0.1)
 
 
 def test_a_validation_that_takes_a_fifth_of_the_time_is_not_repeated_nor_reserved():

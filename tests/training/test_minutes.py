@@ -208,7 +208,7 @@ def test_a_run_by_steps_does_not_take_fewer_latents(config_of, tmp_path, monkeyp
 
 
 def test_processes_agree_on_the_largest_time(config_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(World, "largest", lambda self, values, device: [v + 100 for v in values])
+    monkeypatch.setattr(World, "largest", lambda self, values: [v + 100 for v in values])
     trainer = Trainer(config_of("diffusion", 9), device=CPU, runs=tmp_path)
     trainer._agree()
     assert trainer.budget.used_s > 100 and trainer.budget.reserve_s > 100

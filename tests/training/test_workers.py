@@ -21,7 +21,6 @@ from refusion.training.failures import (
 from refusion.training.workers import SampleError, load_batches, make_sample
 
 HERE = Path(__file__).parent
-CPU = torch.device("cpu")
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}"}
 
 
@@ -241,9 +240,9 @@ def is_running(pid):
 @pytest.mark.parametrize(("rank", "error"), [(0, ValueError), (1, OtherProcessError)])
 def test_one_of_two_processes_shows_the_message(monkeypatch, rank, error):
     world = World(rank, 2)
-    monkeypatch.setattr(World, "any", lambda self, flag, device: True)
+    monkeypatch.setattr(World, "any", lambda self, flag: True)
     monkeypatch.setattr(World, "gathered", lambda self, value: [True, False])
-    with pytest.raises(error), shared_failure(world, CPU):
+    with pytest.raises(error), shared_failure(world):
         if rank == 0:
             raise ValueError("wrong")
 

@@ -181,7 +181,7 @@ def test_patches_from_smaller_copies_are_those_of_the_photo(pairs, large, patch:
 
 
 def test_a_patch_keeps_its_place_on_a_smaller_copy(pairs, large, monkeypatch) -> None:
-    """It moves by at most one pixel of the copy of 512 pixels."""
+    """Each side moves by at most 1.5 pixels of the copy: place, length and copy are rounded."""
 
     def boxes() -> torch.Tensor:
         dataset = pairs(folders=[large], scale_range=(0.5, 1.0), flip=False)
@@ -191,7 +191,7 @@ def test_a_patch_keeps_its_place_on_a_smaller_copy(pairs, large, monkeypatch) ->
     on_copies = boxes()
     monkeypatch.setattr(synthetic_pairs, "LEVEL_SIDES", ())
     sides = torch.tensor([512.0, 358.0, 512.0, 358.0])
-    assert ((boxes() - on_copies) * sides).abs().max() <= 1.01
+    assert ((boxes() - on_copies) * sides).abs().max() < 1.5
     assert not torch.equal(boxes(), on_copies)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -78,7 +79,7 @@ def _existing_files(path: Path) -> list[Path]:
     """The files that `ResultFiles.write` wrote for a path; empty if they do not exist."""
     for views in (1, 2):
         files = _view_files(path, views)
-        if all(file.is_file() for file in files):
+        if all(os.path.isfile(file) for file in files):  # also of names that no file can have
             return files
     return []
 

@@ -148,6 +148,12 @@ def test_one_tensor_under_many_names_is_refused(tmp_path: Path, monkeypatch):
     assert "its 201 tensors are views of the same data" in refusal(path, read_osediff)
 
 
+@pytest.mark.parametrize(("make", "word"), [(os.mkfifo, "pipe"), (os.mkdir, "folder")])
+def test_adapters_are_read_from_a_file_only(tmp_path: Path, make, word: str):
+    make(tmp_path / "a.pkl")
+    assert f"is a {word}, expected" in refusal(tmp_path / "a.pkl", read_osediff)
+
+
 def test_archives_of_too_many_entries_are_refused(tmp_path: Path, monkeypatch):
     path = write(tmp_path / "a.pth", mapping((text("a"), FOUR)))
     assert read_official(path).keys() == {"a"}

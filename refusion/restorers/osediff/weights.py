@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from refusion.errors import CheckpointError
-from refusion.files import atomic_write
+from refusion.files import atomic_write, check_regular
 from refusion.official.weights import check_tensor, check_total, read_safetensors
 from refusion.stable_diffusion import StableDiffusion, lora
 from refusion.tensor_files.containers import is_safetensors
@@ -122,8 +122,12 @@ def read_osediff(path: str | Path) -> OSEDiffWeights:
             contradict each other.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         _fail(path, f"no such file; expected {SOURCE}")
+    try:
+        check_regular(path)
+    except OSError as error:
+        _fail(path, f"{error.strerror}; expected {SOURCE}")
     return _read_own_layout(path) if is_safetensors(path) else _read_published_layout(path)
 
 

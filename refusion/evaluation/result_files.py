@@ -79,7 +79,7 @@ def _existing_files(path: Path) -> list[Path]:
     """The files that `ResultFiles.write` wrote for a path; empty if they do not exist."""
     for views in (1, 2):
         files = _view_files(path, views)
-        if all(os.path.isfile(file) for file in files):  # also of names that no file can have
+        if all(map(os.path.isfile, files)):  # `Path.is_file` raises an error for long names
             return files
     return []
 

@@ -157,6 +157,7 @@ FORGED = {
     "nested": b"[" * 200_000,
     "name": {"name": 5},
     "no name": {"name": ""},
+    "long name": {"name": "a" * 300},
     "name elsewhere": {"name": "../a/0"},
     "text": {"result": "abc"},
     "no number": {"result": {"psnr": "x"}},

@@ -102,7 +102,7 @@ def run(argv: list[str] | None = None) -> int:
         handler.setFormatter(LineFormatter("%(asctime)s %(message)s"))
         logging.basicConfig(level=level, handlers=[handler])
         if world.is_main:
-            _preview(options, config, device)
+            _preview(options, config, device, world)
         if options.dry_run:
             return 0
         return _train(options, config, world, device, begun)
@@ -124,14 +124,16 @@ def _load(options: argparse.Namespace) -> RunConfig:
     return config
 
 
-def _preview(options: argparse.Namespace, config: RunConfig, device: torch.device) -> None:
+def _preview(
+    options: argparse.Namespace, config: RunConfig, device: torch.device, world: World
+) -> None:
     """Write the first pairs and describe the run, as far as the options ask for it."""
     from refusion.training.preview import describe, dump_pairs
 
     if options.dump_pairs:
         show(str(dump_pairs(config, Path(options.runs) / config.name, options.dump_pairs)))
     if options.dry_run:
-        show(*describe(config, device))
+        show(*describe(config, device, world))
 
 
 def _train(

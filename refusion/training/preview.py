@@ -15,10 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from refusion.config import RunConfig
 from refusion.devices.precision import choose_precision, precision_name
+from refusion.devices.processes import World
 from refusion.errors import ConfigError
 from refusion.images.io import write_image
 from refusion.images.resize import resize_like
 from refusion.randomness import keyed_generator
+from refusion.training.batches import shares_of
 from refusion.training.loading import TITLE, to_device, training_set
 from refusion.training.recomputation import recompute_blocks
 from refusion.training.run_folder import config_text
@@ -54,7 +56,7 @@ class StepSize:
     shared: int
 
 
-def describe(config: RunConfig, device: torch.device) -> list[str]:
+def describe(config: RunConfig, device: torch.device, world: World) -> list[str]:
     """Lines about a run: its options with all defaults, then its size. Nothing is written.
 
     One training sample is made, and its loss and gradient are computed.
@@ -62,6 +64,7 @@ def describe(config: RunConfig, device: torch.device) -> list[str]:
     Args:
         config: config of the run.
         device: device on which the sample is computed.
+        world: number of processes, which share the samples of a step.
 
     Raises:
         RefusionError: the data or the networks cannot be used.
@@ -70,33 +73,31 @@ def describe(config: RunConfig, device: torch.device) -> list[str]:
     if config.train.checkpoint_blocks:
         recompute_blocks(stage.module)
     with _sample(config) as batch:
-        size = measure_step(config, stage, to_device(batch, device), device)
+        count = len(shares_of(config, world, 0, 1).indices(0, 0))
+        size = measure_step(config, stage, to_device(batch, device), device, count)
     train, samples = config.train, config.data.batch_size
-    count = _samples_at_once(config)
     states = 3 + STATES[train.optimizer.type]  # and gradient, average
     fixed = 4 * (size.parameters * states + size.frozen)
     part = size.shared + size.saved * count
     dtype = precision_name(choose_precision(train.precision, device))
     return [
         *config_text(config).splitlines(),
-        f"# parameters: {size.parameters:,} trained, {size.frozen:,} frozen",
+        f"# parameters: {size.parameters:,} trained, {size.frozen:,} frozen in the checkpoint",
         f"# one step: {size.flops * samples / 1e9:,.3f} GFLOP for {samples} samples, {dtype} on "
         f"{device.type}",
         f"# memory: {_mib(fixed + part)} MiB = {_mib(fixed)} MiB for weights, gradient, optimizer "
         f"and average + {_mib(part)} MiB for the backward pass of {count} samples; the libraries "
-        "use more",
+        "use more, and so do frozen networks that the checkpoint does not contain",
     ]
-
-
-def _samples_at_once(config: RunConfig) -> int:
-    return max(1, config.data.batch_size // config.train.accumulate)
 
 
 def _mib(size: int) -> str:
     return f"{size / 2**20:,.1f}"
 
 
-def measure_step(config: RunConfig, stage: Stage, batch: Batch, device: torch.device) -> StepSize:
+def measure_step(
+    config: RunConfig, stage: Stage, batch: Batch, device: torch.device, count: int
+) -> StepSize:
     """Measure the size of a training step with a batch of one sample.
 
     If the run computes several samples at once, the loss of two is computed, too. The difference is
@@ -107,6 +108,7 @@ def measure_step(config: RunConfig, stage: Stage, batch: Batch, device: torch.de
         stage: module and loss.
         batch: one training sample on the device, as a batch.
         device: device of the networks.
+        count: number of samples that a process computes at once.
     """
     dtype = choose_precision(config.train.precision, device)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
@@ -116,7 +118,7 @@ def measure_step(config: RunConfig, stage: Stage, batch: Batch, device: torch.de
             total, saved = _loss(config, stage, batch, 1)
             total.backward()
         shared = 0
-        if _samples_at_once(config) > 1:
+        if count > 1:
             one, two = saved, _loss(config, stage, batch, 2)[1]
             saved, shared = two - one, 2 * one - two
     return StepSize(

@@ -12,8 +12,9 @@ from training_cases import make_photos, run_config
 
 from refusion.cli.train import run
 from refusion.config import config_from_dict, config_to_dict
+from refusion.devices.processes import World
 from refusion.training.loading import training_set
-from refusion.training.preview import measure_step
+from refusion.training.preview import describe, measure_step
 from refusion.training.stages import build_stage
 
 CPU = torch.device("cpu")
@@ -57,7 +58,7 @@ def test_operations_and_memory_of_one_layer_are_counted(config):
             return {"total": self.module(batch["lq"]).square().sum()}
 
     batch = {"lq": torch.rand(1, 3, 18, 18)}
-    size = measure_step(config, OneLayer(), batch, CPU)
+    size = measure_step(config, OneLayer(), batch, CPU, 6)
     assert (size.parameters, size.frozen) == (3 * 8 * 9, 7)
     forward = 2 * 16 * 16 * 8 * 3 * 9
     assert size.flops == 2 * forward  # the gradient of the weights, none of the photo
@@ -76,17 +77,26 @@ def test_memory_that_does_not_grow_with_the_batch_is_counted_once(config, precis
         def loss(self, batch, generators):
             return {"total": self.frozen(self.module(batch["lq"])).sum()}
 
-    def size_of(batch_size):
+    def size_of(count):
         train = dataclasses.replace(config.train, precision=precision)
-        data = dataclasses.replace(config.data, batch_size=batch_size)
-        changed = dataclasses.replace(config, train=train, data=data)
+        changed = dataclasses.replace(config, train=train)
         batch = {"lq": torch.rand(1, 3, 18, 18)}
-        return measure_step(changed, FrozenAfterTrained(), batch, CPU)
+        return measure_step(changed, FrozenAfterTrained(), batch, CPU, count)
 
     one, many = size_of(1), size_of(6)
     weights = width * 8 * 5 + (width * 3 * 8 if precision == "bf16" else 0)  # the copy in bf16
     assert many.shared == weights and one.shared == 0
     assert one.saved == many.saved + weights
+
+
+@pytest.mark.parametrize(
+    ("parts", "world", "count"), [(1, World(), 6), (1, World(1, 2), 3), (3, World(0, 2), 1)]
+)
+def test_processes_and_parts_share_the_samples_of_a_step(config, parts, world, count):
+    data = dataclasses.replace(config.data, batch_size=6)
+    train = dataclasses.replace(config.train, accumulate=parts)
+    changed = dataclasses.replace(config, data=data, train=train)
+    assert f"backward pass of {count} samples" in describe(changed, CPU, world)[-1]
 
 
 def test_pairs_are_those_that_are_trained_on(config, options, tmp_path, capsys):

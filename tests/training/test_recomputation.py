@@ -53,7 +53,7 @@ def test_gradients_agree_and_fewer_tensors_are_kept(config_of):
             assert recompute_blocks(stage.module) == 7
         batch = {name: torch.linspace(0, 1, 3 * 32 * 32).reshape(1, 3, 32, 32) for name in
                  ("lq", "gt")}  # fmt: skip
-        sizes.append(measure_step(config, stage, batch, CPU))
+        sizes.append(measure_step(config, stage, batch, CPU, config.data.batch_size))
         gradients.append([parameter.grad for parameter in stage.module.parameters()])
     plain, again = sizes
     assert again.saved < plain.saved / 2

@@ -64,9 +64,9 @@ def slowed(monkeypatch, sample_s=0.0, photo_s=0.0, saving_s=0.0):
 def test_the_run_ends_in_time_and_uses_it(
     photos, tmp_path, monkeypatch, config_of, stage, workers, slow
 ):
-    """0.15 minutes are 9 seconds; at most 5 % more."""
+    """Half a minute; at most 5 % more."""
     slowed(monkeypatch, **slow)
-    raw = config_to_dict(config_of(stage, 0.15))
+    raw = config_to_dict(config_of(stage, 0.5))
     raw["data"]["workers"] = workers
     options = tmp_path / "run.yml"
     options.write_text(yaml.safe_dump(raw))
@@ -74,12 +74,12 @@ def test_the_run_ends_in_time_and_uses_it(
     argv = ["-opt", str(options), "--runs", str(tmp_path), "--quiet", "--device", "cpu"]
     assert run([*argv, "--export", str(tmp_path / "small.safetensors")]) == 0
     spent = time.monotonic() - begun
-    assert 5 < spent < 9 * 1.05
+    assert 20 < spent < 30 * 1.05
     folder = tmp_path / f"tiny_{stage}"
     info = read_checkpoint(folder / "model.safetensors").info
     state = torch.load(folder / "state.pt", weights_only=True)
     assert info["step"] == state["step"] > 3
-    assert 5 < state["budget"]["used_s"] < 9
+    assert 20 < state["budget"]["used_s"] < 30
     assert info["scores"] and (folder / "best.safetensors").is_file()
     assert (tmp_path / "small.safetensors").is_file()
 
@@ -154,11 +154,11 @@ def test_a_slow_validation_measures_the_same_fewer_photos_each_time(
 
 @pytest.mark.slow  # its limits hold on a machine that is not overloaded
 def test_a_validation_of_most_of_the_time_is_left_out(config_of, tmp_path, monkeypatch, caplog):
-    slowed(monkeypatch, photo_s=1.5)
-    trainer = Trainer(config_of("diffusion", 0.08), device=CPU, runs=tmp_path)
+    slowed(monkeypatch, photo_s=6)
+    trainer = Trainer(config_of("diffusion", 0.32), device=CPU, runs=tmp_path)
     begun = time.monotonic()
     trainer.train()
-    assert time.monotonic() - begun < 4.8 * 1.05
+    assert time.monotonic() - begun < 19.2 * 1.05
     assert trainer.step > 0 and trainer.scores
     assert "so it is not repeated; use fewer or smaller photos" in caplog.text
 
@@ -175,16 +175,16 @@ def test_no_time_for_a_step_is_one_line(config_of, tmp_path, monkeypatch, caplog
 def test_latents_take_a_quarter_of_the_time_at_most(config_of, tmp_path, monkeypatch, caplog):
     unet = Trainer(config_of("latent_unet", None, train={"steps": 1}), device=CPU, runs=tmp_path)
     unet.train()
-    plain = config_to_dict(config_of("diffusion", 0.12))
+    plain = config_to_dict(config_of("diffusion", 0.36))
     network = plain["network"] | {"img_channel": 4, "wiring": "latent"}
     data = plain["data"] | {"cached_latents": 100, "refresh_latents": 5}
     changes = {"latent_unet": {"checkpoint": str(unet.model_file)}, "network": network}
-    slowed(monkeypatch, sample_s=0.1)
-    config = config_of("diffusion", 0.12, data=data, **changes)
+    slowed(monkeypatch, sample_s=0.3)
+    config = config_of("diffusion", 0.36, data=data, **changes)
     trainer = Trainer(config, device=CPU, runs=tmp_path)
     begun = time.monotonic()
     trainer.train()
-    assert time.monotonic() - begun < 7.2 * 1.05
+    assert time.monotonic() - begun < 21.6 * 1.05
     assert trainer.step > 5  # at least two rounds
     assert re.search(r"uses \d+ pairs instead of 100; lower data.cached_latents", caplog.text)
 

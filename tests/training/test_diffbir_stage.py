@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from options_cases import OPTIONS, toy, write_photos
 from tiny_stable_diffusion import make_stable_diffusion
+from training_cases import BlockingCopies
 
 from refusion.config import load_config
 from refusion.errors import ConfigError
@@ -56,6 +57,13 @@ def test_gradients_reach_the_branch_alone(folder, tiny_sd):
     assert all(p.grad is not None and p.grad.any() for p in stage.module.parameters())
     for network in stage.sd.networks():
         assert all(p.grad is None for p in network.parameters())
+
+
+def test_a_step_copies_its_times_and_prompts_without_waiting(folder, tiny_sd):
+    stage = DiffBIRStage(config_of(folder, tiny_sd), CPU)
+    with BlockingCopies() as blocking:
+        stage.loss(batch_of(stage), generators(1, 2))
+    assert not blocking.found
 
 
 def test_the_condition_is_a_mean_and_the_truth_a_draw(folder, tiny_sd):

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from options_cases import OPTIONS, toy, write_photos
-from training_cases import TRAIN, make_photos, run_config
+from training_cases import TRAIN, BlockingCopies, make_photos, run_config
 
 from refusion.config import config_from_dict, config_to_dict
 from refusion.errors import CheckpointError, ConfigError
@@ -177,6 +177,13 @@ def test_times_are_the_published_ones(stage_of):
         assert low <= t.min() < low + 15 and high - 15 < t.max() <= high
         spread = (1 - stage.sd.schedule.alpha_bar[t]).sqrt().float().reshape(-1, 1, 1, 1)
         torch.testing.assert_close(zt, spread * noise)
+
+
+def test_a_step_copies_its_times_without_waiting(stage_of):
+    stage = stage_of()
+    with BlockingCopies() as blocking:
+        stage.loss(batch(), generators())
+    assert not blocking.found
 
 
 def test_pixels_count_as_in_published_units(stage_of):

@@ -1,7 +1,9 @@
 """Runs small enough to train in a second."""
 
 import numpy as np
+import torch
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from refusion.config import config_from_dict
 
@@ -66,3 +68,19 @@ def run_config(stage, photos, cache, **changes):
             "sampling": {"sampler": "posterior", "steps": 2},
         }
     return config_from_dict(raw | changes)
+
+
+class BlockingCopies(TorchFunctionMode):
+    """Context that collects the integer tensors whose copy would make the CPU wait for a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        places = [*args[1:], *kwargs.values()]
+        moves = function is torch.Tensor.to and any(isinstance(x, torch.device) for x in places)
+        if moves and not args[0].is_floating_point() and not kwargs.get("non_blocking", False):
+            self.found.append(args[0])
+        return function(*args, **kwargs)

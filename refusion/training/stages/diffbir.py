@@ -81,14 +81,14 @@ class DiffBIRStage:
         t = torch.stack([torch.randint(schedule.T, (), generator=g) for g in generators])
         noise = sample_noise(x0, generators)
         has_prompt = torch.stack([torch.rand((), generator=g) for g in generators])
-        has_prompt = (has_prompt >= self.settings.prompt_dropout).long().to(self.prompts.device)
+        has_prompt = (has_prompt >= self.settings.prompt_dropout).long()
         output = predict_controlled(
             self.sd,
             self.module,
             schedule.noised(x0, noise, t),
             condition,
-            t.to(x0.device),
-            self.prompts[has_prompt],
+            t.to(x0.device, non_blocking=True),
+            self.prompts[has_prompt.to(x0.device, non_blocking=True)],
         )
         return {"total": mse_loss(output, schedule.target(x0, noise, t))}
 

@@ -194,10 +194,10 @@ class OSEDiffStage:
         with torch.no_grad():
             teacher = schedule.x0(zt, self._guided_noise(zt, t, prompt), t)
             with self._unet_of([CRITIC]) as sd:
-                critic = schedule.x0(zt, sd.predict(zt, t, prompt), t)
+                critic = schedule.x0(zt, _predict(sd, zt, t, prompt), t)
         zt, noise, t = self._noised(target, (0, 1), generators)
         with self._unet_of([CRITIC]) as sd:
-            predicted = sd.predict(zt, t, prompt)
+            predicted = _predict(sd, zt, t, prompt)
         return {
             # The published code uses the mean square, this project half of it.
             "score": 2 * score_distillation_loss(z0, teacher, critic),
@@ -208,18 +208,18 @@ class OSEDiffStage:
         """Noise prediction of the frozen U-Net with classifier-free guidance."""
         negative = self.negative_prompt.expand_as(prompt)
         with self._unet_of([]) as sd:
-            both = sd.predict(torch.cat([zt, zt]), torch.cat([t, t]), torch.cat([negative, prompt]))
+            both = _predict(sd, torch.cat([zt, zt]), t.repeat(2), torch.cat([negative, prompt]))
         negative, positive = both.chunk(2)
         return negative + self.settings.guidance * (positive - negative)
 
     def _noised(
         self, x0: Tensor, times: tuple[float, float], generators: Sequence[Generator]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Noisy states at random times in the range `times` (units of T), noise, and times."""
+        """Noisy states at random times in the range `times` (units of T), noise, and times (CPU)."""
         T = self.sd.schedule.T
         low, high = (int(part * T) for part in times)
         chosen = [torch.randint(low, high, (), generator=g) for g in generators]
-        t, noise = torch.stack(chosen).to(x0.device), sample_noise(x0, generators)
+        t, noise = torch.stack(chosen), sample_noise(x0, generators)
         return self.sd.schedule.noised(x0, noise, t), noise, t
 
     @contextlib.contextmanager
@@ -275,6 +275,11 @@ def module_from_parameters(parameters: Mapping[str, nn.Parameter]) -> nn.Module:
             module = getattr(module, parent)
         module.register_parameter(last, parameter)
     return root
+
+
+def _predict(sd: StableDiffusion, zt: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
+    """Output of the U-Net for times on the CPU; the CPU does not wait for a GPU."""
+    return sd.predict(zt, t.to(zt.device, non_blocking=True), prompt)
 
 
 def _convolve(layer: nn.Conv2d, x: Tensor) -> Tensor:

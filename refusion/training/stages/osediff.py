@@ -215,7 +215,7 @@ class OSEDiffStage:
     def _noised(
         self, x0: Tensor, times: tuple[float, float], generators: Sequence[Generator]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Noisy states at random times in the range `times` (units of T), noise, and times (CPU)."""
+        """Noisy states at random times in `times` (units of T), noise, and the times on the CPU."""
         T = self.sd.schedule.T
         low, high = (int(part * T) for part in times)
         chosen = [torch.randint(low, high, (), generator=g) for g in generators]

@@ -58,6 +58,7 @@ class ModelConfig:
             _check_guide(self.guide, self.network, self.sampling)
             if self.latent_unet is None:
                 check_photo_channels(self.network)
+            check_output(self.prediction, self.network, is_latent=self.latent_unet is not None)
 
     @property
     def guide(self) -> int:
@@ -119,6 +120,28 @@ def check_photo_channels(network: Component) -> None:
                 f"network: takes {channels} channels but a photo has {_RGB}; "
                 f"add a latent_unet, or set {_RGB}"
             )
+
+
+def check_output(prediction: str, network: Component, *, is_latent: bool) -> None:
+    """Raise `ConfigError` unless the network's output has the channels of its prediction.
+
+    Args:
+        prediction: key of `refusion.sde.PREDICTIONS`.
+        network: section `network`.
+        is_latent: whether the process runs in the latent of a U-Net.
+    """
+    wanted = find_table("predictions")[prediction].channels
+    given = next(iter(_numbers(network, "out_channel")), None)
+    if wanted is None and given not in (None, *_numbers(network, "img_channel")):
+        raise ConfigError(
+            f"network.out_channel: prediction {prediction} has the channels of the state; "
+            f"leave it out, got {given}"
+        )
+    if wanted is not None and (is_latent or given != wanted or network.settings.get("stereo")):
+        raise ConfigError(
+            f"prediction: {prediction} describes RGB photos and needs a ConditionalNAFNet with "
+            f"out_channel: {wanted}, without a latent_unet and without stereo"
+        )
 
 
 def _check_channels(latent_unet: Component | None, network: Component) -> None:

@@ -11,6 +11,7 @@ from refusion.config.model import (
     Prediction,
     Sde,
     check_file_name,
+    check_output,
     check_present,
     check_process,
 )
@@ -159,6 +160,7 @@ def _check_diffusion(run: RunConfig) -> None:
     if run.data.refresh_latents and not run.data.cached_latents:
         raise ConfigError("data.refresh_latents: there are none without data.cached_latents")
     check_process(run.sde, run.sampling)
+    check_output(run.prediction, run.network, is_latent=run.latent_unet is not None)
 
 
 def _check_prior(run: RunConfig) -> None:

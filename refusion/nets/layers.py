@@ -237,11 +237,31 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str) -> Tensor:
     if not (bottom or right):
         return x
     if mode == "reflect":
-        reflected = min(bottom, h - 1), min(right, w - 1)
-        x = F.pad(x, (0, reflected[1], 0, reflected[0]), mode="reflect")
-        bottom, right = bottom - reflected[0], right - reflected[1]
-        mode = "replicate"
-    return F.pad(x, (0, right, 0, bottom), mode=mode) if bottom or right else x
+        return _reflected(x, (0, right, 0, bottom))
+    return F.pad(x, (0, right, 0, bottom), mode=mode)
+
+
+def reflect_border(x: Tensor, border: int) -> Tensor:
+    """Add reflected pixels on all four sides; replicated ones where the map is too small.
+
+    Args:
+        x: (B, C, H, W).
+        border: pixels per side, >= 0.
+
+    Returns:
+        (B, C, H + 2 border, W + 2 border); x itself for 0.
+    """
+    return _reflected(x, (border,) * 4) if border else x
+
+
+def _reflected(x: Tensor, sides: tuple[int, int, int, int]) -> Tensor:
+    """Pad (left, right, top, bottom) by reflection, and by replication beyond side - 1 pixels."""
+    h, w = x.shape[-2:]
+    limits = (w - 1, w - 1, h - 1, h - 1)
+    reflected = tuple(min(side, limit) for side, limit in zip(sides, limits, strict=True))
+    rest = tuple(side - done for side, done in zip(sides, reflected, strict=True))
+    x = F.pad(x, reflected, mode="reflect")
+    return F.pad(x, rest, mode="replicate") if any(rest) else x
 
 
 def as_times(t: Tensor | int | float, batch: int, device: torch.device) -> Tensor:

@@ -25,6 +25,7 @@ from refusion.nets.layers import (
     SinusoidalEmbedding,
     as_times,
     pad_to_multiple,
+    reflect_border,
 )
 from refusion.nets.stereo import StereoCrossAttention, join_views, split_views
 
@@ -142,6 +143,10 @@ class ConditionalNAFNet(nn.Module):
         dark_windows: sides in pixels, odd, of the windows of dark channels. The dark channels of
             ``mu`` are additional inputs, for haze; only for RGB without stereo. Not in the
             published networks.
+        out_channel: channels of the output; None for those of ``xt``, as in the published networks.
+        border: reflected pixels around the inputs, which are cut off the output, so that no zeros
+            of the convolutions' padding affect the photo's own border. The published networks have
+            none.
 
     Raises:
         ValueError: unknown wiring; different numbers of levels in encoder and decoder; stereo
@@ -167,13 +172,15 @@ class ConditionalNAFNet(nn.Module):
         guide: Annotated[int, Bound(0, 64)] = 0,
         pixel_unshuffle: Annotated[int, Bound(1, 64)] = 1,
         dark_windows: Annotated[Sequence[int], Bound(1, 1023), Length(0, 8)] = (),
+        out_channel: Channels | None = None,
+        border: Annotated[int, Bound(0, 256)] = 0,
     ) -> None:
         super().__init__()
         _check_graph(wiring, enc_blk_nums, dec_blk_nums)
         _check_dark_windows(dark_windows, 0 if stereo else img_channel)
         _check_inputs(guide, pixel_unshuffle, stereo=stereo)
         self.wiring, self.stereo, self.conditional = wiring, stereo, conditional
-        self.dark_windows = tuple(dark_windows)
+        self.dark_windows, self.border = tuple(dark_windows), border
         self.pixel_unshuffle = pixel_unshuffle
         self.factor = pixel_unshuffle * 2 ** len(enc_blk_nums)
         time_dim = width * 4
@@ -186,7 +193,8 @@ class ConditionalNAFNet(nn.Module):
         coarsest = width * 2 ** len(enc_blk_nums)
         channels = (img_channel * 2 if conditional else img_channel) + guide + len(dark_windows)
         self.intro = nn.Conv2d(channels * pixel_unshuffle**2, width, 3, padding=1)
-        self.ending = nn.Conv2d(width, img_channel * pixel_unshuffle**2, 3, padding=1)
+        outputs = img_channel if out_channel is None else out_channel
+        self.ending = nn.Conv2d(width, outputs * pixel_unshuffle**2, 3, padding=1)
         self.encoders = nn.ModuleList(map(blocks, levels, enc_blk_nums))
         self.downs = nn.ModuleList(nn.Conv2d(c, c * 2, 2, 2) for c in levels)
         self.middle_blks = blocks(coarsest, middle_blk_num)
@@ -239,7 +247,7 @@ class ConditionalNAFNet(nn.Module):
             guide: condition per pixel, (B, guide, H, W) in [0, 1]; only with ``guide`` above 0.
 
         Returns:
-            The shape of ``xt``.
+            The shape of ``xt``, or (B, out_channel, H, W).
         """
         h, w = xt.shape[-2:]
         t = as_times(t, xt.shape[0], xt.device)
@@ -248,13 +256,15 @@ class ConditionalNAFNet(nn.Module):
         inputs = [xt - mu, mu] if self.conditional else [xt]
         inputs += [] if guide is None else [guide]
         inputs += [dark_channel(mu, window) for window in self.dark_windows]
-        x = pad_to_multiple(torch.cat(inputs, dim=1), self.factor, "constant")
+        x = reflect_border(torch.cat(inputs, dim=1), self.border)
+        x = pad_to_multiple(x, self.factor, "constant")
         camera = None
         if self.time_emb is not None:
             camera = self.cam_mlp(self.time_emb(lens.flatten()).reshape(lens.shape[0], -1))
             t = self.time_emb(t)
         x = self._trunk(pixel_unshuffle(x, self.pixel_unshuffle), self.time_mlp(t), camera)
-        x = pixel_shuffle(x, self.pixel_unshuffle)[..., :h, :w]
+        x = pixel_shuffle(x, self.pixel_unshuffle)
+        x = x[..., self.border : self.border + h, self.border : self.border + w]
         return split_views(x) if self.stereo else x
 
     def _trunk(self, x: Tensor, time: Tensor, camera: Tensor | None) -> Tensor:

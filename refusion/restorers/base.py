@@ -16,6 +16,27 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
+class HazeOptions:
+    """How a model with the prediction `scattering` removes haze; the default is all of it.
+
+    Attributes:
+        distance: share of the largest optical depth up to which haze is removed, in [0, 1]. What is
+            farther keeps the haze behind this distance.
+        airlight: colour of the haze, RGB in [0, 1.2]; None for the colour that the model predicts,
+            which varies over the photo.
+        exposure: change of the exposure of photos with haze, in stops, -4 to 4; 'auto' returns half
+            of the brightness that the removal of haze takes.
+    """
+
+    distance: float = 1.0
+    airlight: tuple[float, float, float] | None = None
+    exposure: float | Literal["auto"] = 0.0
+
+
+ALL_HAZE = HazeOptions()
+
+
+@dataclass(frozen=True)
 class Conditions:
     """Conditions of a restoration in addition to the photo; see `RestorerInfo.needs`.
 
@@ -26,12 +47,14 @@ class Conditions:
         guide: conditions for every pixel, (G, H, W), or one map per photo (B, G, H, W); float in
             [0, 1], or uint8 or uint16 over their full range; see `refusion.optics.defocus`.
         prompt: description of the photo, for restorers with a text input; None for their default.
+        haze: how haze is removed, for models with the prediction `scattering`.
     """
 
     lens: Tensor | None = None
     noise_std: float | None = None
     guide: Tensor | None = None
     prompt: str | None = None
+    haze: HazeOptions = ALL_HAZE
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Conditions:

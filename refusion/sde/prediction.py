@@ -14,6 +14,9 @@ from torch import Tensor
 
 from refusion.errors import ConfigError, suggest
 from refusion.sde.irsde import IRSDE, Time
+from refusion.sde.scattering import CHANNELS, Scattering, scattering_from_output
+
+_LARGEST_OVERSHOOT = 0.25  # of x0 beyond [0, 1], where the scattering model divides by a small t
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,12 @@ class Estimate:
     Attributes:
         x0: clean image, (B, C, H, W).
         noise: noise in xt, (B, C, H, W), unit variance.
+        scattering: the haze between mu and x0, if the network predicts it; else None.
     """
 
     x0: Tensor
     noise: Tensor
+    scattering: Scattering | None = None
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,14 @@ class Prediction:
 
     Attributes:
         estimate: `(sde, output, xt, mu, t) -> Estimate`; images (B, C, H, W).
-        target: `(sde, x0, noise, mu, t) -> output`, the output of a perfect network.
+        target: `(sde, x0, noise, mu, t) -> output`, the output of a perfect network; None if the
+            images alone do not determine it.
+        channels: channels of the output for RGB photos; None for those of the state.
     """
 
     estimate: Callable[[IRSDE, Tensor, Tensor, Tensor, Time], Estimate]
-    target: Callable[[IRSDE, Tensor, Tensor, Tensor, Time], Tensor]
+    target: Callable[[IRSDE, Tensor, Tensor, Tensor, Time], Tensor] | None
+    channels: int | None = None
 
 
 def estimate(
@@ -50,7 +58,8 @@ def estimate(
     Args:
         sde: the process of the state xt.
         prediction: key of `PREDICTIONS`, stored in the checkpoint.
-        output: output of the network for (xt, mu, t), (B, C, H, W); cast to the dtype of xt.
+        output: output of the network for (xt, mu, t), (B, C, H, W), or with the channels of the
+            prediction; cast to the dtype of xt.
         xt: state, (B, C, H, W).
         mu: degraded image, (B, C, H, W).
         t: time, 0 < t <= T: a number, or a tensor (B,).
@@ -87,6 +96,13 @@ def _from_score(sde: IRSDE, score: Tensor, xt: Tensor, mu: Tensor, t: Time) -> E
     return _from_noise(sde, sde.noise_from_score(score, t), xt, mu, t)
 
 
+def _from_scattering(sde: IRSDE, output: Tensor, xt: Tensor, mu: Tensor, t: Time) -> Estimate:
+    scattering = scattering_from_output(output, mu)
+    x0 = scattering.clear(mu).clamp(-_LARGEST_OVERSHOOT, 1 + _LARGEST_OVERSHOOT)
+    noise = sde.noise_from_x0(xt - mu, x0 - mu, mu.new_zeros(()), t)
+    return Estimate(x0, noise, scattering)
+
+
 PREDICTIONS = {
     "noise": Prediction(_from_noise, lambda sde, x0, noise, mu, t: noise),
     "x0_residual": Prediction(_from_x0_residual, lambda sde, x0, noise, mu, t: x0 - mu),
@@ -94,4 +110,5 @@ PREDICTIONS = {
         _from_velocity, lambda sde, x0, noise, mu, t: sde.velocity_from_noise(x0, noise, mu, t)
     ),
     "score": Prediction(_from_score, lambda sde, x0, noise, mu, t: sde.score_from_noise(noise, t)),
+    "scattering": Prediction(_from_scattering, None, CHANNELS),
 }

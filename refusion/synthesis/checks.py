@@ -13,8 +13,8 @@ def check_settings(settings: Any, domains: dict[str, tuple[float, float]]) -> No
     """Raise `ConfigError` if a setting differs in form from its default or is out of its domain.
 
     Args:
-        settings: frozen dataclass whose fields are numbers or tuples of numbers with defaults. A
-            tuple is a range (low, high), unless the field name ends in "_weights".
+        settings: frozen dataclass whose fields are numbers, booleans or tuples of numbers, with
+            defaults. A tuple is a range (low, high), unless the field name ends in "_weights".
         domains: allowed [low, high] by field name. The default is [0, 1], for weights [0, inf).
 
     Raises:
@@ -51,6 +51,10 @@ def check_range(name: str, value: object, low: float, high: float) -> None:
 
 
 def _check_value(name: str, default: Any, value: Any, low: float, high: float) -> None:
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}: expected true or false, got {value!r}")
+        return
     values = value if isinstance(value, tuple) else (value,)
     expected = default if isinstance(default, tuple) else (default,)
     is_whole = all(isinstance(number, int) for number in expected)

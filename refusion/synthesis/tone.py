@@ -6,17 +6,20 @@ model that is trained on such photos only can mistake a grey wall for fog.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
 
 from refusion.errors import ConfigError
+from refusion.hints import Share
 from refusion.randomness import bernoulli, uniform
 from refusion.synthesis.checks import check_settings
 
 Range = tuple[float, float]
 LUMA = (0.299, 0.587, 0.114)
+_FLAT_BLACK, _FLAT_WHITE = (0.0, 0.25), (0.75, 1.0)
+_FLAT_EXPONENT, _FLAT_SATURATION = (-1.0, 0.3), (0.3, 1.0)
 _DOMAINS = {"gain": (-4.0, 4.0), "exponent": (-3.0, 3.0), "saturation": (0.0, 4.0)}
 
 
@@ -31,6 +34,8 @@ class Tones:
         exponent: log2 of the exponent of the tone curve; values > 0 darken the midtones.
         warmth: largest relative change of red, and opposite change of blue.
         saturation: factor of the saturation; 1 leaves it unchanged, 0 gives grey.
+        flat_share: share of the photos, with or without a tone, that also get little contrast and
+            colour, as rooms with one lamp have: lifted blacks, lowered whites, another exponent.
 
     Raises:
         ConfigError: a range is not ascending or out of its domain.
@@ -42,6 +47,7 @@ class Tones:
     exponent: Range = (-0.4, 0.6)
     warmth: float = 0.25
     saturation: Range = (0.1, 1.2)
+    flat_share: Share = 0.0
 
     def __post_init__(self) -> None:
         check_settings(self, _DOMAINS)
@@ -55,7 +61,16 @@ class Tones:
             warmth=strength * self.warmth * uniform(generator, -1, 1),
             saturation=1 + strength * (uniform(generator, *self.saturation) - 1),
         )
-        return Tone() if bernoulli(generator, self.kept) else tone
+        tone = Tone() if bernoulli(generator, self.kept) else tone
+        if self.flat_share and bernoulli(generator, self.flat_share):
+            return replace(
+                tone,
+                exponent=tone.exponent * 2 ** uniform(generator, *_FLAT_EXPONENT),
+                saturation=tone.saturation * uniform(generator, *_FLAT_SATURATION),
+                black=uniform(generator, *_FLAT_BLACK),
+                white=uniform(generator, *_FLAT_WHITE),
+            )
+        return tone
 
 
 @dataclass(frozen=True)
@@ -67,12 +82,16 @@ class Tone:
         exponent: exponent of the tone curve; values > 1 darken the midtones.
         warmth: relative increase of red and decrease of blue.
         saturation: factor of the saturation; 1 leaves it unchanged, 0 gives grey.
+        black: display value of black.
+        white: display value of white.
     """
 
     gain: float = 1.0
     exponent: float = 1.0
     warmth: float = 0.0
     saturation: float = 1.0
+    black: float = 0.0
+    white: float = 1.0
 
     def __call__(self, photo: Tensor) -> Tensor:
         """Apply the tone to a photo (3, H, W) in [0, 1]; returns the same shape and range."""
@@ -96,7 +115,10 @@ class Tone:
     def _saturated(self, photo: Tensor) -> Tensor:
         red, green, blue = LUMA
         grey = (red * photo[0]).add_(photo[1], alpha=green).add_(photo[2], alpha=blue)
-        return torch.lerp(grey.expand_as(photo), photo, self.saturation).clamp_(0, 1)
+        photo = torch.lerp(grey.expand_as(photo), photo, self.saturation).clamp_(0, 1)
+        if (self.black, self.white) == (0, 1):
+            return photo
+        return photo.mul_(self.white - self.black).add_(self.black)
 
 
 def tones_of(setting: float | Tones) -> Tones:

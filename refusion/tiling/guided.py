@@ -44,7 +44,11 @@ def guided_upsample(
 
 
 def guided_upsample_bands(
-    value: Tensor, guide: Tensor, target: Tensor, extent: tuple[float, float] | None = None
+    value: Tensor,
+    guide: Tensor,
+    target: Tensor,
+    extent: tuple[float, float] | None = None,
+    smooth: Tensor | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Guided upsampling of values of a small copy to the size of the large map, band by band.
 
@@ -54,11 +58,15 @@ def guided_upsample_bands(
         target: the large map, (B, C, H, W), float in [0, 1], or uint8 or uint16 over their full
             range.
         extent: see `guided_upsample`; None for (h, w).
+        smooth: more values per pixel of the small copy, (B, S, h, w), which are interpolated
+            without the guide.
 
     Yields:
-        Rows of the large map as a slice, and the values for these rows, (B, V, rows, W) float32.
+        Rows of the large map as a slice, and the values for these rows, (B, V + S, rows, W)
+        float32.
     """
     slope, offset = _affine_fit(guide, value)
+    offset = offset if smooth is None else torch.cat([offset, smooth], dim=1)
     rows, columns = _positions(target, guide, extent or guide.shape[-2:])
     count = max(1, (_GPU_BAND if target.is_cuda else _BAND) // len(columns))
     # In bands, because the enlarged coefficients need more memory than the photo as floats.
@@ -68,7 +76,9 @@ def guided_upsample_bands(
         grid = torch.stack(grid[::-1], dim=-1).expand(len(target), -1, -1, -1)
         large = _enlarged(slope.flatten(1, 2), grid).unflatten(1, slope.shape[1:3])
         product = (large * to_float(target[..., band, :])[:, :, None]).sum(dim=1)
-        yield band, product.add_(_enlarged(offset, grid))
+        values = _enlarged(offset, grid)
+        values[:, : product.shape[1]] += product
+        yield band, values
 
 
 def _affine_fit(guide: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

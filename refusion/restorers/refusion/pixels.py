@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from refusion.images.samples import store, to_float
+from refusion.restorers.refusion.decomposition import decompose
 from refusion.restorers.refusion.model import LoadedModel
 from refusion.restorers.refusion.reverse_process import Request, sample
 from refusion.tiling.guided import guided_upsample_bands
@@ -15,7 +16,8 @@ from refusion.tiling.memory import with_smaller_tiles
 def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
     """Restore photos with a model whose process runs on pixels.
 
-    If the process runs on a reduced copy, its change of the copy is upsampled and added to the
+    A model with the prediction `scattering` gives haze, see `Decomposition`. Otherwise, if the
+    process runs on a reduced copy, its change of the copy is upsampled and added to the
     photos, see `refusion.tiling.guided`.
 
     Args:
@@ -30,6 +32,8 @@ def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
     Raises:
         FloatingPointError: a value is not finite and `lq` holds integers.
     """
+    if model.config.prediction == "scattering":
+        return decompose(model, request, lq).clear(lq, request.strength, request.haze)
     copy = model.reduced_copy(lq)
     image = lq if copy is None else copy
     tile = model.tile_side(

@@ -109,7 +109,7 @@ class Refusion:
         plan = self._plan(seed, steps, sampler, conditions)
         guide = batch_guide(conditions, model.config.guide, lq, model.config.task)
         inputs = self._network_inputs(conditions, guide, len(lq))
-        request = Request(plan, tile, inputs, guide, strength, callback)
+        request = Request(plan, tile, inputs, guide, strength, conditions.haze, callback)
         with torch.no_grad():
             placed = on_device(lq, model.device, model.memory)
             photos = self._prepared(placed)

@@ -7,12 +7,13 @@ and Nayar 2002). The fields are defined over the whole photo; a crop gets its pa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from refusion.hints import Share
 from refusion.randomness import bernoulli, uniform
 from refusion.synthesis.camera import GAMMA, add_noise, expose, file_round_trip, power, quantise
 from refusion.synthesis.checks import check_settings
@@ -27,6 +28,10 @@ _DOMAINS = {
     "density_spread": (0.0, math.inf),
     "density_modes": (1, 64),
     "jpeg_quality": (1, 100),
+    "smoke_transmission": (1e-3, 1.0),
+    "smoke_airlight": (0.0, 1.5),
+    "smoke_light": (0.0, 4.0),
+    "smoke_uneven": (0.0, 4.0),
 }
 
 
@@ -61,6 +66,13 @@ class Haze:
         noise: standard deviation of the noise at value 1.
         jpeg_share: share of the samples with JPEG compression.
         jpeg_quality: JPEG quality, 1..100.
+        smoke_share: share of the samples in which the haze is smoke or mist near the camera, with
+            ranges of its own and lit unevenly by the lamps and windows of the scene.
+        smoke_transmission: mean of t over the photo in smoke.
+        smoke_airlight: brightness of A in smoke.
+        smoke_light: exponent of the scene's blurred light in A of smoke.
+        smoke_uneven: standard deviation of the logarithm of A of smoke, in addition.
+        maps: the samples contain the haze itself, for `prediction: scattering`.
 
     Raises:
         ConfigError: a setting is out of its domain, or a range is not ascending.
@@ -87,13 +99,19 @@ class Haze:
     noise: Range = (0.002, 0.02)
     jpeg_share: float = 0.5
     jpeg_quality: tuple[int, int] = (50, 98)
+    smoke_share: Share = 0.0
+    smoke_transmission: Range = (0.3, 0.75)
+    smoke_airlight: Range = (0.5, 0.9)
+    smoke_light: Range = (0.0, 0.6)
+    smoke_uneven: Range = (0.0, 0.4)
+    maps: bool = False
 
     def __post_init__(self) -> None:
         """Check every setting."""
         check_settings(self, _DOMAINS)
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
-        """{"lq"}: the crop (3, H, W) with its part of the haze over the photo, 8-bit levels."""
+        """The crop with its part of the haze over the photo, in 8-bit levels; see `apply`."""
         return self.apply(clean, self.draw_scene(frame.thumbnail, generator), generator, frame)
 
     def draw_scene(self, thumbnail: Tensor, generator: Generator) -> HazeFields:
@@ -103,11 +121,16 @@ class Haze:
     def apply(
         self, clean: Tensor, scene: HazeFields, generator: Generator, frame: PhotoFrame
     ) -> dict[str, Tensor]:
-        """{"lq"}: a crop (3, H, W) with its part of the haze, and a camera's own effects."""
+        """A crop with its part of the haze, and a camera's own effects.
+
+        Returns:
+            "lq" (3, H, W); with `maps` also "transmission" (1, H, W) and "airlight" (3, H, W).
+        """
         size = (clean.shape[-2], clean.shape[-1])
         seen = frame.crop(torch.cat([scene.transmission, scene.airlight]), size)
         hazy = scatter(_soften(clean, seen[:1], scene.soften), seen[:1], seen[1:], scene.linear)
-        return {"lq": quantise(hazy) if scene.is_clean else _photograph(hazy, generator, self)}
+        made = {"lq": quantise(hazy) if scene.is_clean else _photograph(hazy, generator, self)}
+        return made | {"transmission": seen[:1], "airlight": seen[1:]} if self.maps else made
 
 
 @dataclass(frozen=True)
@@ -158,6 +181,8 @@ def sample_haze(thumbnail: Tensor, generator: Generator, settings: Haze) -> Haze
         settings: ranges of the random parameters.
     """
     size = (thumbnail.shape[-2], thumbnail.shape[-1])
+    is_smoke = bool(settings.smoke_share) and bernoulli(generator, settings.smoke_share)
+    settings = _of_smoke(settings) if is_smoke else settings
     weights = torch.tensor(settings.depth_weights, dtype=torch.float32)
     kind = list(DEPTHS)[int(torch.multinomial(weights, 1, generator=generator))]
     depth = DEPTHS[kind](thumbnail, generator)
@@ -168,10 +193,34 @@ def sample_haze(thumbnail: Tensor, generator: Generator, settings: Haze) -> Haze
     mean = uniform(generator, *((0.97, 1.0) if is_clean else settings.mean_transmission))
     transmission = _transmission(depth * density, mean).clamp_min(settings.min_transmission)
     airlight = _airlight(thumbnail, generator, settings)
+    airlight = _lit(airlight, thumbnail, generator, settings) if is_smoke else airlight
     soften = uniform(generator, *settings.soften)
     soften = soften if bernoulli(generator, settings.soften_share) else 0.0
     linear = bernoulli(generator, settings.linear_share)
     return HazeFields(transmission[None], airlight, depth[None], soften, linear, is_clean)
+
+
+def _of_smoke(settings: Haze) -> Haze:
+    """The settings with the ranges of smoke in place of those of haze."""
+    return replace(
+        settings,
+        mean_transmission=settings.smoke_transmission,
+        airlight=settings.smoke_airlight,
+        soften_share=min(1.0, 2 * settings.soften_share),  # smoke scatters more at small angles
+    )
+
+
+def _lit(airlight: Tensor, thumbnail: Tensor, generator: Generator, settings: Haze) -> Tensor:
+    """Airlight (3, h, w) lit by the lamps and windows of the scene; its corners stay dark."""
+    size = thumbnail.shape[-2:]
+    cells = int(torch.randint(3, 7, (), generator=generator))
+    light = F.adaptive_avg_pool2d(power(thumbnail, GAMMA).mean(dim=0)[None, None], cells)
+    light = F.interpolate(light, size, mode="bicubic", align_corners=False)[0].clamp_min(0.01)
+    change = uniform(generator, *settings.smoke_light) * light.log()
+    spread = uniform(generator, *settings.smoke_uneven)
+    change = change + spread * smooth_field(tuple(size), generator, modes=2).clamp(-2, 2)
+    change = (change - change.mean()).clamp(-1.0, 0.6)
+    return (airlight.mean(dim=(1, 2), keepdim=True) * torch.exp(change)).clamp(0, 1)
 
 
 def _uneven_density(size: tuple[int, int], generator: Generator, settings: Haze) -> Tensor:

@@ -19,6 +19,7 @@ from refusion.randomness import counter_normal, random_keys
 from refusion.restorers.base import Conditions
 from refusion.restorers.refusion.restorer import Refusion
 from refusion.sde import IRSDE, OBJECTIVES, build_sde, estimate, find_sampler
+from refusion.sde.scattering import scattering_loss
 from refusion.tiling.exact import latent_guide
 from refusion.training.stages.base import (
     CheckpointStage,
@@ -118,6 +119,9 @@ class DiffusionStage(CheckpointStage):
         self.needs = [name for name in _CONDITIONS if network.settings.get(name)]
         self.network = find_table("nets")[network.type](**network.settings).to(device)
         self.module: nn.Module = self.network
+        if self.prediction == "scattering":  # an output of zeros is a photo without haze
+            nn.init.zeros_(self.network.last.weight)
+            nn.init.zeros_(self.network.last.bias)
 
     def compile(self) -> None:
         """See `Stage.compile`."""
@@ -136,7 +140,8 @@ class DiffusionStage(CheckpointStage):
         if self.latent_unet is not None:
             images = with_guide(torch.cat([mu, x0]), guide_from_batch(self.latent_unet, batch))
             mu, x0 = self.latent_unet.encode(images).z.float().chunk(2)
-        return {"mu": mu, "x0": x0} | self.conditions(batch)
+        haze = {name: batch[name] for name in ("transmission", "airlight") if name in batch}
+        return {"mu": mu, "x0": x0} | haze | self.conditions(batch)
 
     def conditions(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Conditions of the network in a batch of images; a guide gets the size of the latent."""
@@ -163,7 +168,11 @@ class DiffusionStage(CheckpointStage):
             predicted = estimate(self.sde, self.prediction, sample.output, xt, mu, t)
             state = (xt, pair["x0"], sample.noise, mu, t)
             loss = self.objective(self.sde, predicted, *state, **self.objective_settings)
-        return {"total": loss}
+            if predicted.scattering is None or "transmission" not in pair:
+                return {"total": loss}
+            truth = pair["transmission"], pair["airlight"]
+            terms = {"x0": loss, **scattering_loss(predicted.scattering, *truth)}
+        return {"total": sum(terms.values()), **terms}
 
     def sample_and_predict(
         self, pair: Mapping[str, Tensor], generators: Sequence[Generator]

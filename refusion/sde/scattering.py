@@ -1,0 +1,108 @@
+"""The scattering model: a network predicts the haze, and the clean image follows from the formula.
+
+A photo mu in haze is mu = x0 t + A (1 - t), with the transmission t = exp(-tau), the optical depth
+tau and the airlight A (Koschmieder 1924; Narasimhan and Nayar 2002). A network with the prediction
+`scattering` does not predict an image but tau and A; x0 = (mu - A) / t + A. Where it predicts
+tau = 0, x0 is the photo itself. tau and A are smoother than the photo, so a network can predict
+them for a small copy.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHANNELS = 6
+"""Channels of the network's output: tau, attention, brightness of A, and three for its colour."""
+
+MIN_TRANSMISSION = 0.05
+"""Lower limit of t in the formula: noise and rounding are amplified 20 times at most."""
+
+_GRID = 8  # the correction of A is a smooth map with so many nodes per side
+_BRIGHTNESS, _COLOUR = 0.35, 0.12  # limits of the logarithm of its factors
+_TAU_START = -3.0  # softplus starts in its flat part: a small output changes tau only a little
+_LARGEST_AIRLIGHT = 1.2
+
+
+@dataclass(frozen=True)
+class Scattering:
+    """Haze in photos.
+
+    Attributes:
+        tau: optical depth, (B, 1, h, w); 0 where there is no haze. A negative depth adds haze.
+        airlight: A, the colour of infinitely deep haze, (B, 3, h, w) or (B, 3, 1, 1), in [0, 1.2].
+    """
+
+    tau: Tensor
+    airlight: Tensor
+
+    @property
+    def transmission(self) -> Tensor:
+        """t = exp(-tau), (B, 1, h, w)."""
+        return torch.exp(-self.tau)
+
+    def clear(self, photo: Tensor) -> Tensor:
+        """The photo without the haze, x0 = (photo - A) / t + A.
+
+        Args:
+            photo: (B, 3, h, w) in [0, 1].
+
+        Returns:
+            (B, 3, h, w), not clamped. Exactly `photo` where tau is 0.
+        """
+        # photo + (photo - A)(1 / t - 1), which is exact where tau = 0.
+        limit = -math.log(MIN_TRANSMISSION)
+        return torch.addcmul(photo, photo - self.airlight, torch.expm1(self.tau.clamp_max(limit)))
+
+    def scaled(self, strength: float) -> Scattering:
+        """The haze with t^strength in place of t: 0 for none, negative to add haze.
+
+        Args:
+            strength: factor of the optical depth.
+        """
+        return replace(self, tau=self.tau * strength)
+
+
+def scattering_from_output(output: Tensor, mu: Tensor) -> Scattering:
+    """The meaning of a network's output.
+
+    The airlight is the mean of the photo's own pixels under an attention map, times a smooth
+    correction, so that uneven light is possible. An output of zeros means no haze.
+
+    Args:
+        output: (B, 6, h, w), any values.
+        mu: the photo, (B, 3, h, w) in [0, 1].
+    """
+    start = torch.full((), _TAU_START, dtype=output.dtype, device=output.device)
+    tau = F.softplus(output[:, :1] + start) - F.softplus(start)
+    attention = output[:, 1:2].flatten(2).softmax(-1)
+    mean = (mu.flatten(2) * attention).sum(-1)[..., None, None]
+    grid = F.adaptive_avg_pool2d(output[:, 2:CHANNELS], _GRID)
+    smooth = F.interpolate(grid, mu.shape[-2:], mode="bicubic", align_corners=False).tanh()
+    change = _BRIGHTNESS * smooth[:, :1] + _COLOUR * smooth[:, 1:]
+    return Scattering(tau, (mean * torch.exp(change)).clamp(0, _LARGEST_AIRLIGHT))
+
+
+def scattering_loss(found: Scattering, transmission: Tensor, airlight: Tensor) -> dict[str, Tensor]:
+    """Differences to the true haze of a synthetic photo, as weighted terms of a loss.
+
+    Args:
+        found: the predicted haze of a batch.
+        transmission: true t, (B, 1, h, w) in [0, 1].
+        airlight: true A, (B, 3, h, w) in [0, 1].
+
+    Returns:
+        0.5 times the mean absolute difference of t, 0.3 times that of A (1 - t), where the truth is
+        the weight 1 - t, and that of the differences of t between neighbours.
+    """
+    difference = found.transmission - transmission
+    veil = (found.airlight - airlight) * (1 - transmission)
+    return {
+        "transmission": 0.5 * difference.abs().mean(),
+        "airlight": 0.3 * veil.abs().mean(),
+        "edges": difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean(),
+    }

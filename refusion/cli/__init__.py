@@ -11,7 +11,9 @@ commands share are in `options`. In the package, only `refusion.app` may import 
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
+import gc
 import importlib
 import sys
 
@@ -80,6 +82,8 @@ def _run(command: str, argv: list[str] | None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     if not {"-h", "--help"}.intersection(arguments):
         check_memory()
+    # Before it ends, Python searches all objects for cycles, which takes seconds with PyTorch.
+    atexit.register(gc.freeze)
     module = importlib.import_module(f"refusion.cli.{MODULES.get(command, command)}")
     # Training saves its state after SIGTERM; see `refusion.training.interrupts`.
     with contextlib.nullcontext() if command == "train" else sigterm_as_interrupt():

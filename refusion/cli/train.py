@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from refusion.cli.common import EXIT_USER_ERROR, Parser, show
 from refusion.cli.log_lines import LineFormatter
 from refusion.cli.options.plugins import add_plugin_option
+from refusion.cli.process_age import process_age
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ def run(argv: list[str] | None = None) -> int:
         RefusionError: the config or a path is wrong, a sample cannot be made, or the loss is not
             finite.
     """
-    begun = time.monotonic()
-    options = build_parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    begun = time.monotonic() - process_age(arguments)
+    options = build_parser().parse_args(arguments)
     config = _load(options)
     # Imported after parsing, because PyTorch is too slow for --help.
     from refusion.training import join_processes

@@ -42,6 +42,33 @@ def test_folded_network_is_the_network_of_the_folded_image():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("size", [(1, 1), (5, 70), (33, 20)])
+def test_the_output_may_have_other_channels_and_a_reflected_border(size):
+    settings = {"width": 4, "enc_blk_nums": [1, 1], "dec_blk_nums": [1, 1], "out_channel": 6}
+    net = ConditionalNAFNet(**settings, border=8, pixel_unshuffle=2).eval()
+    xt, mu = torch.rand(2, 2, 3, *size)
+    assert net(xt, mu, 7).shape == (2, 6, *size)
+
+
+@torch.no_grad()
+def test_a_reflected_border_is_padding_by_hand():
+    settings = {"width": 4, "enc_blk_nums": [1], "dec_blk_nums": [1], "dark_windows": [3]}
+    net, plain = ConditionalNAFNet(**settings, border=6), ConditionalNAFNet(**settings)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.3)
+    plain.load_state_dict(net.state_dict())
+    mu = torch.rand(1, 3, 20, 24)
+    wide = torch.nn.functional.pad(mu, (6,) * 4, mode="reflect")
+    expected = plain(wide, wide, 5)[..., 6:-6, 6:-6]
+    # The dark channel of the wide photo sees reflected pixels, that of the photo does not.
+    found = net(mu, mu, 5)
+    torch.testing.assert_close(
+        found[..., 3:-3, 3:-3], expected[..., 3:-3, 3:-3], rtol=0.1, atol=0.1
+    )
+    assert not torch.allclose(found, plain(mu, mu, 5), rtol=0.1, atol=0.1)
+
+
+@torch.no_grad()
 def test_a_guide_is_seen_where_it_is():
     net = ConditionalNAFNet(width=4, enc_blk_nums=[1], dec_blk_nums=[1], guide=2, pool_window=4)
     for parameter in net.parameters():

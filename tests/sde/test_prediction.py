@@ -9,7 +9,6 @@ from sde_families import MEAN_REVERTING
 from refusion.errors import ConfigError
 from refusion.sde import GOUB, IRSDE, PREDICTIONS, SDES, THETA_SCHEDULES, estimate
 
-
 INVERTIBLE = [name for name, prediction in PREDICTIONS.items() if prediction.target]
 
 

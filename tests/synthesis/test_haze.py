@@ -152,6 +152,34 @@ def test_ground_is_nearest_at_the_bottom() -> None:
         assert depth[-6:].mean() < depth[:6].mean()
 
 
+def test_maps_are_the_haze_of_the_crop() -> None:
+    clean, settings = picture(), replace(STILL, maps=True, linear_share=0)
+    made = settings(clean, generator(3), PhotoFrame.whole(clean))
+    again = scatter(clean, made["transmission"], made["airlight"])
+    torch.testing.assert_close(made["lq"], again, rtol=0, atol=0.51 / 255)
+    assert set(STILL(clean, generator(3), PhotoFrame.whole(clean))) == {"lq"}
+
+
+def test_smoke_has_ranges_of_its_own_and_is_lit_unevenly() -> None:
+    photo = picture()
+    thin = replace(STILL, mean_transmission=(0.9, 0.95), airlight_spread=(0, 0), glow=(0, 0))
+    smoke = replace(thin, smoke_share=1, smoke_uneven=(0.4, 0.4), smoke_light=(0.5, 0.5))
+    for seed in range(6):
+        without, with_smoke = (sample_haze(photo, generator(seed), s) for s in (thin, smoke))
+        assert without.transmission.mean() > 0.85
+        assert 0.29 < with_smoke.transmission.mean() < 0.77
+        assert without.airlight.std((1, 2)).max() < 0.01
+        assert with_smoke.airlight.std((1, 2)).max() > 0.05
+        assert with_smoke.airlight.max() <= 1
+
+
+def test_smoke_is_as_frequent_as_asked() -> None:
+    photo = picture(24, 32)
+    settings = replace(STILL, mean_transmission=(0.95, 1), smoke_share=0.3)
+    drawn = [sample_haze(photo, generator(seed), settings).transmission for seed in range(200)]
+    assert 0.2 < sum(float(t.mean()) < 0.9 for t in drawn) / 200 < 0.4
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -89,3 +89,17 @@ def test_ranges_can_be_given(tmp_path):
     assert data.tones.draw(keyed_generator(0, 0)) == Tone(gain=2**0.5)
     with pytest.raises(ConfigError, match=r"Tones\.gain: expected"):
         Tones(gain=(1.0, 0.0))
+
+
+def test_flat_photos_have_less_contrast_and_colour():
+    photo = torch.rand(3, 20, 30, generator=keyed_generator(1))
+    tones = Tones(strength=0, flat_share=1.0)
+    for seed in range(8):
+        tone = tones.draw(keyed_generator(0, seed))
+        flat = tone(photo)
+        assert 0 <= tone.black <= 0.25 <= 0.75 <= tone.white <= 1
+        assert flat.min() >= tone.black - 1e-6
+        assert flat.max() <= tone.white + 1e-6
+        levels = (photo * 255).round().to(torch.uint8)
+        torch.testing.assert_close(tone.of_levels(levels), tone(levels / 255))
+    assert Tones(strength=0).draw(keyed_generator(0)) == Tone()

@@ -18,6 +18,8 @@ BRIDGES = [
     {"type": "UniDB", "max_sigma": 30, "T": 10, "gamma": 1e7},
 ]
 
+INVERTIBLE = [name for name, prediction in PREDICTIONS.items() if prediction.target]
+
 
 @pytest.mark.parametrize("sde", BRIDGES, ids=lambda sde: sde["type"])
 @pytest.mark.parametrize("objective", OBJECTIVES)

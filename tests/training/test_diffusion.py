@@ -12,6 +12,8 @@ from refusion.nets import LatentUNet
 from refusion.sde import PREDICTIONS
 from refusion.training.stages.diffusion import DiffusionStage, sample_times
 
+INVERTIBLE = [name for name, prediction in PREDICTIONS.items() if prediction.target]
+
 
 class Oracle(nn.Module):
     """Knows x0 and answers in the units of ``prediction``."""

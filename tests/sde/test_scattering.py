@@ -1,0 +1,119 @@
+"""The scattering model as the meaning of a network's output."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from refusion.sde import IRSDE, PREDICTIONS, SDES, estimate
+from refusion.sde.scattering import (
+    CHANNELS,
+    MIN_TRANSMISSION,
+    Scattering,
+    scattering_from_output,
+    scattering_loss,
+)
+
+
+def photos(count: int = 2, height: int = 20, width: int = 27) -> torch.Tensor:
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def outputs(scale: float, height: int = 20, width: int = 27) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return scale * torch.randn(2, CHANNELS, height, width, generator=generator)
+
+
+def haze(tau: float, airlight: float) -> Scattering:
+    return Scattering(torch.full((2, 1, 20, 27), tau), torch.full((2, 3, 1, 1), airlight))
+
+
+def test_clear_inverts_the_formula():
+    x0, fog = photos(), haze(0.8, 0.9)
+    t = fog.transmission
+    torch.testing.assert_close(t, torch.full_like(t, math.exp(-0.8)))
+    torch.testing.assert_close(fog.clear(x0 * t + 0.9 * (1 - t)), x0)
+
+
+def test_no_depth_is_the_photo_to_the_bit():
+    photo = photos()
+    assert torch.equal(haze(0.0, 0.7).clear(photo), photo)
+    assert torch.equal(haze(1.3, 0.7).scaled(0).clear(photo), photo)
+
+
+def test_strengths_add_up():
+    photo, fog = photos(), haze(0.9, 0.8)
+    half = fog.scaled(0.5).clear(photo)
+    torch.testing.assert_close(fog.scaled(0.5).clear(half), fog.clear(photo))
+    torch.testing.assert_close(fog.scaled(-0.5).clear(half), photo)
+
+
+def test_amplification_is_limited():
+    dense = haze(50.0, 0.5)
+    step = dense.clear(photos() + 0.01) - dense.clear(photos())
+    torch.testing.assert_close(
+        step, torch.full_like(step, 0.01 / MIN_TRANSMISSION), rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (20, 27), (64, 3)])
+def test_an_output_of_zeros_is_no_haze(size):
+    mu = photos(2, *size)
+    found = scattering_from_output(torch.zeros(2, CHANNELS, *size), mu)
+    assert not found.tau.any()
+    assert torch.equal(found.clear(mu), mu)
+    mean = mu.mean((-1, -2), keepdim=True).expand_as(found.airlight)
+    torch.testing.assert_close(found.airlight.mean((-1, -2), keepdim=True).expand_as(mean), mean)
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 1e4])
+def test_any_output_is_a_possible_haze(scale):
+    found = scattering_from_output(outputs(scale), photos())
+    assert found.airlight.min() >= 0
+    assert found.airlight.max() <= 1.2
+    assert found.tau.isfinite().all()
+    assert found.clear(photos()).isfinite().all()
+
+
+def test_attention_chooses_the_pixels_of_the_airlight():
+    mu, output = photos(), torch.zeros(2, CHANNELS, 20, 27)
+    output[:, 1, 4, 5] = 60.0
+    airlight = scattering_from_output(output, mu).airlight
+    torch.testing.assert_close(airlight.mean((-1, -2)), mu[..., 4, 5], rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["IRSDE", "GOUB", "DenoisingSDE"])
+def test_x0_and_noise_explain_the_state(kind):
+    sde, mu, output = SDES[kind](51), photos().double(), outputs(1.0).double()
+    xt = mu + 0.1 * torch.randn(mu.shape, generator=torch.Generator().manual_seed(3)).double()
+    for t in (1, 40, 62.5, 99):
+        found = estimate(sde, "scattering", output, xt, mu, t)
+        torch.testing.assert_close(sde.sample_marginal(found.x0, mu, t, found.noise), xt)
+        expected = found.scattering.clear(mu).clamp(-0.25, 1.25)
+        torch.testing.assert_close(found.x0, expected)
+
+
+def test_other_predictions_have_no_haze():
+    mu = photos()
+    assert estimate(IRSDE(50), "noise", mu, mu, mu, 50).scattering is None
+    assert PREDICTIONS["scattering"].channels == CHANNELS
+
+
+def test_the_loss_is_zero_for_the_truth_and_weights_the_airlight_by_the_haze():
+    truth, half = haze(0.5, 0.8), math.exp(-0.5)
+    airlight = truth.airlight.expand(-1, -1, 20, 27)
+    assert sum(scattering_loss(truth, truth.transmission, airlight).values()) == 0
+    terms = scattering_loss(haze(0.5, 0.9), truth.transmission, airlight)
+    assert float(terms["airlight"]) == pytest.approx(0.3 * 0.1 * (1 - half), rel=1e-5)
+    assert not terms["transmission"]
+    terms = scattering_loss(haze(0.0, 0.8), truth.transmission, airlight)
+    assert float(terms["transmission"]) == pytest.approx(0.5 * (1 - half), rel=1e-5)
+    assert float(terms["edges"]) == pytest.approx(0, abs=1e-7)
+
+
+def test_the_airlight_of_no_haze_costs_nothing():
+    clear = torch.ones(2, 1, 20, 27)
+    terms = scattering_loss(haze(0.0, 0.2), clear, torch.full((2, 3, 20, 27), 0.9))
+    assert sum(terms.values()) == 0

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
+from refusion.devices.allocator import keep_freed_memory
 from refusion.errors import RefusionError
 from refusion.failures import describe_failure, is_debugging
 from refusion.memory import largest_available
@@ -238,6 +239,7 @@ def _sample_failure(error: BaseException, dataset: Any, index: int, title: str) 
 
 def _prepare_worker(reader: Connection, writer: Connection, worker: int) -> None:
     ignore_interrupts(worker)
+    keep_freed_memory()
     writer.close()  # the copy of this process; the other end is the training process's
     threading.Thread(target=_end_with_training, args=(reader,), daemon=True).start()
 

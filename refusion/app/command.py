@@ -28,6 +28,7 @@ from refusion.cli.options.model import count, option_name, warnings_on_stderr
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.config.plugins import import_plugins
 from refusion.errors import ConfigError
+from refusion.images.decoder_warnings import quiet_decoders
 
 if TYPE_CHECKING:  # these import torch or Gradio, which is too slow for --help
     from refusion.app.guard import Guard
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     check_memory()
     import_plugins(options.plugin)
-    with warnings_on_stderr(), _signals() as ignore_signals:
+    with warnings_on_stderr(), quiet_decoders(), _signals() as ignore_signals:
         has_ended = _serve(options, ignore_signals)
     if not has_ended:  # Python would wait for the thread of the restoration
         sys.stdout.flush()

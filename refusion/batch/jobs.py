@@ -1,13 +1,14 @@
 """Restores batches of photo files one after the other.
 
 A photo that fails does not stop the batch. Output files are written under a temporary name and
-renamed, so an interrupt leaves no partial file. On a GPU the next photo is decoded while a photo is
-restored, see `reading`.
+renamed, so an interrupt leaves no partial file. On a GPU the next photo is decoded, and the results
+of the photo before are written, while a photo is restored, see `reading` and `writing`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,12 +23,11 @@ from refusion.batch.limits import check_results
 from refusion.batch.plan import Job
 from refusion.batch.prompts import PromptFiles
 from refusion.batch.reading import PhotoReader
-from refusion.batch.uncertainty import write_map
+from refusion.batch.writing import Results, ResultWriter
 from refusion.errors import ConfigError, ImageError, one_line, printable
 from refusion.failures import describe_failure, is_debugging
-from refusion.images.io import MAX_PIXELS, check_place, write_image
+from refusion.images.io import MAX_PIXELS, check_place
 from refusion.images.photo import Photo
-from refusion.images.resize import resize_like, shrink
 from refusion.images.samples import to_float
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
 from refusion.restorers.statistics import mean_and_std
@@ -35,7 +35,6 @@ from refusion.restorers.statistics import mean_and_std
 logger = logging.getLogger(__name__)
 
 _NAME = 400  # characters of a path in a message
-_HALF = 800  # maximum long side in pixels of each half of a comparison
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ class Outcome:
         error: one line; None if all output files were written or already existed.
         skipped: whether the output files already existed and the job did not run.
         seconds: wall-clock time of each stage that started: 'read', 'restore', 'write'; 'read' is
-            the time of waiting, if the photo was read ahead.
+            the time of waiting, if the photo was read ahead; 'write' overlaps with the next job, if
+            the results were written meanwhile.
         sizes: width and height in pixels of each photo, after rotation by its EXIF orientation;
             empty if the photos were not read.
     """
@@ -97,7 +97,8 @@ JobProgress = Callable[[int, Job, str, int, int], None]
 """Called as `(index of the job, job, stage, done, total)`; see `Progress`.
 
 With several samples per photo, the stage 'samples' counts complete samples and replaces the stages
-of the model. A skipped job reports the single stage 'skip'.
+of the model. A skipped job reports the single stage 'skip'. The stage 'write' is complete when the
+writing has begun, if it goes on during the next job.
 """
 
 
@@ -116,8 +117,8 @@ def run_jobs(
         options: options for all photos. All photos use the same seed, so a result does not depend
             on the position in the batch.
         progress: called for each stage of each job.
-        finished: called with each outcome as soon as the job ends, so that the caller knows the
-            completed jobs after an interrupt.
+        finished: called with each outcome as soon as the job ends, in the order of `jobs`, so that
+            the caller knows the completed jobs after an interrupt.
 
     Returns:
         One outcome per job, in the order of `jobs`.
@@ -130,17 +131,22 @@ def run_jobs(
             f"uncertainty: needs 2 samples or more, got {options.samples}; add --samples 8"
         )
     outcomes = []
-    with PhotoReader(
-        jobs,
-        restorer.info,
-        max_pixels=options.max_pixels,
-        max_memory=options.max_memory,
-        skip_existing=options.skip_existing,
-    ) as reader:
+
+    def ended(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        if finished is not None:
+            finished(outcome)
+
+    info, limit, skips = restorer.info, options.max_memory, options.skip_existing
+    limits = {"max_pixels": options.max_pixels, "max_memory": limit, "skip_existing": skips}
+    with ResultWriter(info, limit) as writer, PhotoReader(jobs, info, **limits) as reader:
         for number, job in enumerate(jobs):
-            outcomes.append(_run(number, job, reader, restorer, options, progress))
-            if finished is not None:
-                finished(outcomes[-1])
+            run = _Run(number, job, options, progress, ended)
+            if skips and job.is_done:
+                writer.finish()
+                run.skip()
+            else:
+                run.restore(restorer, reader, writer)
     return outcomes
 
 
@@ -183,40 +189,66 @@ class _Measurements:
             self.seconds[stage] = time.perf_counter() - start
 
 
-def _run(
-    number: int,
-    job: Job,
-    reader: PhotoReader,
-    restorer: Restorer,
-    options: RestoreOptions,
-    progress: JobProgress | None,
-) -> Outcome:
-    def report(stage: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(number, job, stage, done, total)
+@dataclass(frozen=True)
+class _Run:
+    """The work on one job; `ended` is called with its outcome."""
 
-    if options.skip_existing and job.is_done:
-        report("skip", 1, 1)
-        return Outcome(job, skipped=True)
-    measured, error = _Measurements(), None
-    try:
-        _restore(job, lambda: reader.photos(number), restorer, options, report, measured)
-    except ConfigError:
-        raise
-    except Exception as caught:  # an unexpected one must not take the other photos with it
-        error = _error_line(job, caught)
-    return Outcome(job, error, seconds=measured.seconds, sizes=measured.sizes)
+    number: int
+    job: Job
+    options: RestoreOptions
+    progress: JobProgress | None
+    ended: Callable[[Outcome], None]
+    measured: _Measurements = field(default_factory=_Measurements)
+
+    def skip(self) -> None:
+        self._report("skip", 1, 1)
+        self.ended(Outcome(self.job, skipped=True))
+
+    def restore(self, restorer: Restorer, reader: PhotoReader, writer: ResultWriter) -> None:
+        """Restore the photos of the job, and write the results or begin to write them."""
+        read = functools.partial(reader.photos, self.number)
+        try:
+            how = (restorer, self.options, self._report, self.measured)
+            results = _restored(self.job, read, *how)
+            if writer.is_behind:
+                results = results.on_cpu()
+        except Exception as caught:
+            writer.finish()
+            self._end(caught)
+            return
+        self._report("write", 0, 1)
+        writer.start(functools.partial(self._write, results, not writer.is_behind), self._end)
+        if writer.is_behind:
+            self._report("write", 1, 1)
+
+    def _write(self, results: Results, reports: bool) -> None:
+        with self.measured.timed("write"):
+            results.write()
+        if reports:
+            self._report("write", 1, 1)
+
+    def _end(self, error: Exception | None) -> None:
+        """End with an outcome; an unexpected error must not take the other photos with it."""
+        if isinstance(error, ConfigError):
+            raise error
+        line = None if error is None else _error_line(self.job, error)
+        seconds, sizes = self.measured.seconds, self.measured.sizes
+        self.ended(Outcome(self.job, line, seconds=seconds, sizes=sizes))
+
+    def _report(self, stage: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(self.number, self.job, stage, done, total)
 
 
-def _restore(
+def _restored(
     job: Job,
     read: Callable[[], list[Photo]],
     restorer: Restorer,
     options: RestoreOptions,
     report: Progress,
     measured: _Measurements,
-) -> None:
-    """Read the photos of a job, restore them and write the results."""
+) -> Results:
+    """Read the photos of a job and restore them."""
     report("read", 0, 1)
     if len(job.photos) < restorer.info.views:
         raise ImageError(
@@ -238,10 +270,7 @@ def _restore(
         result, deviation = _result(restorer, conditioned, options, report)
     if restorer.info.colours:
         photos = [photo.in_colour() for photo in photos]
-    report("write", 0, 1)
-    with measured.timed("write"):
-        _write(job, photos, result, deviation)
-    report("write", 1, 1)
+    return Results(job, photos, result, deviation)
 
 
 def _conditioned(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> ConditionedPhoto:
@@ -290,18 +319,6 @@ def _result(
     return mean_and_std(samples())
 
 
-def _write(job: Job, photos: Sequence[Photo], result: Tensor, deviation: Tensor | None) -> None:
-    """Write the restored photos of a job, and its comparisons and uncertainty maps."""
-    for view, (file, photo) in enumerate(zip(job.photos, photos, strict=True)):
-        restored = result[3 * view : 3 * view + 3]
-        write_image(file.output, restored, photo)
-        if file.compare is not None:
-            both = _side_by_side(photo.samples, restored.cpu())
-            write_image(file.compare, both, Photo(both, mode=photo.mode, icc=photo.icc))
-        if file.uncertainty is not None:
-            write_map(file.uncertainty, deviation[view])
-
-
 def _stacked_views(job: Job, photos: Sequence[Photo]) -> Tensor:
     """Samples of the photo (3, H, W), or of both views of a stereo pair (6, H, W)."""
     if len(photos) == 1:
@@ -316,12 +333,6 @@ def _stacked_views(job: Job, photos: Sequence[Photo]) -> Tensor:
     if views[0].dtype != views[1].dtype:
         views = [to_float(view) for view in views]
     return torch.cat(views, dim=0)
-
-
-def _side_by_side(before: Tensor, after: Tensor) -> Tensor:
-    """Input (left) and result (right), reduced to the same size, float (3, h, w)."""
-    before, after = (shrink(image[None], _HALF) for image in (before, after))
-    return torch.cat([resize_like(before, after), after], dim=-1)[0]
 
 
 def _error_line(job: Job, error: Exception) -> str:

@@ -6,12 +6,14 @@ job. On a CPU the restoration uses all cores, and a limit of the memory allows n
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from refusion.batch.limits import read_photos
 from refusion.batch.plan import Job
+from refusion.images.decoder_warnings import quiet_decoders
 from refusion.images.photo import Photo
 from refusion.restorers.base import RestorerInfo
 
@@ -41,14 +43,18 @@ class PhotoReader:
         self._is_ahead = info.device.startswith("cuda") and max_memory is None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._next: tuple[int, Future[list[Photo]]] | None = None
+        self._context = contextlib.ExitStack()
 
     def __enter__(self) -> PhotoReader:
+        if self._is_ahead:
+            self._context.enter_context(quiet_decoders())  # for the thread, too
         return self
 
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._thread.shutdown(cancel_futures=True)
+        self._context.close()
 
     def photos(self, number: int) -> list[Photo]:
         """The photos of a job; then reading of the next job begins.

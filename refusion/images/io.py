@@ -7,7 +7,6 @@ depth, gray mode, alpha, ICC profile, EXIF, XMP, resolution and JPEG quality are
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from refusion.errors import ImageError
 from refusion.files import atomic_write, check_replaceable, open_regular
 from refusion.images.decode import decode_pillow
+from refusion.images.decoder_warnings import quiet_decoders
 from refusion.images.encode import check_side, encode
 from refusion.images.header import check_header, read_header
 from refusion.images.listing import FORMATS, USUAL_SUFFIXES, format_by_bytes
@@ -59,9 +59,7 @@ def read_image(
     except (OSError, ValueError) as error:  # a pipe, a loop of links, a name that is too long
         raise ImageError(f"{path}: cannot be read ({_one_line(error)})") from error
     try:
-        # Decoders print warnings about tolerable damage to stderr; they are not shown to the user.
-        with file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with file, quiet_decoders():
             return _decode(file, max_pixels, max_memory)
     except ImageError:
         raise

@@ -25,7 +25,6 @@ MIN_TRANSMISSION = 0.05
 _GRID = 8  # the correction of A is a smooth map with so many nodes per side
 _BRIGHTNESS, _COLOUR = 0.35, 0.12  # limits of the logarithm of its factors
 _TAU_START = -3.0  # softplus starts in its flat part: a small output changes tau only a little
-_LARGEST_AIRLIGHT = 1.2
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Scattering:
 
     Attributes:
         tau: optical depth, (B, 1, h, w); 0 where there is no haze. A negative depth adds haze.
-        airlight: A, the colour of infinitely deep haze, (B, 3, h, w) or (B, 3, 1, 1), in [0, 1.2].
+        airlight: A, the colour of infinitely deep haze, (B, 3, h, w) or (B, 3, 1, 1), in [0, 1].
     """
 
     tau: Tensor
@@ -84,7 +83,7 @@ def scattering_from_output(output: Tensor, mu: Tensor) -> Scattering:
     grid = F.adaptive_avg_pool2d(output[:, 2:CHANNELS], _GRID)
     smooth = F.interpolate(grid, mu.shape[-2:], mode="bicubic", align_corners=False).tanh()
     change = _BRIGHTNESS * smooth[:, :1] + _COLOUR * smooth[:, 1:]
-    return Scattering(tau, (mean * torch.exp(change)).clamp(0, _LARGEST_AIRLIGHT))
+    return Scattering(tau, (mean * torch.exp(change)).clamp(0, 1))
 
 
 def scattering_loss(found: Scattering, transmission: Tensor, airlight: Tensor) -> dict[str, Tensor]:

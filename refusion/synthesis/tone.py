@@ -20,6 +20,7 @@ Range = tuple[float, float]
 LUMA = (0.299, 0.587, 0.114)
 _FLAT_BLACK, _FLAT_WHITE = (0.0, 0.25), (0.75, 1.0)
 _FLAT_EXPONENT, _FLAT_SATURATION = (-1.0, 0.3), (0.3, 1.0)
+_CAST = (-0.2, 0.6)
 _DOMAINS = {"gain": (-4.0, 4.0), "exponent": (-3.0, 3.0), "saturation": (0.0, 4.0)}
 
 
@@ -36,6 +37,7 @@ class Tones:
         saturation: factor of the saturation; 1 leaves it unchanged, 0 gives grey.
         flat_share: share of the photos, with or without a tone, that also get little contrast and
             colour, as rooms with one lamp have: lifted blacks, lowered whites, another exponent.
+        cast_share: share of the photos in the strongly coloured light of lamps or of a low sun.
 
     Raises:
         ConfigError: a range is not ascending or out of its domain.
@@ -48,6 +50,7 @@ class Tones:
     warmth: float = 0.25
     saturation: Range = (0.1, 1.2)
     flat_share: Share = 0.0
+    cast_share: Share = 0.0
 
     def __post_init__(self) -> None:
         check_settings(self, _DOMAINS)
@@ -63,13 +66,15 @@ class Tones:
         )
         tone = Tone() if bernoulli(generator, self.kept) else tone
         if self.flat_share and bernoulli(generator, self.flat_share):
-            return replace(
+            tone = replace(
                 tone,
                 exponent=tone.exponent * 2 ** uniform(generator, *_FLAT_EXPONENT),
                 saturation=tone.saturation * uniform(generator, *_FLAT_SATURATION),
                 black=uniform(generator, *_FLAT_BLACK),
                 white=uniform(generator, *_FLAT_WHITE),
             )
+        if self.cast_share and bernoulli(generator, self.cast_share):
+            tone = replace(tone, cast=uniform(generator, *_CAST))
         return tone
 
 
@@ -84,6 +89,7 @@ class Tone:
         saturation: factor of the saturation; 1 leaves it unchanged, 0 gives grey.
         black: display value of black.
         white: display value of white.
+        cast: warmth of the light, applied last; the brightest channel does not change.
     """
 
     gain: float = 1.0
@@ -92,6 +98,7 @@ class Tone:
     saturation: float = 1.0
     black: float = 0.0
     white: float = 1.0
+    cast: float = 0.0
 
     def __call__(self, photo: Tensor) -> Tensor:
         """Apply the tone to a photo (3, H, W) in [0, 1]; returns the same shape and range."""
@@ -102,23 +109,28 @@ class Tone:
 
         The tone curve is computed for the 256 levels only.
         """
-        table = torch.arange(256, dtype=torch.float32).div_(255).expand(3, 1, 256)
-        table = table if self == Tone() else self._curve(table)
+        if self == Tone():
+            return levels.float().div_(255)
+        table = self._curve(torch.arange(256, dtype=torch.float32).div_(255).expand(3, 1, 256))
         places = levels.flatten(1).int() + torch.tensor([[0], [256], [512]], dtype=torch.int32)
         photo = table.flatten().index_select(0, places.flatten()).view(levels.shape)
-        return photo if self == Tone() else self._saturated(photo)
+        return self._saturated(photo)
 
     def _curve(self, photo: Tensor) -> Tensor:
         temperature = torch.tensor([1 + self.warmth, 1.0, 1 - self.warmth])[:, None, None]
         return (photo * (self.gain * temperature)).clamp_(0, 1).pow_(self.exponent)
 
     def _saturated(self, photo: Tensor) -> Tensor:
+        """The photo, changed in place."""
         red, green, blue = LUMA
         grey = (red * photo[0]).add_(photo[1], alpha=green).add_(photo[2], alpha=blue)
         photo = torch.lerp(grey.expand_as(photo), photo, self.saturation).clamp_(0, 1)
-        if (self.black, self.white) == (0, 1):
+        if (self.black, self.white) != (0, 1):
+            photo = photo.mul_(self.white - self.black).add_(self.black)
+        if not self.cast:
             return photo
-        return photo.mul_(self.white - self.black).add_(self.black)
+        light = torch.tensor([1 + self.cast, 1.0, 1 - self.cast]) / (1 + abs(self.cast))
+        return photo.mul_(light[:, None, None])
 
 
 def tones_of(setting: float | Tones) -> Tones:

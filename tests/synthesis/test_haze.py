@@ -173,6 +173,16 @@ def test_smoke_has_ranges_of_its_own_and_is_lit_unevenly() -> None:
         assert with_smoke.airlight.max() <= 1
 
 
+def test_airlight_takes_the_colour_of_the_scene() -> None:
+    orange = picture() * torch.tensor([1.0, 0.6, 0.3])[:, None, None]
+    settings = replace(STILL, scene_colour_share=1, glow=(0, 0), airlight=(0.5, 0.5))
+    for seed in range(5):
+        red, green, blue = sample_haze(orange, generator(seed), settings).airlight.mean((1, 2))
+        assert red > 1.1 * green
+        assert green > 1.1 * blue
+        assert float((red + green + blue) / 3) == pytest.approx(0.5, abs=0.05)
+
+
 def test_smoke_is_as_frequent_as_asked() -> None:
     photo = picture(24, 32)
     settings = replace(STILL, mean_transmission=(0.95, 1), smoke_share=0.3)

@@ -103,3 +103,13 @@ def test_flat_photos_have_less_contrast_and_colour():
         levels = (photo * 255).round().to(torch.uint8)
         torch.testing.assert_close(tone.of_levels(levels), tone(levels / 255))
     assert Tones(strength=0).draw(keyed_generator(0)) == Tone()
+
+
+def test_a_cast_colours_grey_and_keeps_the_brightest_channel():
+    grey = torch.full((3, 4, 4), 0.6)
+    for seed in range(8):
+        tone = Tones(strength=0, cast_share=1.0).draw(keyed_generator(0, seed))
+        red, green, blue = tone(grey)[:, 0, 0].tolist()
+        assert max(red, green, blue) == pytest.approx(0.6)
+        assert (red - green) * (green - blue) > 0
+        assert (red > blue) == (tone.cast > 0)

@@ -55,6 +55,8 @@ class Haze:
         airlight_tint: largest relative deviation of a channel of A from grey.
         scene_light_share: share of the samples whose airlight has the colour temperature of the
             scene.
+        scene_colour_share: share of the samples whose airlight has the full colour of the light of
+            the scene, as smoke in a room or dust in a low sun has.
         airlight_spread: relative standard deviation of A over the photo.
         glow: share of A that is a blurred copy of the photo.
         soften_share: share of the samples whose haze also blurs (multiple scattering).
@@ -88,6 +90,7 @@ class Haze:
     airlight: Range = (0.6, 1.0)
     airlight_tint: float = 0.06
     scene_light_share: float = 0.35
+    scene_colour_share: Share = 0.0
     airlight_spread: Range = (0.0, 0.12)
     glow: Range = (0.0, 0.4)
     soften_share: float = 0.25
@@ -262,6 +265,9 @@ def _airlight(thumbnail: Tensor, generator: Generator, settings: Haze) -> Tensor
         lean = float((light[0] - light[2]) / (light[0] + light[2]).clamp_min(0.05))
         warm += max(-0.25, min(0.35, lean)) * uniform(generator, 0.2, 1.0)
     colour = uniform(generator, *settings.airlight) * torch.tensor([1 + warm, 1 + green, 1 - warm])
+    if settings.scene_colour_share and bernoulli(generator, settings.scene_colour_share):
+        light = quantile(blurred.flatten(1), 0.8).clamp_min(0.02)
+        colour = colour.mean() * (light / light.mean()) ** uniform(generator, 0.4, 1.1)
     spread = uniform(generator, *settings.airlight_spread)
     uneven = 1 + spread * smooth_field(size, generator, modes=2).clamp(-2, 2)
     glow = uniform(generator, *settings.glow)

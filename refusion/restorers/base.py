@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
+from refusion.config.scalars import short
+from refusion.errors import ConfigError
+
 Progress = Callable[[str, int, int], None]
 """Called as `(stage, done, total)`: stage 'encode' or 'decode' counts tiles, 'sample' steps."""
+
+STRENGTHS, HAZE_STRENGTHS = (0.0, 1.0), (-2.0, 2.0)
+"""Smallest and largest strength: of most models, and of models that predict haze."""
+LARGEST_AIRLIGHT, LARGEST_EXPOSURE = 1.2, 4.0
+"""Of `HazeOptions`: colours above 1 are brighter than white; the exposure is in stops."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +35,44 @@ class HazeOptions:
             which varies over the photo.
         exposure: change of the exposure of photos with haze, in stops, -4 to 4; 'auto' returns half
             of the brightness that the removal of haze takes.
+
+    Raises:
+        ConfigError: a value has another type or is out of range.
     """
 
     distance: float = 1.0
     airlight: tuple[float, float, float] | None = None
     exposure: float | Literal["auto"] = 0.0
+
+    def __post_init__(self) -> None:
+        if not _is_between(self.distance, 0, 1):
+            raise ConfigError(f"distance: expected a number from 0 to 1, got {short(self.distance)}")
+        if self.exposure != "auto" and not _is_between(
+            self.exposure, -LARGEST_EXPOSURE, LARGEST_EXPOSURE
+        ):
+            raise ConfigError(
+                f"exposure: expected 'auto' or stops from {-LARGEST_EXPOSURE:g} to "
+                f"{LARGEST_EXPOSURE:g}, got {short(self.exposure)}"
+            )
+        if self.airlight is not None:
+            object.__setattr__(self, "airlight", _checked_airlight(self.airlight))
+
+
+def _is_between(value: object, low: float, high: float) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
+
+
+def _checked_airlight(value: object) -> tuple[float, float, float]:
+    """Three floats; the value can be an array or a tensor, too."""
+    parts = value.tolist() if hasattr(value, "tolist") else value
+    is_list = isinstance(parts, (tuple, list)) and len(parts) == 3
+    if not is_list or not all(_is_between(part, 0, LARGEST_AIRLIGHT) for part in parts):
+        raise ConfigError(
+            f"airlight: expected red, green and blue from 0 to {LARGEST_AIRLIGHT}, or None for the "
+            f"colour that the model predicts, got {short(parts)}"
+        )
+    red, green, blue = map(float, parts)
+    return red, green, blue
 
 
 ALL_HAZE = HazeOptions()
@@ -81,7 +123,7 @@ class RestorerInfo:
         scale: output pixels per input pixel and axis.
         views: number of photos of a scene that are restored together: 2 for a stereo pair, else 1.
         needs: fields of `Conditions` that it requires for every photo. It uses no other field,
-            except `prompt` in restorers with a text input.
+            except `prompt` in restorers with a text input, and `haze` if `predicts_haze`.
         stochastic: whether the result depends on the seed, with the default sampler.
         sampler: default sampler; None for a method without samplers.
         steps: default number of network evaluations; 0 without a diffusion process.
@@ -91,6 +133,8 @@ class RestorerInfo:
         device: device of its networks, such as 'cpu'.
         precision: number format of its networks: 'fp32', 'bf16' or 'fp16'.
         colours: whether it adds colours to a gray photo; the result is then an RGB photo.
+        predicts_haze: whether it predicts the haze of a photo and not an image (prediction
+            `scattering`). Only these models use `Conditions.haze` and have `decompose`.
     """
 
     family: str
@@ -106,6 +150,12 @@ class RestorerInfo:
     device: str
     precision: str
     colours: bool = False
+    predicts_haze: bool = False
+
+    @property
+    def strengths(self) -> tuple[float, float]:
+        """Smallest and largest strength; see `Restorer.restore`."""
+        return HAZE_STRENGTHS if self.predicts_haze else STRENGTHS
 
 
 class Restorer(Protocol):
@@ -142,6 +192,8 @@ class Restorer(Protocol):
             conditions: conditions of the photos, see `RestorerInfo.needs`.
             strength: weight of the restoration, from 0 (the photo itself, enlarged if `scale` is
                 above 1) to 1 (the restored photo); it interpolates in the space of the process.
+                A model that predicts haze takes -2 to 2: the transmission t becomes t^strength, so
+                values above 1 remove more haze than the model sees, and negative ones add haze.
             callback: is called with the progress.
 
         Returns:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from refusion.errors import ConfigError
 from refusion.images.samples import is_integer, store, to_float
+from refusion.restorers.base import STRENGTHS
 
 # Differences between the darkest and the brightest sample of a photo, in [0, 1] units. Up to FLAT a
 # photo shows one colour and the rounding or noise of a file; from STRUCTURED it is restored fully.
@@ -18,7 +19,11 @@ _ROWS = 256  # rows that are converted to floats at a time
 
 
 def check_options(
-    batch: int, seed: int | Sequence[int], tile: int | Literal["auto"] | None, strength: float
+    batch: int,
+    seed: int | Sequence[int],
+    tile: int | Literal["auto"] | None,
+    strength: float,
+    strengths: tuple[float, float] = STRENGTHS,
 ) -> None:
     """Check the options of `Restorer.restore` whose valid values are the same for all restorers.
 
@@ -27,6 +32,7 @@ def check_options(
         seed: see `Restorer.restore`.
         tile: see `Restorer.restore`.
         strength: see `Restorer.restore`.
+        strengths: smallest and largest strength, see `RestorerInfo.strengths`.
 
     Raises:
         ConfigError: an option is out of range, or the number of seeds is not the number of photos.
@@ -35,8 +41,24 @@ def check_options(
         raise ConfigError(f"seed: expected one or {batch}, one per photo, got {len(seed)}")
     if tile not in ("auto", None) and not (isinstance(tile, int) and tile >= 1):
         raise ConfigError(f"tile: expected 'auto' or pixels from 1, got {tile!r}")
-    if not 0 <= strength <= 1:
-        raise ConfigError(f"strength: expected 0..1, got {strength!r}")
+    check_strength(strength, strengths)
+
+
+def check_strength(strength: float, strengths: tuple[float, float], name: str = "strength") -> None:
+    """Raise `ConfigError` if a strength is out of range.
+
+    Args:
+        strength: see `Restorer.restore`.
+        strengths: smallest and largest strength, see `RestorerInfo.strengths`.
+        name: what the error names, such as the option.
+    """
+    low, high = strengths
+    if low <= strength <= high:
+        return
+    reason = ""
+    if strengths == STRENGTHS:
+        reason = "; only a model that predicts haze (prediction 'scattering') takes more"
+    raise ConfigError(f"{name}: expected {low:g}..{high:g}, got {strength!r}{reason}")
 
 
 def match_dtype(result: Tensor, lq: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from refusion.images.samples import to_float
 
 WINDOW = 9  # pixels of the small map: 81 samples for the 9 coefficients of a function of 8 channels
-_BAND = 2**16  # pixels of the large map at a time on a CPU
+_BAND = 2**17  # pixels of the large map at a time on a CPU
 _GPU_BAND = 2**20  # on a GPU: enough to use all its cores
 SMOOTHNESS = 0.1  # ridge / variance of the guide: flatter windows get a nearly constant change
 
@@ -66,18 +66,22 @@ def guided_upsample_bands(
         float32.
     """
     slope, offset = _affine_fit(guide, value)
-    offset = offset if smooth is None else torch.cat([offset, smooth], dim=1)
-    rows, columns = _positions(target, guide, extent or guide.shape[-2:])
-    count = max(1, (_GPU_BAND if target.is_cuda else _BAND) // len(columns))
+    channels, count = slope.shape[1:3]
+    parts = [slope.flatten(1, 2), offset] if smooth is None else [slope.flatten(1, 2), offset, smooth]
+    coefficients = torch.cat(parts, dim=1)
+    height, width = target.shape[-2:]
+    span = extent or guide.shape[-2:]
+    rows = _positions(height, span[0], guide.shape[-2])
+    columns = _positions(width, span[1], guide.shape[-1]).to(target.device)
+    step = max(1, (_GPU_BAND if target.is_cuda else _BAND) // width)
     # In bands, because the enlarged coefficients need more memory than the photo as floats.
-    for top in range(0, len(rows), count):
-        band = slice(top, min(top + count, len(rows)))
-        grid = torch.meshgrid(rows[band], columns, indexing="ij")
-        grid = torch.stack(grid[::-1], dim=-1).expand(len(target), -1, -1, -1)
-        large = _enlarged(slope.flatten(1, 2), grid).unflatten(1, slope.shape[1:3])
-        product = (large * to_float(target[..., band, :])[:, :, None]).sum(dim=1)
-        values = _enlarged(offset, grid)
-        values[:, : product.shape[1]] += product
+    for top in range(0, height, step):
+        band = slice(top, min(top + step, height))
+        large = _enlarged(coefficients, rows[band], columns)
+        slopes = large[:, : channels * count].unflatten(1, (channels, count))
+        values, photo = large[:, channels * count :], to_float(target[..., band, :])
+        for channel in range(channels):
+            values[:, :count].addcmul_(slopes[:, channel], photo[:, channel, None])
         yield band, values
 
 
@@ -107,16 +111,43 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
 
 def _box(x: Tensor) -> Tensor:
     x = F.pad(x, [WINDOW // 2] * 4, mode="replicate")
-    return F.avg_pool2d(x, WINDOW, stride=1)
+    return F.avg_pool2d(F.avg_pool2d(x, (WINDOW, 1), stride=1), (1, WINDOW), stride=1)
 
 
-def _positions(target: Tensor, guide: Tensor, extent: tuple[float, float]) -> list[Tensor]:
-    """Positions of the target's rows and columns on the guide, as ``grid_sample`` needs them."""
-    return [
-        (torch.arange(large, device=target.device) + 0.5) * span / large / small * 2 - 1
-        for large, small, span in zip(target.shape[-2:], guide.shape[-2:], extent, strict=True)
-    ]
+def _positions(large: int, span: float, small: int) -> Tensor:
+    """Positions of the rows or columns of the large map between those of the small map, from 0."""
+    position = (torch.arange(large) + 0.5) * span / large - 0.5
+    return position.clamp_(0, small - 1)
 
 
-def _enlarged(x: Tensor, grid: Tensor) -> Tensor:
+def _enlarged(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Bilinear values at positions: columns first, on the few rows of the small map, then rows.
+
+    Args:
+        x: small maps, (B, C, h, w).
+        rows: ascending positions of the rows, on the CPU.
+        columns: positions of the columns.
+
+    Returns:
+        (B, C, rows, columns).
+    """
+    first, last = int(rows[0]), min(int(rows[-1]) + 1, x.shape[-2] - 1)
+    wide = _stretched(x[..., first : last + 1, :], columns)
+    out = x.new_empty(*x.shape[:2], len(rows), len(columns))
+    upper, shares = rows.long() - first, (rows % 1).to(x.device)
+    start = 0
+    # All rows between two rows of the small map at once.
+    for row, count in zip(*upper.unique_consecutive(return_counts=True), strict=True):
+        part = slice(start, start := start + int(count))
+        above, below = (wide[..., min(int(row) + k, last - first), None, :] for k in (0, 1))
+        torch.lerp(above, below, shares[part, None], out=out[..., part, :])
+    return out
+
+
+def _stretched(x: Tensor, columns: Tensor) -> Tensor:
+    """Linear values at positions of columns, for every row of (B, C, h, w)."""
+    rows = torch.arange(x.shape[-2], device=x.device)
+    scaled = ((at + 0.5) * 2 / side - 1 for at, side in ((rows, len(rows)), (columns, x.shape[-1])))
+    grid = torch.stack(torch.meshgrid(*scaled, indexing="ij")[::-1], dim=-1)
+    grid = grid.expand(len(x), -1, -1, -1)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)

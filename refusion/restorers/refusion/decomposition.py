@@ -8,14 +8,16 @@ needs no second run of the network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from refusion.images.samples import store, to_float
+from refusion.images.samples import is_integer, store, to_float
 from refusion.restorers.base import ALL_HAZE, HazeOptions
+from refusion.restorers.contract import structure
 from refusion.restorers.refusion.model import LoadedModel
 from refusion.restorers.refusion.reverse_process import Request, run_process
 from refusion.sde.scattering import Scattering
@@ -26,14 +28,24 @@ from refusion.tiling.memory import with_smaller_tiles
 # changed at all; from the second one the predicted haze is removed.
 NO_HAZE, HAZE = 0.02, 0.04
 
+_GAMMA = 2.2  # of the encoding of photos: one stop multiplies dark values by 2^(1 / 2.2)
+_LARGEST_GAIN = 2.0  # of the automatic exposure
+
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Photos, their haze and, by `clear`, their scenes without haze.
+    """The haze of photos, which gives their scenes without haze.
+
+    It does not hold the photos, so it is small, for photos of any size.
 
     Attributes:
         copy: the photos or their reduced copies, (B, 3, h, w) float32 in [0, 1].
         scattering: the haze of the copies.
+
+    >>> photo = torch.full((1, 3, 2, 2), 0.6)
+    >>> haze = Scattering(torch.full((1, 1, 2, 2), math.log(2)), torch.full((1, 3, 1, 1), 0.8))
+    >>> Decomposition(photo, haze).clear(photo)[0, :, 0, 0]
+    tensor([0.4000, 0.4000, 0.4000])
     """
 
     copy: Tensor
@@ -45,22 +57,19 @@ class Decomposition:
         """The photos without haze.
 
         Args:
-            photos: the photos (B, 3, H, W), float in [0, 1], or uint8 or uint16.
+            photos: the photos (B, 3, H, W), float in [0, 1], or uint8 or uint16; also other copies
+                of them, such as smaller ones.
             strength: t is replaced by t^strength; 0 gives the photos, negative values add haze.
             options: see `HazeOptions`.
 
         Returns:
-            (B, 3, H, W), float32, not clamped, or the integers of `photos`.
+            (B, 3, H, W), float32, not clamped, or the integers of `photos`. Photos without haze are
+            returned as they are.
         """
-        haze = self._with_airlight(options.airlight)
-        tau = haze.tau
-        farthest = options.distance * tau.flatten(1).amax(1).view(-1, 1, 1, 1)
-        gain = self._gain(haze.scaled(strength), options.exposure)
-        out = torch.empty(photos.shape, dtype=photos.dtype, device=photos.device)
-        for rows, tau, airlight in self._bands(photos, haze):
-            removed = torch.minimum(tau, farthest) if options.distance < 1 else tau
-            scene = Scattering(removed * strength, airlight).clear(to_float(photos[..., rows, :]))
-            store(scene if gain is None else brighten(scene, gain), out[..., rows, :])
+        dtype = photos.dtype if is_integer(photos) else torch.float32
+        out = torch.empty(photos.shape, dtype=dtype, device=photos.device)
+        for one, photo, result in zip(self._singles(), photos.split(1), out.split(1), strict=True):
+            one._clear(photo, strength, options, result)
         return out
 
     def transmission(self, photos: Tensor) -> Tensor:
@@ -69,10 +78,16 @@ class Decomposition:
         Args:
             photos: the photos (B, 3, H, W), float in [0, 1], or uint8 or uint16.
         """
-        out = torch.empty(len(photos), 1, *photos.shape[-2:], device=photos.device)
-        for rows, tau, _ in self._bands(photos, self.scattering):
-            out[..., rows, :] = torch.exp(-tau)
+        out = torch.ones(len(photos), 1, *photos.shape[-2:], device=photos.device)
+        for one, photo, result in zip(self._singles(), photos.split(1), out.split(1), strict=True):
+            for rows, tau, _ in one._bands(photo) if one.has_haze.item() else ():
+                torch.exp(-tau, out=result[..., rows, :])
         return out
+
+    @property
+    def has_haze(self) -> Tensor:
+        """Whether each photo has haze, (B,) bool."""
+        return self.scattering.tau.flatten(1).any(1)
 
     @property
     def airlight(self) -> Tensor:
@@ -81,46 +96,98 @@ class Decomposition:
         airlight = self.scattering.airlight.expand_as(self.copy).flatten(2)
         return (airlight * amount).sum(-1) / amount.sum(-1)
 
-    def _with_airlight(self, airlight: tuple[float, float, float] | None) -> Scattering:
-        if airlight is None:
-            return self.scattering
-        colour = self.copy.new_tensor(airlight).view(1, 3, 1, 1)
-        return replace(self.scattering, airlight=colour.expand_as(self.copy))
+    def look(self, strength: float = 1.0, options: HazeOptions = ALL_HAZE) -> HazeOptions:
+        """The options of one photo as numbers, with which other photos get the same look.
 
-    def _gain(self, haze: Scattering, exposure: float | str) -> Tensor | None:
-        """Factor of dark values for every photo, (B, 1, 1, 1); None for no change."""
-        if exposure == 0:
-            return None
-        has_haze = haze.tau.flatten(1).any(1).view(-1, 1, 1, 1)
-        if exposure == "auto":
-            before = self.copy.flatten(1).mean(1).view(-1, 1, 1, 1)
-            after = haze.clear(self.copy).clamp(0, 1).flatten(1).mean(1).view(-1, 1, 1, 1)
-            gain = (before / after.clamp_min(1e-3)).sqrt().clamp(1.0, 2.0)
-        else:
-            gain = torch.full_like(self.copy[:, :1, :1, :1], 2 ** (exposure / 2.2))
-        return torch.where(has_haze, gain, 1.0)
+        Args:
+            strength: see `clear`.
+            options: see `HazeOptions`.
 
-    def _bands(self, photos: Tensor, haze: Scattering) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Rows of the photos, with tau (B, 1, rows, W) and A (B, 3, rows, W) of these rows."""
-        airlight = haze.airlight.expand_as(self.copy)
-        if photos.shape == self.copy.shape:
-            yield slice(None), haze.tau, airlight
+        Returns:
+            `options` with the airlight of this photo, unless they name one, and the stops of an
+            automatic exposure.
+        """
+        colour = options.airlight or tuple(self.airlight[0].tolist())
+        options = replace(options, airlight=colour)
+        if options.exposure != "auto":
+            return options
+        gain = self._with_airlight(colour)._gain(strength, options)
+        return replace(options, exposure=_GAMMA * math.log2(gain))
+
+    def to(self, device: torch.device) -> Decomposition:
+        """The same values on another device.
+
+        Args:
+            device: device of the photos that it is used with.
+        """
+        haze = self.scattering
+        haze = Scattering(haze.tau.to(device), haze.airlight.to(device))
+        return Decomposition(self.copy.to(device), haze)
+
+    def _singles(self) -> Iterator[Decomposition]:
+        """One for each photo: their haze and their exposure do not depend on each other."""
+        airlight = self.scattering.airlight.expand_as(self.copy)
+        parts = zip(
+            self.copy.split(1), self.scattering.tau.split(1), airlight.split(1), strict=True
+        )
+        return (Decomposition(copy, Scattering(tau, colour)) for copy, tau, colour in parts)
+
+    def _clear(self, photo: Tensor, strength: float, options: HazeOptions, out: Tensor) -> None:
+        """Write one photo without haze to `out`."""
+        one = self._with_airlight(options.airlight)
+        farthest = one._farthest(options.distance)
+        if strength == 0 or farthest == 0 or not one.has_haze.item():
+            out.copy_(photo)
             return
-        bands = guided_upsample_bands(haze.tau, self.copy, photos, smooth=airlight)
-        has_haze = haze.tau.flatten(1).any(1).view(-1, 1, 1, 1)
-        for rows, values in bands:
-            yield rows, values[:, :1].clamp_min(0) * has_haze, values[:, 1:]
+        gain = one._gain(strength, options)
+        for rows, tau, airlight in one._bands(photo):
+            removed = Scattering(tau.clamp_max(farthest).mul_(strength), airlight)
+            scene = removed.clear(to_float(photo[..., rows, :]))
+            store(scene if gain == 1 else brighten(scene, gain), out[..., rows, :])
+
+    def _with_airlight(self, airlight: tuple[float, float, float] | None) -> Decomposition:
+        if airlight is None:
+            return self
+        colour = self.copy.new_tensor(airlight).view(1, 3, 1, 1).expand_as(self.copy)
+        return replace(self, scattering=replace(self.scattering, airlight=colour))
+
+    def _farthest(self, distance: float) -> float:
+        """Largest optical depth that is removed from one photo."""
+        return math.inf if distance == 1 else distance * self.scattering.tau.max().item()
+
+    def _gain(self, strength: float, options: HazeOptions) -> float:
+        """Factor of the dark values of one photo."""
+        if options.exposure != "auto":
+            return 2 ** (options.exposure / _GAMMA)
+        farthest = self._farthest(options.distance)
+        removed = self.scattering.tau.clamp_max(farthest) * strength
+        scene = replace(self.scattering, tau=removed).clear(self.copy).clamp(0, 1)
+        ratio = self.copy.mean().item() / max(scene.mean().item(), 1e-3)
+        return min(max(math.sqrt(ratio), 1.0), _LARGEST_GAIN)
+
+    def _bands(self, photo: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Rows of one photo, with tau (1, 1, rows, W) and A (1, 3, rows, W) of these rows."""
+        tau, airlight = self.scattering.tau, self.scattering.airlight.expand_as(self.copy)
+        if photo.shape == self.copy.shape:
+            yield slice(None), tau, airlight
+            return
+        for rows, values in guided_upsample_bands(tau, self.copy, photo, smooth=airlight):
+            yield rows, values[:, :1].clamp_min_(0), values[:, 1:]
 
 
 def decompose(model: LoadedModel, request: Request, lq: Tensor) -> Decomposition:
-    """Run the process and split photos into haze and scene.
+    """Run the process and find the haze of photos.
 
-    The last estimate of the haze is the result, for every sampler.
+    The last estimate of the haze is the result, for every sampler. A photo of one colour has no
+    haze, see `refusion.restorers.contract.structure`.
 
     Args:
         model: model with the prediction `scattering`.
         request: arguments of the call.
         lq: photos (B, 3, H, W), float32 in [0, 1] or integers.
+
+    Returns:
+        The haze, on the device of `lq`.
 
     Raises:
         FloatingPointError: a value is not finite.
@@ -134,13 +201,13 @@ def decompose(model: LoadedModel, request: Request, lq: Tensor) -> Decomposition
     haze = last.scattering
     if not (torch.isfinite(haze.tau).all() and torch.isfinite(haze.airlight).all()):
         raise FloatingPointError("values that are not finite")
-    amount = (1 - haze.transmission).flatten(1).mean(1).view(-1, 1, 1, 1)
-    sure = ((amount - NO_HAZE) / (HAZE - NO_HAZE)).clamp(0, 1)
-    haze = Scattering((haze.tau * sure).to(lq.device), haze.airlight.to(lq.device))
-    return Decomposition(image.to(lq.device), haze)
+    amount = (1 - haze.transmission).flatten(1).mean(1)
+    sure = ((amount - NO_HAZE) / (HAZE - NO_HAZE)).clamp(0, 1) * structure(lq).to(amount.device)
+    haze = replace(haze, tau=haze.tau * sure.view(-1, 1, 1, 1))
+    return Decomposition(image, haze).to(lq.device)
 
 
-def brighten(image: Tensor, gain: Tensor | float) -> Tensor:
+def brighten(image: Tensor, gain: float) -> Tensor:
     """A monotone tone curve that keeps black and white: dark values grow by `gain`.
 
     Args:
@@ -148,4 +215,6 @@ def brighten(image: Tensor, gain: Tensor | float) -> Tensor:
         gain: slope at 0, above 0.
     """
     image = image.clamp(0, 1)
-    return gain * image / (1 + (gain - 1) * image)
+    # Equal to gain x / (1 + (gain - 1) x), but exactly 1 for x = 1.
+    slope = (gain - 1) * image
+    return image + slope * (1 - image) / (1 + slope)

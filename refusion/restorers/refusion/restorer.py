@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from refusion.images.samples import is_integer, to_float
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
 from refusion.restorers.contract import check_options, keep_flat_photos, match_dtype
 from refusion.restorers.refusion.conditions import batch_guide, batch_lens, required_conditions
+from refusion.restorers.refusion.decomposition import Decomposition, decompose
 from refusion.restorers.refusion.latent import restore_latent
 from refusion.restorers.refusion.model import LoadedModel
 from refusion.restorers.refusion.pixels import restore_pixels
@@ -31,6 +32,8 @@ from refusion.sde import DenoisingSDE, SeededNoise
 from refusion.tiling.exact import latent_guide
 from refusion.tiling.memory import on_device
 
+T = TypeVar("T")
+SCATTERING = "scattering"
 logger = logging.getLogger(__name__)
 
 
@@ -82,6 +85,7 @@ class Refusion:
             tiling="blended" if blended else "exact",
             device=str(model.device),
             precision=model.precision,
+            predicts_haze=config.prediction == SCATTERING,
         )
 
     def restore(
@@ -101,11 +105,11 @@ class Refusion:
         A result that is not finite in a narrow number format is computed again in float32, with a
         logged warning.
         """
-        model = self._model
+        model, info = self._model, self.info
         # A noisy photo may exceed [0, 1]: by six standard deviations of the largest noise.
         margin = 6 * model.sde.lam if isinstance(model.sde, DenoisingSDE) else 0.0
-        check_image("lq", lq, 3 * self.info.views, margin, integers=True)
-        check_options(len(lq), seed, tile, strength)
+        check_image("lq", lq, 3 * info.views, margin, integers=True)
+        check_options(len(lq), seed, tile, strength, info.strengths)
         plan = self._plan(seed, steps, sampler, conditions)
         guide = batch_guide(conditions, model.config.guide, lq, model.config.task)
         inputs = self._network_inputs(conditions, guide, len(lq))
@@ -115,8 +119,43 @@ class Refusion:
             photos = self._prepared(placed)
             if strength == 0:  # the photo itself, without the U-Net's reconstruction
                 return match_dtype(photos.clone(), placed).to(lq.device)
-            result = keep_flat_photos(self._finite_result(photos, request), photos)
+            result = self._finite(lambda model: _restored(model, request, photos))
+            if not info.predicts_haze:  # otherwise a flat photo has no haze
+                keep_flat_photos(result, photos)
             return match_dtype(result, placed).to(lq.device)
+
+    def decompose(
+        self,
+        lq: Tensor,
+        *,
+        steps: int | None = None,
+        sampler: str | None = None,
+        seed: int | Sequence[int] = 0,
+        tile: int | Literal["auto"] | None = "auto",
+        callback: Progress | None = None,
+    ) -> Decomposition:
+        """Find the haze of a batch of photos; `Decomposition.clear` then gives what `restore` does.
+
+        The arguments are those of `Restorer.restore`.
+
+        Raises:
+            ConfigError: the model has another prediction than `scattering`, or an option is wrong.
+            ImageError: `lq` has another shape, dtype or range.
+            RefusionError: the network gave no finite result.
+        """
+        model, prediction = self._model, self._model.config.prediction
+        if prediction != SCATTERING:
+            raise ConfigError(
+                f"decompose: needs a model with the prediction '{SCATTERING}', which predicts the "
+                f"haze; the '{model.config.task}' model has {prediction!r}"
+            )
+        check_image("lq", lq, integers=True)
+        check_options(len(lq), seed, tile, 1.0)
+        plan = self._plan(seed, steps, sampler, NO_CONDITIONS)
+        request = Request(plan, tile, {}, None, 1.0, NO_CONDITIONS.haze, callback)
+        with torch.no_grad():
+            photos = self._prepared(on_device(lq, model.device, model.memory))
+            return self._finite(lambda model: decompose(model, request, photos)).to(lq.device)
 
     def _plan(
         self,
@@ -161,14 +200,14 @@ class Refusion:
             return enlarge(to_float(lq), upscale)
         return lq
 
-    def _finite_result(self, photos: Tensor, request: Request) -> Tensor:
-        """Restored photos, not clamped; in float32 if the narrow format gives no finite result."""
-        result = _attempt(self._model, request, photos)
+    def _finite(self, compute: Callable[[LoadedModel], T]) -> T:
+        """The result of a function of the model; again in float32 if it is not finite."""
+        result = _attempt(self._model, compute)
         if result is None and self._model.dtype != torch.float32:
             logger.warning("no finite result in %s; again in fp32", self._model.precision)
             model = self._model
             wide = LoadedModel.load(self._source, model.device, torch.float32, model.memory)
-            result = _attempt(wide, request, photos)
+            result = _attempt(wide, compute)
         if result is None:
             raise RefusionError(
                 f"the '{self.info.task}' model gave values that are not finite, in float32 too: "
@@ -178,16 +217,24 @@ class Refusion:
         return result
 
 
-def _attempt(model: LoadedModel, request: Request, photos: Tensor) -> Tensor | None:
-    """Restored photos, not clamped, on the device of `photos`; None if they are not finite."""
-    restore = restore_pixels if model.latent_unet is None else restore_latent
+def _attempt(model: LoadedModel, compute: Callable[[LoadedModel], T]) -> T | None:
+    """The result of a function of the model; None if it is not finite."""
     try:
-        result = restore(model, request, photos)
+        return compute(model)
     except FloatingPointError:
         return None
-    return result if is_integer(result) or _is_finite(result) else None
 
 
-def _is_finite(x: Tensor) -> bool:
-    low, high = x.aminmax()  # needs no copy of the photos, unlike `isfinite` of all values
-    return bool(torch.isfinite(low) & torch.isfinite(high))
+def _restored(model: LoadedModel, request: Request, photos: Tensor) -> Tensor:
+    """Restored photos, not clamped, on the device of `photos`.
+
+    Raises:
+        FloatingPointError: a value is not finite.
+    """
+    restore = restore_pixels if model.latent_unet is None else restore_latent
+    result = restore(model, request, photos)
+    if not is_integer(result):
+        low, high = result.aminmax()  # needs no copy of the photos, unlike `isfinite` of all values
+        if not bool(torch.isfinite(low) & torch.isfinite(high)):
+            raise FloatingPointError("values that are not finite")
+    return result

@@ -35,6 +35,13 @@ SWINIR = {
     "img_size": 8,
 }
 BLIND = {"network": SWINIR, "task": "blind"}  # restores at once: not among `CONFIGS`
+# Predicts haze and not an image: not among `CONFIGS`.
+HAZE = DIFFUSION | {
+    "network": PIXEL | {"out_channel": 6},
+    "prediction": "scattering",
+    "sampling": {"sampler": "posterior", "steps": 1, "process_side": 32},
+}
+OTHERS = {"blind": BLIND, "haze": HAZE}
 CONFIGS = {
     "unet": {"latent_unet": UNET},
     "pixel": {"network": PIXEL} | DIFFUSION,
@@ -92,12 +99,14 @@ def build(section):
         if name == "final_conv.bias":
             # Images of mid gray: clamping to [0, 1] would hide differences.
             torch.nn.init.constant_(parameter, 0.5)
+        if name == "ending.bias" and len(parameter) == 6:  # of a model that predicts haze
+            torch.nn.init.constant_(parameter[:1], 3.0)  # an optical depth of 0.6
     return network
 
 
 def save(kind, path):
-    """Write the checkpoint of one of `CONFIGS`."""
-    config = BLIND if kind == "blind" else CONFIGS[kind]
+    """Write the checkpoint of one of `CONFIGS` or `OTHERS`."""
+    config = OTHERS[kind] if kind in OTHERS else CONFIGS[kind]
     tensors = {
         f"{part}.{name}": tensor
         for part in ("network", "latent_unet")

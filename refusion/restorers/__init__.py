@@ -19,8 +19,9 @@ from refusion.checkpoint import Checkpoint, Model, build_model, find_weights, re
 from refusion.config.plugins import import_plugins
 from refusion.devices.precision import choose_device, choose_precision
 from refusion.errors import ConfigError, suggest
+from refusion.restorers.array_decomposition import ArrayDecomposition
 from refusion.restorers.array_restorer import ArrayRestorer
-from refusion.restorers.base import Conditions, Progress, Restorer, RestorerInfo
+from refusion.restorers.base import Conditions, HazeOptions, Progress, Restorer, RestorerInfo
 from refusion.restorers.ddrm.priors import build_prior, find_prior, is_prior, load_prior
 from refusion.restorers.ddrm.problems import denoise
 from refusion.restorers.ddrm.restorer import DDRM
@@ -32,9 +33,11 @@ from refusion.restorers.regression import Regression
 __all__ = [
     "DDRM",
     "RESTORERS",
+    "ArrayDecomposition",
     "ArrayRestorer",
     "Conditions",
     "DiffBIR",
+    "HazeOptions",
     "OSEDiff",
     "Progress",
     "Refusion",

@@ -8,7 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from refusion.errors import ConfigError
 from refusion.images.kinds import Kind, as_batch
+from refusion.restorers.array_decomposition import ArrayDecomposition
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
 
 Loader = Callable[[str | torch.device, str], Restorer]
@@ -81,7 +83,8 @@ class ArrayRestorer:
             seed: seed of the noise.
             tile: side of the tiles in pixels; 'auto' chooses it by memory, None uses no tiles.
             conditions: conditions of the photo, see `info.needs`.
-            strength: weight of the restoration, from 0 (the photo) to 1 (the restored photo).
+            strength: weight of the restoration, from 0 (the photo) to 1 (the restored photo); for
+                a model that predicts haze from -2 to 2, see `Restorer.restore`.
             callback: is called with the progress.
 
         Returns:
@@ -114,6 +117,48 @@ class ArrayRestorer:
             callback=callback,
         )
         return back(restored)
+
+    def decompose(
+        self,
+        image: Kind,
+        *,
+        steps: int | None = None,
+        sampler: str | None = None,
+        seed: int | Sequence[int] = 0,
+        tile: int | Literal["auto"] | None = "auto",
+        callback: Progress | None = None,
+    ) -> ArrayDecomposition[Kind]:
+        """Split an image into haze and clear scene, with a model that predicts haze.
+
+        The network runs once. `clear` of the result then gives the image without haze for every
+        strength. With the same options it gives what the call of the restorer gives.
+
+        Args:
+            image: see `__call__`.
+            steps: number of network evaluations; None for the default.
+            sampler: key of `refusion.sde.SAMPLERS`; None for the default.
+            seed: seed of the noise.
+            tile: see `__call__`.
+            callback: is called with the progress.
+
+        Returns:
+            `transmission`, `airlight` and `clear(strength, distance, airlight, exposure)`.
+
+        Raises:
+            ConfigError: the model has another prediction than `scattering`, or an option is wrong.
+            ImageError: `image` has another type, shape, dtype or range.
+            RefusionError: the network gave no finite result.
+        """
+        if not self.info.predicts_haze:
+            raise ConfigError(
+                "decompose: needs a model with the prediction 'scattering', which predicts the "
+                f"haze; the '{self.info.task}' model predicts something else"
+            )
+        batch, back = as_batch("image", image)
+        haze = self._restorer.decompose(
+            batch, steps=steps, sampler=sampler, seed=seed, tile=tile, callback=callback
+        )
+        return ArrayDecomposition(image, batch, back, haze)
 
     def restore(
         self,

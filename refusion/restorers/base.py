@@ -46,7 +46,9 @@ class HazeOptions:
 
     def __post_init__(self) -> None:
         if not _is_between(self.distance, 0, 1):
-            raise ConfigError(f"distance: expected a number from 0 to 1, got {short(self.distance)}")
+            raise ConfigError(
+                f"distance: expected a number from 0 to 1, got {short(self.distance)}"
+            )
         if self.exposure != "auto" and not _is_between(
             self.exposure, -LARGEST_EXPOSURE, LARGEST_EXPOSURE
         ):

@@ -81,7 +81,7 @@ class Decomposition:
         out = torch.ones(len(photos), 1, *photos.shape[-2:], device=photos.device)
         for one, photo, result in zip(self._singles(), photos.split(1), out.split(1), strict=True):
             for rows, tau, _ in one._bands(photo) if one.has_haze.item() else ():
-                torch.exp(-tau, out=result[..., rows, :])
+                torch.exp(-tau.clamp_min(0), out=result[..., rows, :])
         return out
 
     @property
@@ -126,10 +126,8 @@ class Decomposition:
 
     def _singles(self) -> Iterator[Decomposition]:
         """One for each photo: their haze and their exposure do not depend on each other."""
-        airlight = self.scattering.airlight.expand_as(self.copy)
-        parts = zip(
-            self.copy.split(1), self.scattering.tau.split(1), airlight.split(1), strict=True
-        )
+        haze = self.scattering
+        parts = zip(self.copy.split(1), haze.tau.split(1), haze.airlight.split(1), strict=True)
         return (Decomposition(copy, Scattering(tau, colour)) for copy, tau, colour in parts)
 
     def _clear(self, photo: Tensor, strength: float, options: HazeOptions, out: Tensor) -> None:
@@ -141,14 +139,14 @@ class Decomposition:
             return
         gain = one._gain(strength, options)
         for rows, tau, airlight in one._bands(photo):
-            removed = Scattering(tau.clamp_max(farthest).mul_(strength), airlight)
+            removed = Scattering(tau.clamp(0, farthest).mul_(strength), airlight)
             scene = removed.clear(to_float(photo[..., rows, :]))
             store(scene if gain == 1 else brighten(scene, gain), out[..., rows, :])
 
     def _with_airlight(self, airlight: tuple[float, float, float] | None) -> Decomposition:
         if airlight is None:
             return self
-        colour = self.copy.new_tensor(airlight).view(1, 3, 1, 1).expand_as(self.copy)
+        colour = self.copy.new_tensor(airlight).view(1, 3, 1, 1)
         return replace(self, scattering=replace(self.scattering, airlight=colour))
 
     def _farthest(self, distance: float) -> float:
@@ -166,13 +164,14 @@ class Decomposition:
         return min(max(math.sqrt(ratio), 1.0), _LARGEST_GAIN)
 
     def _bands(self, photo: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Rows of one photo, with tau (1, 1, rows, W) and A (1, 3, rows, W) of these rows."""
-        tau, airlight = self.scattering.tau, self.scattering.airlight.expand_as(self.copy)
+        """Rows of one photo, with tau and A of these rows; tau may be below 0 by overshoot."""
+        tau, airlight = self.scattering.tau, self.scattering.airlight
         if photo.shape == self.copy.shape:
             yield slice(None), tau, airlight
             return
-        for rows, values in guided_upsample_bands(tau, self.copy, photo, smooth=airlight):
-            yield rows, values[:, :1].clamp_min_(0), values[:, 1:]
+        smooth = None if airlight.shape[-2:] == (1, 1) else airlight  # one colour needs no map
+        for rows, values in guided_upsample_bands(tau, self.copy, photo, smooth=smooth):
+            yield rows, values[:, :1], airlight if smooth is None else values[:, 1:]
 
 
 def decompose(model: LoadedModel, request: Request, lq: Tensor) -> Decomposition:

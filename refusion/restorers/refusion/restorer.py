@@ -33,7 +33,7 @@ from refusion.tiling.exact import latent_guide
 from refusion.tiling.memory import on_device
 
 T = TypeVar("T")
-SCATTERING = "scattering"
+_SCATTERING = "scattering"
 logger = logging.getLogger(__name__)
 
 
@@ -85,7 +85,7 @@ class Refusion:
             tiling="blended" if blended else "exact",
             device=str(model.device),
             precision=model.precision,
-            predicts_haze=config.prediction == SCATTERING,
+            predicts_haze=config.prediction == _SCATTERING,
         )
 
     def restore(
@@ -144,9 +144,9 @@ class Refusion:
             RefusionError: the network gave no finite result.
         """
         model, prediction = self._model, self._model.config.prediction
-        if prediction != SCATTERING:
+        if prediction != _SCATTERING:
             raise ConfigError(
-                f"decompose: needs a model with the prediction '{SCATTERING}', which predicts the "
+                f"decompose: needs a model with the prediction '{_SCATTERING}', which predicts the "
                 f"haze; the '{model.config.task}' model has {prediction!r}"
             )
         check_image("lq", lq, integers=True)

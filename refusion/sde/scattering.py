@@ -16,15 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHANNELS = 6
-"""Channels of the network's output: tau, attention, brightness of A, and three for its colour."""
+CHANNELS = 8
+"""Channels of the network's output: tau; for A: attention over the photo, attention within a cell,
+share of the cells, brightness, three for the colour."""
 
 MIN_TRANSMISSION = 0.05
 """Lower limit of t in the formula: noise and rounding are amplified 20 times at most."""
 
-_GRID = 8  # the correction of A is a smooth map with so many nodes per side
-_BRIGHTNESS, _COLOUR = 0.35, 0.12  # limits of the logarithm of its factors
+_GRID = 8  # cells per side
+_BRIGHTNESS, _COLOUR = 0.35, 0.12  # limits of the correction of log A
 _TAU_START = -3.0  # softplus starts in its flat part: a small output changes tau only a little
+_LOCAL_START = -2.0  # an output of zeros gives the cells a share of 12 %
+_LARGEST_LOG_WEIGHT = 6.0
+_DARKEST_AIRLIGHT = 0.02
 
 
 @dataclass(frozen=True)
@@ -67,23 +71,38 @@ class Scattering:
 
 
 def scattering_from_output(output: Tensor, mu: Tensor) -> Scattering:
-    """The meaning of a network's output.
+    """The meaning of a network's output; an output of zeros means no haze.
 
-    The airlight is the mean of the photo's own pixels under an attention map, times a smooth
-    correction, so that uneven light is possible. An output of zeros means no haze.
+    The airlight is a mean of the photo's own pixels under an attention map. Its logarithm is
+    interpolated between the mean over the photo and means over the cells of a coarse grid, because
+    lamps light smoke unevenly, and gets a small correction.
 
     Args:
-        output: (B, 6, h, w), any values.
+        output: (B, 8, h, w), any values.
         mu: the photo, (B, 3, h, w) in [0, 1].
     """
     start = torch.full((), _TAU_START, dtype=output.dtype, device=output.device)
     tau = F.softplus(output[:, :1] + start) - F.softplus(start)
     attention = output[:, 1:2].flatten(2).softmax(-1)
-    mean = (mu.flatten(2) * attention).sum(-1)[..., None, None]
-    grid = F.adaptive_avg_pool2d(output[:, 2:CHANNELS], _GRID)
-    smooth = F.interpolate(grid, mu.shape[-2:], mode="bicubic", align_corners=False).tanh()
-    change = _BRIGHTNESS * smooth[:, :1] + _COLOUR * smooth[:, 1:]
-    return Scattering(tau, (mean * torch.exp(change)).clamp(0, 1))
+    whole = (mu.flatten(2) * attention).sum(-1)[..., None, None]
+    weights = torch.exp(output[:, 2:3].clamp(-_LARGEST_LOG_WEIGHT, _LARGEST_LOG_WEIGHT))
+    cells = _around(F.adaptive_avg_pool2d(torch.cat([mu * weights, weights], 1), _GRID))
+    local = cells[:, :3] / cells[:, 3:]
+    grid = F.adaptive_avg_pool2d(output[:, 3:CHANNELS], _GRID)
+    share = torch.sigmoid(grid[:, :1] + _LOCAL_START)
+    logarithm = torch.lerp(_log(whole).expand_as(local), _log(local), share)
+    logarithm = logarithm + _BRIGHTNESS * grid[:, 1:2].tanh() + _COLOUR * grid[:, 2:].tanh()
+    smooth = F.interpolate(logarithm, mu.shape[-2:], mode="bicubic", align_corners=False)
+    return Scattering(tau, torch.exp(smooth).clamp(0, 1))
+
+
+def _around(cells: Tensor) -> Tensor:
+    """Mean of each cell and its eight neighbours, (B, C, n, n)."""
+    return F.avg_pool2d(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, 1)
+
+
+def _log(colour: Tensor) -> Tensor:
+    return colour.clamp_min(_DARKEST_AIRLIGHT).log()
 
 
 def scattering_loss(found: Scattering, transmission: Tensor, airlight: Tensor) -> dict[str, Tensor]:

@@ -67,7 +67,9 @@ def guided_upsample_bands(
     """
     slope, offset = _affine_fit(guide, value)
     channels, count = slope.shape[1:3]
-    parts = [slope.flatten(1, 2), offset] if smooth is None else [slope.flatten(1, 2), offset, smooth]
+    parts = (
+        [slope.flatten(1, 2), offset] if smooth is None else [slope.flatten(1, 2), offset, smooth]
+    )
     coefficients = torch.cat(parts, dim=1)
     height, width = target.shape[-2:]
     span = extent or guide.shape[-2:]

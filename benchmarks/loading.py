@@ -30,6 +30,7 @@ from torch import Tensor
 
 from refusion.config.parser import Component
 from refusion.data.synthetic_pairs import SyntheticPairs
+from refusion.devices import allocator
 from refusion.images.cache import FULL_SIDE, PhotoCache, list_photos, to_tensor
 from refusion.images.io import read_image
 
@@ -140,6 +141,7 @@ def samples_per_second(dataset: SyntheticPairs, seconds: float, start: int) -> f
 def serve(folder: str) -> None:
     """Answer requests on stdin, (degradation, patch, crops, seconds, start), with speeds."""
     torch.set_num_threads(1)
+    getattr(allocator, "keep_freed_memory", lambda: None)()  # not in older checkouts
     for line in sys.stdin:
         name, patch, crops, seconds, start = json.loads(line)
         speed = samples_per_second(dataset_of(folder, name, patch, crops), seconds, start)

@@ -26,6 +26,7 @@ from refusion.images.cache import FULL_SIDE, PhotoCache, apply_pillow, list_phot
 from refusion.randomness import bernoulli, keyed_generator, uniform
 from refusion.synthesis.degradations import build_degradation
 from refusion.synthesis.degradations.base import degrade, draw_scene
+from refusion.synthesis.draws import TableGenerator
 from refusion.synthesis.scenes.frame import GRID, PhotoFrame
 from refusion.synthesis.scenes.surfaces import draw_surface
 from refusion.synthesis.tone import Tone, Tones, tones_of
@@ -190,6 +191,7 @@ class SyntheticPairs(PhotoStream):
     def _patch(self, index: int) -> dict[str, Any]:
         generator = keyed_generator(self.seed, index)
         scene = None if self.crops_per_photo == 1 else self._shared_scene(index)
+        generator = generator if scene is None else TableGenerator.of(generator)
         pixels = self._pixels(index) if scene is None else scene.pixels
         left, top, side = _place_patch(pixels.shape, self.patch, self.scale_range, generator)
         symmetry = FlipRotate.draw(generator, flip=self.flip, rotate=self.rotate)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import io
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from refusion.images.webp_read import read_webp
 
 logger = logging.getLogger(__name__)
 
+_NPY_HEADER = 128  # bytes of the header of a .npy file with three dimensions
 FULL_SIDE = 1 << 16  # a `max_side` larger than any photo: the photo keeps its size
 
 
@@ -82,7 +84,8 @@ def _is_photo(path: Path, role: str) -> bool:
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """Copy (H, W, 3) uint8 or uint16 to (3, H, W) float32 in [0, 1], as k / 255 or k / 65535."""
     full = np.iinfo(pixels.dtype).max
-    return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1).contiguous() / full
+    planes = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
+    return torch.from_numpy(planes.astype(np.float32)).div_(full)
 
 
 def apply_pillow(pixels: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
@@ -201,17 +204,16 @@ class PhotoCache:
     def _mapped(self, entry: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Memory map of an entry, which is made first if it is missing."""
         with contextlib.suppress(OSError, ValueError, EOFError):  # no such entry, or a damaged one
-            check_regular(entry)
-            return np.load(entry, mmap_mode="r")
+            return _open_map(entry)
         self._store(make(), entry)
-        return np.load(entry, mmap_mode="r")
+        return _open_map(entry)
 
     def _entry(self, path: Path, kind: str) -> Path:
         try:
             status = path.stat()
         except OSError as error:
             raise ImageError(f"cannot read photo '{path}': {error.strerror}") from error
-        key = f"{path.resolve()}|{status.st_mtime_ns}|{status.st_size}|{kind}"
+        key = f"{_resolved(path.absolute())}|{status.st_mtime_ns}|{status.st_size}|{kind}"
         return self.folder / f"{hashlib.sha1(os.fsencode(key)).hexdigest()}.npy"
 
     def _store(self, pixels: np.ndarray, entry: Path) -> None:
@@ -223,6 +225,36 @@ class PhotoCache:
                 f"cache: cannot write to '{self.folder}': {error.strerror or error}; free disk "
                 "space, or set another folder"
             ) from error
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _resolved(path: Path) -> Path:
+    """The path without links, which is not looked up again for each sample."""
+    return path.resolve()
+
+
+def _open_map(entry: Path) -> np.ndarray:
+    """Memory map of a .npy file, as `np.load(entry, mmap_mode="r")` in a third of the time.
+
+    Raises:
+        OSError: there is no such file, or it is not a regular one.
+        ValueError: the file is damaged.
+    """
+    with open_regular(entry) as file:
+        dtype, shape, offset = _npy_header(file.read(_NPY_HEADER))
+        return np.memmap(file, dtype, "r", offset, shape)
+
+
+@functools.lru_cache(maxsize=1024)
+def _npy_header(head: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
+    """Type, shape and start of the pixels of a .npy file from its first bytes."""
+    file = io.BytesIO(head)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("expected version 1.0 of the .npy format")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if is_fortran or dtype not in (np.uint8, np.uint16) or len(shape) != 3:
+        raise ValueError(f"expected (H, W, 3) uint8 or uint16, got {shape} {dtype}")
+    return dtype, shape, file.tell()
 
 
 def _user_cache() -> Path:

@@ -9,8 +9,8 @@ qualities; sizes are rounded down.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from refusion.randomness import bernoulli, categorical, randint, uniform
@@ -20,6 +20,7 @@ from refusion.synthesis.degradations.jpeg import Jpeg
 from refusion.synthesis.degradations.mixed_blur import MixedBlur, SincFilter, check_odd
 from refusion.synthesis.degradations.mixed_noise import MixedNoise
 from refusion.synthesis.degradations.noise import LEVELS, GaussianNoise
+from refusion.synthesis.resizing import resize
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 MODES = ("area", "bilinear", "bicubic")
@@ -59,14 +60,17 @@ class FirstOrder:
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq"}: the degraded image (3, H, W), 8-bit levels."""
-        forms = (1 - self.anisotropic_share, self.anisotropic_share, 0.0, 0.0, 0.0, 0.0)
-        blur = MixedBlur((self.side,) * 2, forms, sinc_share=0.0, sigma=self.sigma)
         size = tuple(clean.shape[-2:])
-        lq = blur(clean, generator, frame)["lq"]
+        lq = self._blur(clean, generator, frame)["lq"]
         lq = resized(lq, scaled(size, 1 / uniform(generator, *self.factor)), "bilinear")
         lq = GaussianNoise(self.noise, clip=True)(lq, generator, frame)["lq"]
         lq = Jpeg(self.quality)(lq, generator, frame)["lq"]
         return {"lq": quantise(resized(lq, size, "bilinear"))}
+
+    @cached_property
+    def _blur(self) -> MixedBlur:
+        forms = (1 - self.anisotropic_share, self.anisotropic_share, 0.0, 0.0, 0.0, 0.0)
+        return MixedBlur((self.side,) * 2, forms, sinc_share=0.0, sigma=self.sigma)
 
 
 @dataclass(frozen=True)
@@ -130,23 +134,22 @@ class SecondOrder:
         of_parts = ("sigma", "sigma2", "generalised", "plateau")
         of_parts += ("noise", "noise2", "poisson", "poisson2")
         check_settings(self, domains | dict.fromkeys(of_parts, (0.0, LEVELS)))
-        for number in (0, 1):
-            self._blur(number), self._noise(number)
+        _ = self._blurs, self._noises
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq"}: the degraded image (3, H, W), 8-bit levels."""
         size = tuple(clean.shape[-2:])
-        lq = self._blur(0)(clean, generator, frame)["lq"]
+        lq = self._blurs[0](clean, generator, frame)["lq"]
         scale = draw_scale(generator, self.resize_weights, self.resize)
         lq = resized(lq, scaled(size, scale), draw_mode(generator))
-        lq = self._noise(0)(lq, generator, frame)["lq"]
+        lq = self._noises[0](lq, generator, frame)["lq"]
         lq = Jpeg(self.quality)(lq, generator, frame)["lq"]
 
-        lq = self._blur(1)(lq, generator, frame)["lq"]
+        lq = self._blurs[1](lq, generator, frame)["lq"]
         small = scaled(size, 1 / uniform(generator, *self.reduction))
         scale = draw_scale(generator, self.resize2_weights, self.resize2)
         lq = resized(lq, scaled(small, scale), draw_mode(generator))
-        lq = self._noise(1)(lq, generator, frame)["lq"]
+        lq = self._noises[1](lq, generator, frame)["lq"]
         lq = self._compress_and_filter(lq, small, generator, frame)
         return {"lq": quantise(resized(lq, size, "bicubic"))}
 
@@ -166,22 +169,25 @@ class SecondOrder:
         lq = resized(lq, size, draw_mode(generator))
         return SincFilter(share=self.ringing_share)(lq, generator, frame)["lq"]
 
-    def _blur(self, number: int) -> MixedBlur:
-        return MixedBlur(
-            form_weights=self.form_weights,
-            sinc_share=self.sinc_share,
-            sigma=(self.sigma, self.sigma2)[number],
-            generalised=self.generalised,
-            plateau=self.plateau,
-            share=(1.0, self.blur_share2)[number],
-        )
+    @cached_property
+    def _blurs(self) -> tuple[MixedBlur, MixedBlur]:
+        """Blur of the first and of the second pass."""
+        settings = {
+            "form_weights": self.form_weights,
+            "sinc_share": self.sinc_share,
+            "generalised": self.generalised,
+            "plateau": self.plateau,
+        }
+        second = MixedBlur(**settings, sigma=self.sigma2, share=self.blur_share2)
+        return MixedBlur(**settings, sigma=self.sigma), second
 
-    def _noise(self, number: int) -> MixedNoise:
-        return MixedNoise(
-            self.gaussian_share,
-            (self.noise, self.noise2)[number],
-            (self.poisson, self.poisson2)[number],
-            self.gray_share,
+    @cached_property
+    def _noises(self) -> tuple[MixedNoise, MixedNoise]:
+        """Noise of the first and of the second pass."""
+        shares = self.gaussian_share, self.gray_share
+        return (
+            MixedNoise(shares[0], self.noise, self.poisson, shares[1]),
+            MixedNoise(shares[0], self.noise2, self.poisson2, shares[1]),
         )
 
 
@@ -222,4 +228,4 @@ def resized(image: Tensor, size: _Size, mode: str) -> Tensor:
     """
     if tuple(image.shape[-2:]) == size:
         return image
-    return F.interpolate(image[None], size, mode=mode)[0].clamp(0, 1)
+    return resize(image, size, mode).clamp_(0, 1)

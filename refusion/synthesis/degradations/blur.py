@@ -9,14 +9,16 @@ start, and occasional sudden reversals.
 from __future__ import annotations
 
 import cmath
+import functools
 import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from refusion.randomness import uniform
-from refusion.synthesis.camera import GAMMA, add_noise, quantise
+from refusion.synthesis.camera import GAMMA, add_noise, power, quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.scenes.frame import PhotoFrame
 
@@ -51,8 +53,17 @@ class GaussianBlur:
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq"}: the blurred image (3, H, W), 8-bit levels."""
-        kernel = self.draw_kernel(generator)
-        return {"lq": _blur(clean, kernel, generator, self.linear_share, self.noise)}
+        return self.apply(clean, self.draw_kernel(generator), generator, frame)
+
+    def draw_scene(self, thumbnail: Tensor, generator: Generator) -> Tensor:
+        """Draw the kernel of a photo, see `SceneDegradation`."""
+        return self.draw_kernel(generator)
+
+    def apply(
+        self, clean: Tensor, scene: Tensor, generator: Generator, frame: PhotoFrame
+    ) -> dict[str, Tensor]:
+        """{"lq"}: a crop (3, H, W) blurred by the kernel of its photo, with noise of its own."""
+        return {"lq": _blur(clean, scene, generator, self.linear_share, self.noise)}
 
     def draw_kernel(self, generator: Generator) -> Tensor:
         """Random kernel (k, k), k odd, that sums to 1."""
@@ -100,8 +111,17 @@ class MotionBlur:
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq"}: the blurred image (3, H, W), 8-bit levels."""
-        kernel = self.draw_kernel(generator)
-        return {"lq": _blur(clean, kernel, generator, self.linear_share, self.noise)}
+        return self.apply(clean, self.draw_kernel(generator), generator, frame)
+
+    def draw_scene(self, thumbnail: Tensor, generator: Generator) -> Tensor:
+        """Draw the kernel of a photo, see `SceneDegradation`."""
+        return self.draw_kernel(generator)
+
+    def apply(
+        self, clean: Tensor, scene: Tensor, generator: Generator, frame: PhotoFrame
+    ) -> dict[str, Tensor]:
+        """{"lq"}: a crop (3, H, W) blurred by the kernel of its photo, with noise of its own."""
+        return {"lq": _blur(clean, scene, generator, self.linear_share, self.noise)}
 
     def draw_kernel(self, generator: Generator) -> Tensor:
         """Kernel (k, k), k odd, of a random path; its sum is 1 and its centroid is the centre."""
@@ -165,9 +185,9 @@ def _blur(
     noise: tuple[float, float],
 ) -> Tensor:
     is_linear = uniform(generator, 0, 1) < linear_share
-    light = clean.pow(GAMMA) if is_linear else clean
-    blurred = convolve(light, kernel).clamp(0, 1)
-    blurred = blurred.pow(1 / GAMMA) if is_linear else blurred
+    light = power(clean, GAMMA) if is_linear else clean
+    blurred = convolve(light, kernel).clamp_(0, 1)
+    blurred = power(blurred, 1 / GAMMA) if is_linear else blurred
     level = uniform(generator, *noise)
     return quantise(add_noise(blurred, generator, read=level / 3, shot=level))
 
@@ -184,18 +204,40 @@ def convolve(image: Tensor, kernel: Tensor) -> Tensor:
     """
     reach = [side // 2 for side in kernel.shape]
     height, width = image.shape[-2:]
-    rows, columns = _mirror(height, reach[0]), _mirror(width, reach[1])
-    padded = image[:, rows][:, :, columns]
     # Circular convolution makes `reach` pixels at each border invalid; they are cropped.
-    size = [math.ceil(side / 32) * 32 for side in padded.shape[-2:]]
-    spectrum = torch.fft.rfft2(padded, size) * torch.fft.rfft2(kernel, size)
-    full = torch.fft.irfft2(spectrum, size)
-    top, left = 2 * reach[0], 2 * reach[1]
-    return full[:, top : top + height, left : left + width].contiguous()
+    size = [fourier_side(image.shape[axis - 2] + 2 * reach[axis]) for axis in (0, 1)]
+    padded = _reflected(image, reach, size)
+    spectrum = torch.fft.rfft2(kernel, size)
+    result = torch.empty_like(image)
+    for plane, target in zip(padded, result, strict=True):  # one by one for the processor cache
+        full = torch.fft.irfft2(torch.fft.rfft2(plane).mul_(spectrum), size)
+        top, left = 2 * reach[0], 2 * reach[1]
+        target.copy_(full[top : top + height, left : left + width])
+    return result
 
 
-def _mirror(count: int, margin: int) -> Tensor:
-    """Indices -margin..count+margin-1, reflected into 0..count-1."""
+@functools.cache
+def fourier_side(least: int) -> int:
+    """Smallest multiple of 16, at least `least`, without prime factors above 7: fast transforms."""
+    side = 16 * math.ceil(least / 16)
+    rest = side
+    for factor in (2, 3, 5, 7):
+        while rest % factor == 0:
+            rest //= factor
+    return side if rest == 1 else fourier_side(side + 1)
+
+
+def _reflected(image: Tensor, reach: list[int], size: list[int]) -> Tensor:
+    """Extend (C, H, W) to (C, *size) by reflection, `reach` pixels of it at the top and left."""
+    ends = [size[axis] - reach[axis] - image.shape[axis - 2] for axis in (0, 1)]
+    if all(max(reach[axis], ends[axis]) < image.shape[axis - 2] for axis in (0, 1)):
+        return F.pad(image[None], (reach[1], ends[1], reach[0], ends[0]), mode="reflect")[0]
+    rows, columns = (_mirror(image.shape[axis - 2], reach[axis], ends[axis]) for axis in (0, 1))
+    return image[:, rows][:, :, columns]
+
+
+def _mirror(count: int, before: int, after: int) -> Tensor:
+    """Indices -before..count+after-1, reflected into 0..count-1."""
     period = max(2 * (count - 1), 1)
-    index = torch.arange(-margin, count + margin) % period
+    index = torch.arange(-before, count + after) % period
     return torch.where(index < count, index, period - index)

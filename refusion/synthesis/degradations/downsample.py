@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
@@ -12,6 +11,7 @@ from refusion.errors import ConfigError, ImageError, suggest
 from refusion.randomness import uniform
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_range
+from refusion.synthesis.draws import normal
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 MODES = ("bicubic", "area", "nearest")
@@ -81,7 +81,7 @@ class Downsample:
         small = self._shrink(clean, (height // self.factor, width // self.factor))
         deviation = uniform(generator, *self.noise) / LEVELS
         if deviation > 0:
-            small = small + deviation * torch.randn(small.shape, generator=generator)
+            small = normal(small.shape, generator).mul_(deviation).add_(small)
         return {"lq": quantise(small)}
 
     def _shrink(self, image: Tensor, size: tuple[int, int]) -> Tensor:

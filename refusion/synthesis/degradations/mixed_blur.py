@@ -61,7 +61,7 @@ class MixedBlur:
         """{"lq"}: the blurred image (3, H, W) in [0, 1], not rounded."""
         if not bernoulli(generator, self.share):
             return {"lq": clean}
-        return {"lq": convolve(clean, self.draw_kernel(generator)).clamp(0, 1)}
+        return {"lq": convolve(clean, self.draw_kernel(generator)).clamp_(0, 1)}
 
     def draw_kernel(self, generator: Generator) -> Tensor:
         """Random kernel (k, k), k odd, that sums to 1."""
@@ -110,7 +110,7 @@ class SincFilter:
             return {"lq": clean}
         side = draw_odd(generator, *self.side)
         kernel = sinc(side, math.pi * uniform(generator, *self.cutoff))
-        return {"lq": convolve(clean, kernel).clamp(0, 1)}
+        return {"lq": convolve(clean, kernel).clamp_(0, 1)}
 
 
 def check_odd(name: str, sides: tuple[int, int]) -> None:

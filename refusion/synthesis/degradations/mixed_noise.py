@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from torch import Generator, Tensor
 
 from refusion.randomness import bernoulli, uniform
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.degradations.noise import LEVELS, GaussianNoise
+from refusion.synthesis.draws import poisson
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601
@@ -50,8 +51,9 @@ class MixedNoise:
         else:
             strength = uniform(generator, *self.poisson)
             is_gray = bernoulli(generator, self.gray_share)
-            noisy = clean + strength * poisson_noise(clean, generator, is_gray=is_gray)
-        return {"lq": noisy.clamp(0, 1)}
+            noise = poisson_noise(clean, generator, is_gray=is_gray).mul_(strength)
+            noisy = noise + clean
+        return {"lq": noisy.clamp_(0, 1)}
 
 
 def poisson_noise(image: Tensor, generator: Generator, *, is_gray: bool) -> Tensor:
@@ -71,5 +73,11 @@ def poisson_noise(image: Tensor, generator: Generator, *, is_gray: bool) -> Tens
     if is_gray:
         image = (image * image.new_tensor(LUMA)[:, None, None]).sum(dim=0, keepdim=True)
     light = quantise(image)
-    photons = 2 ** math.ceil(math.log2(len(light.unique())))
-    return torch.poisson(light * photons, generator) / photons - light
+    photons = 2 ** math.ceil(math.log2(_level_count(light)))
+    return poisson(light * photons, generator).div_(photons).sub_(light)
+
+
+def _level_count(light: Tensor) -> int:
+    """Number of different values of an image of multiples of 1/255."""
+    levels = (light * 255).round_().numpy().astype(np.uint8)
+    return int(np.count_nonzero(np.bincount(levels.reshape(-1), minlength=256)))

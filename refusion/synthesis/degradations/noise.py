@@ -11,6 +11,7 @@ from refusion.errors import ConfigError
 from refusion.randomness import bernoulli, log_uniform, uniform
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_range
+from refusion.synthesis.draws import normal, poisson
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 LEVELS = 255.0
@@ -47,7 +48,7 @@ class GaussianNoise:
         deviation = uniform(generator, *self.sigma) / LEVELS
         is_gray = self.gray_share > 0 and bernoulli(generator, self.gray_share)
         shape = (1 if is_gray else len(clean), *clean.shape[1:])
-        noisy = clean + deviation * torch.randn(shape, generator=generator)
+        noisy = normal(shape, generator).mul_(deviation) + clean
         lq = quantise(noisy) if self.clip else noisy
         return {"lq": lq, "noise_std": torch.tensor(deviation, dtype=torch.float32)}
 
@@ -73,4 +74,5 @@ class PoissonNoise:
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq" (3, H, W)}: Poisson(clean * peak) / peak in display values, 8-bit levels."""
         peak = log_uniform(generator, *self.peak)
-        return {"lq": quantise(torch.poisson(clean.clamp_min(0) * peak, generator) / peak)}
+        counts = poisson(clean.clamp_min(0).mul_(peak), generator)
+        return {"lq": quantise(counts.div_(peak))}

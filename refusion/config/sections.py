@@ -134,6 +134,11 @@ class TrainConfig:
     # null: 1000; with `minutes` at each fifth of the time. The end of the run is validated, too.
     validate_every: Count | None = None
     checkpoint_every: Count | None = None  # null: 500; with `minutes` at each tenth of the time
+    # Number of best validated weights to keep. Above 1: in the folder snapshots of the run, for
+    # `refusion average`.
+    keep_best: Annotated[int, Bound(1, 100)] = 1
+    # Metric of the first validation set that decides which weights are the best.
+    best_metric: Literal["psnr", "ssim"] = "psnr"
 
     def __post_init__(self) -> None:
         """Check that the run has an end and that the learning rate can rise and fall within it."""

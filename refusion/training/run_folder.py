@@ -19,7 +19,8 @@ from refusion.files import atomic_write, check_no_link, check_regular, open_for_
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 LOCK, CONFIG, BOARD = ".lock", "config.yml", "tensorboard"
 MODEL, BEST, STATE = "model.safetensors", "best.safetensors", "state.pt"
-LATENTS = "latents.safetensors"
+LATENTS, SNAPSHOTS = "latents.safetensors", "snapshots"
+_NAMES = (LOCK, CONFIG, BOARD, MODEL, BEST, STATE, LATENTS, SNAPSHOTS)
 
 
 def make_run_folder(folder: Path) -> None:
@@ -38,10 +39,12 @@ def make_run_folder(folder: Path) -> None:
             f"--runs: cannot create the folder '{folder}': {error.strerror}"
         ) from error
     try:
-        for path in (folder / name for name in (LOCK, CONFIG, BOARD, MODEL, BEST, STATE, LATENTS)):
+        for path in (folder / name for name in _NAMES):
             check_no_link(path)
-            if os.path.lexists(path) and path.name != BOARD:
+            if path.name not in (BOARD, SNAPSHOTS) and os.path.lexists(path):
                 check_regular(path)
+            elif path.exists() and not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "is a file, expected a folder", str(path))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
 

@@ -24,7 +24,7 @@ LARGEST = 200 * 10**9  # bytes of a state: four copies of the weights
 LAST_STEP = 10**12
 _NUMBER = "step"  # of the updates of a parameter, a tensor without dimensions
 PLAIN = ("step", "trained_s", "waited_s", "scores")  # counters and scores
-BUDGET_KEY, BEST_KEY = "budget", "best"  # see `Budget.state`, `Trainer.best`; older files lack them
+BUDGET_KEY, BEST_KEY = "budget", "best"  # see `Budget.state`, `BestWeights`; older files lack them
 # Keys whose values a resumed run must keep. Changes of other keys are logged.
 _IDENTITY = ("task", "stage", "network", "sde", "prediction", "objective", "upscale")
 _IDENTITY += ("distillation", "diffbir", "osediff")
@@ -33,7 +33,7 @@ _IDENTITY_INSIDE += ("sampling.distilled_at",)
 _HARMLESS = ("name", "plugins", "latent_unet", "sampling", "init")
 _HARMLESS += ("data.workers", "data.validation")
 _HARMLESS_ENDS = ("log_every", "validate_every", "checkpoint_every")
-_HARMLESS_ENDS += ("compile", "accumulate", "checkpoint_blocks")
+_HARMLESS_ENDS += ("compile", "accumulate", "checkpoint_blocks", "keep_best", "best_metric")
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def _check_numbers(key: str, value: Any) -> None:
 
 
 def _check_best(value: Any) -> None:
-    """Check the best validation so far, see `Trainer.best`."""
+    """Check the best validation so far, see `BestWeights`."""
     if not isinstance(value, Mapping) or value.keys() != {"score", "photos"}:
         raise ValueError(f"{BEST_KEY}: expected score and photos")
     if type(value["score"]) not in (int, float) or type(value["photos"]) is not str:

@@ -43,10 +43,11 @@ from refusion.training.run_folder import (
     run_lock,
     write_config,
 )
+from refusion.training.snapshots import BestWeights
 from refusion.training.stages import build_stage
 from refusion.training.state import BEST_KEY, BUDGET_KEY, PLAIN, load_state, save_state, start_from
 from refusion.training.updates import Updates, loss_error
-from refusion.training.validation import new_best, validate, validate_in_time, validation_sets
+from refusion.training.validation import validate, validate_in_time, validation_sets
 from refusion.training.workers import Batch, SampleError
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Trainer:
 
     Files in the run folder: `config.yml` (with all defaults), `model.safetensors` (averaged
     weights, a checkpoint for inference), `best.safetensors` (the same of the best validation),
-    `state.pt` (to resume the run), `tensorboard/`.
+    `snapshots/` (those of the best validations), `state.pt` (to resume the run), `tensorboard/`.
 
     Attributes:
         module, parameters, optimizer, ema: those of `updates`.
@@ -73,7 +74,7 @@ class Trainer:
         step: number of steps done.
         budget: steps and time of the run.
         scores: scores of the last validation by name.
-        best: best validation so far, see `validation.new_best`; None before the first one.
+        best: the best weights so far.
         read_every: steps between two readings of the loss. On a GPU a reading waits for all that
             the GPU has to do, so only every `train.log_every` steps; on a CPU each step.
 
@@ -114,7 +115,7 @@ class Trainer:
         self.trained_s = 0.0
         self.waited_s = 0.0  # part of `trained_s` spent waiting for the data loader
         self.scores: dict[str, float] = {}
-        self.best: dict[str, Any] | None = None
+        self.best = BestWeights(self.folder)
         self.validated_at = -1  # step of the last validation
         self.validation: dict[str, Any] = {}
         self.encoder_key = weights_key(self.stage.fixed)
@@ -217,7 +218,7 @@ class Trainer:
                 self.export(self.model_file)
                 plain = {key: getattr(self, key) for key in PLAIN}
                 plain |= {BUDGET_KEY: self.budget.state()}
-                plain |= {} if self.best is None else {BEST_KEY: self.best}
+                plain |= {} if self.best.record is None else {BEST_KEY: self.best.record}
                 where = (self.state_file, self.updates.parts(), plain)
                 save_state(*where, self.config, self.encoder_key)
         self.budget.note("saving", self.budget.clock() - begun)
@@ -291,7 +292,7 @@ class Trainer:
 
     def _validate(self, board: SummaryWriter | None) -> None:
         """Validate the averaged weights, unless it takes too much time; keep the best weights."""
-        self.validated_at = self.step
+        self.validated_at, begun = self.step, self.budget.clock()
         if not self.budget.validates():
             return
         self._check_loss()
@@ -300,17 +301,10 @@ class Trainer:
             where = {"world": self.world, "device": self.device, "board": board}
             measure = functools.partial(validate, view, self.validation, self.step, **where)
             self.scores = validate_in_time(self.budget, self.validation, self.world, measure)
-        self._keep_best()
-
-    def _keep_best(self) -> None:
-        """Write the averaged weights as the best ones if their score is the largest so far."""
-        best = new_best(self.best, self.scores, self.config, self.budget)
-        if best is None:
-            return
-        self.best = best
         with shared_failure(self.world):
-            if self.world.is_main:
-                self.export(self.best_file)
+            export = self.export if self.world.is_main else None
+            self.best.note(self.step, self.scores, self.config, self.budget, export)
+        self.budget.note("validation", self.world.largest([self.budget.clock() - begun])[0])
 
     def _batches(self) -> Iterator[Batch]:
         """Batches from the current step on; their content depends on the step only."""
@@ -329,6 +323,7 @@ class Trainer:
         plain = load_state(self.state_file, self.updates.parts(), *where)
         if BUDGET_KEY in plain:
             self.budget.load(plain.pop(BUDGET_KEY))
+        self.best.record = plain.pop(BEST_KEY, None)
         for key, value in plain.items():
             setattr(self, key, value)
         self.updates.use_config()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import statistics
 import time
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from refusion.config import RunConfig, config_to_dict, find_table
+from refusion.config import RunConfig, find_table
 from refusion.devices.processes import World
 from refusion.errors import ConfigError
 from refusion.images.resize import resize_like, shrink
@@ -142,41 +141,6 @@ def validation_sets(config: RunConfig) -> dict[str, Any]:
             )
         sets[section.name] = dataset
     return sets
-
-
-def best_metric(scores: Mapping[str, float]) -> float | None:
-    """The score that decides which weights are the best ones; None without validation.
-
-    It is the PSNR of the last result of the first validation set: of `restored`, or in stage
-    `latent_unet` of `replacement`.
-
-    Args:
-        scores: means by name, in the order of the sets and of their results; see `validate`.
-    """
-    first = next(iter(scores), "").partition("/")[0]
-    names = [name for name in scores if name.startswith(f"{first}/") and name.endswith("/psnr")]
-    return scores[names[-1]] if names else None
-
-
-def new_best(
-    best: Mapping[str, Any] | None, scores: Mapping[str, float], config: RunConfig, budget: Budget
-) -> dict[str, Any] | None:
-    """The best validation of a run, if it is the last one; otherwise None.
-
-    A validation of other photos than those of `best` cannot be compared with it and replaces it.
-
-    Args:
-        best: best validation so far: `score`, see `best_metric`, and `photos`, a text that is
-            equal for two validations of the same photos. None before the first one.
-        scores: means of the last validation.
-        config: config of the run.
-        budget: time of the run, with the number of photos.
-    """
-    score, sections = best_metric(scores), config_to_dict(config)["data"]["validation"]
-    photos = json.dumps([sections, config.train.seed, budget.photos], sort_keys=True)
-    if score is None or (best and best["photos"] == photos and score <= best["score"]):
-        return None
-    return {"score": score, "photos": photos}
 
 
 def _limit_texts(sets: Mapping[str, Any], budget: Budget) -> list[str]:

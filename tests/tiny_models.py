@@ -5,6 +5,7 @@ import torch
 from refusion.checkpoint import save_checkpoint
 from refusion.nets import NETS
 from refusion.restorers import Conditions
+from refusion.sde.scattering import CHANNELS
 
 UNET = {"type": "LatentUNet", "ch": 4, "ch_mult": [1, 2, 2], "embed_dim": 4}
 NAFNET = {
@@ -37,7 +38,7 @@ SWINIR = {
 BLIND = {"network": SWINIR, "task": "blind"}  # restores at once: not among `CONFIGS`
 # Predicts haze and not an image: not among `CONFIGS`.
 HAZE = DIFFUSION | {
-    "network": PIXEL | {"out_channel": 6},
+    "network": PIXEL | {"out_channel": CHANNELS},
     "prediction": "scattering",
     "sampling": {"sampler": "posterior", "steps": 1, "process_side": 32},
 }
@@ -99,7 +100,7 @@ def build(section):
         if name == "final_conv.bias":
             # Images of mid gray: clamping to [0, 1] would hide differences.
             torch.nn.init.constant_(parameter, 0.5)
-        if name == "ending.bias" and len(parameter) == 6:  # of a model that predicts haze
+        if name == "ending.bias" and len(parameter) == CHANNELS:  # of a model that predicts haze
             torch.nn.init.constant_(parameter[:1], 3.0)  # an optical depth of 0.6
     return network
 

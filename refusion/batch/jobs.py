@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from refusion.batch.disparity_maps import ConditionedPhoto, DisparityMaps
+from refusion.batch.haze_maps import HazeRecorder
 from refusion.batch.limits import check_results
 from refusion.batch.plan import Job
 from refusion.batch.prompts import PromptFiles
@@ -49,7 +50,7 @@ class RestoreOptions:
         conditions: conditions of the model, the same for all photos.
         maps: disparity maps for a bokeh model; they replace `conditions`.
         prompts: folder of texts, one per photo; a text replaces the prompt in `conditions`.
-        strength: strength of the restoration, 0 (the photo) to 1 (the restored photo).
+        strength: strength of the restoration, see `Restorer.restore`.
         samples: number of samples per photo; their mean is written.
         max_pixels: larger photos are refused before they are decoded.
         max_memory: maximum number of bytes of the process; photos whose decoding needs more are
@@ -267,10 +268,11 @@ def _restored(
     check_results(job, photos, restorer.info, options.samples, options.max_memory)
     with measured.timed("restore"):
         conditioned = _conditioned(job, photos, options)
-        result, deviation = _result(restorer, conditioned, options, report)
+        recorder = None if job.photos[0].haze_map is None else HazeRecorder(restorer)
+        result, deviation = _result(recorder or restorer, conditioned, options, report)
     if restorer.info.colours:
         photos = [photo.in_colour() for photo in photos]
-    return Results(job, photos, result, deviation)
+    return Results(job, photos, result, deviation, recorder and recorder.amount)
 
 
 def _conditioned(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> ConditionedPhoto:

@@ -58,6 +58,8 @@ def check_results(
         itemsize = 4 if samples > 1 else photo.samples.element_size()
         results += 3 * height * width * itemsize
         writing = max(writing, write_memory(file.output, photo, width, height))
+        if file.haze_map is not None:  # a float map, and its samples of 16 bits
+            results += (4 + 2 * 3) * height * width
     needed, left = results + writing, memory_left(max_memory, info.device)
     if needed > left:
         raise ImageError(

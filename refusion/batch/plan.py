@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from refusion.errors import ConfigError, ImageError
 from refusion.images.listing import IMAGE_SUFFIXES, USUAL_SUFFIXES, scan_folder
@@ -18,6 +19,24 @@ DEFAULT_OUTPUT = Path("results")
 _VIEWS = ("_L", "_R")  # suffixes of the file names of a stereo pair
 
 
+class _Map(NamedTuple):
+    """How the files of a kind of map are named, and the message about other types."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    expected: str
+
+
+_MAPS = {
+    "uncertainty": _Map("uncertainty", (".png",), "a map is a 16-bit PNG, name a .png file"),
+    "haze_map": _Map(
+        "haze",
+        (".png", ".tif", ".tiff"),
+        "a map is a 16-bit PNG or TIFF, name a .png or .tif file",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class PhotoFiles:
     """Files of one photo.
@@ -27,17 +46,19 @@ class PhotoFiles:
         output: restored photo to write.
         compare: comparison of input and result to write; None for none.
         uncertainty: uncertainty map to write; None for none.
+        haze_map: map of the haze to write; None for none.
     """
 
     input: Path
     output: Path
     compare: Path | None = None
     uncertainty: Path | None = None
+    haze_map: Path | None = None
 
     @property
     def written(self) -> tuple[Path, ...]:
         """All files that are written for the photo."""
-        return tuple(filter(None, (self.output, self.compare, self.uncertainty)))
+        return tuple(filter(None, (self.output, self.compare, self.uncertainty, self.haze_map)))
 
 
 @dataclass(frozen=True)
@@ -64,6 +85,7 @@ def plan_jobs(
     recursive: bool = True,
     compare: bool = False,
     uncertainty: str | Path | None = None,
+    haze_map: str | Path | None = None,
 ) -> list[Job]:
     """Decide which files are read and written.
 
@@ -79,6 +101,8 @@ def plan_jobs(
         compare: also write NAME_compare.png with input and result side by side.
         uncertainty: also write uncertainty maps: folder for NAME_uncertainty.png, with the
             sub-folders of the output; or the name of a PNG file if the input is one file.
+        haze_map: also write maps of the haze: folder for NAME_haze.png, in the same way; or the
+            name of a PNG or TIFF file if the input is one file.
 
     Returns:
         The jobs in the order of the inputs; the files of a folder are sorted by name.
@@ -89,25 +113,29 @@ def plan_jobs(
     """
     paths = [Path(path) for path in inputs]
     target = DEFAULT_OUTPUT if output is None else Path(output)
-    maps = None if uncertainty is None else Path(uncertainty)
+    maps = {
+        key: Path(place)
+        for key, place in {"uncertainty": uncertainty, "haze_map": haze_map}.items()
+        if place is not None
+    }
     if _names_one_file("output", target, paths):
         root, pairs = target.parent, {(paths[0], target): None}
     else:
-        root, results = target, [folder for folder in (target, maps) if folder is not None]
+        root, results = target, [target, *maps.values()]
         found = [pair for path in paths for pair in _pairs(path, target, results, recursive)]
         pairs = dict.fromkeys(found)  # without repetitions
     if not pairs:
         raise ImageError(f"input: no images in {', '.join(map(str, paths)) or 'an empty list'}")
-    is_one_map = maps is not None and _names_one_file("uncertainty", maps, paths)
-    if is_one_map and maps.suffix.lower() != ".png":
-        raise ConfigError(f"uncertainty: '{maps}': a map is a 16-bit PNG, name a .png file")
+    single = {key: _names_one_map(key, place, paths) for key, place in maps.items()}
 
     def files_of(source: Path, result: Path) -> PhotoFiles:
         comparison = result.with_name(f"{result.stem}_compare.png") if compare else None
-        if maps is None or is_one_map:
-            return PhotoFiles(source, result, comparison, maps)
-        folder = maps / result.relative_to(root).parent
-        return PhotoFiles(source, result, comparison, folder / f"{result.stem}_uncertainty.png")
+        below = result.relative_to(root).parent
+        found = {
+            key: place if single[key] else place / below / f"{result.stem}_{_MAPS[key].name}.png"
+            for key, place in maps.items()
+        }
+        return PhotoFiles(source, result, comparison, **found)
 
     files = [files_of(*pair) for pair in pairs]
     _check_outputs(files)
@@ -158,6 +186,20 @@ def _names_one_file(option: str, target: Path, inputs: list[Path]) -> bool:
         return False
     if len(inputs) != 1 or _is_folder(inputs[0]):
         raise ConfigError(f"{option}: '{target}' names one file for several inputs; give a folder")
+    return True
+
+
+def _names_one_map(key: str, target: Path, inputs: list[Path]) -> bool:
+    """Whether an option names the file of a map, not a folder; `key` is one of `_MAPS`.
+
+    Raises:
+        ConfigError: as `_names_one_file`, or the file has a type that maps do not have.
+    """
+    kind = _MAPS[key]
+    if not _names_one_file(key.replace("_", " "), target, inputs):
+        return False
+    if target.suffix.lower() not in kind.suffixes:
+        raise ConfigError(f"{key.replace('_', ' ')}: '{target}': {kind.expected}")
     return True
 
 

@@ -34,6 +34,20 @@ def write_map(path: Path, deviation: Tensor) -> None:
         ImageError: the file cannot be written.
     """
     text = f"Standard deviation over draws; white = {WHITE:g} of full scale, black = 0"
-    image = (deviation / WHITE).expand(3, -1, -1)
-    photo = Photo(image, mode="gray", bit_depth=16, xmp=_XMP.format(text).encode())
+    write_gray(path, deviation / WHITE, text)
+
+
+def write_gray(path: Path, values: Tensor, description: str) -> None:
+    """Write values as a 16-bit gray image, with a description in its XMP metadata.
+
+    Args:
+        path: a .png or .tif file.
+        values: (H, W) or (1, H, W), clamped to [0, 1]; 0 is black, 1 is white.
+        description: plain text without characters that XML escapes.
+
+    Raises:
+        ImageError: the file cannot be written.
+    """
+    image = values.expand(3, -1, -1)
+    photo = Photo(image, mode="gray", bit_depth=16, xmp=_XMP.format(description).encode())
     write_image(path, image, photo)

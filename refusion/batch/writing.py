@@ -15,6 +15,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from refusion.batch.haze_maps import write_haze_map
 from refusion.batch.plan import Job
 from refusion.batch.uncertainty import write_map
 from refusion.images.io import write_image
@@ -37,20 +38,23 @@ class Results:
         photos: its photos, whose properties the files get.
         restored: restored photo, or the views of a stereo pair, (3 * views, H, W).
         deviation: standard deviation of several samples, (views, H, W); None for one sample.
+        haze: 1 - t of every pixel, (1, H, W); None if no map of it is written.
     """
 
     job: Job
     photos: Sequence[Photo]
     restored: Tensor
     deviation: Tensor | None = None
+    haze: Tensor | None = None
 
     def on_cpu(self) -> Results:
         """The same results in the memory of the CPU; waits for the restoration on a GPU."""
         deviation = None if self.deviation is None else self.deviation.cpu()
-        return replace(self, restored=self.restored.cpu(), deviation=deviation)
+        haze = None if self.haze is None else self.haze.cpu()
+        return replace(self, restored=self.restored.cpu(), deviation=deviation, haze=haze)
 
     def write(self) -> None:
-        """Write the restored photos, and their comparisons and uncertainty maps.
+        """Write the restored photos, and their comparisons and maps.
 
         Raises:
             ImageError: a file cannot be written.
@@ -63,6 +67,8 @@ class Results:
                 write_image(file.compare, both, Photo(both, mode=photo.mode, icc=photo.icc))
             if file.uncertainty is not None:
                 write_map(file.uncertainty, self.deviation[view])
+            if file.haze_map is not None:
+                write_haze_map(file.haze_map, self.haze)
 
 
 class ResultWriter:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusion.cli.common import Parser
+from refusion.cli.common import Parser, show
 from refusion.cli.options.bokeh import add_bokeh_options, disparity_maps
 from refusion.cli.options.ddrm import add_ddrm_options, chosen_ddrm
 from refusion.cli.options.diffbir import add_diffbir_options, chosen_diffbir
+from refusion.cli.options.haze import (
+    add_haze_options,
+    add_strength_option,
+    haze_options,
+    with_same_look,
+)
 from refusion.cli.options.methods import add_method_option, refuse_other_options
 from refusion.cli.options.model import (
     add_model_options,
@@ -19,7 +26,6 @@ from refusion.cli.options.model import (
     chosen_checkpoint,
     count,
     photo_conditions,
-    share,
     warnings_on_stderr,
 )
 from refusion.cli.options.osediff import add_osediff_options, chosen_osediff
@@ -66,10 +72,16 @@ def run(argv: list[str]) -> int:
             recursive=options.recursive,
             compare=options.compare,
             uncertainty=options.uncertainty,
+            haze_map=options.haze_map,
         )
         settings = _settings(options, restorer, len(jobs))
+        settings, look = with_same_look(settings, options, jobs, restorer)
+        if look and world.is_main and not options.quiet:
+            colour = ",".join(f"{level:g}" for level in look["look"]["airlight"])
+            stops, photo = look["look"]["exposure"], look["look"]["photo"]
+            show(f"same look: airlight {colour}, exposure {stops:g}, as in {photo}")
         head = {} if options.log_file is None else _head(options, source, restorer, world.size)
-        reporting = Reporting(options.quiet, options.log_file, head)
+        reporting = Reporting(options.quiet, options.log_file, head | look)
         return run_batch(jobs, restorer, settings, world, reporting)
 
 
@@ -103,19 +115,14 @@ def build_parser() -> argparse.ArgumentParser:
     add_diffbir_options(unknown)
     add_osediff_options(unknown)
     add_bokeh_options(parser.add_argument_group("bokeh").add_argument)
+    add_haze_options(parser.add_argument_group("haze").add_argument)
     _add_result_options(parser.add_argument_group("results").add_argument)
     _add_batch_options(parser.add_argument_group("many photos").add_argument)
     return parser
 
 
 def _add_result_options(add: Callable[..., argparse.Action]) -> None:
-    add(
-        "--strength",
-        type=share,
-        default=1.0,
-        metavar="0..1",
-        help="strength of the restoration, 0: the photo, 1: the restored photo (default)",
-    )
+    add_strength_option(add)
     add(
         "--samples",
         type=count,
@@ -188,12 +195,14 @@ def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> R
     from refusion.restorers.base import NO_CONDITIONS
 
     maps = disparity_maps(options, restorer.info, photos)
+    conditions = NO_CONDITIONS if maps else photo_conditions(options, restorer.info)
+    haze = haze_options(options, restorer.info)
     return RestoreOptions(
         steps=options.steps,
         sampler=options.sampler,
         seed=options.seed,
         tile=options.tile,
-        conditions=NO_CONDITIONS if maps else photo_conditions(options, restorer.info),
+        conditions=replace(conditions, haze=haze),
         maps=maps,
         prompts=None if options.prompts is None else PromptFiles(options.prompts),
         strength=options.strength,

@@ -187,6 +187,8 @@ def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float) -> Non
             show(f"before and after: {file.compare}")
         if file.uncertainty is not None:
             show(f"uncertainty: {file.uncertainty}")
+        if file.haze_map is not None:
+            show(f"haze map: {file.haze_map}")
 
 
 def _count(outcomes: Sequence[Outcome]) -> int:

@@ -1,7 +1,7 @@
 """Restoration methods with one interface, the protocol `Restorer`; `load_restorer` makes one.
 
 Each method has a module or a package: `refusion` (also IR-SDE), `regression`, `ddrm`, `diffbir`,
-`osediff`; `base` holds the interface and `contract` what all methods share.
+`osediff`, `dark_channel`, `colour_attenuation`; `base` holds the interface and `contract` what all methods share.
 Commands, batch jobs and evaluation import from here. This package imports the packages below it
 (networks, processes, tiling, checkpoints), but not `training`, `batch`, `evaluation` or `cli`.
 A new method is a class with the methods of `Restorer`, with an entry in `RESTORERS`.
@@ -22,6 +22,8 @@ from refusion.errors import ConfigError, suggest
 from refusion.restorers.array_decomposition import ArrayDecomposition
 from refusion.restorers.array_restorer import ArrayRestorer
 from refusion.restorers.base import Conditions, HazeOptions, Progress, Restorer, RestorerInfo
+from refusion.restorers.colour_attenuation import ColourAttenuation
+from refusion.restorers.dark_channel import DarkChannel
 from refusion.restorers.ddrm.priors import build_prior, find_prior, is_prior, load_prior
 from refusion.restorers.ddrm.problems import denoise
 from refusion.restorers.ddrm.restorer import DDRM
@@ -35,7 +37,9 @@ __all__ = [
     "RESTORERS",
     "ArrayDecomposition",
     "ArrayRestorer",
+    "ColourAttenuation",
     "Conditions",
+    "DarkChannel",
     "DiffBIR",
     "HazeOptions",
     "OSEDiff",
@@ -58,6 +62,8 @@ RESTORERS = {
     "DiffBIR": DiffBIR,
     "OSEDiff": OSEDiff,
     "Regression": Regression,
+    "DarkChannel": DarkChannel,
+    "ColourAttenuation": ColourAttenuation,
 }
 """Restorer classes by the name in `RestorerInfo.family`. `load_restorer` calls a class that a
 network names as `(model, *, device, precision, memory)`; see docs/extending.md."""

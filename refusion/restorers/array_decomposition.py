@@ -51,7 +51,7 @@ class ArrayDecomposition(Generic[Kind]):
 
     @property
     def airlight(self) -> np.ndarray | Tensor:
-        """Mean colour of the haze, RGB in [0, 1.2]: (3,), or (B, 3) for a batch."""
+        """Mean colour of the haze, RGB in [0, 1]: (3,), or (B, 3) for a batch."""
         found = self._like_image(self.haze.airlight)
         return found if isinstance(self._image, Tensor) else found.numpy()
 
@@ -68,7 +68,7 @@ class ArrayDecomposition(Generic[Kind]):
             strength: t is replaced by t^strength, from -2 to 2: 0 gives the image, 1 removes the
                 haze, values above 1 remove more than the model sees, negative ones add haze.
             distance: see `HazeOptions`, as are `airlight` and `exposure`.
-            airlight: colour of the haze, RGB in [0, 1.2]; None for that of the model.
+            airlight: colour of the haze, RGB in [0, 1]; None for that of the model.
             exposure: stops, or 'auto'.
 
         Raises:

@@ -20,8 +20,7 @@ Progress = Callable[[str, int, int], None]
 
 STRENGTHS, HAZE_STRENGTHS = (0.0, 1.0), (-2.0, 2.0)
 """Smallest and largest strength: of most models, and of models that predict haze."""
-LARGEST_AIRLIGHT, LARGEST_EXPOSURE = 1.2, 4.0
-"""Of `HazeOptions`: colours above 1 are brighter than white; the exposure is in stops."""
+LARGEST_EXPOSURE = 4.0  # stops
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class HazeOptions:
     Attributes:
         distance: share of the largest optical depth up to which haze is removed, in [0, 1]. What is
             farther keeps the haze behind this distance.
-        airlight: colour of the haze, RGB in [0, 1.2]; None for the colour that the model predicts,
+        airlight: colour of the haze, RGB in [0, 1]; None for the colour that the model predicts,
             which varies over the photo.
         exposure: change of the exposure of photos with haze, in stops, -4 to 4; 'auto' returns half
             of the brightness that the removal of haze takes.
@@ -68,10 +67,10 @@ def _checked_airlight(value: object) -> tuple[float, float, float]:
     """Three floats; the value can be an array or a tensor, too."""
     parts = value.tolist() if hasattr(value, "tolist") else value
     is_list = isinstance(parts, (tuple, list)) and len(parts) == 3
-    if not is_list or not all(_is_between(part, 0, LARGEST_AIRLIGHT) for part in parts):
+    if not is_list or not all(_is_between(part, 0, 1) for part in parts):
         raise ConfigError(
-            f"airlight: expected red, green and blue from 0 to {LARGEST_AIRLIGHT}, or None for the "
-            f"colour that the model predicts, got {short(parts)}"
+            "airlight: expected red, green and blue from 0 to 1, or None for the colour that the "
+            f"model predicts, got {short(parts)}"
         )
     red, green, blue = map(float, parts)
     return red, green, blue

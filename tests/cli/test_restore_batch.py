@@ -210,8 +210,8 @@ def test_a_photo_that_cannot_fit_the_memory_allowed_is_named(restore, capsys):
     assert restore("--input", "a.png", "--max-memory", "100G", "--quiet") == 0
 
 
-@pytest.mark.parametrize("strength", ["-0.1", "1.5", "half", "nan"])
-def test_strength_is_a_share(restore, capsys, strength):
+@pytest.mark.parametrize("strength", ["-2.1", "2.5", "half", "nan"])
+def test_strength_is_a_number(restore, capsys, strength):
     with pytest.raises(SystemExit) as exit_info:
         restore("--input", "a.png", f"--strength={strength}")
     assert exit_info.value.code == 2

@@ -89,6 +89,10 @@ WRITTEN = {
         "x.png",
         ["restore", *PHOTOS, *TINY, "--samples", "2", "--uncertainty", "{}"],
     ),
+    ("restore", "--haze-map"): (
+        "x.png",
+        ["restore", *PHOTOS, "--weights", "haze.safetensors", *TINY[2:], "--haze-map", "{}"],
+    ),
     ("restore", "--log-file"): ("x.json", ["restore", *PHOTOS, *TINY, "--log-file", "{}"]),
     ("init", "--output"): ("x.yml", ["init", "toy", "--force", "-o", "{}"]),
     ("schema", "--output"): ("x.json", ["schema", "-o", "{}"]),
@@ -159,7 +163,9 @@ def place(tmp_path_factory, tiny_checkpoint):
         os.chdir(before)
     for name in ("a.png", "lq/1.png", "gt/1.png"):
         make(folder / name)
-    (folder / "tiny.safetensors").write_bytes(Path(tiny_checkpoint()).read_bytes())
+    for name, kind in {"tiny": "latent", "haze": "haze"}.items():
+        content = Path(tiny_checkpoint(kind)).read_bytes()
+        (folder / f"{name}.safetensors").write_bytes(content)
     (folder / "sd").mkdir()
     (folder / "x.pkl").touch()
     with zipfile.ZipFile(folder / "a.zip", "w"):
@@ -224,7 +230,8 @@ def test_only_regular_files_are_read(option, kind, watched, capsys):
 FOLDERS = {
     ("restore", "--input"), ("restore", "--sd"), ("test", "--lq"), ("test", "--gt"),
     ("test", "--data"), ("import-sd", "--like"), ("check-submission", "--inputs"),
-    ("restore", "--output"), ("restore", "--uncertainty"), ("test", "--output"),
+    ("restore", "--output"), ("restore", "--uncertainty"), ("restore", "--haze-map"),
+    ("test", "--output"),
 }  # fmt: skip
 
 

@@ -245,7 +245,7 @@ def test_the_look_of_a_photo_gives_the_same_result_with_numbers(restorer):
         ({"strength": float("nan")}, r"strength: expected -2\.\.2, got nan"),
         ({"distance": 1.2}, "distance: expected a number from 0 to 1, got 1.2"),
         ({"distance": "far"}, "distance: expected a number from 0 to 1, got 'far'"),
-        ({"airlight": (0.5, 0.5)}, r"airlight: expected red, green and blue from 0 to 1.2, or "),
+        ({"airlight": (0.5, 0.5)}, r"airlight: expected red, green and blue from 0 to 1, or "),
         ({"airlight": (200, 210, 220)}, r"airlight: expected .*got \(200, 210, 220\)"),
         ({"airlight": "white"}, "airlight: expected .*got 'white'"),
         ({"exposure": -5}, "exposure: expected 'auto' or stops from -4 to 4, got -5"),

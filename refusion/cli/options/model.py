@@ -66,7 +66,7 @@ def _add_condition_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--noise-level",
-        type=_number,
+        type=finite_number,
         metavar="SIGMA",
         help="standard deviation of the photos' noise in 8-bit levels (denoising models)",
     )
@@ -97,7 +97,7 @@ def whole(text: str) -> int:
 
 def share(text: str) -> float:
     """Option type: a number from 0 to 1."""
-    value = _number(text)
+    value = finite_number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got '{text}'")
     return value
@@ -105,7 +105,7 @@ def share(text: str) -> float:
 
 def positive(text: str) -> float:
     """Option type: a number above 0."""
-    value = _number(text)
+    value = finite_number(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
     return value
@@ -114,12 +114,12 @@ def positive(text: str) -> float:
 def _number_or_path(text: str) -> float | Path:
     """Option type: a finite number, else a path."""
     try:
-        return _number(text)
+        return finite_number(text)
     except argparse.ArgumentTypeError:
         return Path(text)
 
 
-def _number(text: str) -> float:
+def finite_number(text: str) -> float:
     """Option type: a finite number."""
     try:
         value = float(text)

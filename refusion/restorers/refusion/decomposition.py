@@ -91,10 +91,10 @@ class Decomposition:
 
     @property
     def airlight(self) -> Tensor:
-        """Mean colour of the airlight where the haze is, (B, 3) in [0, 1.2]."""
+        """Mean colour of the airlight where the haze is, (B, 3) in [0, 1]."""
         amount = (1 - self.scattering.transmission).clamp_min(1e-6).flatten(2)
         airlight = self.scattering.airlight.expand_as(self.copy).flatten(2)
-        return (airlight * amount).sum(-1) / amount.sum(-1)
+        return ((airlight * amount).sum(-1) / amount.sum(-1)).clamp(0, 1)  # rounding
 
     def look(self, strength: float = 1.0, options: HazeOptions = ALL_HAZE) -> HazeOptions:
         """The options of one photo as numbers, with which other photos get the same look.

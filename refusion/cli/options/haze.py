@@ -1,0 +1,186 @@
+"""Options of models that predict haze: how much of it is removed, and its map."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from refusion.cli.options.model import finite_number, option_name
+from refusion.errors import ConfigError
+
+if TYPE_CHECKING:  # these import torch, which is too slow for --help
+    from refusion.batch.jobs import RestoreOptions
+    from refusion.batch.plan import Job
+    from refusion.restorers.base import HazeOptions, Restorer, RestorerInfo
+
+_OPTIONS = ("distance", "airlight", "exposure", "haze_map", "same_look")
+_STRENGTHS = -2.0, 2.0
+_STOPS = 4.0
+
+
+def add_strength_option(add: Callable[..., argparse.Action]) -> None:
+    """Add `--strength`."""
+    add(
+        "--strength",
+        type=_strength,
+        default=1.0,
+        metavar="S",
+        help="strength of the restoration, 0: the photo, 1 or 100%%: the restored photo (default); "
+        "models that predict haze take -2 to 2: above 1 removes more haze, below 0 adds haze",
+    )
+
+
+def add_haze_options(add: Callable[..., argparse.Action]) -> None:
+    """Add the options of models that predict haze."""
+    add(
+        "--distance",
+        type=_distance,
+        metavar="0..1",
+        help="remove haze up to this share of the largest depth of haze; what is farther keeps the "
+        "haze behind it (default: 1, all haze)",
+    )
+    add(
+        "--airlight",
+        type=_airlight,
+        metavar="R,G,B|auto",
+        help="colour of the haze in 8-bit levels, e.g. 190,195,205 (default: auto, estimated)",
+    )
+    add(
+        "--exposure",
+        type=_exposure,
+        metavar="auto|keep|EV",
+        help="photos get darker without haze; auto: half of that is given back; or a number of "
+        "stops from -4 to 4 (default: keep)",
+    )
+    add(
+        "--haze-map",
+        type=Path,
+        metavar="FILE|DIR",
+        help="also write how much haze each pixel has, 1 - t, as a 16-bit gray PNG or TIFF, black "
+        "for no haze (for several photos: a folder)",
+    )
+    add(
+        "--same-look",
+        action="store_true",
+        default=None,
+        help="for a series: all photos get the colour of the haze of the first photo, and with "
+        "--exposure auto also its exposure",
+    )
+
+
+def haze_options(options: argparse.Namespace, info: RestorerInfo) -> HazeOptions:
+    """How haze is removed.
+
+    Args:
+        options: parsed options.
+        info: description of the restorer.
+
+    Raises:
+        ConfigError: an option is given for a model that does not predict haze, or the strength is
+            out of the range of the model.
+    """
+    from refusion.restorers.base import HazeOptions
+    from refusion.restorers.contract import check_strength
+
+    values = vars(options)
+    check_strength(options.strength, info.strengths, "--strength")
+    given = [key for key in _OPTIONS if values[key] is not None]
+    if given and not info.predicts_haze:
+        raise ConfigError(
+            f"{option_name(given[0])}: the '{info.task}' model does not use it; it is for models "
+            "that predict haze (prediction 'scattering')"
+        )
+    levels = None if options.airlight == "auto" else options.airlight
+    airlight = None if levels is None else tuple(level / 255 for level in levels)
+    distance = 1.0 if options.distance is None else options.distance
+    return HazeOptions(distance, airlight, options.exposure or 0.0)
+
+
+def with_same_look(
+    settings: RestoreOptions, options: argparse.Namespace, jobs: Sequence[Job], restorer: Restorer
+) -> tuple[RestoreOptions, dict[str, Any]]:
+    """The settings with the look of the first photo, if `--same-look` is given.
+
+    Args:
+        settings: options for all photos.
+        options: parsed options.
+        jobs: all jobs of the batch.
+        restorer: the model.
+
+    Returns:
+        The settings, and an entry for the log: the photo, its airlight in 8-bit levels and the
+        exposure in stops.
+
+    Raises:
+        ImageError: the first photo cannot be read.
+        ConfigError: the first photo has no haze.
+    """
+    from dataclasses import replace
+
+    from refusion.batch.same_look import look_of_first
+
+    if not options.same_look:
+        return settings, {}
+    keys = ("steps", "sampler", "seed", "tile", "max_pixels", "max_memory")
+    how = {key: getattr(settings, key) for key in keys}
+    conditions = settings.conditions
+    look = look_of_first(jobs, restorer, conditions.haze, settings.strength, **how)
+    entry = {
+        "photo": str(jobs[0].photos[0].input),
+        "airlight": [round(255 * value, 1) for value in look.airlight],
+        "exposure": round(look.exposure, 3),
+    }
+    return replace(settings, conditions=replace(conditions, haze=look)), {"look": entry}
+
+
+def _fraction(text: str, low: float, high: float, example: str) -> float:
+    """A number from low to high, or percent."""
+    value = finite_number(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(
+            f"expected a number from {low:g} to {high:g}, or percent such as {example}, "
+            f"got '{text}'"
+        )
+    return value
+
+
+def _strength(text: str) -> float:
+    """Option type: a strength of any model."""
+    return _fraction(text, *_STRENGTHS, "60%")
+
+
+def _distance(text: str) -> float:
+    """Option type: a number from 0 to 1, or percent."""
+    return _fraction(text, 0, 1, "60%")
+
+
+def _airlight(text: str) -> tuple[float, ...] | Literal["auto"]:
+    """Option type: 'auto', or a colour in 8-bit levels."""
+    if text == "auto":
+        return "auto"
+    try:
+        colour = tuple(finite_number(part) for part in text.split(","))
+    except argparse.ArgumentTypeError:
+        colour = ()
+    if len(colour) != 3 or not all(0 <= level <= 255 for level in colour):
+        raise argparse.ArgumentTypeError(
+            f"expected R,G,B in 8-bit levels from 0 to 255, e.g. 190,195,205, or auto, got '{text}'"
+        )
+    return colour
+
+
+def _exposure(text: str) -> float | Literal["auto"]:
+    """Option type: 'auto', 'keep', which is 0, or stops."""
+    if text in ("auto", "keep"):
+        return "auto" if text == "auto" else 0.0
+    try:
+        stops = finite_number(text)
+    except argparse.ArgumentTypeError:
+        stops = 2 * _STOPS
+    if not -_STOPS <= stops <= _STOPS:
+        raise argparse.ArgumentTypeError(
+            f"expected auto, keep, or stops from {-_STOPS:g} to {_STOPS:g}, got '{text}'"
+        )
+    return stops

@@ -153,8 +153,9 @@ def _add_result_options(add: Callable[..., argparse.Action]) -> None:
         choices=BASELINES,
         default=[],
         metavar="NAME",
-        help="also measure the latent U-Net's reconstruction of the input (latent_unet) and the "
-        "dark channel prior (dark_channel)",
+        help="also measure the latent U-Net's reconstruction of the input (latent_unet), and the "
+        "removal of haze by the dark channel prior (dark_channel) and by the colour attenuation "
+        "prior (colour_attenuation)",
     )
 
 

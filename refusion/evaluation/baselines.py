@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Literal
 
 from refusion.errors import ConfigError
@@ -12,8 +12,8 @@ if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not n
     from refusion.evaluation.scoring import Baseline
     from refusion.restorers.base import Restorer, RestorerInfo
 
-BASELINES = ("latent_unet", "dark_channel")
-"""The latent U-Net's reconstruction of the input, and the dark channel prior."""
+BASELINES = ("latent_unet", "dark_channel", "colour_attenuation")
+"""The latent U-Net's reconstruction of the input, and two priors that remove haze."""
 
 
 def find_baselines(
@@ -33,19 +33,20 @@ def find_baselines(
     Raises:
         ConfigError: the model has no such baseline.
     """
-    from refusion.restorers.dark_channel import dark_channel_prior
+    from refusion.restorers import ColourAttenuation, DarkChannel
 
     if names and (info.views, info.scale) != (1, 1):
         raise ConfigError(f"--baselines: there are none for the '{info.task}' model")
-    found: dict[str, Baseline] = {}
-    if "latent_unet" in names:
-        unet = _latent_unet(checkpoint, info)
-        found["latent_unet"] = lambda lq, conditions: unet.restore(
-            lq, tile=tile, conditions=conditions
-        )
-    if "dark_channel" in names:
-        found["dark_channel"] = lambda lq, _: dark_channel_prior(lq)
-    return found
+    build: dict[str, Callable[[], Restorer]] = {
+        "latent_unet": lambda: _latent_unet(checkpoint, info),
+        "dark_channel": lambda: DarkChannel(device=info.device),
+        "colour_attenuation": lambda: ColourAttenuation(device=info.device),
+    }
+    return {name: _baseline(build[name](), tile) for name in BASELINES if name in names}
+
+
+def _baseline(restorer: Restorer, tile: int | Literal["auto"] | None) -> Baseline:
+    return lambda lq, conditions: restorer.restore(lq, tile=tile, conditions=conditions)
 
 
 def _latent_unet(checkpoint: Checkpoint, info: RestorerInfo) -> Restorer:

@@ -1,7 +1,8 @@
 """Restoration methods with one interface, the protocol `Restorer`; `load_restorer` makes one.
 
 Each method has a module or a package: `refusion` (also IR-SDE), `regression`, `ddrm`, `diffbir`,
-`osediff`, `dark_channel`, `colour_attenuation`; `base` holds the interface and `contract` what all methods share.
+`osediff`, `dark_channel`, `colour_attenuation`; `base` holds the interface and `contract` what all
+methods share.
 Commands, batch jobs and evaluation import from here. This package imports the packages below it
 (networks, processes, tiling, checkpoints), but not `training`, `batch`, `evaluation` or `cli`.
 A new method is a class with the methods of `Restorer`, with an entry in `RESTORERS`.

@@ -16,12 +16,13 @@ from cli_cases import make, pixels
 
 from refusion import cli
 from refusion.cli.test import folders_of
+from refusion.evaluation.baselines import BASELINES
 from refusion.evaluation.result_files import PROGRESS
 from refusion.images.io import read_image
 from refusion.metrics import score_pair
 from refusion.metrics.fid import frechet_distance
 from refusion.metrics.niqe import Niqe
-from refusion.restorers import Refusion, load_restorer
+from refusion.restorers import ColourAttenuation, Refusion, load_restorer
 from refusion.restorers.dark_channel import dark_channel_prior
 
 
@@ -250,14 +251,16 @@ def test_names_cannot_break_the_page(call):
 
 
 def test_baselines(call, tiny_checkpoint):
-    code, out = call("--output", "out", "--baselines", "latent_unet", "dark_channel")
+    code, out = call("--output", "out", "--baselines", *BASELINES)
     assert code == 0
     rows = json.loads(Path("out/scores.json").read_text(encoding="utf-8"))["sets"]["a"]["images"]
     methods = {
         # initialized with the same seed, so it is equal to the U-Net of the model
         "latent_unet": load_restorer(tiny_checkpoint("unet"), precision="fp32").restore,
         "dark_channel": dark_channel_prior,
+        "colour_attenuation": ColourAttenuation().restore,
     }
+    assert set(methods) == set(BASELINES)
     lq, gt = (read_image(f"{folder}/0.png").image[None] for folder in ("lq", "gt"))
     for name, method in methods.items():
         expected = score_pair(method(lq), gt)["psnr"]

@@ -4,18 +4,14 @@ import pytest
 import torch
 
 from refusion.restorers import dark_channel
-from refusion.restorers.dark_channel import (
-    RADIUS,
-    _atmospheric_light,
-    _box_mean,
-    dark_channel_prior,
-)
+from refusion.restorers.dark_channel import dark_channel_prior
+from refusion.restorers.haze_prior import RADIUS, atmospheric_light, box_mean
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 150), (130, 20)])
 def test_box_mean_counts_the_pixels_within_the_radius(size):
     image = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
-    found = _box_mean(image)
+    found = box_mean(image)
     for row in {0, size[0] // 2, size[0] - 1}:
         for column in {0, size[1] // 2, size[1] - 1}:
             rows = slice(max(0, row - RADIUS), row + RADIUS + 1)
@@ -31,7 +27,7 @@ def test_atmospheric_light_is_the_brightest_of_a_thousandth_of_the_pixels():
     dark[0, 0, 0, :6] = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
     image[0, :, 0, 4] = torch.tensor([0.5, 0.6, 0.7])  # the fifth
     image[0, :, 0, 5] = 0.99  # the sixth does not count
-    light = _atmospheric_light(image, dark)
+    light = atmospheric_light(image, dark)
     assert light.flatten().tolist() == pytest.approx([0.5, 0.6, 0.7])
 
 

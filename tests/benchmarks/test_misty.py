@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from benchmarks import misty
-from refusion.images.io import write_image
+from refusion.images.io import read_image, write_image
 
 
 def landscape(transmission=1.0, size=(128, 192)):
@@ -58,14 +58,15 @@ def test_size_and_dtype_hardly_matter():
     half = torch.nn.functional.avg_pool2d(photo, 2)
     assert misty.mistiness(photo) == pytest.approx(misty.mistiness(half), abs=0.5)
     levels = (photo * 255).round().to(torch.uint8)
-    assert misty.mistiness(photo) == pytest.approx(misty.mistiness(levels), abs=0.05)
+    assert misty.mistiness(photo) == pytest.approx(misty.mistiness(levels), abs=0.1)
 
 
 def test_list_has_names_with_values_above_them(tmp_path, monkeypatch, capsys):
+    values = {}
     for name, t in (("clear", 1.0), ("mist", 0.2)):
         write_image(tmp_path / f"{name}.png", landscape(t)[0], None)
+        values[name] = misty.mistiness(read_image(tmp_path / f"{name}.png").image[None])
     Image.new("RGB", (9, 9)).save(tmp_path / "black.png")
-    values = {name: misty.mistiness(landscape(t)) for name, t in (("clear", 1.0), ("mist", 0.2))}
     least = (values["clear"] + values["mist"]) / 2
     monkeypatch.setattr(sys, "argv", ["misty", str(tmp_path), "--least", str(least)])
     misty.main()

@@ -7,6 +7,7 @@ never runs code from it.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from refusion.tensor_files.containers import check_safetensors
 
 FORMAT = 1
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
+_OF_THE_NAME = (errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST, errno.EINVAL, errno.EACCES,
+                errno.EPERM, errno.EROFS)  # fmt: skip
 _OF_PICKLE = (
     "expected a .safetensors checkpoint of this project; the authors' released .pth become one by "
     "'refusion import'"
@@ -89,7 +92,9 @@ def save_checkpoint(
             save_file(stored, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or one_line(error, 100)
-        fail(path, f"cannot be written ({reason}); free disk space or choose another folder")
+        is_full = getattr(error, "errno", None) not in _OF_THE_NAME
+        advice = "free disk space or choose another folder" if is_full else "choose another name"
+        fail(path, f"cannot be written ({reason}); {advice}")
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:

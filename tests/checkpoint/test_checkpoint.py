@@ -108,6 +108,15 @@ def test_a_failing_write_keeps_the_old_file(
     assert list(path.parent.iterdir()) == [path]  # nothing left aside
 
 
+@pytest.mark.parametrize("name", ["", "file/m.safetensors"])
+def test_a_name_that_cannot_be_a_file_is_not_a_full_disk(
+    tmp_path: Path, tensors: dict[str, Tensor], name: str
+):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"cannot be written \(.*\); choose another name$"):
+        save_checkpoint(tmp_path / name, MODEL, tensors, {})
+
+
 def test_an_interrupt_before_the_rename_keeps_the_old_file(
     path: Path, tensors: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ):

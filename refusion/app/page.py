@@ -11,13 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refusion.app.haze import HazeShelf, KeepingRestorer, KeptHaze
 from refusion.app.restoring import Restored, restore_photo
+from refusion.app.sliders import connect_sliders, haze_key, strength_field
 from refusion.app.slot import Slot, StoppedError
 from refusion.app.storage import Storage
 from refusion.app.values import (
+    EXPOSURES,
     MAX_SAMPLES,
     MAX_SEED,
     MAX_STEPS,
+    checked_haze,
     checked_options,
     checked_values,
     offered_model,
@@ -69,7 +73,7 @@ def build_page(
         gr.Markdown(_ABOUT)
         with gr.Row():
             with gr.Column(scale=1):
-                inputs = _inputs(gr, list(models))
+                inputs, advanced = _inputs(gr, models)
                 with gr.Row():
                     button = gr.Button("Restore", variant="primary", elem_id="restore")
                     cancel = gr.Button("Cancel", elem_id="cancel")
@@ -77,8 +81,9 @@ def build_page(
             with gr.Column(scale=3):
                 outputs = _outputs(gr)
         private = {"api_visibility": "private"}
+        shelf = HazeShelf()
         restoration = button.click(
-            _on_click(gr, models, max_pixels, max_memory, slot, storage),
+            _on_click(gr, models, max_pixels, max_memory, slot, storage, shelf),
             inputs,
             [*outputs, status],
             concurrency_limit=1,
@@ -89,18 +94,22 @@ def build_page(
         cancel.click(
             _on_cancel(gr, slot), None, status, cancels=[restoration], queue=False, **private
         )
+        connect_sliders(gr, models, inputs, advanced, [*outputs[:2], status], storage, shelf)
     page.process_api = _checked(gr, page.process_api, storage.served)
     return page
 
 
-def _inputs(gr: Any, names: list[str]) -> list[Any]:
-    """Input components: photo, task, steps, strength, seed, samples."""
+def _inputs(gr: Any, models: Mapping[str, Restorer]) -> tuple[list[Any], Any]:
+    """Input components, in the order of the arguments of `_on_click`, and the advanced fields."""
     whole = {"value": 0, "precision": 0, "minimum": 0}
-    return [
+    names, default = list(models), next(iter(models.values())).info
+    fields = [
         gr.File(label="Photo", file_types=list(IMAGE_SUFFIXES), elem_id="photo", height=160),
         gr.Dropdown(names, value=names[0], label="Task", elem_id="task"),
         gr.Number(**whole, maximum=MAX_STEPS, label="Steps", info="0: default of the model"),
-        gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0: the photo, 1: the restored photo"),
+        gr.Slider(
+            **strength_field(default), value=1, step=0.05, label="Strength", elem_id="strength"
+        ),
         gr.Number(**whole, maximum=MAX_SEED, label="Seed", info="Seed of the random noise"),
         gr.Slider(
             1,
@@ -111,6 +120,26 @@ def _inputs(gr: Any, names: list[str]) -> list[Any]:
             info="2 or more: mean of the samples and an uncertainty map",
         ),
     ]
+    with gr.Accordion("Advanced", open=False, visible=default.predicts_haze) as advanced:
+        fields += [
+            gr.Slider(
+                0,
+                1,
+                1,
+                step=0.01,
+                label="Distance",
+                info="Haze is removed up to this share of its largest depth",
+                elem_id="distance",
+            ),
+            gr.Dropdown(
+                list(EXPOSURES),
+                value="keep",
+                label="Exposure",
+                info="Photos get darker without haze; auto gives back half of that",
+                elem_id="exposure",
+            ),
+        ]
+    return fields, advanced
 
 
 def _outputs(gr: Any) -> list[Any]:
@@ -131,6 +160,7 @@ def _on_click(
     max_memory: int | None,
     slot: Slot,
     storage: Storage,
+    shelf: HazeShelf,
 ) -> Callable[..., Iterator[tuple[Any, ...]]]:
     """Function of the button: restores one photo with the same code as `tiled_infer.py`."""
 
@@ -141,13 +171,20 @@ def _on_click(
         strength: object,
         seed: object,
         samples: object,
+        distance: object,
+        exposure: object,
         request: Any,
         progress: Any = gr.Progress(),  # noqa: B008 - required by Gradio
     ) -> Iterator[tuple[Any, ...]]:
         path, name = uploaded_photo(photo), offered_model(models, task)
         restorer = models[name]
-        options = checked_options(steps, strength, seed, samples, max_pixels)
+        haze = checked_haze(distance, exposure, restorer.info)
+        limits = restorer.info.strengths
+        options = checked_options(steps, strength, seed, samples, max_pixels, limits, haze)
         options = replace(options, max_memory=max_memory)
+        key = haze_key(path, name, options)
+        if keeps := restorer.info.predicts_haze and options.samples == 1:
+            restorer = KeepingRestorer(restorer, shelf.take(request.session_hash, key))
         if warning := sampling_warning(restorer.info, options):
             gr.Warning(html.escape(warning))
         # Gradio copies the returned files and deletes the copies later.
@@ -160,6 +197,9 @@ def _on_click(
 
                 storage.make_room()
                 done = restore_photo(path, name, restorer, options, Path(folder), report)
+            if keeps and restorer.haze is not None:
+                kept = KeptHaze.of(key, restorer.haze, done.shown)
+                shelf.put(request.session_hash, kept)
             yield _shown(gr, done)
 
     restore.__annotations__["request"] = gr.Request  # Gradio passes it by its type

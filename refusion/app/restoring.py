@@ -29,6 +29,7 @@ class Restored:
         files: the restored photo in full quality and, with several samples, the uncertainty map.
         before: reduced copy of the photo.
         after: reduced copy of the restored photo, of the same size.
+        shown: what `before` shows, with samples (3, h, w) in [0, 1].
         map: reduced copy of the uncertainty map; None with one sample.
         outcome: size and times of the job.
     """
@@ -36,6 +37,7 @@ class Restored:
     files: tuple[Path, ...]
     before: Path
     after: Path
+    shown: Photo
     map: Path | None
     outcome: Outcome
 
@@ -80,8 +82,10 @@ def restore_photo(
     if outcome.error is not None:
         raise ImageError(_without_folders(outcome.error, photo.parent, folder))
     (files,) = job.photos
-    before, after, uncertainty = _pictures(files, options.max_pixels, restorer.info.scale, folder)
-    return Restored(files.written, before, after, uncertainty, outcome)
+    before, after, shown, uncertainty = _pictures(
+        files, options.max_pixels, restorer.info.scale, folder
+    )
+    return Restored(files.written, before, after, shown, uncertainty, outcome)
 
 
 def _own_copy(photo: Path, folder: Path) -> Path:
@@ -99,7 +103,7 @@ def _own_copy(photo: Path, folder: Path) -> Path:
 
 def _pictures(
     files: PhotoFiles, max_pixels: int, scale: int, folder: Path
-) -> tuple[Path, Path, Path | None]:
+) -> tuple[Path, Path, Photo, Path | None]:
     """Write reduced copies: photo and result with the same size, and the uncertainty map."""
     limit = max_pixels * scale**2
     after = _small(files.output, limit)
@@ -113,6 +117,7 @@ def _pictures(
     return (
         folder / "before.jpg",
         folder / "after.jpg",
+        before,
         None if uncertainty is None else folder / "map.png",
     )
 

@@ -9,10 +9,16 @@ from typing import Any
 from refusion.batch.jobs import RestoreOptions
 from refusion.config.scalars import short
 from refusion.errors import ConfigError
+from refusion.restorers import Conditions, HazeOptions, RestorerInfo
+from refusion.restorers.base import ALL_HAZE, STRENGTHS
 
 MAX_STEPS = 1000
 MAX_SAMPLES = 64
 MAX_SEED = 2**53 - 1  # larger whole numbers are not exact in a browser
+EXPOSURES = {"keep": 0.0, "auto": "auto"} | {
+    f"{stops:+g} EV": stops for stops in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
+}
+"""Values of the field for the exposure, and what they mean in `HazeOptions`."""
 
 
 def checked_values(values: Sequence[object], are_files: Sequence[bool], uploads: Path) -> list[Any]:
@@ -88,32 +94,61 @@ def offered_model(models: Collection[str], value: object) -> str:
     return value
 
 
+def checked_haze(distance: object, exposure: object, info: RestorerInfo) -> HazeOptions:
+    """How haze is removed; the fields have no effect for a model that does not predict haze.
+
+    Args:
+        distance: see `HazeOptions`; None for 1.
+        exposure: key of `EXPOSURES`; None for 'keep'.
+        info: of the restorer.
+
+    Raises:
+        ConfigError: a value is of another kind or out of range.
+    """
+    distance = _number("distance", distance, 0, 1, default=1, whole=False)
+    if exposure is not None and (not isinstance(exposure, str) or exposure not in EXPOSURES):
+        names = ", ".join(EXPOSURES)
+        raise ConfigError(f"exposure: expected one of {names}, got {short(exposure)}")
+    if not info.predicts_haze:
+        return ALL_HAZE
+    return HazeOptions(distance, exposure=EXPOSURES[exposure or "keep"])
+
+
 def checked_options(
-    steps: object, strength: object, seed: object, samples: object, max_pixels: int
+    steps: object,
+    strength: object,
+    seed: object,
+    samples: object,
+    max_pixels: int,
+    strengths: tuple[float, float] = STRENGTHS,
+    haze: HazeOptions = ALL_HAZE,
 ) -> RestoreOptions:
     """Options of a restoration; None stands for an empty field.
 
     Args:
         steps: sampling steps; 0 or None for the default of the model.
-        strength: strength of the restoration, 0..1; None for 1.
+        strength: strength of the restoration; None for 1.
         seed: seed of the noise; None for 0.
         samples: number of samples; None for 1.
         max_pixels: larger photos are refused.
+        strengths: smallest and largest strength of the model.
+        haze: how haze is removed.
 
     Raises:
         ConfigError: a value is not a number or is out of range.
     """
     return RestoreOptions(
         steps=int(_number("steps", steps, 0, MAX_STEPS)) or None,
-        strength=_number("strength", strength, 0, 1, default=1, whole=False),
+        strength=_number("strength", strength, *strengths, default=1, whole=False),
         seed=int(_number("seed", seed, 0, MAX_SEED)),
         samples=int(_number("samples", samples, 1, MAX_SAMPLES, default=1)),
+        conditions=Conditions(haze=haze),
         max_pixels=max_pixels,
     )
 
 
 def _number(
-    name: str, value: object, low: int, high: int, *, default: int = 0, whole: bool = True
+    name: str, value: object, low: float, high: float, *, default: int = 0, whole: bool = True
 ) -> float:
     """The value of a field, or its default if the field is empty."""
     if value is None:
@@ -125,5 +160,6 @@ def _number(
         or (whole and not float(value).is_integer())
     ):
         kind = "a whole number" if whole else "a number"
-        raise ConfigError(f"{name}: expected {kind} from {low} to {high}, got {short(value)}")
+        limits = f"{low:.17g} to {high:.17g}"
+        raise ConfigError(f"{name}: expected {kind} from {limits}, got {short(value)}")
     return value

@@ -96,9 +96,9 @@ class Client:
         status, _, text = self.ask("POST", "/gradio_api/upload", body, **headers)
         return status, json.loads(text)[0] if status == 200 else text
 
-    def join(self, *values):
-        """Press the button; status and answer."""
-        asked = {"data": values, "fn_index": 0, "session_hash": self.session}
+    def join(self, *values, function=0):
+        """Press the button, or move a slider (function 4); status and answer."""
+        asked = {"data": values, "fn_index": function, "session_hash": self.session}
         status, _, text = self.post("queue/join", asked)
         return status, json.loads(text)
 
@@ -114,9 +114,9 @@ class Client:
             answer.close()
             connection.close()
 
-    def restore(self, *values):
-        """Whether a restoration was successful, and its output."""
-        assert self.join(*values)[0] == 200
+    def restore(self, *values, function=0):
+        """Whether a restoration, or another function, was successful, and its output."""
+        assert self.join(*values, function=function)[0] == 200
         with self.waiting() as messages:
             done = next(m for m in messages if m["msg"] == "process_completed")
         return done["success"], done["output"]

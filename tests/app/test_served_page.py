@@ -10,8 +10,10 @@ from app_cases import Client, file, needs_gradio, photo_16, served
 pytestmark = [pytest.mark.slow, needs_gradio]
 
 MB = 2**20
-SMALL = ("latent", 0, 1, 0, 1)  # task, steps, strength, seed, samples
-LONG = ("latent", 0, 1, 0, 64)
+HAZE = (1, "keep")  # distance, exposure
+# Task, steps, strength, seed, samples.
+SMALL = ("latent", 0, 1, 0, 1, *HAZE)
+LONG = ("latent", 0, 1, 0, 64, *HAZE)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,8 @@ def page(tiny_checkpoint, tmp_path_factory):
     """Address of a page, and its process."""
     folder = tmp_path_factory.mktemp("page")
     limits = ["--max-upload", "8M", "--max-stored", "24M", "--allow-host", "photos.example.org"]
-    with served(folder, "--weights", tiny_checkpoint("latent"), *limits) as (address, process):
+    weights = [tiny_checkpoint("latent"), tiny_checkpoint("haze")]
+    with served(folder, "--weights", *weights, *limits) as (address, process):
         yield address, process
 
 
@@ -83,17 +86,23 @@ def test_only_uploaded_files_are_read(client, photo, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (("latent", -1, 1, 0, 1), "steps: expected a whole number from 0 to 1000, got -1"),
-        (("latent", 10**20, 1, 0, 1), "steps: expected"),
-        (("latent", 0, float("nan"), 0, 1), "strength: expected a number from 0 to 1, got nan"),
-        (("latent", 0, 1, float("inf"), 1), "seed: expected"),
-        (("latent", 0, 1, 0.5, 1), "seed: expected"),
-        (("latent", 0, 1, 0, 10**9), "samples: expected a whole number from 1 to 64"),
-        (("latent", 0, 1, "<b>", 1), "got &#x27;&lt;b&gt;&#x27;"),
-        (("latent", 0, [1], 0, 1), "expected a text or a number"),
-        (("<img src=x>", 0, 1, 0, 1), "task: expected one of latent"),
-        ((["latent"], 0, 1, 0, 1), "expected a text or a number"),
-        (("latent", 0, 1, 0), "expected 6 values, got 5"),
+        (("latent", -1, 1, 0, 1, *HAZE), "steps: expected a whole number from 0 to 1000, got -1"),
+        (("latent", 10**20, 1, 0, 1, *HAZE), "steps: expected"),
+        (
+            ("latent", 0, float("nan"), 0, 1, *HAZE),
+            "strength: expected a number from 0 to 1, got nan",
+        ),
+        (("latent", 0, 1, float("inf"), 1, *HAZE), "seed: expected"),
+        (("latent", 0, 1, 0.5, 1, *HAZE), "seed: expected"),
+        (("latent", 0, 1, 0, 10**9, *HAZE), "samples: expected a whole number from 1 to 64"),
+        (("latent", 0, 1, "<b>", 1, *HAZE), "got &#x27;&lt;b&gt;&#x27;"),
+        (("latent", 0, [1], 0, 1, *HAZE), "expected a text or a number"),
+        (("<img src=x>", 0, 1, 0, 1, *HAZE), "task: expected one of latent, haze"),
+        ((["latent"], 0, 1, 0, 1, *HAZE), "expected a text or a number"),
+        (("latent", 0, 1, 0), "expected 8 values, got 5"),
+        (("latent", 0, 1, 0, 1, 2, "keep"), "distance: expected a number from 0 to 1, got 2"),
+        (("latent", 0, 1, 0, 1, 1, "bright"), "exposure: expected one of keep, auto, "),
+        (("haze", 0, 3, 0, 1, 1, "keep"), "strength: expected a number from -2 to 2, got 3"),
     ],
 )
 def test_wrong_values_are_one_line(client, photo, values, message):
@@ -102,6 +111,33 @@ def test_wrong_values_are_one_line(client, photo, values, message):
     assert message in output["error"]
     assert "<" not in output["error"]
     assert photo not in output["error"]
+
+
+def test_a_slider_gives_a_preview_and_the_button_then_the_file(client, photo, tmp_path):
+    """A move of a slider without a photo, or after the choice of another one, does nothing."""
+    first = (file(photo), "haze", 0, 1, 0, 1, *HAZE)
+    moved = (file(photo), "haze", 0, -1, 0, 1, 0.5, "auto")
+    skipped = {"__type__": "update"}
+
+    def picture(output):
+        return output["data"][0][1]["path"]
+
+    assert client.restore(*moved, function=4)[1]["data"][0] == skipped
+    success, output = client.restore(*first)
+    assert success
+    restored = picture(output)
+    success, output = client.restore(*moved, function=4)
+    assert success
+    assert picture(output) != restored
+    assert output["data"][1] is None
+    assert "Preview" in output["data"][2]
+    success, output = client.restore(*moved)
+    assert len(output["data"][1]) == 1
+    assert client.restore(*first[:3], 9, *first[4:], function=4)[0] is False
+    other = client.upload(photo_16(tmp_path / "b.png", 30, 40).read_bytes())[1]
+    chosen = (file(other), *first[1:])
+    assert client.restore(*chosen, function=4)[1]["data"][0] == skipped
+    assert client.restore(*moved, function=4)[1]["data"][0] == skipped
 
 
 def test_functions_of_the_page_are_not_called_past_the_queue(client, photo):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from refusion.checkpoint import build_model, read_checkpoint
 from refusion.errors import ConfigError
+from refusion.images.io import write_image
 from refusion.restorers import Conditions, HazeOptions, Refusion, load_restorer
 from refusion.restorers.refusion import decomposition
 from refusion.restorers.refusion.decomposition import Decomposition, brighten
@@ -292,3 +294,15 @@ def test_a_model_without_reduced_copies(tiny_checkpoint):
     haze = restorer.decompose(photo)
     assert haze.copy.shape == photo.shape
     assert torch.equal(haze.clear(photo), restorer.restore(photo))
+
+
+def test_the_code_of_the_page_runs(tiny_checkpoint, tmp_path):
+    page = (Path(__file__).parents[2] / "docs/using.md").read_text(encoding="utf-8")
+    code = (
+        page.partition("In Python `decompose`")[2].partition("```python\n")[2].partition("```")[0]
+    )
+    write_image(tmp_path / "a.png", scene(40, 60)[0])
+    names = {"WEIGHTS": tiny_checkpoint("haze"), "PHOTO": tmp_path / "a.png"}
+    exec(code, names)
+    assert names["clear"].shape == names["half"].shape == names["misty"].shape == (3, 40, 60)
+    assert not torch.equal(names["clear"], names["half"])

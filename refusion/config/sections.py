@@ -130,6 +130,9 @@ class TrainConfig:
     seed: Seed = 0  # of weights, data and noise
     # Times have density t^bias; > 0 helps few steps.
     time_bias: Annotated[float, Bound(0, 100)] = 0.0
+    # Share of the samples whose state contains the model's own estimate at time T in place of the
+    # clean image, so that many sampling steps are as good as one. Stage diffusion only.
+    rollout: Share = 0.0
     log_every: Count = 50
     # null: 1000; with `minutes` at each fifth of the time. The end of the run is validated, too.
     validate_every: Count | None = None

@@ -111,7 +111,7 @@ class DiffusionStage(CheckpointStage):
         if isinstance(self.sde, IRSDE):  # other processes have a sampler of their own
             find_sampler(config.sampling.sampler).check(self.sde)
         self.prediction = config.prediction
-        self.time_bias = config.train.time_bias
+        self.time_bias, self.rollout = config.train.time_bias, config.train.rollout
         self.objective = config.objective and OBJECTIVES[config.objective.type]
         self.objective_settings = config.objective and config.objective.settings
         network = config.network
@@ -186,11 +186,34 @@ class DiffusionStage(CheckpointStage):
         mu = pair["mu"]
         t = sample_times(self.sde.T, self.time_bias, generators)
         noise = sample_noise(mu, generators)
-        xt = self.sde.sample_marginal(pair["x0"], mu, t, noise)
-        output = self.network(
-            xt, mu, t.to(mu.device, non_blocking=True), **self._conditions(pair)
-        ).float()
+        if self.rollout:
+            clean = self._own_estimates(pair, generators)
+            xt = self.sde.sample_marginal(clean, mu, t, noise)
+            noise = self.sde.noise_from_x0(xt, pair["x0"], mu, t)
+        else:
+            xt = self.sde.sample_marginal(pair["x0"], mu, t, noise)
+        output = self._predict(xt, t.to(mu.device, non_blocking=True), pair)
         return NoisySample(xt, noise, t, output)
+
+    @torch.no_grad()
+    def _own_estimates(self, pair: Mapping[str, Tensor], generators: Sequence[Generator]) -> Tensor:
+        """x0 of the pair, or, for a share of the images, the model's estimate of x0 at time T.
+
+        While restoring, the model sees states that contain its own estimates, not the truth. So it
+        learns to correct them, and many steps do not move away from the result of one.
+        """
+        mu, T = pair["mu"], self.sde.T
+        is_own = torch.stack([torch.rand((), generator=g) < self.rollout for g in generators])
+        xT = self.sde.sample_marginal(pair["x0"], mu, T, sample_noise(mu, generators))
+        output = self._predict(xT, torch.full((len(mu),), T, device=mu.device), pair)
+        with torch.autocast(mu.device.type, enabled=False):
+            own = estimate(self.sde, self.prediction, output, xT, mu, T).x0
+        is_own = is_own.to(mu.device, non_blocking=True).view(-1, 1, 1, 1)
+        return torch.where(is_own, own, pair["x0"])
+
+    def _predict(self, xt: Tensor, t: Tensor, pair: Mapping[str, Tensor]) -> Tensor:
+        """Output of the network at times t on the device, (B,), float32."""
+        return self.network(xt, pair["mu"], t, **self._conditions(pair)).float()
 
     def viewer(self, model: Model, device: torch.device) -> Viewer:
         """Make the function that restores a validation image."""

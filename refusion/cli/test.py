@@ -138,7 +138,17 @@ def _add_result_options(add: Callable[..., argparse.Action]) -> None:
         "--html",
         type=Path,
         metavar="FILE",
-        help="write one self-contained page with a before-after slider (needs --output)",
+        help="write one self-contained page: a before-after slider over each photo, all pictures "
+        "beside each other, and parts at 100 %% (needs --output)",
+    )
+    add(
+        "--beside",
+        type=beside_of,
+        action="append",
+        default=[],
+        metavar="TITLE=DIR",
+        help="the page also shows the pictures of this folder that have the names of photos, for "
+        "example results of another method; may be repeated (needs --html)",
     )
     add(
         "--crop-border",
@@ -174,6 +184,18 @@ def folders_of(text: str) -> Folders:
     return Folders(name, Path(parts[0]), Path(parts[1]) if len(parts) == 2 else None, name)
 
 
+def beside_of(text: str) -> tuple[str, Path]:
+    """Option type: TITLE=DIR.
+
+    >>> beside_of("RIDCP=published/results")[0]
+    'RIDCP'
+    """
+    title, _, folder = text.partition("=")
+    if not title or not folder:
+        raise argparse.ArgumentTypeError(f"expected TITLE=DIR, got '{text}'")
+    return title, Path(folder)
+
+
 def _check(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other, or that need another option."""
     if options.opt:
@@ -196,6 +218,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--gt-suffix: needs --gt, or a folder of ground truth in --data")
     if options.html and not options.output:
         raise ConfigError("--html: needs --output, as it shows the pictures written there")
+    if options.beside and not options.html:
+        raise ConfigError("--beside: needs --html, the page that shows these pictures")
     names = [one.name for one in options.data]
     if len(set(names)) < len(names):
         raise ConfigError(f"--data: the same name twice among {', '.join(names)}")
@@ -265,6 +289,7 @@ def _outputs(options: argparse.Namespace, entry: Entry | None) -> Outputs:
         json=options.json or (folder and folder / "scores.json"),
         csv=options.csv or (folder and folder / "scores.csv"),
         html=options.html,
+        beside=dict(options.beside),
         entry=entry,
     )
 

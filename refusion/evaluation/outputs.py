@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from refusion.errors import ConfigError
@@ -23,6 +23,7 @@ class Outputs:
         json: all scores, and what is needed to compute them again.
         csv: a line for each photo and method.
         html: a page with a slider over each photo; needs `folder`.
+        beside: folders of pictures that the page shows beside photos of the same name, by title.
         entry: an entry to a challenge; needs `folder`.
     """
 
@@ -30,6 +31,7 @@ class Outputs:
     json: Path | None = None
     csv: Path | None = None
     html: Path | None = None
+    beside: Mapping[str, Path] = field(default_factory=dict)
     entry: Entry | None = None
 
     def prepare(self, sets: Iterable[EvaluationSet]) -> None:
@@ -42,6 +44,11 @@ class Outputs:
             ConfigError: `folder` lies among the photos of a set, a folder cannot be created, or a
                 file name is the name of a folder, a pipe, a socket or a device.
         """
+        for folder in self.beside.values():
+            if not folder.is_dir():
+                raise ConfigError(
+                    f"--beside: folder '{folder}' does not exist; create it or fix it"
+                )
         for source in (source for chosen in sets for source in chosen.sources):
             if self.folder and _is_inside(self.folder, source):
                 raise ConfigError(

@@ -6,9 +6,9 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from refusion.errors import ConfigError, printable
 from refusion.files import atomic_write
@@ -16,9 +16,13 @@ from refusion.files import atomic_write
 if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not need
     from torch import Tensor
 
-    from refusion.evaluation.scoring import Evaluation, Photos, Score
+    from refusion.evaluation.scoring import Baseline, Evaluation, Photos, Score
+    from refusion.tiling.regions import Region
 
-SIDE = 1280  # pixels of the longer side of a picture on the page
+SIDE = 1280  # pixels of the longer side of a picture under a slider
+SMALL = 320  # the same of the pictures beside each other
+CROP = 240  # side in pixels of the parts that are shown at 100 %
+DETAILED = 40  # photos of a set that are shown in such parts, at most, so that pages stay small
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1320px;padding:0 1rem;color:#222}
@@ -33,6 +37,8 @@ td:first-child,th:first-child{text-align:left}
 pointer-events:none}
 .pair:focus-within{outline:2px solid #06c}
 figure{margin:2rem 0}
+.pictures{overflow-x:auto}
+.pictures td,.pictures th{padding:2px;text-align:left;border:0;font-size:13px;font-weight:normal}
 """
 _SCRIPT = """
 for (const slider of document.querySelectorAll(".pair input"))
@@ -51,6 +57,8 @@ class PageSet:
         evaluation: scores of the set.
         files: files of the result of each photo, in the order of the set; two of a stereo pair.
         notes: lines below the table of means.
+        baselines: methods whose results are shown, too, by name; they restore the photos again.
+        beside: files of pictures that are shown, too, by title and by the name of the photo.
     """
 
     name: str
@@ -58,13 +66,17 @@ class PageSet:
     evaluation: Evaluation
     files: Sequence[Sequence[Path]]
     notes: Sequence[str]
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    beside: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
 
 
 def write_page(path: Path, title: str, sets: Iterable[PageSet]) -> None:
     """Write the page; after an error an older file is left unchanged.
 
     Pictures are embedded as JPEG, shrunk to `SIDE` pixels; the page loads nothing else. Photos are
-    in ascending order of PSNR; without ground truth they are in the order of the set.
+    in ascending order of PSNR; without ground truth they are in the order of the set. Below the
+    slider of a photo, input, baselines, result and ground truth stand beside each other, reduced;
+    for the first `DETAILED` photos of a set also in parts at 100 %.
 
     Args:
         path: the file.
@@ -82,6 +94,26 @@ def write_page(path: Path, title: str, sets: Iterable[PageSet]) -> None:
         raise ConfigError(f"--html: cannot write '{path}': {error.strerror}") from error
 
 
+def photos_beside(folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
+    """Files of folders by title, and by name: the path in the folder without suffix.
+
+    Args:
+        folders: by title.
+
+    Raises:
+        ConfigError: a folder is missing or has no photos.
+    """
+    from refusion.images.cache import list_photos
+
+    return {
+        title: {
+            path.relative_to(folder).with_suffix("").as_posix(): path
+            for path in list_photos([folder], "--beside")
+        }
+        for title, folder in folders.items()
+    }
+
+
 def _page(title: str, sets: Iterable[PageSet]) -> Iterator[str]:
     shown = _text(title)
     yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{shown}</title>'
@@ -92,8 +124,8 @@ def _page(title: str, sets: Iterable[PageSet]) -> Iterator[str]:
         mean = one.evaluation.mean
         yield _table("mean of all photos", mean.methods)
         yield "".join(f"<p>{_text(note)}</p>\n" for note in one.notes)
-        for index in _worst_first(one.evaluation.rows):
-            yield from _figure(one, index)
+        for place, index in enumerate(_worst_first(one.evaluation.rows)):
+            yield from _figure(one, index, is_detailed=place < DETAILED)
     yield f"<script>{_SCRIPT}</script></body></html>\n"
 
 
@@ -103,21 +135,67 @@ def _worst_first(rows: Sequence[Score]) -> list[int]:
     return sorted(range(len(rows)), key=lambda index: rows[index].result.get(RANK_BY, 0.0))
 
 
-def _figure(one: PageSet, index: int) -> Iterator[str]:
+def _figure(one: PageSet, index: int, *, is_detailed: bool) -> Iterator[str]:
     import torch
 
+    from refusion.evaluation.crops import telling_crops
     from refusion.images.io import read_image
     from refusion.images.resize import resize_like
 
     row = one.evaluation.rows[index]
+    item = one.photos[index]
     result = torch.cat([read_image(file).image for file in one.files[index]])
-    given = resize_like(one.photos[index]["lq"][None], result[None])[0]
+    given = resize_like(item["lq"][None], result[None])[0]
     name = _text(row.name)
     yield f"<figure><figcaption><h3>{name}</h3></figcaption>\n"
     yield f'<div class="pair"><img class="after" alt="{name}: result" src="{_picture(result)}">\n'
     yield f'<img class="before" alt="{name}: input" src="{_picture(given)}">\n'
     yield f'<input type="range" min="0" max="100" value="50" aria-label="{name}: input, result">'
-    yield f"</div>\n{_table(f'{row.seconds:.2f} s', row.methods)}</figure>\n"
+    yield f"</div>\n{_table(f'{row.seconds:.2f} s', row.methods)}\n"
+    crops = telling_crops(given, result, CROP) if is_detailed else {}
+    yield from _pictures(_beside(one, row.name, item, given, result), crops, name)
+    yield "</figure>\n"
+
+
+def _beside(
+    one: PageSet, name: str, item: Mapping[str, Any], given: Tensor, result: Tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """Pictures of a photo by title, one at a time to save memory."""
+    from refusion.images.io import read_image
+    from refusion.restorers.base import Conditions
+
+    yield "input", given
+    for title, method in one.baselines.items():
+        yield title, method(item["lq"][None], Conditions.from_item(item))[0]
+    yield "result", result
+    for title, files in one.beside.items():
+        if name in files:
+            yield title, read_image(files[name]).image
+    if "gt" in item:
+        yield "ground truth", item["gt"]
+
+
+def _pictures(
+    shown: Iterable[tuple[str, Tensor]], crops: Mapping[str, Region], name: str
+) -> Iterator[str]:
+    """A table: a column per picture, and a row for the whole photo and for each crop."""
+    size, columns = None, []
+    for title, image in shown:
+        size = image.shape[-2:] if size is None else size
+        parts = {"reduced": _picture(image, SMALL)}
+        if image.shape[-2:] == size:
+            parts |= {f"100 %: {key}": _picture(crop.cut(image)) for key, crop in crops.items()}
+        columns.append((title, parts))
+    yield '<div class="pictures"><table>\n<tr><th></th>'
+    yield "".join(f"<th>{_text(title)}</th>" for title, _ in columns) + "</tr>\n"
+    for part in columns[0][1]:
+        yield f"<tr><th>{part}</th>"
+        for title, parts in columns:
+            alt = f"{name}: {_text(title)}, {part}"
+            image = f'<img alt="{alt}" src="{parts[part]}">' if part in parts else ""
+            yield f"<td>{image}</td>"
+        yield "</tr>\n"
+    yield "</table></div>\n"
 
 
 def _text(text: str) -> str:
@@ -125,7 +203,7 @@ def _text(text: str) -> str:
     return html.escape(printable(text), quote=True)
 
 
-def _picture(image: Tensor) -> str:
+def _picture(image: Tensor, side: int = SIDE) -> str:
     """A photo as a data URL; the two views of a stereo pair are put side by side."""
     import torch
 
@@ -133,7 +211,7 @@ def _picture(image: Tensor) -> str:
     from refusion.images.photo import Photo
     from refusion.images.resize import shrink
 
-    small = torch.cat(shrink(image[None], SIDE)[0].split(3), dim=-1)
+    small = torch.cat(shrink(image[None], side)[0].split(3), dim=-1)
     file = io.BytesIO()
     encode(file, "JPEG", small, Photo(small), "page")
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

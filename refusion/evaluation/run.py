@@ -138,14 +138,15 @@ class EvaluationRun:
         return fingerprint(self._checkpoint.path, self._restorer.info, self._options, chosen)
 
     def _write_page(self, path: Path) -> None:
-        from refusion.evaluation.page import PageSet, write_page
+        from refusion.evaluation.page import PageSet, photos_beside, write_page
 
         sets = []
         for chosen, result in self._results.values():
             notes = [f"{n}: {self._metrics[n].stated}" for n in result.mean.result]
             notes += [f"fid: {_listed(v)}" for v in [self._fid.get(chosen.name)] if v]
             files = _files(chosen, result)
-            sets.append(PageSet(chosen.name, chosen.dataset, result, files, notes))
+            others = self._baselines, photos_beside(self._outputs.beside)
+            sets.append(PageSet(chosen.name, chosen.dataset, result, files, notes, *others))
         write_page(path, f"{self._restorer.info.task}: {self._checkpoint.path.name}", sets)
 
     def _report(self, results: Mapping[str, Evaluation]) -> dict[str, Any]:

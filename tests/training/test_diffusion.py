@@ -149,3 +149,57 @@ def test_times_follow_their_density(bias):
     edges = (torch.arange(11, dtype=torch.float64) / 10) ** (1 + bias)
     assert counts[0] == 0
     torch.testing.assert_close(counts[1:], edges.diff(), atol=0.008, rtol=0)
+
+
+def with_rollout(share):
+    return {"train": {"steps": 2, "optimizer": {"type": "Lion", "lr": 1e-3}, "rollout": share}}
+
+
+@pytest.mark.parametrize("objective", ["x0", "noise"])
+def test_perfect_network_has_no_loss_in_states_of_its_own(stage_of, pair, objective):
+    stage = stage_of("x0_residual", objective, **with_rollout(1.0))
+    stage.network = Oracle(stage.sde, "x0_residual", pair["gt"])
+    assert stage.loss(pair, seeded(0, 1, 2, 3))["total"].item() == pytest.approx(0, abs=1e-4)
+
+
+def test_states_contain_the_models_own_estimate(stage_of, pair):
+    """A network that answers `no change` for all states sees states around mu, not around x0."""
+    stage = stage_of("x0_residual", "x0", sde={"type": "IRSDE", "max_sigma": 1}, **with_rollout(1))
+    stage.network = lambda xt, mu, t: torch.zeros_like(xt)
+    encoded = stage.encode(pair)
+    sample = stage.sample_and_predict(encoded, seeded(0, 1, 2, 3))
+    assert (sample.xt - encoded["mu"]).abs().max() < 6 / 255
+    again = stage.sde.sample_marginal(encoded["x0"], encoded["mu"], sample.t, sample.noise)
+    torch.testing.assert_close(again, sample.xt)
+
+
+def test_a_share_of_the_states_is_rolled_out_whatever_the_batch(stage_of, pair):
+    stage = stage_of("x0_residual", "x0", **with_rollout(0.5))
+    encoded = stage.encode(pair)
+    together = stage.sample_and_predict(encoded, seeded(0, 1, 2, 3)).xt
+    alone = [
+        stage.sample_and_predict({k: v[i : i + 1] for k, v in encoded.items()}, seeded(i)).xt
+        for i in range(4)
+    ]
+    torch.testing.assert_close(together, torch.cat(alone))
+    rolled = [
+        not torch.equal(stage._own_estimates(encoded, seeded(*[s] * 4))[0], encoded["x0"][0])
+        for s in range(40)
+    ]
+    assert 10 < sum(rolled) < 30
+
+
+def test_haze_of_the_data_is_part_of_the_loss(stage_of, pair):
+    settings = {"img_channel": 3, "width": 8, "enc_blk_nums": [1], "dec_blk_nums": [1]}
+    network = {"type": "ConditionalNAFNet", "out_channel": 8, **settings}
+    stage = stage_of("scattering", "x0", network=network)
+    plain = stage.loss(pair, seeded(0, 1, 2, 3))
+    distance = F.l1_loss(pair["lq"], pair["gt"]).item()
+    assert plain["total"].item() == pytest.approx(distance)  # it starts at no haze
+    maps = {"transmission": torch.full((4, 1, 8, 8), 0.5), "airlight": torch.ones(4, 3, 8, 8)}
+    terms = stage.loss(pair | maps, seeded(0, 1, 2, 3))
+    assert float(terms["transmission"]) == pytest.approx(0.5 * 0.5)
+    parts = sum(float(value) for name, value in terms.items() if name != "total")
+    assert float(terms["total"]) == pytest.approx(parts)
+    terms["total"].backward()
+    assert stage.network.last.weight.grad.abs().max() > 0

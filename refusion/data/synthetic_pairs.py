@@ -94,9 +94,10 @@ class SyntheticPairs(PhotoStream):
         surface_share: share of the patches whose clean image is a procedural surface
             (`draw_surface`) instead of a crop of a photo; it does not change the other patches.
         crops_per_photo: number of consecutive patches that are crops of one photo with one tone and
-            one scene of the degradation (its haze or shadow). Crop, flip, noise and JPEG differ. A
-            batch of B patches then shows about B / crops_per_photo scenes; use it if the processors
-            do not make enough samples, and at most a quarter of the batch size.
+            one scene of the degradation: haze, shadow, lenses, streaks of rain, kernel of a blur,
+            mask. Crop, flip, noise and JPEG differ; the noise is that of `TableGenerator`. A batch
+            of B patches then shows about B / crops_per_photo scenes; use it if the processors do
+            not make enough samples, and at most a quarter of the batch size.
 
     Raises:
         ConfigError: a folder is missing or empty, a split is empty, a photo is smaller than the

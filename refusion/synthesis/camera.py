@@ -30,6 +30,11 @@ def power(light: Tensor, exponent: float) -> Tensor:
     return light if exponent == 1 else light.log().mul_(exponent).exp_()
 
 
+def power_(light: Tensor, exponent: float) -> Tensor:
+    """As `power`, in place: new memory takes longer than the arithmetic."""
+    return light if exponent == 1 else light.log_().mul_(exponent).exp_()
+
+
 def expose(image: Tensor, generator: Generator, *, exposure: float, colour: float) -> Tensor:
     """Apply a small random change of gain, gamma and white balance.
 
@@ -45,10 +50,7 @@ def expose(image: Tensor, generator: Generator, *, exposure: float, colour: floa
     gain = 1 + uniform(generator, -exposure, exposure)
     gamma = 1 + uniform(generator, -exposure, exposure)
     balance = 1 + colour * (2 * torch.rand(3, 1, 1, generator=generator) - 1)
-    # In place, because new memory takes longer than the arithmetic.
-    light = image.clamp_min(1e-6)
-    light = light if gamma == 1 else light.log_().mul_(gamma).exp_()
-    return light.mul_(gain * balance).clamp_(0, 1)
+    return power_(image.clamp_min(1e-6), gamma).mul_(gain * balance).clamp_(0, 1)
 
 
 def add_noise(image: Tensor, generator: Generator, *, read: float, shot: float) -> Tensor:

@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refusion.errors import ConfigError, ImageError
-from refusion.synthesis.camera import GAMMA
+from refusion.synthesis.camera import GAMMA, power
+from refusion.synthesis.fourier import plane_filter
 
 SHARP = 0.5  # blur radius in pixels up to which a disc is one pixel
 LAYERS = 7  # largest number of layers in front of, and behind, the plane of focus
-DIRECT = 2.5  # radius in pixels up to which direct convolution is faster than a Fourier transform
-SHOULDER = 4.0  # exponent of the highlight expansion; larger values affect only brighter pixels
+SHOULDER = 4  # exponent of the highlight expansion; larger values affect only brighter pixels
 UNSEEN = 1e-4  # weight of the unblurred photo, visible where all layers are transparent
 
 
@@ -62,16 +62,30 @@ def disc_kernel(radius: float, shape: LensShape | None = None) -> Tensor:
     """
     shape = shape or LensShape()
     reach = math.ceil(radius) if radius > SHARP else 0
+    if not reach:
+        return torch.ones(1, 1)
+    distance, outline = _polar_grid(reach, shape.blades)
+    border = radius * outline
+    kernel = (border - distance).add_(0.5).clamp_(0, 1)
+    if shape.rim:
+        part = (distance / border.clamp_min(SHARP)).clamp_(max=1)
+        kernel.mul_(part.square_().square_().mul_(shape.rim).add_(1))
+    return kernel.div_(kernel.sum())
+
+
+@functools.lru_cache(maxsize=256)
+def _polar_grid(reach: int, blades: int) -> tuple[Tensor, Tensor]:
+    """Distance of each pixel of a kernel from its centre, and radius of the aperture there.
+
+    The aperture has a radius of 1 at its corners.
+    """
     offset = torch.arange(-reach, reach + 1, dtype=torch.float32)
     distance = torch.sqrt(offset[:, None] ** 2 + offset[None, :] ** 2)
-    border = torch.full_like(distance, radius)
-    if shape.blades:
-        sector = 2 * math.pi / shape.blades
-        angle = torch.atan2(offset[:, None], offset[None, :]) % sector - sector / 2
-        border = radius * math.cos(sector / 2) / torch.cos(angle)
-    coverage = (border - distance + 0.5).clamp(0, 1)
-    kernel = coverage * (1 + shape.rim * (distance / border.clamp_min(SHARP)).clamp(max=1) ** 4)
-    return kernel / kernel.sum() if reach else torch.ones(1, 1)
+    if not blades:
+        return distance, torch.ones(())
+    sector = 2 * math.pi / blades
+    angle = torch.atan2(offset[:, None], offset[None, :]) % sector - sector / 2
+    return distance, math.cos(sector / 2) / torch.cos(angle)
 
 
 def render_bokeh(
@@ -118,14 +132,16 @@ def render_bokeh(
 
 def _expand(image: Tensor, peak: float) -> Tensor:
     """Convert to linear light and expand clipped highlights, so that value 1 becomes `peak`."""
-    powered = image.clamp(0, 1) ** (GAMMA * SHOULDER)
-    return (powered / (1 - (1 - peak**-SHOULDER) * powered)) ** (1 / SHOULDER)
+    powered = power(image.clamp(0, 1), GAMMA * SHOULDER)
+    limit = (powered * (peak**-SHOULDER - 1)).add_(1)
+    return power(powered.div_(limit), 1 / SHOULDER)
 
 
 def _compress(light: Tensor, peak: float) -> Tensor:
     """The inverse of `_expand`."""
-    powered = light.clamp_min(0) ** SHOULDER
-    return (powered / (1 + (1 - peak**-SHOULDER) * powered)) ** (1 / (GAMMA * SHOULDER))
+    powered = light.clamp_min(0).square_().square_()
+    limit = (powered * (1 - peak**-SHOULDER)).add_(1)
+    return power(powered.div_(limit), 1 / (GAMMA * SHOULDER))
 
 
 def _extend(field: Tensor, reach: int) -> Tensor:
@@ -147,11 +163,9 @@ def _render_background(light: Tensor, radius: Tensor, shape: LensShape) -> Tenso
     total, cover = UNSEEN * light, torch.full_like(radius, UNSEEN)
     for index in range(len(radii) - 1, 0, -1):
         mask = _layer_weight(radius, radii, index)
-        seen = _blur(torch.cat([light * mask, mask[None]]), radii[index], shape)
-        opacity = seen[3].clamp(0, 1)
-        total = total * (1 - opacity) + seen[:3]
-        cover = cover * (1 - opacity) + opacity
-    return torch.lerp(total / cover, light, _layer_weight(radius, radii, 0))
+        rows, columns, opacity = _lay_over(total, light, mask, disc_kernel(radii[index], shape))
+        cover[rows, columns].mul_(1 - opacity).add_(opacity)
+    return torch.lerp(total.div_(cover), light, _layer_weight(radius, radii, 0))
 
 
 def _render_foreground(
@@ -168,18 +182,17 @@ def _render_foreground(
     nearer = torch.cumsum(weights.flip(0), 0).flip(0)
     result = _fill(background, 1 - nearer[1])
     for index in range(1, len(radii)):
-        mask = nearer[index]
-        seen = _blur(torch.cat([light * mask, mask[None]]), radii[index], shape)
-        result = result * (1 - seen[3].clamp(0, 1)) + seen[:3]
+        _lay_over(result, light, nearer[index], disc_kernel(radii[index], shape))
     return result
 
 
 def _layer_radii(radius: Tensor) -> list[float]:
     """0 and the radii of the blurred layers, evenly spaced in the square root of the radius."""
-    blurred = radius[radius > SHARP]
-    if not len(blurred):
+    largest = float(radius.amax())
+    if largest <= SHARP:
         return [0.0]
-    low, high = math.sqrt(float(blurred.min())), math.sqrt(float(blurred.max()))
+    smallest = float(radius.masked_fill(radius <= SHARP, math.inf).amin())
+    low, high = math.sqrt(smallest), math.sqrt(largest)
     # Nearly equal radii form one layer: two would show a seam, or would have distance 0.
     count = min(LAYERS, 1 + math.ceil(4 * (high - low) - 0.05))
     steps = torch.linspace(low, high, count) if count > 1 else torch.tensor([high])
@@ -188,26 +201,51 @@ def _layer_radii(radius: Tensor) -> list[float]:
 
 def _layer_weight(radius: Tensor, radii: list[float], index: int) -> Tensor:
     """Weight of each pixel in a layer: linear interpolation between layers, weights sum to 1."""
-    level, share = radii[index], torch.ones_like(radius)
+    level, sides = radii[index], []
     if index > 0:
         below = radii[index - 1]
-        share = ((radius - below) / (level - below)).clamp(0, 1)
+        sides.append((radius - below).div_(level - below))
     if index + 1 < len(radii):
-        share = torch.minimum(share, (radii[index + 1] - radius) / (radii[index + 1] - level))
-    return share.clamp(0, 1)
+        above = radii[index + 1]
+        sides.append((above - radius).div_(above - level))
+    if not sides:
+        return torch.ones_like(radius)
+    share = sides[0] if len(sides) == 1 else torch.minimum(*sides, out=sides[0])
+    return share.clamp_(0, 1)
 
 
-def _blur(layer: Tensor, radius: float, shape: LensShape) -> Tensor:
-    """Convolve (C, h, w) with a disc; pixels within one radius of the border are not valid."""
-    kernel = disc_kernel(radius, shape)
-    side = kernel.shape[-1]
-    if radius <= DIRECT:
-        weight = kernel.expand(len(layer), 1, side, side)
-        return F.conv2d(layer[None], weight, padding=side // 2, groups=len(layer))[0]
-    size = [32 * math.ceil(extent / 32) for extent in layer.shape[-2:]]
-    spectrum = torch.fft.rfft2(layer, size) * torch.fft.rfft2(kernel, size)
-    blurred = torch.fft.irfft2(spectrum, size).roll((-(side // 2), -(side // 2)), (-2, -1))
-    return blurred[:, : layer.shape[-2], : layer.shape[-1]]
+def _lay_over(
+    total: Tensor, light: Tensor, mask: Tensor, disc: Tensor
+) -> tuple[slice, slice, Tensor]:
+    """Composite one blurred layer over the layers behind it, in place.
+
+    Args:
+        total: light of the layers behind, (3, h, w).
+        light: linear light of the photo, (3, h, w); outside there is none.
+        mask: weight of each pixel in the layer, (h, w).
+        disc: kernel of the blur.
+
+    Returns:
+        Rows and columns that the layer reaches, and its opacity there, in [0, 1].
+    """
+    rows, columns = (_reached(mask.sum(dim=1 - axis) > 0, len(disc) // 2) for axis in (0, 1))
+    mask = mask[rows, columns]
+    if not mask.numel():
+        return rows, columns, mask
+    blurred = plane_filter(disc, *mask.shape)
+    opacity = blurred(mask).clamp(0, 1)
+    passed = 1 - opacity
+    for behind, plane in zip(total[:, rows, columns], light[:, rows, columns], strict=True):
+        behind.mul_(passed).add_(blurred(plane * mask))
+    return rows, columns, opacity
+
+
+def _reached(used: Tensor, reach: int) -> slice:
+    """Range of the pixels that are at most `reach` away from the used ones."""
+    places = used.nonzero()
+    if not len(places):
+        return slice(0, 0)
+    return slice(max(0, int(places[0]) - reach), int(places[-1]) + reach + 1)
 
 
 def _fill(colour: Tensor, known: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from kornia.filters import guided_blur
 from refusion.synthesis.camera import power
 from refusion.synthesis.scenes.fields import quantile
 from refusion.synthesis.scenes.frame import PhotoFrame
-from refusion.synthesis.scenes.guided import guided_filter
+from refusion.synthesis.scenes.windows import guided_filter, window_max
 from refusion.synthesis.tone import Tone
 
 
@@ -23,6 +23,13 @@ def test_guided_filter_is_that_of_kornia(side: int) -> None:
     guide, field = noise(48, 64), noise(48, 64, seed=1)
     expected = guided_blur(guide[None, None], field[None, None], side, 4e-3, separable=True)[0, 0]
     torch.testing.assert_close(guided_filter(guide, field, side, 4e-3), expected, atol=3e-6, rtol=0)
+
+
+@pytest.mark.parametrize("side", [1, 3, 5, 7, 9, 17, 21, 33, 47])
+def test_window_maximum_is_that_of_torch(side: int) -> None:
+    fields = noise(2, 30, 41) - 0.5
+    expected = F.max_pool2d(fields, side, 1, side // 2)
+    assert torch.equal(window_max(fields, side), expected)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.8, 1.0])

@@ -36,7 +36,8 @@ class Degradation(Protocol):
 class SceneDegradation(Degradation, Protocol):
     """A degradation in two stages, so that several crops of a photo share the first one.
 
-    Calling it draws a scene and applies it, both with the same generator.
+    Calling it draws a scene and applies it, both with the same generator. Rain and masks are
+    exceptions: a crop that shares a scene gets a random part, or a mirror image, of what was drawn.
     """
 
     def draw_scene(self, thumbnail: Tensor, generator: Generator) -> Any:

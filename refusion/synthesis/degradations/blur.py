@@ -9,17 +9,16 @@ start, and occasional sudden reversals.
 from __future__ import annotations
 
 import cmath
-import functools
 import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from refusion.randomness import uniform
-from refusion.synthesis.camera import GAMMA, add_noise, power, quantise
+from refusion.synthesis.camera import GAMMA, add_noise, power, power_, quantise
 from refusion.synthesis.checks import check_settings
+from refusion.synthesis.fourier import convolve
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 PATH_STEPS = 96
@@ -187,57 +186,6 @@ def _blur(
     is_linear = uniform(generator, 0, 1) < linear_share
     light = power(clean, GAMMA) if is_linear else clean
     blurred = convolve(light, kernel).clamp_(0, 1)
-    blurred = power(blurred, 1 / GAMMA) if is_linear else blurred
+    blurred = power_(blurred, 1 / GAMMA) if is_linear else blurred
     level = uniform(generator, *noise)
     return quantise(add_noise(blurred, generator, read=level / 3, shot=level))
-
-
-def convolve(image: Tensor, kernel: Tensor) -> Tensor:
-    """Convolve an image with a kernel, with reflected borders (edge pixels are not repeated).
-
-    Args:
-        image: (C, H, W) float; the image may be smaller than the kernel.
-        kernel: (k, l), both odd; its centre corresponds to no shift.
-
-    Returns:
-        (C, H, W), computed by the Fourier transform with an error of about 1e-6.
-    """
-    reach = [side // 2 for side in kernel.shape]
-    height, width = image.shape[-2:]
-    # Circular convolution makes `reach` pixels at each border invalid; they are cropped.
-    size = [fourier_side(image.shape[axis - 2] + 2 * reach[axis]) for axis in (0, 1)]
-    padded = _reflected(image, reach, size)
-    spectrum = torch.fft.rfft2(kernel, size)
-    result = torch.empty_like(image)
-    for plane, target in zip(padded, result, strict=True):  # one by one for the processor cache
-        full = torch.fft.irfft2(torch.fft.rfft2(plane).mul_(spectrum), size)
-        top, left = 2 * reach[0], 2 * reach[1]
-        target.copy_(full[top : top + height, left : left + width])
-    return result
-
-
-@functools.cache
-def fourier_side(least: int) -> int:
-    """Smallest multiple of 16, at least `least`, without prime factors above 7: fast transforms."""
-    side = 16 * math.ceil(least / 16)
-    rest = side
-    for factor in (2, 3, 5, 7):
-        while rest % factor == 0:
-            rest //= factor
-    return side if rest == 1 else fourier_side(side + 1)
-
-
-def _reflected(image: Tensor, reach: list[int], size: list[int]) -> Tensor:
-    """Extend (C, H, W) to (C, *size) by reflection, `reach` pixels of it at the top and left."""
-    ends = [size[axis] - reach[axis] - image.shape[axis - 2] for axis in (0, 1)]
-    if all(max(reach[axis], ends[axis]) < image.shape[axis - 2] for axis in (0, 1)):
-        return F.pad(image[None], (reach[1], ends[1], reach[0], ends[0]), mode="reflect")[0]
-    rows, columns = (_mirror(image.shape[axis - 2], reach[axis], ends[axis]) for axis in (0, 1))
-    return image[:, rows][:, :, columns]
-
-
-def _mirror(count: int, before: int, after: int) -> Tensor:
-    """Indices -before..count+after-1, reflected into 0..count-1."""
-    period = max(2 * (count - 1), 1)
-    index = torch.arange(-before, count + after) % period
-    return torch.where(index < count, index, period - index)

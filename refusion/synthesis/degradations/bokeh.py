@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from kornia.filters import guided_blur
 from torch import Generator, Tensor
 
 from refusion.optics.defocus import blur_radius, defocus_guide
@@ -25,6 +24,7 @@ from refusion.synthesis.lens_blur import LensShape, render_bokeh
 from refusion.synthesis.scenes.depth import DEPTHS
 from refusion.synthesis.scenes.fields import photo_coordinates, quantile, smooth_field
 from refusion.synthesis.scenes.frame import GRID, PhotoFrame
+from refusion.synthesis.scenes.windows import guided_filter, window_max
 
 LENSES = (160.0, 40.0, 28.0, 18.0, -160.0, -40.0, -28.0, -14.0)
 """Lenses of the pairs: Sony f/16, f/4, f/2.8, f/1.8, Canon f/16, f/4, f/2.8, f/1.4."""
@@ -34,6 +34,23 @@ SONY = LensShape()
 CANON = LensShape(blades=8, rim=0.5)
 EDGE = 1.5  # distance in thumbnail pixels over which depth edges are aligned to the crop
 STEEPNESS = 5.0  # factor by which the steps of the defocus are narrowed
+
+
+@dataclass(frozen=True)
+class FocusedScene:
+    """Two lenses and the depth of a whole photo.
+
+    Attributes:
+        lenses: numbers of source and target lens.
+        strength: largest blur radius at f/1.8, relative to the long side.
+        highlights: linear light of clipped pixels relative to white.
+        defocus: (h, w), 0 in focus, 1 at the farthest point, negative in front of the focus.
+    """
+
+    lenses: tuple[float, float]
+    strength: float
+    highlights: float
+    defocus: Tensor
 
 
 @dataclass(frozen=True)
@@ -94,13 +111,23 @@ class Bokeh:
         Returns:
             As `photograph`; the disparity is in pixels of the crop.
         """
-        source, target = self._draw_lenses(generator)
+        return self.apply(clean, self.draw_scene(frame.thumbnail, generator), generator, frame)
+
+    def draw_scene(self, thumbnail: Tensor, generator: Generator) -> FocusedScene:
+        """Draw lenses, blur and depth of a photo, see `SceneDegradation`."""
+        lenses = self._draw_lenses(generator)
         strength = uniform(generator, *self.blur)
         highlights = uniform(generator, *self.highlights)
-        scene = self._draw_scene(frame.thumbnail, generator)
+        return FocusedScene(lenses, strength, highlights, self._draw_defocus(thumbnail, generator))
+
+    def apply(
+        self, clean: Tensor, scene: FocusedScene, generator: Generator, frame: PhotoFrame
+    ) -> dict[str, Tensor]:
+        """Render a crop (3, H, W) with both lenses; the result is that of calling the object."""
         scale = _long_side(frame, (clean.shape[-2], clean.shape[-1]))
-        defocus, disparity = _defocus_of_crop(scene, clean, frame, scale), strength * scale
-        return photograph(clean, defocus, (source, target, disparity), highlights)
+        defocus = _defocus_of_crop(scene.defocus, clean, frame, scale)
+        lens = (*scene.lenses, scene.strength * scale)
+        return photograph(clean, defocus, lens, scene.highlights)
 
     def _draw_lenses(self, generator: Generator) -> tuple[float, float]:
         pair = [LENSES[_draw_index(self.lens_weights, generator)] for _ in range(2)]
@@ -114,7 +141,7 @@ class Bokeh:
             source, target = target, source
         return source, source if is_equal else target
 
-    def _draw_scene(self, photo: Tensor, generator: Generator) -> Tensor:
+    def _draw_defocus(self, photo: Tensor, generator: Generator) -> Tensor:
         """Defocus of the photo (h, w): 0 in focus, 1 at the farthest point, negative in front."""
         kind = SCENES[_draw_index(self.scene_weights, generator)]
         tolerance = uniform(generator, *self.in_focus)
@@ -225,16 +252,11 @@ def _defocus_of_crop(scene: Tensor, crop: Tensor, frame: PhotoFrame, long_side: 
     field = frame.crop(scene[None], size)
     reach = min(max(1, round(EDGE * long_side / GRID)), (min(size) - 1) // 2)
     side = 2 * reach + 1
-    guided = guided_blur(crop.mean(0)[None, None], field[None], side, 1e-3, separable=True)[0]
-    low, high = -_window_max(-field, side), _window_max(field, side)
+    guided = guided_filter(crop.mean(0), field[0], side, 1e-3)[None]
+    high, low = window_max(torch.cat([field, -field]), side).split(1)
+    low = -low
     step = (high - low).clamp_min(1e-6)
     # In a smooth slope, the value is the middle of its window and is unchanged; steps get steeper.
     gain = 1 + (STEEPNESS - 1) * ((step - 0.1) / 0.2).clamp(0, 1)
     place = (((guided - low) / step - 0.5) * gain + 0.5).clamp(0, 1)
     return torch.lerp(low, high, place)[0]
-
-
-def _window_max(field: Tensor, side: int) -> Tensor:
-    """Maximum over a square window, computed separately along rows and columns."""
-    rows = F.max_pool2d(field, (side, 1), 1, (side // 2, 0))
-    return F.max_pool2d(rows, (1, side), 1, (0, side // 2))

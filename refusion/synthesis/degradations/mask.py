@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +63,24 @@ class Mask:
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq" (3, H, W)}: the crop with hidden pixels, 8-bit levels."""
-        mask = self.draw(generator, (clean.shape[-2], clean.shape[-1]))
-        return {"lq": quantise(torch.where(mask, clean, torch.full_like(clean, self.fill)))}
+        return self._hidden(clean, self.draw(generator, (clean.shape[-2], clean.shape[-1])))
+
+    def draw_scene(self, thumbnail: Tensor, generator: Generator) -> MaskScene:
+        """Draw the mask of a photo, see `SceneDegradation`."""
+        return MaskScene(self, int(torch.randint(2**62, (), generator=generator)))
+
+    def apply(
+        self, clean: Tensor, scene: MaskScene, generator: Generator, frame: PhotoFrame
+    ) -> dict[str, Tensor]:
+        """{"lq" (3, H, W)}: a crop with the mask of its photo, mirrored at random."""
+        mask = scene.mask((clean.shape[-2], clean.shape[-1]))
+        axes = [axis for axis in (-2, -1) if randint(generator, 0, 1)]
+        mask = mask.flip(axes)
+        is_transposed = clean.shape[-2] == clean.shape[-1] and randint(generator, 0, 1)
+        return self._hidden(clean, mask.mT if is_transposed else mask)
+
+    def _hidden(self, clean: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        return {"lq": quantise(clean.masked_fill(~mask, self.fill))}
 
     def draw(self, generator: Generator, size: tuple[int, int]) -> Tensor:
         """Draw a random mask.
@@ -82,13 +98,35 @@ class Mask:
         return ~MASKS[kind](size, uniform(generator, *self.coverage), generator)[None]
 
 
+@dataclass(frozen=True)
+class MaskScene:
+    """The mask of the crops of one photo, which are alike in size.
+
+    Attributes:
+        settings: the degradation.
+        seed: seed of the mask.
+        drawn: masks by the size of the crops, as far as crops needed them.
+    """
+
+    settings: Mask
+    seed: int
+    drawn: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def mask(self, size: tuple[int, int]) -> Tensor:
+        """Mask (1, H, W) bool, true where the photo is kept; shared, do not modify."""
+        if size not in self.drawn:
+            generator = Generator().manual_seed(self.seed)
+            self.drawn[size] = self.settings.draw(generator, size)
+        return self.drawn[size]
+
+
 def _strokes(size: tuple[int, int], coverage: float, generator: Generator) -> Tensor:
     """Curved brush strokes with round ends, added until the coverage is reached."""
     height, width = size
     canvas = Image.new("L", (width, height))
     draw, long_side = ImageDraw.Draw(canvas), max(size)
     for _ in range(MAX_SHAPES):
-        if np.asarray(canvas).mean() / 255 >= coverage:
+        if canvas.histogram()[255] / (height * width) >= coverage:
             break
         brush = uniform(generator, 0.015, 0.08) * long_side
         x, y = uniform(generator, 0, width), uniform(generator, 0, height)

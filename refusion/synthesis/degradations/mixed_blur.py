@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 from refusion.errors import ConfigError
 from refusion.randomness import bernoulli, categorical, randint, uniform
 from refusion.synthesis.checks import check_settings
-from refusion.synthesis.degradations.blur import convolve
 from refusion.synthesis.degradations.kernels import Ellipse, gaussian, plateau, sinc
+from refusion.synthesis.fourier import convolve
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 FORMS = ("iso", "aniso", "generalised_iso", "generalised_aniso", "plateau_iso", "plateau_aniso")

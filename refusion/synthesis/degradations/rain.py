@@ -8,7 +8,7 @@ pixels of the crop, because the apparent size of drops does not depend on the si
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
@@ -83,8 +83,26 @@ class Rain:
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq"}: the image (3, H, W) with rain, 8-bit levels."""
         size = (clean.shape[-2], clean.shape[-1])
-        streaks = self._draw_streaks(size, generator).clamp_(0, 1)
-        rainy = 1 - (1 - self._mist(clean, generator)) * (1 - streaks)
+        return self._photograph(clean, self._draw_streaks(size, generator), generator)
+
+    def draw_scene(self, thumbnail: Tensor, generator: Generator) -> RainScene:
+        """Draw the rain over a photo, see `SceneDegradation`."""
+        return RainScene(self, int(torch.randint(2**62, (), generator=generator)))
+
+    def apply(
+        self, clean: Tensor, scene: RainScene, generator: Generator, frame: PhotoFrame
+    ) -> dict[str, Tensor]:
+        """{"lq"}: a crop (3, H, W) with a random part of the streaks of its photo, and own mist."""
+        size = (clean.shape[-2], clean.shape[-1])
+        shifts = tuple(randint(generator, 0, side - 1) for side in size)
+        streaks = scene.streaks(size).roll(shifts, (0, 1))
+        return self._photograph(clean, streaks, generator)
+
+    def _photograph(
+        self, clean: Tensor, streaks: Tensor, generator: Generator
+    ) -> dict[str, Tensor]:
+        passed = 1 - streaks.clamp_(0, 1)
+        rainy = (1 - self._mist(clean, generator)).mul_(passed).neg_().add_(1)
         if bernoulli(generator, self.noise_share):
             noise = uniform(generator, *self.noise)
             rainy = add_noise(rainy, generator, read=noise / 3, shot=noise)
@@ -98,8 +116,10 @@ class Rain:
         opacity = veil * (1 + 0.25 * smooth_field(size, generator, modes=4).clamp(-2, 2))
         return torch.lerp(clean, torch.full_like(clean, air), opacity.clamp(0, 1))
 
-    def _draw_streaks(self, size: tuple[int, int], generator: Generator) -> Tensor:
-        """Sum of the layers, (H, W) >= 0."""
+    def _draw_streaks(
+        self, size: tuple[int, int], generator: Generator, *, periodic: bool = False
+    ) -> Tensor:
+        """Sum of the layers, (H, W) >= 0; see `Streaks.draw`."""
         density = log_uniform(generator, *self.density) / 1000
         count = randint(generator, *self.layers)
         length, width = uniform(generator, *self.length), uniform(generator, *self.width)
@@ -112,8 +132,30 @@ class Rain:
             streaks = Streaks(
                 density * crowd / sum(crowding), length * scale, width * scale, angle, spread
             )
-            total += bright * scale * streaks.draw(size, generator)
+            total += bright * scale * streaks.draw(size, generator, periodic=periodic)
         return total
+
+
+@dataclass(frozen=True)
+class RainScene:
+    """The streaks over a photo; lengths are in pixels of its crops, so they have the crops' size.
+
+    Attributes:
+        rain: settings of the rain.
+        seed: seed of the streaks.
+        drawn: streaks by the size of the crops, as far as crops needed them.
+    """
+
+    rain: Rain
+    seed: int
+    drawn: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def streaks(self, size: tuple[int, int]) -> Tensor:
+        """Streaks (H, W) >= 0 that continue at the opposite border; shared, do not modify."""
+        if size not in self.drawn:
+            generator = Generator().manual_seed(self.seed)
+            self.drawn[size] = self.rain._draw_streaks(size, generator, periodic=True)
+        return self.drawn[size]
 
 
 @dataclass(frozen=True)
@@ -134,7 +176,9 @@ class Streaks:
     angle: float
     spread: float
 
-    def draw(self, size: tuple[int, int], generator: Generator) -> Tensor:
+    def draw(
+        self, size: tuple[int, int], generator: Generator, *, periodic: bool = False
+    ) -> Tensor:
         """Draw streaks with heights of 0.5 to 1 and soft ends; returns their sum, (H, W).
 
         A streak is a row of overlapping Gaussians at sub-pixel positions, so it is smooth and not
@@ -143,8 +187,9 @@ class Streaks:
         Args:
             size: (H, W) in pixels.
             generator: source of randomness.
+            periodic: continue streaks that leave the image at the opposite border.
         """
-        margin = 0.75 * self.length
+        margin = 0.0 if periodic else 0.75 * self.length
         area = (size[0] + 2 * margin) * (size[1] + 2 * margin)
         count = int(self.density * area + uniform(generator, 0, 1))
         place = torch.rand(2, count, 1, generator=generator)
@@ -160,7 +205,26 @@ class Streaks:
         rows, columns = middle[0] + along * length * down, middle[1] + along * length * right
         overlap = deviation * math.sqrt(2 * math.pi) * (steps - 1) / length
         soft_ends = (4 * (0.5 - along.abs())).clamp(0, 1)
-        return _splat(rows, columns, height * soft_ends / overlap, deviation, size)
+        heights = height * soft_ends / overlap
+        if periodic:
+            return _splat_periodic(rows, columns, heights, deviation, size)
+        return _splat(rows, columns, heights, deviation, size)
+
+
+def _splat_periodic(
+    rows: Tensor, columns: Tensor, heights: Tensor, deviation: float, size: tuple[int, int]
+) -> Tensor:
+    """As `_splat`, on an image that continues at the opposite border."""
+    reach = min(math.ceil(3 * deviation), (min(size) - 1) // 2)
+    rows, columns = rows.flatten().remainder(size[0]), columns.flatten().remainder(size[1])
+    padded = (size[0] + 2 * reach + 1, size[1] + 2 * reach + 1)
+    sums = _splat(rows + reach, columns + reach, heights.flatten(), deviation, padded)
+    for axis, side in enumerate(size):  # add what lies beyond a border at the opposite one
+        inner = sums.narrow(axis, reach, side).clone()
+        inner.narrow(axis, side - reach, reach).add_(sums.narrow(axis, 0, reach))
+        inner.narrow(axis, 0, reach + 1).add_(sums.narrow(axis, reach + side, reach + 1))
+        sums = inner
+    return sums
 
 
 def _splat(

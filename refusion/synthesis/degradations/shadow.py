@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from refusion.randomness import bernoulli, log_uniform, randint, uniform
-from refusion.synthesis.camera import GAMMA, add_noise, expose, file_round_trip, power, quantise
+from refusion.synthesis.camera import GAMMA, add_noise, expose, file_round_trip, power_, quantise
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.degradations.shadow_shapes import (
     SHAPES,
@@ -49,7 +49,7 @@ class ShadowFields:
     def cast(self, clean: Tensor) -> Tensor:
         """Apply the shadow to a photo (3, H, W) in [0, 1], display values."""
         light = (self.ambient - 1).mul_(self.occlusion).add_(1)
-        return power(light, 1 / GAMMA) * clean  # equals ((clean^2.2) light)^(1/2.2)
+        return power_(light, 1 / GAMMA).mul_(clean)  # equals ((clean^2.2) light)^(1/2.2)
 
 
 @dataclass(frozen=True)
@@ -304,8 +304,8 @@ class Shadow:
         dark = expose(dark, generator, exposure=self.exposure, colour=self.colour)
         if bernoulli(generator, self.noise_share):
             noise = uniform(generator, *self.noise)
-            noisy = add_noise(power(dark, GAMMA), generator, read=noise / 8, shot=noise)
-            dark = power(noisy, 1 / GAMMA)
+            noisy = add_noise(power_(dark, GAMMA), generator, read=noise / 8, shot=noise)
+            dark = power_(noisy, 1 / GAMMA)
         return file_round_trip(dark, generator, self.jpeg_share, self.jpeg_quality)
 
 

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from refusion.randomness import uniform
 from refusion.synthesis.scenes.fields import photo_coordinates, smooth_field
-from refusion.synthesis.scenes.guided import guided_filter
+from refusion.synthesis.scenes.windows import guided_filter
 
 
 def veil_depth(photo: Tensor, generator: Generator) -> Tensor:

@@ -198,8 +198,8 @@ def test_haze_of_the_data_is_part_of_the_loss(stage_of, pair):
     assert plain["total"].item() == pytest.approx(distance)  # it starts at no haze
     maps = {"transmission": torch.full((4, 1, 8, 8), 0.5), "airlight": torch.ones(4, 3, 8, 8)}
     terms = stage.loss(pair | maps, seeded(0, 1, 2, 3))
-    assert float(terms["transmission"]) == pytest.approx(0.5 * 0.5)
-    parts = sum(float(value) for name, value in terms.items() if name != "total")
-    assert float(terms["total"]) == pytest.approx(parts)
+    assert terms["transmission"].item() == pytest.approx(0.5 * 0.5)
+    parts = sum(value.item() for name, value in terms.items() if name != "total")
+    assert terms["total"].item() == pytest.approx(parts)
     terms["total"].backward()
     assert stage.network.last.weight.grad.abs().max() > 0

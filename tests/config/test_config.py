@@ -25,7 +25,6 @@ from refusion.config import (
 from refusion.config.parser import Component, Parser, to_plain
 from refusion.config.sections import LatentCheckpoint, SamplingConfig
 from refusion.errors import ConfigError
-from refusion.sde.scattering import CHANNELS
 from refusion.training.paths import check_paths
 
 ROOT = Path(__file__).parents[2]
@@ -258,33 +257,6 @@ def test_channels_that_are_defaults_are_checked(latent: dict, network: dict, mes
         "sampling": {"sampler": "posterior", "steps": 2},
     }
     with pytest.raises(ConfigError, match=f"m: network: {message}"):
-        model_config_from_dict(plain, "m")
-
-
-@pytest.mark.parametrize(
-    ("prediction", "edits", "latent", "message"),
-    [
-        ("scattering", {}, None, "prediction: scattering describes RGB photos and needs"),
-        ("scattering", {"out_channel": 5}, None, "prediction: scattering describes RGB photos"),
-        ("scattering", {"out_channel": CHANNELS, "img_channel": 8}, {}, "prediction: scattering"),
-        ("noise", {"out_channel": CHANNELS}, None, "network.out_channel: prediction noise has the"),
-        ("scattering", {"out_channel": CHANNELS}, None, None),
-        ("noise", {"out_channel": 3}, None, None),
-    ],
-)
-def test_the_output_has_the_channels_of_its_prediction(prediction, edits, latent, message):
-    plain = {
-        "task": "dehaze",
-        "latent_unet": latent if latent is None else {"type": "LatentUNet", **latent},
-        "network": {"type": "ConditionalNAFNet", **edits},
-        "sde": {"type": "IRSDE", "max_sigma": 50},
-        "prediction": prediction,
-        "sampling": {"sampler": "posterior", "steps": 2},
-    }
-    if message is None:
-        assert model_config_from_dict(plain, "m").prediction == prediction
-        return
-    with pytest.raises(ConfigError, match=f"m: {message}"):
         model_config_from_dict(plain, "m")
 
 

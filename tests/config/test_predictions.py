@@ -1,0 +1,36 @@
+"""The channels of a network's output and the prediction that gives them a meaning."""
+
+from __future__ import annotations
+
+import pytest
+
+from refusion.config import model_config_from_dict
+from refusion.errors import ConfigError
+from refusion.sde.scattering import CHANNELS
+
+
+@pytest.mark.parametrize(
+    ("prediction", "edits", "latent", "message"),
+    [
+        ("scattering", {}, None, "prediction: scattering describes RGB photos and needs"),
+        ("scattering", {"out_channel": 5}, None, "prediction: scattering describes RGB photos"),
+        ("scattering", {"out_channel": CHANNELS, "img_channel": 8}, {}, "prediction: scattering"),
+        ("noise", {"out_channel": CHANNELS}, None, "network.out_channel: prediction noise has the"),
+        ("scattering", {"out_channel": CHANNELS}, None, None),
+        ("noise", {"out_channel": 3}, None, None),
+    ],
+)
+def test_the_output_has_the_channels_of_its_prediction(prediction, edits, latent, message):
+    plain = {
+        "task": "dehaze",
+        "latent_unet": latent if latent is None else {"type": "LatentUNet", **latent},
+        "network": {"type": "ConditionalNAFNet", **edits},
+        "sde": {"type": "IRSDE", "max_sigma": 50},
+        "prediction": prediction,
+        "sampling": {"sampler": "posterior", "steps": 2},
+    }
+    if message is None:
+        assert model_config_from_dict(plain, "m").prediction == prediction
+        return
+    with pytest.raises(ConfigError, match=f"m: {message}"):
+        model_config_from_dict(plain, "m")

@@ -1,6 +1,8 @@
 """Options of models that predict haze, from the command line."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from PIL import Image
 from refusion import cli
 from refusion.images.io import read_image, write_image
 from refusion.restorers import Conditions, HazeOptions, load_restorer
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -234,3 +238,31 @@ def test_a_series_needs_a_first_photo_with_haze(restore, capsys):
     assert restore("--input", "in", "--same-look") == 2
     assert "error: in/0.png: not an image" in capsys.readouterr().err
     assert not Path("results").exists()
+
+
+RUN = """
+import resource, sys
+from refusion import cli
+code = cli.restore_main(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak has another unit")
+def test_24_megapixels_in_bounded_memory(tiny_checkpoint, tmp_path):
+    """JPEG to JPEG in one process takes less than 1 GB, with a map of the haze, too."""
+    rough = torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(0))
+    image = torch.nn.functional.interpolate(rough, (4000, 6000), mode="bilinear") * 0.8 + 0.1
+    write_image(tmp_path / "a.jpg", image[0])
+    argv = ["--weights", tiny_checkpoint("haze"), "--device", "cpu", "--input", tmp_path / "a.jpg"]
+    argv += ["--output", tmp_path / "b.jpg", "--haze-map", tmp_path / "map.png"]
+    command = [sys.executable, "-c", RUN, *map(str, argv), "--exposure", "auto"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=500)
+    assert done.returncode == 0, done.stderr
+    peak = int(done.stdout.partition("peak ")[2])
+    assert peak < 1024, f"{peak} MiB"
+    small = [torch.nn.functional.avg_pool2d(read_image(tmp_path / name).image[None], 50)
+             for name in ("a.jpg", "b.jpg")]  # fmt: skip
+    assert (small[0] - small[1]).abs().mean() > 0.02

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not n
     from refusion.tiling.regions import Region
 
 SIDE = 1280  # pixels of the longer side of a picture under a slider
-SMALL = 320  # the same of the pictures beside each other
+SMALL = 240  # the same of the pictures beside each other; five fit into the page
 CROP = 240  # side in pixels of the parts that are shown at 100 %
 DETAILED = 40  # photos of a set that are shown in such parts, at most, so that pages stay small
 

@@ -101,22 +101,22 @@ def test_scores_are_those_of_the_metrics():
 
 
 def rows(**psnr):
-    """Two photos with these PSNR by method."""
+    """Photos with these PSNR by method."""
     return [
         Measured(str(n), {k: {"psnr": v[n], "ssim": 0.5 + n} for k, v in psnr.items()}, {})
-        for n in range(2)
+        for n in range(len(psnr["input"]))
     ]
 
 
 def test_table_by_hand():
     results = {"REVIDE": rows(input=(10, 20), model=(12, 19)), "natural": [Measured("n", {}, {})]}
-    results[CLEAR] = rows(input=(math.inf, math.inf), model=(math.inf, 30))
+    results[CLEAR] = rows(input=[math.inf] * 3, model=(math.inf, math.inf, 30))
     lines = table(results).splitlines()
     assert lines[:4] == [
         "| set (n) | input | model |",
         "|---|---|---|",
         "| REVIDE (2) | 15.00 / 1.000 | 15.50 / 1.000 (1) |",
-        f"| {CLEAR} (2) | - | 45.00, 30.00, 1 |",
+        f"| {CLEAR} (3) | - | 50.00, 30.00, 1 |",
     ]
 
 

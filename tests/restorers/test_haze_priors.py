@@ -94,7 +94,9 @@ def test_tiles_do_not_change_the_result(prior, monkeypatch):
 def test_light_of_a_large_photo_is_chosen_in_parts(monkeypatch):
     image = torch.rand(2, 3, 60, 50, generator=torch.Generator().manual_seed(2))
     haze = torch.rand(2, 1, 60, 50, generator=torch.Generator().manual_seed(3))
+    image[..., 50, 7], haze[..., 50, 7] = 0.99, 2.0
     whole = atmospheric_light(image, haze)
+    assert whole.flatten().tolist() == pytest.approx([0.99] * 6)
     monkeypatch.setattr(haze_prior, "_SORTED", 700)
     assert torch.equal(atmospheric_light(image, haze), whole)
 
@@ -108,6 +110,8 @@ def test_strength_flat_photos_and_options(prior):
     torch.testing.assert_close(restorer.restore(photo, strength=0.5), half)
     flat = torch.full((1, 3, 30, 30), 0.6)
     assert torch.equal(restorer.restore(flat), flat)
+    noisy = flat + torch.rand(flat.shape, generator=torch.Generator().manual_seed(1)) * 7 / 255
+    assert torch.equal(restorer.restore(noisy), noisy)
     assert RESTORERS[restorer.info.family] is prior
     for wrong in ({"steps": 1}, {"sampler": "posterior"}, {"strength": 2}, {"tile": 0}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):

@@ -72,7 +72,8 @@ def poisson(means: Tensor, generator: Generator) -> Tensor:
     quantile = _normal_quantiles().index_select(0, bits).view(means.shape)
     # 1/18 is the variance of the quadratic term, 1/12 that of rounding.
     spread = (means - 5 / 36).clamp_min_(0).sqrt_()
-    counts = (quantile * quantile).sub_(1).div_(6).add_(means).addcmul_(spread, quantile).round_()
+    counts = (quantile * quantile).sub_(1).div_(6).add_(means).addcmul_(spread, quantile)
+    counts = counts.round_().clamp_min_(0)
     small = (means.flatten() < SMALL_MEAN).nonzero()[:, 0]
     if len(small):
         share = bits.index_select(0, small).float().add_(0.5).div_(2**BITS)

@@ -17,6 +17,7 @@ from refusion.data.stream import photo_at
 from refusion.errors import ConfigError
 from refusion.images.cache import PhotoCache
 from refusion.synthesis.degradations import build_degradation
+from refusion.synthesis.draws import TableGenerator
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 STILL = {
@@ -42,8 +43,12 @@ def pairs(tmp_path: Path):
 CHAIN = {"steps": (Component("Haze"), Component("Shadow"), Component("Jpeg"))}
 
 
+SCENES = ("Haze", "Shadow", "Bokeh", "Rain", "Mask", "MotionBlur", "GaussianBlur")
+OTHERS = ("GaussianNoise", "PoissonNoise", "MixedNoise", "Jpeg", "FirstOrder", "SecondOrder")
+
+
 @pytest.mark.parametrize(
-    ("kind", "settings"), [("Haze", {}), ("Shadow", {}), ("Bokeh", {}), ("Chain", CHAIN)]
+    ("kind", "settings"), [*((kind, {}) for kind in (*SCENES, *OTHERS)), ("Chain", CHAIN)]
 )
 def test_samples_of_shared_scenes_do_not_depend_on_the_order(pairs, kind, settings) -> None:
     options = {"crops_per_photo": 3, "tone": 0.5, "surface_share": 0.2, "rotate": True}
@@ -65,6 +70,25 @@ def test_crops_of_a_scene_share_photo_and_tone_and_differ(pairs) -> None:
         assert dataset._kept is scene
         assert all(not torch.equal(crops[0], crop) for crop in crops[1:])
     assert len({dataset.photos_of(4 * number) for number in range(5)}) == 5
+
+
+def test_crops_of_a_scene_have_noise_of_their_own_from_the_table(pairs, monkeypatch) -> None:
+    used = []
+    bits = TableGenerator.bits
+
+    def watch(self, count: int) -> torch.Tensor:
+        used.append(self.initial_seed())
+        return bits(self, count)
+
+    monkeypatch.setattr(TableGenerator, "bits", watch)
+    shared = pairs("GaussianNoise", {"sigma": (9.0, 9.0)}, crops_per_photo=4)
+    noises = [shared[index]["lq"] - shared[index]["gt"] for index in range(4)]
+    assert len(set(used)) == 4
+    assert all(not torch.equal(noises[0], noise) for noise in noises[1:])
+    assert abs(torch.stack(noises).std() * 255 - 9) < 0.4
+    used.clear()
+    pairs("GaussianNoise", crops_per_photo=1)[0]
+    assert not used
 
 
 def test_a_scene_is_drawn_once_for_all_its_crops(pairs, monkeypatch) -> None:
@@ -113,7 +137,7 @@ def test_crops_of_one_scene_agree_where_they_overlap(kind: str) -> None:
     assert not torch.equal(one, photo[:, :48, :48])
 
 
-@pytest.mark.parametrize("kind", ["Haze", "Shadow"])
+@pytest.mark.parametrize("kind", ["Haze", "Shadow", "Bokeh", "MotionBlur", "GaussianBlur"])
 def test_calling_a_degradation_is_its_two_stages(kind: str) -> None:
     degradation = build_degradation(Component(kind))
     photo = torch.rand(3, 64, 48, generator=torch.Generator().manual_seed(1))

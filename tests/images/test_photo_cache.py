@@ -37,6 +37,24 @@ def test_load_is_the_photo_and_decodes_once(tmp_path: Path, monkeypatch) -> None
     assert np.array_equal(mapped, pixels)
 
 
+@pytest.mark.parametrize(
+    "entry", [b"", b"PK", np.zeros((4, 4, 3), "f4"), np.zeros((4, 4), "u1"), np.array([{}])]
+)
+def test_a_damaged_entry_is_made_again(tmp_path: Path, entry: bytes | np.ndarray) -> None:
+    """Also one of another type or shape, one with objects, and one that is too short."""
+    pixels, cache = save_photo(tmp_path / "a.png"), PhotoCache(tmp_path / "cache")
+    cache.load(tmp_path / "a.png", 100)
+    (file,) = (tmp_path / "cache").iterdir()
+    whole = file.read_bytes()
+    if isinstance(entry, bytes):
+        file.write_bytes(entry)
+    else:
+        np.save(file, entry)
+    assert np.array_equal(cache.load(tmp_path / "a.png", 100), pixels)
+    file.write_bytes(whole[:-1])
+    assert np.array_equal(cache.load(tmp_path / "a.png", 100), pixels)
+
+
 def test_a_changed_photo_gets_a_new_entry(tmp_path: Path) -> None:
     path, cache = tmp_path / "a.png", PhotoCache(tmp_path / "cache")
     save_photo(path)

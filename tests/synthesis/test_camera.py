@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from degradation_cases import generator
 
+from refusion.synthesis import camera
 from refusion.synthesis.camera import add_noise, expose, quantise
 
 
@@ -41,3 +43,13 @@ def test_jpeg_harms_more_at_lower_quality() -> None:
     errors = [float((quantise(image, quality) - image).abs().mean()) for quality in (95, 70, 30)]
     assert errors == sorted(errors)
     assert errors[0] > 0.5 / 255
+
+
+@pytest.mark.parametrize("quality", [1, 30, 75, 90, 95, 100])
+@pytest.mark.parametrize("size", [(1, 1), (17, 33), (64, 48)])
+def test_jpeg_is_that_of_pillow_with_and_without_imagecodecs(size, quality, monkeypatch) -> None:
+    pytest.importorskip("imagecodecs")
+    image = torch.rand(3, *size, generator=generator())
+    fast = quantise(image, quality)
+    monkeypatch.setattr(camera, "_imagecodecs", lambda: None)
+    assert torch.equal(quantise(image, quality), fast)

@@ -77,6 +77,23 @@ def test_same_generator_same_mask_and_others_differ() -> None:
     assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize(("size", "most"), [((40, 40), 8), ((40, 60), 4)])
+def test_crops_of_a_photo_get_mirrored_masks(size: tuple[int, int], most: int) -> None:
+    settings = Mask(kinds=("strokes",), fill=0.0)
+    scene, white = settings.draw_scene(FRAME.thumbnail, generator(3)), torch.ones(3, *size)
+    mask = scene.mask(size)
+    variants = [mask.flip(axes) for axes in ((), (-1,), (-2,), (-2, -1))]
+    variants += [variant.mT for variant in variants] if most == 8 else []
+    found = set()
+    for seed in range(60):
+        kept = settings.apply(white, scene, generator(seed), FRAME)["lq"][:1] > 0
+        found |= {n for n, variant in enumerate(variants) if torch.equal(kept, variant)}
+        assert any(torch.equal(kept, variant) for variant in variants)
+    assert len(found) == most
+    again = settings.draw_scene(FRAME.thumbnail, generator(3))
+    assert torch.equal(again.mask(size), mask)
+
+
 def test_masks_of_a_folder(tmp_path) -> None:
     """White is kept; a mask is stretched to the crop and mirrored, its values stay two."""
     pixels = np.zeros((6, 8), np.uint8)

@@ -65,7 +65,7 @@ def guided_upsample_bands(
         Rows of the large map as a slice, and the values for these rows, (B, V + S, rows, W)
         float32.
     """
-    slope, offset = _affine_fit(guide, value)
+    slope, offset = _affine_fit(guide, value, WINDOW, SMOOTHNESS)
     channels, count = slope.shape[1:3]
     parts = (
         [slope.flatten(1, 2), offset] if smooth is None else [slope.flatten(1, 2), offset, smooth]
@@ -87,33 +87,52 @@ def guided_upsample_bands(
         yield band, values
 
 
-def _affine_fit(guide: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def guided_filter(value: Tensor, guide: Tensor, window: int, smoothness: float) -> Tensor:
+    """The guided filter (He, Sun and Tang 2013): smooths values, but keeps the edges of the guide.
+
+    Args:
+        value: values per pixel, (B, V, h, w).
+        guide: image of the same size, (B, C, h, w).
+        window: side of the windows in pixels, odd.
+        smoothness: ridge relative to the variance of the guide; larger values smooth edges, too.
+
+    Returns:
+        (B, V, h, w).
+    """
+    slope, offset = _affine_fit(guide, value, window, smoothness)
+    return (slope * guide[:, :, None]).sum(dim=1) + offset
+
+
+def _affine_fit(
+    guide: Tensor, value: Tensor, window: int, smoothness: float
+) -> tuple[Tensor, Tensor]:
     """Ridge regression of value on guide in every window.
 
     Returns:
         Slope (B, C, V, h, w) and offset (B, V, h, w), averaged over the windows of each pixel.
     """
-    mean_guide, mean_value = _box(guide), _box(value)
-    variance = _products(guide, guide) - mean_guide[:, :, None] * mean_guide[:, None]
-    covariance = _products(guide, value) - mean_guide[:, :, None] * mean_value[:, None]
-    ridge = SMOOTHNESS * guide.var(dim=(1, 2, 3), unbiased=False) + 1e-8
+    mean_guide, mean_value = _box(guide, window), _box(value, window)
+    variance = _products(guide, guide, window) - mean_guide[:, :, None] * mean_guide[:, None]
+    covariance = _products(guide, value, window) - mean_guide[:, :, None] * mean_value[:, None]
+    ridge = smoothness * guide.var(dim=(1, 2, 3), unbiased=False) + 1e-8
     identity = torch.eye(guide.shape[1], device=guide.device)
     # (B, h, w, C, C): one small linear system per pixel.
     left = variance.permute(0, 3, 4, 1, 2) + ridge.view(-1, 1, 1, 1, 1) * identity
     slope = torch.linalg.solve(left, covariance.permute(0, 3, 4, 1, 2)).permute(0, 3, 4, 1, 2)
     offset = mean_value - (slope * mean_guide[:, :, None]).sum(dim=1)
-    return _box(slope.flatten(1, 2)).unflatten(1, slope.shape[1:3]), _box(offset)
+    slopes = _box(slope.flatten(1, 2), window).unflatten(1, slope.shape[1:3])
+    return slopes, _box(offset, window)
 
 
-def _products(a: Tensor, b: Tensor) -> Tensor:
+def _products(a: Tensor, b: Tensor, window: int) -> Tensor:
     """Window means of the products of each channel of a with each channel of b, (B, C, V, h, w)."""
     pairs = a[:, :, None] * b[:, None]
-    return _box(pairs.flatten(1, 2)).unflatten(1, pairs.shape[1:3])
+    return _box(pairs.flatten(1, 2), window).unflatten(1, pairs.shape[1:3])
 
 
-def _box(x: Tensor) -> Tensor:
-    x = F.pad(x, [WINDOW // 2] * 4, mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(x, (WINDOW, 1), stride=1), (1, WINDOW), stride=1)
+def _box(x: Tensor, window: int) -> Tensor:
+    x = F.pad(x, [window // 2] * 4, mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(x, (window, 1), stride=1), (1, window), stride=1)
 
 
 def _positions(large: int, span: float, small: int) -> Tensor:

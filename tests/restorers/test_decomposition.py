@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -306,3 +307,21 @@ def test_the_code_of_the_page_runs(tiny_checkpoint, tmp_path):
     exec(code, names)
     assert names["clear"].shape == names["half"].shape == names["misty"].shape == (3, 40, 60)
     assert not torch.equal(names["clear"], names["half"])
+
+
+def test_haze_ends_at_the_edges_of_the_photo(tiny_checkpoint, monkeypatch):
+    """A map that is blurred at an edge would leave a band of haze beside a dark object."""
+    model = build_model(read_checkpoint(tiny_checkpoint("haze")))
+    sampling = replace(model.config.sampling, process_side=192)
+    model = replace(model, config=replace(model.config, sampling=sampling))
+    photo = torch.full((1, 3, 192, 192), 0.7)
+    photo[..., 96:] = 0.1
+    photo += 0.02 * torch.rand(photo.shape, generator=torch.Generator().manual_seed(0))
+    ramp = (torch.arange(192) - 95.5).div(4).sigmoid().expand(1, 1, 192, 192)
+    found = Scattering(1 - 0.9 * ramp, torch.full((1, 3, 1, 1), 0.9))
+    last = SimpleNamespace(scattering=found)
+    monkeypatch.setattr(decomposition, "run_process", lambda *_: (None, last))
+    before, after = found.tau[0, 0, 96], Refusion(model).decompose(photo).scattering.tau[0, 0, 96]
+    for side in (slice(0, 94), slice(98, 192)):
+        assert after[side].diff().abs().max() < 0.5 * before[side].diff().abs().max()
+    assert after[94] - after[97] > 2 * (before[94] - before[97])

@@ -21,13 +21,16 @@ from refusion.restorers.contract import structure
 from refusion.restorers.refusion.model import LoadedModel
 from refusion.restorers.refusion.reverse_process import Request, run_process
 from refusion.sde.scattering import Scattering
-from refusion.tiling.guided import guided_upsample_bands
+from refusion.tiling.guided import guided_filter, guided_upsample_bands
 from refusion.tiling.memory import with_smaller_tiles
 
 # Mean of 1 - t. Below the first value a photo is not told apart from one without haze, and is not
 # changed at all; from the second one the predicted haze is removed.
 NO_HAZE, HAZE = 0.02, 0.04
 
+# The optical depth is smoothed between the edges of the photo: side of the windows relative to the
+# long side, and smoothness of the guided filter. The network's maps are blurred at edges.
+_WINDOW, _SMOOTHNESS = 1 / 9, 0.05
 _GAMMA = 2.2  # of the encoding of photos: one stop multiplies dark values by 2^(1 / 2.2)
 _LARGEST_GAIN = 2.0  # of the automatic exposure
 
@@ -202,8 +205,14 @@ def decompose(model: LoadedModel, request: Request, lq: Tensor) -> Decomposition
         raise FloatingPointError("values that are not finite")
     amount = (1 - haze.transmission).flatten(1).mean(1)
     sure = ((amount - NO_HAZE) / (HAZE - NO_HAZE)).clamp(0, 1) * structure(lq).to(amount.device)
-    haze = replace(haze, tau=haze.tau * sure.view(-1, 1, 1, 1))
+    haze = replace(haze, tau=_along_edges(haze.tau, mu) * sure.view(-1, 1, 1, 1))
     return Decomposition(image, haze).to(lq.device)
+
+
+def _along_edges(tau: Tensor, image: Tensor) -> Tensor:
+    """The optical depth with the edges of the image, which has the same size."""
+    window = 2 * int(max(tau.shape[-2:]) * _WINDOW / 2) + 1
+    return guided_filter(tau, image, window, _SMOOTHNESS).clamp_min(0)
 
 
 def brighten(image: Tensor, gain: float) -> Tensor:

@@ -30,8 +30,9 @@ from benchmarks.contact_sheet import contact_sheet, reduced
 from refusion import load_restorer, read_image
 from refusion.config.parser import Component
 from refusion.data import DATASETS
+from refusion.data.exclusions import read_exclusions
 from refusion.errors import ConfigError, RefusionError
-from refusion.files import atomic_write, open_regular
+from refusion.files import atomic_write
 from refusion.images.cache import list_photos
 from refusion.metrics import METRICS, score_pair
 from refusion.restorers import ColourAttenuation, DarkChannel
@@ -132,7 +133,7 @@ def kept_out(options: argparse.Namespace) -> tuple[Any, list[int]]:
         max_side=options.side,
         cache=options.cache,
     )
-    excluded = excluded_names(options.exclude)
+    excluded = read_exclusions(options.exclude) if options.exclude else frozenset()
     kept = [n for n, path in enumerate(photos.photos) if path.name not in excluded]
     return photos, evenly(kept, options.clear)
 
@@ -145,18 +146,6 @@ def evenly(items: list[int], count: int) -> list[int]:
     """
     count = min(count, len(items))
     return [items[number * len(items) // count] for number in range(count)]
-
-
-def excluded_names(path: Path | None) -> set[str]:
-    """Names in a text file, one per line; empty lines and lines with '#' first do not count."""
-    if path is None:
-        return set()
-    try:
-        with open_regular(path) as file:
-            lines = file.read().decode("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--exclude: cannot read '{path}' as text: {error}") from error
-    return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
 
 
 def measure(photos: Iterable[Photo], methods: Mapping[str, Method]) -> list[Measured]:

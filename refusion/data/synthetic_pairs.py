@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 
 from refusion.config.parser import Component, FromTable
 from refusion.data.augment import FlipRotate
+from refusion.data.exclusions import read_exclusions
 from refusion.data.matching import check_sizes
 from refusion.data.stream import PhotoStream, photo_at
 from refusion.errors import ConfigError, suggest
@@ -98,10 +99,13 @@ class SyntheticPairs(PhotoStream):
             mask. Crop, flip, noise and JPEG differ; the noise is that of `TableGenerator`. A batch
             of B patches then shows about B / crops_per_photo scenes; use it if the processors do
             not make enough samples, and at most a quarter of the batch size.
+        exclude: text file with the names of photos that are not used, one per line, such as the
+            list of `python -m benchmarks.misty`; see `read_exclusions`.
 
     Raises:
-        ConfigError: a folder is missing or empty, a split is empty, a photo is smaller than the
-            patch (if `scale_range` is None), or an option is out of range.
+        ConfigError: a folder is missing or empty, all photos are excluded, a split is empty, a
+            photo is smaller than the patch (if `scale_range` is None), or an option is out of
+            range.
         ImageError: a photo cannot be read.
     """
 
@@ -124,11 +128,12 @@ class SyntheticPairs(PhotoStream):
         max_side: Pixels = 1024,
         surface_share: Share = 0.0,
         crops_per_photo: Count = 1,
+        exclude: str | Path | None = None,
     ) -> None:
         self.degradation = build_degradation(degradation)
         self.multiple = getattr(self.degradation, "multiple", 1)
         _check_patch(patch, scale_range, self.multiple)
-        self.photos = _split(list_photos(folders), split, held_out)
+        self.photos = _split(_listed(folders, exclude), split, held_out)
         if scale_range is None and not whole:
             check_sizes([[path] for path in self.photos], (1,), patch, FULL_SIDE)
         super().__init__(seed, length, len(self.photos) if whole else None)
@@ -272,6 +277,17 @@ def _check_patch(patch: int, scale_range: tuple[float, float] | None, multiple: 
 
 def _name_hash(path: Path) -> int:
     return int.from_bytes(hashlib.sha1(os.fsencode(path.name)).digest()[:4], "big")
+
+
+def _listed(folders: Sequence[str | Path], exclude: str | Path | None) -> list[Path]:
+    photos = list_photos(folders)
+    if exclude is None:
+        return photos
+    names = read_exclusions(exclude)
+    kept = [path for path in photos if path.name not in names]
+    if not kept:
+        raise ConfigError(f"exclude: {exclude} lists all {len(photos)} photos of the folders")
+    return kept
 
 
 def _split(photos: list[Path], split: str, held_out: int) -> list[Path]:

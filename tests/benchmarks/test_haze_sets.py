@@ -76,7 +76,7 @@ def test_limits_and_names_to_leave_out(data):
     few = list(haze_sets.sets(options(data, "--clear", "2", "--side", "30"))[CLEAR])
     assert len(few) == 2 and max(few[0].given.shape) == 30
     assert CLEAR not in haze_sets.sets(options(data, "--clear", "0"))
-    with pytest.raises(ConfigError, match="exclude: .*absent: No such file"):
+    with pytest.raises(ConfigError, match=r"exclude: .*absent: No such file"):
         haze_sets.sets(options(data, "--exclude", str(data / "absent")))
     with pytest.raises(ConfigError, match="--data: no set"):
         haze_sets.sets(options(data / "out"))

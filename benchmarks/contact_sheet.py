@@ -23,7 +23,7 @@ def contact_sheet(rows: Sequence[Mapping[str, Image.Image]]) -> Image.Image:
     """One picture of all rows.
 
     Args:
-        rows: pictures by the title of their column; a row may lack some.
+        rows: pictures by the title of their column; a row has at least one and may lack others.
     """
     titles = list(dict.fromkeys(title for row in rows for title in row))
     heights = [max(picture.height for picture in row.values()) + GAP for row in rows]

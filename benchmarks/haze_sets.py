@@ -1,13 +1,17 @@
 """Dehazing compared on several sets of photos: input, classical priors, and any models.
 
-python -m benchmarks.haze_sets --data ../shared/data --model dehaze --model FILE --out OUT restores
-whole photos and writes OUT/haze_sets.md (a table), OUT/haze_sets.json (the scores of every photo)
-and a contact sheet OUT/SET.jpg per set: input, results, and the truth where there is one. The sets:
+python -m benchmarks.haze_sets --data DATA --model dehaze --model FILE --out OUT restores whole
+photos and writes OUT/haze_sets.md (a table), OUT/haze_sets.json (the scores of every photo) and a
+contact sheet OUT/SET.jpg per set: input, results, and the truth where there is one. The sets; those
+whose folders are missing are left out:
 
-- REVIDE (real smoke) and RESIDE (synthetic), with ground truth;
+- REVIDE (real smoke) and RESIDE (synthetic haze), with ground truth: the folders hazy and gt of
+  DATA/eval/haze_real/REVIDE_samples and DATA/eval/haze_synth_paired/RESIDE_samples;
 - photos kept out of training (`SyntheticPairs`, one of four by the SHA-1 of their names), clear and
-  with synthetic haze. For clear photos, the PSNR is that of the result against the photo itself;
-- photos with natural haze, without ground truth, beside a published result: contact sheets only.
+  with synthetic haze: DATA/train_free and DATA/train_more. For clear photos, the PSNR is that of
+  the result against the photo itself;
+- photos with real haze, without ground truth, in contact sheets only: the folders hazy and
+  published_result of DATA/eval/haze_natural, and DATA/eval/haze_real_unpaired/NTIRE2020_NHHAZE_val.
 """
 
 from __future__ import annotations
@@ -44,9 +48,9 @@ UNPAIRED = {
 }
 TRAINING = ("train_free", "train_more")
 CLEAR, HAZY = "clear, kept out", "synthetic haze, kept out"
-HELD_OUT = 4
-ENOUGH = 34.0  # dB of the result of a clear photo against the photo
-CAP = 60.0  # dB; a mean counts equal photos, whose PSNR is infinite, with this value
+HELD_OUT = 4  # one photo of so many is kept out of training
+ENOUGH = 34.0  # dB of the result of a clear photo against the photo; lower values are counted
+CAP = 60.0  # dB; in a mean, larger values count as this one; equal photos have an infinite PSNR
 ROWS = 40  # of a contact sheet, at most
 SCORES = {name: METRICS[name] for name in ("psnr", "ssim")}
 
@@ -59,11 +63,11 @@ class Photo:
     """A photo of a set.
 
     Attributes:
-        name: of its file.
+        name: name of its file.
         given: what the methods restore, (1, 3, H, W), float32 in [0, 1].
-        truth: what the results are compared with; None for no scores.
-        shown: picture in the last column of the contact sheet; None for none.
-        title: of this column.
+        truth: what the results are compared with, same shape; None for no scores.
+        shown: photo in the last column of the contact sheet; None for none.
+        title: title of this column.
     """
 
     name: str
@@ -78,8 +82,8 @@ class Measured:
     """Scores and reduced pictures of one photo.
 
     Attributes:
-        name: of its file.
-        scores: metric to value, by method; empty without ground truth.
+        name: name of its file.
+        scores: by method, then by metric; empty without ground truth.
         pictures: by column of the contact sheet; empty if it does not show the photo.
     """
 
@@ -89,7 +93,7 @@ class Measured:
 
     @property
     def gain(self) -> float:
-        """PSNR of the last method minus that of the input, or its PSNR for a clear photo."""
+        """PSNR of the last method minus that of the input, in dB; for a clear photo its PSNR."""
         if not self.scores:
             return 0.0
         result = capped(list(self.scores.values())[-1]["psnr"])
@@ -149,7 +153,7 @@ def evenly(items: list[int], count: int) -> list[int]:
 
 
 def measure(photos: Iterable[Photo], methods: Mapping[str, Method]) -> list[Measured]:
-    """Restore photos with every method; the first column is the photo itself.
+    """Restore photos with every method; the first method, "input", is the photo itself.
 
     Args:
         photos: of one set, read one at a time.
@@ -187,9 +191,9 @@ def cell(name: str, rows: list[Measured], method: str) -> str:
     """Scores of a method on a set, as text: means of PSNR and SSIM, and how many are worse.
 
     Args:
-        name: of the set.
+        name: name of the set.
         rows: its photos.
-        method: key of their scores.
+        method: name of the method, a key of their scores.
     """
     psnr = [row.scores[method]["psnr"] for row in rows]
     mean = fmean(map(capped, psnr))
@@ -296,10 +300,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--data", type=Path, required=True, help="folder with eval/, train_free/ and train_more/")
     add("--model", action="append", default=[], help="task or weights file; may be repeated")
     add("--out", type=Path, required=True, help="folder for the table and the contact sheets")
-    add("--clear", type=int, default=300, metavar="N", help="number of photos kept out; 0: none")
-    add("--side", type=int, default=1024, metavar="PX", help="longest side of these photos")
+    add("--clear", type=int, default=300, metavar="N", help="most photos kept out; 0: none (300)")
+    add("--side", type=int, default=1024, metavar="PX", help="their longest side (1024)")
     add("--exclude", type=Path, metavar="FILE", help="names of photos to leave out, one per line")
-    add("--only", nargs="+", metavar="SET", help="sets by name, as in the table")
+    add("--only", nargs="+", metavar="SET", help='sets by name, as in the table: "clear, kept out"')
     add("--cache", type=Path, metavar="DIR", help="folder of decoded photos")
     add("--device", default="auto")
     return parser

@@ -2,7 +2,7 @@
 
 python -m benchmarks.misty FOLDER [FOLDER ...] > misty.txt lists their file names, one per line, the
 mistiest first. A line "# VALUE" above each name holds the value of `mistiness`. --least changes how
-many photos are listed.
+many photos are listed. `exclude: misty.txt` of `SyntheticPairs` leaves them out of a training.
 
 The value is a logistic regression on eight statistics of a copy of 256 pixels. It was fitted to
 labels given by eye to 1,181 free photos: 56 with mist or haze, 48 doubtful ones (left out), 1,077
@@ -81,7 +81,7 @@ def statistics(photo: Tensor) -> Tensor:
 
 
 def mistiness(photo: Tensor) -> float:
-    """Logarithm of the odds that a photo shows natural mist; above `LEAST` it is listed.
+    """Logarithm of the odds that a photo shows natural mist; from `LEAST` on it is listed.
 
     Args:
         photo: see `statistics`.
@@ -112,7 +112,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="photos, searched recursively")
     parser.add_argument(
-        "--least", type=float, default=LEAST, help="value from which a photo is listed"
+        "--least",
+        type=float,
+        default=LEAST,
+        help=f"value of `mistiness` from which a photo is listed (default: {LEAST:g})",
     )
     options = parser.parse_args()
     values = {

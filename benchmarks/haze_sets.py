@@ -300,8 +300,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--data", type=Path, required=True, help="folder with eval/, train_free/ and train_more/")
     add("--model", action="append", default=[], help="task or weights file; may be repeated")
     add("--out", type=Path, required=True, help="folder for the table and the contact sheets")
-    add("--clear", type=int, default=300, metavar="N", help="most photos kept out; 0: none (300)")
-    add("--side", type=int, default=1024, metavar="PX", help="their longest side (1024)")
+    few = "at most N photos kept out of training; 0: none (default: 300)"
+    add("--clear", type=int, default=300, metavar="N", help=few)
+    add("--side", type=int, default=1024, metavar="PX", help="their longest side (default: 1024)")
     add("--exclude", type=Path, metavar="FILE", help="names of photos to leave out, one per line")
     add("--only", nargs="+", metavar="SET", help='sets by name, as in the table: "clear, kept out"')
     add("--cache", type=Path, metavar="DIR", help="folder of decoded photos")

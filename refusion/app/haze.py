@@ -19,7 +19,7 @@ from refusion.restorers import ArrayDecomposition, HazeOptions, RestorerInfo
 from refusion.restorers.base import NO_CONDITIONS, Conditions
 from refusion.restorers.refusion.decomposition import Decomposition
 
-_TABS = 8  # whose haze is kept: at most 20 MB each
+_TABS = 8  # tabs whose haze is kept: at most 20 MB each
 
 
 class KeepingRestorer:
@@ -86,7 +86,7 @@ class KeptHaze:
     def write_preview(
         self, strength: float, options: HazeOptions, folder: Path
     ) -> tuple[Path, Path]:
-        """Write the reduced copy and what is left of it without haze.
+        """Write the reduced copy of the photo and the same without haze.
 
         Args:
             strength: see `Restorer.restore`.
@@ -94,7 +94,7 @@ class KeptHaze:
             folder: folder for the files.
 
         Returns:
-            Files of both pictures.
+            Files of both pictures: before and after.
         """
         samples = self.photo.samples
         scene = _clear(self.haze, samples[None], strength, options)[0]
@@ -112,7 +112,7 @@ class HazeShelf:
         self._lock = threading.Lock()
 
     def put(self, session: str, kept: KeptHaze) -> None:
-        """Keep the haze of a photo in the place of that of the photo before.
+        """Keep the haze of a photo; it replaces that of the previous photo of the tab.
 
         Args:
             session: identifies the browser tab.
@@ -125,11 +125,14 @@ class HazeShelf:
                 self._kept.popitem(last=False)
 
     def take(self, session: str, key: Hashable) -> KeptHaze | None:
-        """The haze of the photo with a key; that of another photo is dropped.
+        """The kept haze of a tab, if it has the key; otherwise it is dropped.
 
         Args:
             session: identifies the browser tab.
             key: see `KeptHaze`.
+
+        Returns:
+            None if no haze with this key is kept.
         """
         with self._lock:
             kept = self._kept.get(session)

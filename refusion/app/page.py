@@ -128,14 +128,14 @@ def _inputs(gr: Any, models: Mapping[str, Restorer]) -> tuple[list[Any], Any]:
                 1,
                 step=0.01,
                 label="Distance",
-                info="Haze is removed up to this share of its largest depth",
+                info="Haze is removed up to this share of its largest optical depth",
                 elem_id="distance",
             ),
             gr.Dropdown(
                 list(EXPOSURES),
                 value="keep",
                 label="Exposure",
-                info="Photos get darker without haze; auto gives back half of that",
+                info="Photos get darker without haze; auto gives back half of the brightness",
                 elem_id="exposure",
             ),
         ]

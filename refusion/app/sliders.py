@@ -1,4 +1,4 @@
-"""The fields of models that predict haze: they act on what is shown, without a restoration."""
+"""The fields of models that predict haze: they change the shown picture, without a restoration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from refusion.app.values import checked_haze, checked_options, offered_model
 from refusion.batch.jobs import RestoreOptions
 from refusion.restorers import Restorer, RestorerInfo
 
-_PREVIEW = "Preview; Restore writes the file in full quality, in a moment"
+_PREVIEW = "Preview. Restore writes the file in full quality."
 
 
 def connect_sliders(
@@ -66,7 +66,7 @@ def strength_field(info: RestorerInfo) -> dict[str, Any]:
 
 
 def haze_key(path: str, model: str, options: RestoreOptions) -> tuple[object, ...]:
-    """What the haze of a photo depends on; see `KeptHaze`.
+    """Everything that the haze of a photo depends on; see `KeptHaze`.
 
     Args:
         path: file of the photo.

@@ -2,7 +2,8 @@
 
 Encoding a large JPEG or PNG takes a processor as long as a GPU needs for the restoration. So a
 thread writes the results of a job while the GPU works on the next one. On a CPU the restoration
-uses all cores, and a limit of the memory allows no second result.
+uses all cores, and a limit of the memory allows no second result. There the results are written
+before the next restoration begins.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Results:
 
     Attributes:
         job: the job, which names the files.
-        photos: its photos, whose properties the files get.
+        photos: its photos; the files get their bit depth, colour profile and metadata.
         restored: restored photo, or the views of a stereo pair, (3 * views, H, W).
         deviation: standard deviation of several samples, (views, H, W); None for one sample.
         haze: 1 - t of every pixel, (1, H, W); None if no map of it is written.

@@ -79,11 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add(
         "--soup", choices=SOUPS,
-        help="of a run folder: weights that fall with the rank, as 3, 2, 1 (rank, the default), "
-        "equal weights (uniform), or equal weights of those snapshots that improve the score on "
-        "the first validation set of the run (greedy, which measures each average)",
+        help="of a run folder: weights that fall with the rank, such as 3, 2, 1 (rank, the "
+        "default), equal weights (uniform), or equal weights without the snapshots that lower the "
+        "score on the first validation set of the run (greedy, which measures each average)",
     )  # fmt: skip
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="of --soup greedy")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="device of --soup greedy")
     add_plugin_option(add)
     add("--full", action="store_true", help="write float32 (default: float16)")
     return parser

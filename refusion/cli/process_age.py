@@ -1,4 +1,4 @@
-"""How long this process has existed when its command begins."""
+"""Seconds between the start of this process and the start of its command."""
 
 from __future__ import annotations
 

@@ -131,14 +131,14 @@ class TrainConfig:
     # Times have density t^bias; > 0 helps few steps.
     time_bias: Annotated[float, Bound(0, 100)] = 0.0
     # Share of the samples whose state contains the model's own estimate at time T in place of the
-    # clean image, so that many sampling steps are as good as one. Stage diffusion only.
+    # clean image, as states do while restoring. Stages diffusion and joint; no effect in others.
     rollout: Share = 0.0
     log_every: Count = 50
     # null: 1000; with `minutes` at each fifth of the time. The end of the run is validated, too.
     validate_every: Count | None = None
     checkpoint_every: Count | None = None  # null: 500; with `minutes` at each tenth of the time
-    # Number of best validated weights to keep. Above 1: in the folder snapshots of the run, for
-    # `refusion average`.
+    # Number of best validated weights to keep. With 2 or more they are also files in the folder
+    # snapshots of the run, for `refusion average`.
     keep_best: Annotated[int, Bound(1, 100)] = 1
     # Metric of the first validation set that decides which weights are the best.
     best_metric: Literal["psnr", "ssim"] = "psnr"

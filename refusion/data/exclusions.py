@@ -11,10 +11,10 @@ _MAX_BYTES = 2**24
 
 
 def read_exclusions(path: str | Path) -> frozenset[str]:
-    """File names in a text file: one per line; '#' at the start of a line is a comment.
+    """File names in a text file: one per line; a line that starts with '#' is a comment.
 
     Args:
-        path: UTF-8 text, at most 16 MB.
+        path: UTF-8 text, at most 16 MiB.
 
     Raises:
         ConfigError: the file cannot be read, is too large or is not text.

@@ -99,8 +99,8 @@ class SyntheticPairs(PhotoStream):
             mask. Crop, flip, noise and JPEG differ; the noise is that of `TableGenerator`. A batch
             of B patches then shows about B / crops_per_photo scenes; use it if the processors do
             not make enough samples, and at most a quarter of the batch size.
-        exclude: text file with the names of photos that are not used, one per line, such as the
-            list of `python -m benchmarks.misty`; see `read_exclusions`.
+        exclude: text file with the file names of photos that are not used, one per line, such as
+            the list of `python -m benchmarks.misty`; see `read_exclusions`. None for no list.
 
     Raises:
         ConfigError: a folder is missing or empty, all photos are excluded, a split is empty, a

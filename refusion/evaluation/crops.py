@@ -14,11 +14,12 @@ def telling_crops(given: Tensor, result: Tensor, side: int) -> dict[str, Region]
     Args:
         given: the degraded photo, (C, H, W), float in [0, 1].
         result: the restored photo, same shape.
-        side: of the squares in pixels; in a photo with a shorter side they are as long as this.
+        side: side of the squares in pixels. In a photo with a shorter side, they are rectangles
+            whose short side is that of the photo.
 
     Returns:
-        Up to three squares; none for a photo that fits into one. A photo that is not large enough
-        for three has fewer.
+        Up to three parts: "largest change", "brightest", "darkest"; none for a photo that fits
+        into one. A photo without room for three has fewer.
     """
     height, width = result.shape[-2:]
     if max(height, width) <= side:
@@ -37,7 +38,7 @@ def telling_crops(given: Tensor, result: Tensor, side: int) -> dict[str, Region]
 
 
 def _best(values: Tensor, size: tuple[int, int], taken: list[Region]) -> Region | None:
-    """The square with the largest mean, on a grid of an eighth of its side; None for no place."""
+    """The square with the largest mean, in steps of an eighth of its side; None without room."""
     rows, columns = size
     stride = max(1, min(size) // 8)
     means = F.avg_pool2d(values[None, None], size, stride)[0, 0]

@@ -46,9 +46,7 @@ class Outputs:
         """
         for folder in self.beside.values():
             if not folder.is_dir():
-                raise ConfigError(
-                    f"--beside: folder '{folder}' does not exist; create it or fix it"
-                )
+                raise ConfigError(f"--beside: folder '{folder}' does not exist; correct the path")
         for source in (source for chosen in sets for source in chosen.sources):
             if self.folder and _is_inside(self.folder, source):
                 raise ConfigError(

@@ -20,9 +20,9 @@ if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not n
     from refusion.tiling.regions import Region
 
 SIDE = 1280  # pixels of the longer side of a picture under a slider
-SMALL = 240  # the same of the pictures beside each other; five fit into the page
+SMALL = 240  # the same for the pictures beside each other; five fit into the page
 CROP = 240  # side in pixels of the parts that are shown at 100 %
-DETAILED = 40  # photos of a set that are shown in such parts, at most, so that pages stay small
+DETAILED = 40  # at most so many photos of a set have such parts, so that pages stay small
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1320px;padding:0 1rem;color:#222}
@@ -57,8 +57,8 @@ class PageSet:
         evaluation: scores of the set.
         files: files of the result of each photo, in the order of the set; two of a stereo pair.
         notes: lines below the table of means.
-        baselines: methods whose results are shown, too, by name; they restore the photos again.
-        beside: files of pictures that are shown, too, by title and by the name of the photo.
+        baselines: methods whose results are also shown, by name; they restore the photos again.
+        beside: files of pictures that are also shown, by title and then by the name of the photo.
     """
 
     name: str
@@ -95,10 +95,10 @@ def write_page(path: Path, title: str, sets: Iterable[PageSet]) -> None:
 
 
 def photos_beside(folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
-    """Files of folders by title, and by name: the path in the folder without suffix.
+    """Files of folders by title, and then by name: the path in the folder without suffix.
 
     Args:
-        folders: by title.
+        folders: folders of pictures by title.
 
     Raises:
         ConfigError: a folder is missing or has no photos.

@@ -1,4 +1,4 @@
-"""Warnings of decoders about tolerable damage are not shown to the user."""
+"""Hides warnings of decoders about damage that they tolerate."""
 
 from __future__ import annotations
 

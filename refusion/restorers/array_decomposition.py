@@ -1,4 +1,4 @@
-"""The class of the result of `ArrayRestorer.decompose`: an image as haze and clear scene."""
+"""The result of `ArrayRestorer.decompose`: an image as haze and clear scene."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from refusion.restorers.refusion.decomposition import Decomposition
 class ArrayDecomposition(Generic[Kind]):
     """An image and its haze; the clear image follows without another run of the network.
 
-    A tensor is not copied, so do not change it while you use this.
+    A tensor is not copied, so do not change it while you use this object.
 
     Args:
         image: the image: NumPy, torch or Pillow.
@@ -66,10 +66,10 @@ class ArrayDecomposition(Generic[Kind]):
 
         Args:
             strength: t is replaced by t^strength, from -2 to 2: 0 gives the image, 1 removes the
-                haze, values above 1 remove more than the model sees, negative ones add haze.
-            distance: see `HazeOptions`, as are `airlight` and `exposure`.
-            airlight: colour of the haze, RGB in [0, 1]; None for that of the model.
-            exposure: stops, or 'auto'.
+                haze, values above 1 remove more than the model finds, negative ones add haze.
+            distance: share of the largest optical depth up to which haze is removed, in [0, 1].
+            airlight: colour of the haze, RGB in [0, 1]; None for the colour that the model finds.
+            exposure: stops, -4 to 4, or 'auto'; see `HazeOptions`.
 
         Raises:
             ConfigError: a value is out of range.

@@ -25,15 +25,15 @@ LARGEST_EXPOSURE = 4.0  # stops
 
 @dataclass(frozen=True)
 class HazeOptions:
-    """How a model with the prediction `scattering` removes haze; the default is all of it.
+    """How a model with the prediction `scattering` removes haze; the default removes all of it.
 
     Attributes:
         distance: share of the largest optical depth up to which haze is removed, in [0, 1]. What is
             farther keeps the haze behind this distance.
         airlight: colour of the haze, RGB in [0, 1]; None for the colour that the model predicts,
             which varies over the photo.
-        exposure: change of the exposure of photos with haze, in stops, -4 to 4; 'auto' returns half
-            of the brightness that the removal of haze takes.
+        exposure: change of the exposure of photos with haze, in stops, -4 to 4; 'auto' gives back
+            half of the brightness, in stops, that a photo loses with its haze.
 
     Raises:
         ConfigError: a value has another type or is out of range.
@@ -194,7 +194,7 @@ class Restorer(Protocol):
             strength: weight of the restoration, from 0 (the photo itself, enlarged if `scale` is
                 above 1) to 1 (the restored photo); it interpolates in the space of the process.
                 A model that predicts haze takes -2 to 2: the transmission t becomes t^strength, so
-                values above 1 remove more haze than the model sees, and negative ones add haze.
+                values above 1 remove more haze than the model finds, and negative ones add haze.
             callback: is called with the progress.
 
         Returns:

@@ -1,4 +1,4 @@
-"""What restorers that remove haze by a prior on clear photos share; they have no networks.
+"""The base class of restorers that remove haze by a prior on clear photos, without a network.
 
 A prior gives a map of the haze. The colour of the pixels where the map is largest is the airlight
 A. A guided filter (He, Sun & Tang, "Guided Image Filtering", ECCV 2010) aligns the map with the
@@ -36,7 +36,8 @@ _SORTED = 2**23  # pixels among which the largest are looked for at a time, 0.2 
 class HazePrior(ABC):
     """Removes haze by a prior; see `Restorer` for the contract.
 
-    Tiles have a halo of all pixels that their result depends on, so they do not change it.
+    A subclass defines the prior by `haze`, `coarse` and `transmission`. Tiles have a halo of all
+    pixels that their result depends on, so they do not change it.
 
     Args:
         device: 'auto', 'cpu', 'cuda' or a `torch.device`.
@@ -164,7 +165,7 @@ def _gather(pixels: Tensor, indices: Tensor) -> Tensor:
 
 
 def guided_filter(guide: Tensor, value: Tensor) -> Tensor:
-    """Smooth `value` and keep the edges of `guide`; both (B, 1, H, W)."""
+    """Smooth `value` and keep the edges of `guide`; both (B, 1, H, W), the result float32."""
     mean_guide, mean_value = box_mean(guide), box_mean(value)
     covariance = box_mean(guide * value) - mean_guide * mean_value
     variance = box_mean(guide * guide) - mean_guide.square()

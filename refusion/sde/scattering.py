@@ -62,10 +62,11 @@ class Scattering:
         return torch.addcmul(photo, photo - self.airlight, torch.expm1(self.tau.clamp_max(limit)))
 
     def scaled(self, strength: float) -> Scattering:
-        """The haze with t^strength in place of t: 0 for none, negative to add haze.
+        """The haze with t^strength in place of t.
 
         Args:
-            strength: factor of the optical depth.
+            strength: factor of the optical depth; 0 gives no haze, and with a negative value
+                `clear` adds haze.
         """
         return replace(self, tau=self.tau * strength)
 
@@ -78,7 +79,7 @@ def scattering_from_output(output: Tensor, mu: Tensor) -> Scattering:
     lamps light smoke unevenly, and gets a small correction.
 
     Args:
-        output: (B, 8, h, w), any values.
+        output: (B, 8, h, w), any values; see `CHANNELS`.
         mu: the photo, (B, 3, h, w) in [0, 1].
     """
     start = torch.full((), _TAU_START, dtype=output.dtype, device=output.device)
@@ -106,7 +107,7 @@ def _log(colour: Tensor) -> Tensor:
 
 
 def scattering_loss(found: Scattering, transmission: Tensor, airlight: Tensor) -> dict[str, Tensor]:
-    """Differences to the true haze of a synthetic photo, as weighted terms of a loss.
+    """Weighted terms of a loss: differences between predicted and true haze of synthetic photos.
 
     Args:
         found: the predicted haze of a batch.
@@ -114,8 +115,9 @@ def scattering_loss(found: Scattering, transmission: Tensor, airlight: Tensor) -
         airlight: true A, (B, 3, h, w) in [0, 1].
 
     Returns:
-        0.5 times the mean absolute difference of t, 0.3 times that of A (1 - t), where the truth is
-        the weight 1 - t, and that of the differences of t between neighbours.
+        "transmission": 0.5 times the mean absolute error of t. "airlight": 0.3 times that of A,
+        weighted by the true 1 - t. "edges": the mean absolute error of the differences of t between
+        neighbours, of rows plus columns.
     """
     difference = found.transmission - transmission
     veil = (found.airlight - airlight) * (1 - transmission)

@@ -1,7 +1,7 @@
 """The best weights of a run, kept beside the last ones.
 
 `best.safetensors` has the best ones. With `train.keep_best` above 1, the folder `snapshots` has
-that number of the best validated weights, the name of each file with its step and score.
+that number of the best validated weights. The name of each file states its step and score.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ def snapshots_of(run: Path) -> list[Snapshot]:
     """The snapshots in the folder of a run, the best one first; of equal ones the later one first.
 
     Other files, and links, are left out.
+
+    Args:
+        run: folder of the run.
     """
     found = []
     for path in (run / SNAPSHOTS).glob("step_*"):
@@ -62,7 +65,7 @@ def keep_snapshot(
     is_comparable: bool,
     export: Callable[[Path], None],
 ) -> None:
-    """Write the weights as a snapshot if they are among the best ones; remove what is not.
+    """Write the weights as a snapshot if they are among the best; remove those that no longer are.
 
     Snapshots of this step or later ones come from a process that was interrupted; they are
     removed, too. So after each call the folder has the files of a run without interruption.
@@ -135,8 +138,8 @@ class BestWeights:
     ) -> None:
         """Note a validation; write its weights if they are among the best ones.
 
-        Validations of other photos than before cannot be compared with those before: they begin
-        anew. The initial weights of a run are no snapshot.
+        A validation of other photos, or by another metric, cannot be compared with those before
+        it: the ranking starts again. The initial weights of a run never become a snapshot.
 
         Args:
             step: number of steps done.

@@ -1,7 +1,7 @@
 """Averages of the best snapshots of one run (Wortsman et al., "Model soups", ICML 2022).
 
-The snapshots of a run lie in one valley of the loss, so their average works, and it is often better
-than each of them.
+The snapshots of one run have similar weights, so a network with their average works. It can be
+better than each of them.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ class GreedySoup:
 
 
 def greedy_soup(checkpoints: Sequence[Checkpoint], score: Score) -> GreedySoup:
-    """Add checkpoints to an average in turn; one that does not improve the score is left out.
+    """Add checkpoints to an average in turn; one that lowers the score is left out.
 
-    Recipe 1 of the paper, which also keeps a checkpoint that leaves the score as it is.
+    This is recipe 1 of the paper.
 
     Args:
-        checkpoints: the best one first.
+        checkpoints: the best one first, at least one.
         score: measures an average.
     """
     chosen: list[int] = []

@@ -28,7 +28,8 @@ def add_strength_option(add: Callable[..., argparse.Action]) -> None:
         default=1.0,
         metavar="S",
         help="strength of the restoration, 0: the photo, 1 or 100%%: the restored photo (default); "
-        "models that predict haze take -2 to 2: above 1 removes more haze, below 0 adds haze",
+        "models that predict haze take -2 to 2, negative percent as --strength=-50%%: above 1 "
+        "removes more haze, below 0 adds haze",
     )
 
 
@@ -38,8 +39,8 @@ def add_haze_options(add: Callable[..., argparse.Action]) -> None:
         "--distance",
         type=_distance,
         metavar="0..1",
-        help="remove haze up to this share of the largest depth of haze; what is farther keeps the "
-        "haze behind it (default: 1, all haze)",
+        help="remove haze up to this share of the largest optical depth, also in percent; what is "
+        "farther keeps the haze behind it (default: 1, all haze)",
     )
     add(
         "--airlight",
@@ -51,8 +52,8 @@ def add_haze_options(add: Callable[..., argparse.Action]) -> None:
         "--exposure",
         type=_exposure,
         metavar="auto|keep|EV",
-        help="photos get darker without haze; auto: half of that is given back; or a number of "
-        "stops from -4 to 4 (default: keep)",
+        help="photos get darker without haze; auto: half of the brightness is given back; or a "
+        "number of stops from -4 to 4 (default: keep)",
     )
     add(
         "--haze-map",

@@ -24,15 +24,15 @@ from refusion.sde.scattering import Scattering
 from refusion.tiling.guided import guided_filter, guided_upsample_bands
 from refusion.tiling.memory import with_smaller_tiles
 
-# Mean of 1 - t. Below the first value a photo is not told apart from one without haze, and is not
-# changed at all; from the second one the predicted haze is removed.
+# Limits of the mean of 1 - t. Below the first one a photo counts as one without haze, and is not
+# changed at all. From the second one the predicted haze is removed; between them a part of it.
 NO_HAZE, HAZE = 0.02, 0.04
 
 # The optical depth is smoothed between the edges of the photo: side of the windows relative to the
 # long side, and smoothness of the guided filter. The network's maps are blurred at edges.
 _WINDOW, _SMOOTHNESS = 1 / 9, 0.05
 _GAMMA = 2.2  # of the encoding of photos: one stop multiplies dark values by 2^(1 / 2.2)
-_LARGEST_GAIN = 2.0  # of the automatic exposure
+_LARGEST_GAIN = 2.0  # largest factor of dark values by the automatic exposure
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Decomposition:
         """The photos without haze.
 
         Args:
-            photos: the photos (B, 3, H, W), float in [0, 1], or uint8 or uint16; also other copies
-                of them, such as smaller ones.
+            photos: the photos (B, 3, H, W), float in [0, 1], or uint8 or uint16 over their full
+                range; also copies of them with another size.
             strength: t is replaced by t^strength; 0 gives the photos, negative values add haze.
             options: see `HazeOptions`.
 
@@ -100,7 +100,7 @@ class Decomposition:
         return ((airlight * amount).sum(-1) / amount.sum(-1)).clamp(0, 1)  # rounding
 
     def look(self, strength: float = 1.0, options: HazeOptions = ALL_HAZE) -> HazeOptions:
-        """The options of one photo as numbers, with which other photos get the same look.
+        """The options as numbers, with which other photos get the same look; for one photo only.
 
         Args:
             strength: see `clear`.
@@ -121,7 +121,7 @@ class Decomposition:
         """The same values on another device.
 
         Args:
-            device: device of the photos that it is used with.
+            device: device of the photos that the result is used with.
         """
         haze = self.scattering
         haze = Scattering(haze.tau.to(device), haze.airlight.to(device))

@@ -72,9 +72,9 @@ class Haze:
             ranges of its own and lit unevenly by the lamps and windows of the scene.
         smoke_transmission: mean of t over the photo in smoke.
         smoke_airlight: brightness of A in smoke.
-        smoke_light: exponent of the scene's blurred light in A of smoke.
-        smoke_uneven: standard deviation of the logarithm of A of smoke, in addition.
-        maps: the samples contain the haze itself, for `prediction: scattering`.
+        smoke_light: exponent of the scene's blurred light, which is a factor of A in smoke.
+        smoke_uneven: standard deviation of a further smooth change of the logarithm of A in smoke.
+        maps: whether the samples contain transmission and airlight, for `prediction: scattering`.
 
     Raises:
         ConfigError: a setting is out of its domain, or a range is not ascending.

@@ -105,7 +105,7 @@ class MaskScene:
     Attributes:
         settings: the degradation.
         seed: seed of the mask.
-        drawn: masks by the size of the crops, as far as crops needed them.
+        drawn: masks by the size of the crops; they are drawn when a crop first needs them.
     """
 
     settings: Mask

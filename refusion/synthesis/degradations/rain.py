@@ -138,12 +138,12 @@ class Rain:
 
 @dataclass(frozen=True)
 class RainScene:
-    """The streaks over a photo; lengths are in pixels of its crops, so they have the crops' size.
+    """The streaks over a photo; lengths are in pixels of a crop, so they have the size of a crop.
 
     Attributes:
         rain: settings of the rain.
         seed: seed of the streaks.
-        drawn: streaks by the size of the crops, as far as crops needed them.
+        drawn: streaks by the size of the crops; they are drawn when a crop first needs them.
     """
 
     rain: Rain

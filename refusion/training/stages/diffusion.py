@@ -199,8 +199,8 @@ class DiffusionStage(CheckpointStage):
     def _own_estimates(self, pair: Mapping[str, Tensor], generators: Sequence[Generator]) -> Tensor:
         """x0 of the pair, or, for a share of the images, the model's estimate of x0 at time T.
 
-        While restoring, the model sees states that contain its own estimates, not the truth. So it
-        learns to correct them, and many steps do not move away from the result of one.
+        While restoring, the model gets states that contain its own estimates, not the truth. A
+        training on such states is meant to teach it to correct them.
         """
         mu, T = pair["mu"], self.sde.T
         is_own = torch.stack([torch.rand((), generator=g) < self.rollout for g in generators])

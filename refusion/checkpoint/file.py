@@ -29,7 +29,7 @@ from refusion.tensor_files.containers import check_safetensors
 
 FORMAT = 1
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
-_OF_THE_NAME = (errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST, errno.EINVAL, errno.EACCES,
+_NAME_ERRORS = (errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST, errno.EINVAL, errno.EACCES,
                 errno.EPERM, errno.EROFS)  # fmt: skip
 _OF_PICKLE = (
     "expected a .safetensors checkpoint of this project; the authors' released .pth become one by "
@@ -92,8 +92,8 @@ def save_checkpoint(
             save_file(stored, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or one_line(error, 100)
-        is_full = getattr(error, "errno", None) not in _OF_THE_NAME
-        advice = "free disk space or choose another folder" if is_full else "choose another name"
+        is_name_wrong = getattr(error, "errno", None) in _NAME_ERRORS
+        advice = "choose another name" if is_name_wrong else "free disk space or choose another folder"
         fail(path, f"cannot be written ({reason}); {advice}")
 
 

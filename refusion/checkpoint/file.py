@@ -93,7 +93,9 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or one_line(error, 100)
         is_name_wrong = getattr(error, "errno", None) in _NAME_ERRORS
-        advice = "choose another name" if is_name_wrong else "free disk space or choose another folder"
+        advice = (
+            "choose another name" if is_name_wrong else "free disk space or choose another folder"
+        )
         fail(path, f"cannot be written ({reason}); {advice}")
 
 

@@ -58,7 +58,7 @@ class ModelConfig:
             _check_guide(self.guide, self.network, self.sampling)
             if self.latent_unet is None:
                 check_photo_channels(self.network)
-            check_output(self.prediction, self.network, is_latent=self.latent_unet is not None)
+            check_output(self.prediction, self.network, self.latent_unet, self.upscale)
 
     @property
     def guide(self) -> int:
@@ -122,13 +122,16 @@ def check_photo_channels(network: Component) -> None:
             )
 
 
-def check_output(prediction: str, network: Component, *, is_latent: bool) -> None:
+def check_output(
+    prediction: str, network: Component, latent_unet: object, upscale: UpscaleConfig | None
+) -> None:
     """Raise `ConfigError` unless the network's output has the channels of its prediction.
 
     Args:
         prediction: key of `refusion.sde.PREDICTIONS`.
         network: section `network`.
-        is_latent: whether the process runs in the latent of a U-Net.
+        latent_unet: section `latent_unet`; None for pixels.
+        upscale: section `upscale`; None for results of the photo's size.
     """
     wanted = find_table("predictions")[prediction].channels
     given = next(iter(_numbers(network, "out_channel")), None)
@@ -137,10 +140,12 @@ def check_output(prediction: str, network: Component, *, is_latent: bool) -> Non
             f"network.out_channel: prediction {prediction} has the channels of the state; "
             f"leave it out, got {given}"
         )
-    if wanted is not None and (is_latent or given != wanted or network.settings.get("stereo")):
+    more = [key for key in ("stereo", "lens", "guide") if network.settings.get(key)]
+    is_plain = latent_unet is None and upscale is None and not more
+    if wanted is not None and not (given == wanted and is_plain):
         raise ConfigError(
             f"prediction: {prediction} describes RGB photos and needs a ConditionalNAFNet with "
-            f"out_channel: {wanted}, without a latent_unet and without stereo"
+            f"out_channel: {wanted}, without latent_unet, upscale, stereo, lens and guide"
         )
 
 

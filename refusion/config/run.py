@@ -160,7 +160,7 @@ def _check_diffusion(run: RunConfig) -> None:
     if run.data.refresh_latents and not run.data.cached_latents:
         raise ConfigError("data.refresh_latents: there are none without data.cached_latents")
     check_process(run.sde, run.sampling)
-    check_output(run.prediction, run.network, is_latent=run.latent_unet is not None)
+    check_output(run.prediction, run.network, run.latent_unet, run.upscale)
 
 
 def _check_prior(run: RunConfig) -> None:

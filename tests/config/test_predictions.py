@@ -16,6 +16,7 @@ from refusion.sde.scattering import CHANNELS
         ("scattering", {"out_channel": 5}, None, "prediction: scattering describes RGB photos"),
         ("scattering", {"out_channel": CHANNELS, "img_channel": 8}, {}, "prediction: scattering"),
         ("noise", {"out_channel": CHANNELS}, None, "network.out_channel: prediction noise has the"),
+        ("scattering", {"out_channel": CHANNELS, "lens": True}, None, "prediction: scattering"),
         ("scattering", {"out_channel": CHANNELS}, None, None),
         ("noise", {"out_channel": 3}, None, None),
     ],
@@ -33,4 +34,17 @@ def test_the_output_has_the_channels_of_its_prediction(prediction, edits, latent
         assert model_config_from_dict(plain, "m").prediction == prediction
         return
     with pytest.raises(ConfigError, match=f"m: {message}"):
+        model_config_from_dict(plain, "m")
+
+
+def test_haze_is_not_predicted_for_an_enlarged_photo():
+    plain = {
+        "task": "dehaze",
+        "network": {"type": "ConditionalNAFNet", "out_channel": CHANNELS},
+        "sde": {"type": "IRSDE", "max_sigma": 50},
+        "prediction": "scattering",
+        "sampling": {"sampler": "posterior", "steps": 2},
+        "upscale": {"factor": 2},
+    }
+    with pytest.raises(ConfigError, match=r"m: prediction: scattering .* without latent"):
         model_config_from_dict(plain, "m")

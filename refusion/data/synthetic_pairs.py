@@ -242,7 +242,7 @@ class SyntheticPairs(PhotoStream):
 
     def _toned_thumbnail(self, index: int, generator: Generator) -> tuple[Tone, Tensor]:
         thumbnail = to_tensor(self.cache.load(self._photo(index), GRID))
-        tone = self.tones.draw(generator) if self.tones.strength else Tone()
+        tone = self.tones.draw(generator) if self.tones.has_effect else Tone()
         return tone, tone(thumbnail)
 
     def _shared_scene(self, index: int) -> _Scene:

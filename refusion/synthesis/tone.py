@@ -29,7 +29,7 @@ class Tones:
     """Ranges of random tones; a pair (low, high) is the range of a uniform draw.
 
     Attributes:
-        strength: factor of all ranges, 0..1; 0 leaves every photo unchanged.
+        strength: factor of these ranges, 0..1; 0 leaves every photo unchanged by them.
         kept: share of the photos that keep their tone.
         gain: log2 of the factor of the display values (stops).
         exponent: log2 of the exponent of the tone curve; values > 0 darken the midtones.
@@ -54,6 +54,11 @@ class Tones:
 
     def __post_init__(self) -> None:
         check_settings(self, _DOMAINS)
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether any photo can get another tone."""
+        return bool(self.strength or self.flat_share or self.cast_share)
 
     def draw(self, generator: Generator) -> Tone:
         """Draw a tone."""

@@ -72,6 +72,9 @@ def test_patches_take_the_tone_and_the_haze_sees_it_too(tmp_path):
     for strength in (-0.1, 1.5, float("nan")):
         with pytest.raises(ConfigError, match="tone: expected a strength from 0 to 1"):
             patches(tone=strength)
+    for share in ("flat_share", "cast_share"):  # they do not need a tone
+        changed = patches(tone=Tones(strength=0, **{share: 1.0}))
+        assert (plain[0]["gt"] - changed[0]["gt"]).abs().mean() > 0.01
 
 
 def test_ranges_can_be_given(tmp_path):

@@ -40,6 +40,8 @@ def look_of_first(
         ImageError: the first photo cannot be read.
         ConfigError: the first photo has no haze.
     """
+    if haze.airlight is not None and haze.exposure != "auto":
+        return haze  # of the first photo no value is used, so it may have no haze
     (photo,) = read_photos(jobs[0], restorer.info, max_pixels, max_memory)
     found = restorer.decompose(photo.samples[None], **how).haze
     if not found.has_haze.item():

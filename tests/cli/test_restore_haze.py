@@ -223,6 +223,7 @@ def test_the_same_look_does_not_depend_on_what_is_skipped(restore):
 
 
 def test_given_values_stay_with_the_same_look(restore, restorer):
+    write_image("in/0.png", torch.full((3, 20, 20), 0.5))  # has no haze
     argv = ["--airlight", "51,102,204", "--exposure", "1", "--same-look"]
     assert restore("--input", "in", "--output", "out", *argv) == 0
     haze = Conditions(haze=HazeOptions(airlight=(0.2, 0.4, 0.8), exposure=1.0))

@@ -88,6 +88,8 @@ def _check_stage(run: RunConfig) -> None:
             raise ConfigError(f"{section}: stage {run.stage} has no use for it; remove it")
     if run.stage not in get_args(_Stage):
         return  # a plug-in's stage checks the sections itself
+    if run.train.rollout and run.stage not in ("diffusion", "joint"):
+        raise ConfigError(f"train.rollout: stage {run.stage} has no use for it; remove it")
     check_regression_stage(run.stage, run.network, vars(run))
     checks = {
         "latent_unet": _check_latent_unet,

@@ -55,6 +55,10 @@ READ = {
     ("test", "--lq"): ("x", ["test", *TINY, "--lq", "{}"]),
     ("test", "--gt"): ("x", ["test", *TINY, "--lq", "lq", "--gt", "{}"]),
     ("test", "--data"): ("x", ["test", *TINY, "--data", "a={}"]),
+    ("test", "--beside"): (
+        "x",
+        ["test", *SETS, "--html", "o.html", "--beside", "a={}"],
+    ),
     ("test", "--weights"): ("x.safetensors", ["test", "--lq", "lq", "--weights", "{}"]),
     ("test", "--lpips"): ("x.pth", ["test", *SETS, "--lpips", "{}", "{}"]),
     ("test", "--dists"): ("x.pth", ["test", *SETS, "--dists", "{}", "{}"]),

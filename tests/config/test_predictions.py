@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from refusion.config import model_config_from_dict
+import pytest
+import yaml
+
+from refusion.config import config_from_dict, model_config_from_dict
 from refusion.errors import ConfigError
 from refusion.sde.scattering import CHANNELS
 
@@ -48,3 +51,10 @@ def test_haze_is_not_predicted_for_an_enlarged_photo():
     }
     with pytest.raises(ConfigError, match=r"m: prediction: scattering .* without latent"):
         model_config_from_dict(plain, "m")
+
+
+def test_only_stages_with_states_roll_out():
+    plain = yaml.safe_load((Path(__file__).parents[2] / "options" / "toy_unet.yml").read_text())
+    plain["train"]["rollout"] = 0.5
+    with pytest.raises(ConfigError, match=r"train\.rollout: stage latent_unet has no use for it"):
+        config_from_dict(plain, "m")

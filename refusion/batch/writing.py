@@ -116,10 +116,12 @@ class ResultWriter:
 
     def finish(self) -> None:
         """Wait until the results are written; then `ended` of `start` is called."""
-        running, self._running = self._running, None
-        if running is not None:
-            future, ended = running
-            ended(_error_of(future.result))
+        if self._running is None:
+            return
+        future, ended = self._running
+        error = _error_of(future.result)  # after an interrupt of this, the next call waits again
+        self._running = None
+        ended(error)
 
 
 def _error_of(function: Callable[[], None]) -> Exception | None:

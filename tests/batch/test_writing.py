@@ -1,5 +1,6 @@
 """On a GPU results are written while the next photo is restored; the files are the same."""
 
+import signal
 import threading
 import time
 import warnings
@@ -145,6 +146,24 @@ def test_an_interrupt_completes_what_is_being_written(jobs, slow):
     assert [outcome.job for outcome in finished] == jobs[:2]
     assert all(outcome.job.is_done for outcome in finished)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("write")]
+
+
+def test_an_interrupt_while_waiting_keeps_the_outcome(jobs, monkeypatch):
+    finished, restorer = [], Darken(device="cuda")
+
+    def interrupting(path, image, like=None):
+        while len(restorer.seen) < 2:
+            time.sleep(0.01)
+        time.sleep(0.1)  # now the main thread waits for the end of this
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.1)
+        write_image(path, image, like)
+
+    monkeypatch.setattr(writing, "write_image", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs, restorer, RestoreOptions(), finished=finished.append)
+    assert [outcome.job for outcome in finished] == jobs[:1]
+    assert jobs[0].is_done and not jobs[1].is_done
 
 
 def test_the_bar_goes_forward_only(jobs, slow):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from refusion.config.scalars import short
 from refusion.errors import ConfigError
 from refusion.files import open_regular
 
@@ -17,7 +18,7 @@ def read_exclusions(path: str | Path) -> frozenset[str]:
         path: UTF-8 text, at most 16 MiB.
 
     Raises:
-        ConfigError: the file cannot be read, is too large or is not text.
+        ConfigError: the file cannot be read, is too large or is not text, or a line is a path.
     """
     try:
         with open_regular(path) as file:
@@ -30,4 +31,7 @@ def read_exclusions(path: str | Path) -> frozenset[str]:
     if len(content) > _MAX_BYTES:
         raise ConfigError(f"exclude: {path}: is larger than {_MAX_BYTES >> 20} MiB")
     lines = (line.strip() for line in text.splitlines())
-    return frozenset(line for line in lines if line and not line.startswith("#"))
+    names = frozenset(line for line in lines if line and not line.startswith("#"))
+    if paths := [name for name in names if "/" in name]:  # would never match
+        raise ConfigError(f"exclude: {path}: expected file names, got the path {short(min(paths))}")
+    return names

@@ -47,6 +47,12 @@ def test_a_list_of_all_photos_is_an_error(photos: Path):
         names(photos, listed)
 
 
+def test_a_path_in_a_list_is_an_error(tmp_path: Path):
+    (tmp_path / "list.txt").write_text("a.png\nmore/b.png\n# x/y.png\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"list\.txt: expected file names, got .*more/b\.png"):
+        read_exclusions(tmp_path / "list.txt")
+
+
 def test_files_that_are_no_lists(tmp_path: Path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     os.mkfifo(tmp_path / "pipe")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -220,9 +220,13 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--html: needs --output, as it shows the pictures written there")
     if options.beside and not options.html:
         raise ConfigError("--beside: needs --html, the page that shows these pictures")
-    names = [one.name for one in options.data]
+    _check_names("--data", [one.name for one in options.data])
+    _check_names("--beside", [title for title, _ in options.beside])
+
+
+def _check_names(option: str, names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
-        raise ConfigError(f"--data: the same name twice among {', '.join(names)}")
+        raise ConfigError(f"{option}: the same name twice among {', '.join(names)}")
 
 
 def _chosen(

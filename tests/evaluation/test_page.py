@@ -146,6 +146,7 @@ def test_only_the_first_photos_have_crops(call, monkeypatch):
     [
         (["--beside", "a=other"], "--beside: needs --html"),
         (["--html", "p.html", "--beside", "a=absent"], "--beside: folder 'absent' does not exist"),
+        (["--html", "p.html", "--beside", "a=lq", "--beside", "a=gt"], "--beside: the same name"),
     ],
 )
 def test_wrong_options_are_refused_before_photos_are_restored(call, argv, words, capsys):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusion.errors import ConfigError, printable
+from refusion.errors import ConfigError, ImageError, printable
 from refusion.files import atomic_write
 
 if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not need
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not n
 
     from refusion.evaluation.scoring import Baseline, Evaluation, Photos, Score
     from refusion.tiling.regions import Region
+
+logger = logging.getLogger(__name__)
 
 SIDE = 1280  # pixels of the longer side of a picture under a slider
 SMALL = 240  # the same for the pictures beside each other; five fit into the page
@@ -170,7 +173,10 @@ def _beside(
     yield "result", result
     for title, files in one.beside.items():
         if name in files:
-            yield title, read_image(files[name]).image
+            try:
+                yield title, read_image(files[name]).image
+            except ImageError as error:  # the scores are worth more than one more picture
+                logger.warning("not on the page: %s", error)
     if "gt" in item:
         yield "ground truth", item["gt"]
 

@@ -117,6 +117,16 @@ def test_every_picture_of_every_set_is_on_the_page(call):
     assert all(picture.format == "JPEG" for picture in pairs.values())
 
 
+def test_a_damaged_picture_of_others_is_left_out(call, caplog):
+    path = Path("other/0.png")
+    path.write_bytes(path.read_bytes()[:60])
+    assert call("--html", "p.html", "--beside", "RIDCP=other") == 0
+    assert "not on the page: other/0.png" in caplog.text
+    alone, pairs = pictures()
+    assert "0: result, reduced" in pairs
+    assert not any("RIDCP" in alt for alt in (*alone, *pairs))
+
+
 def test_crops_are_pixels_of_the_files(call):
     assert call("--html", "p.html", "--baselines", "dark_channel") == 0
     _, pairs = pictures()

@@ -148,6 +148,15 @@ def test_an_interrupt_completes_what_is_being_written(jobs, slow):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("write")]
 
 
+@pytest.fixture
+def interrupts():
+    """SIGINT raises a KeyboardInterrupt; a process that runs in the background may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_while_waiting_keeps_the_outcome(jobs, monkeypatch):
     finished, restorer = [], Darken(device="cuda")
 

@@ -131,7 +131,7 @@ class TrainConfig:
     # Times have density t^bias; > 0 helps few steps.
     time_bias: Annotated[float, Bound(0, 100)] = 0.0
     # Share of the samples whose state contains the model's own estimate at time T in place of the
-    # clean image, as states do while restoring. Stages diffusion and joint; no effect in others.
+    # clean image, as states do while restoring. Only stages diffusion and joint take it.
     rollout: Share = 0.0
     log_every: Count = 50
     # null: 1000; with `minutes` at each fifth of the time. The end of the run is validated, too.

@@ -38,7 +38,7 @@ SWINIR = {
 BLIND = {"network": SWINIR, "task": "blind"}  # restores at once: not among `CONFIGS`
 # Predicts haze and not an image: not among `CONFIGS`.
 HAZE = DIFFUSION | {
-    "network": PIXEL | {"out_channel": CHANNELS},
+    "network": PIXEL | {"out_channel": CHANNELS, "sees_state": False},
     "prediction": "scattering",
     "sampling": {"sampler": "posterior", "steps": 1, "process_side": 32},
 }

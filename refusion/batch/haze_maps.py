@@ -36,7 +36,8 @@ class HazeRecorder:
 
     def restore(self, lq: Tensor, *, conditions: Conditions, strength: float, **how: Any) -> Tensor:
         """The restored photo (1, 3, H, W), as `Restorer.restore` gives it."""
-        split, haze = self._restorer.decompose(lq, **how), conditions.haze
+        haze = conditions.haze
+        split = self._restorer.decompose(lq, draw=haze.draw, **how)
         amount = split.transmission[0].neg_().add_(1)
         self._calls += 1
         if self.amount is None:

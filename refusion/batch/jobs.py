@@ -162,7 +162,7 @@ def sampling_warning(info: RestorerInfo, settings: RestoreOptions) -> str | None
         One line for the user; None if there is nothing to warn of.
     """
     steps, sampler = settings.steps or info.steps, settings.sampler or info.sampler
-    if settings.samples == 1:
+    if settings.samples == 1 or settings.conditions.haze.draw:
         return None
     if not info.stochastic:
         return "samples: all samples are equal, because this model does not depend on the seed"

@@ -136,6 +136,8 @@ class ConditionalNAFNet(nn.Module):
         pool_window: window of the channel attention in input pixels; None averages the whole map.
         conditional: False for a network that receives only ``xt`` and ignores ``mu``, as the
             published networks for Gaussian noise do, where the state is the degraded image itself.
+        sees_state: False for a network that receives only ``mu`` and ignores ``xt`` and ``t``. Its
+            estimate of x0 is the same in every step. Not in the published networks.
         guide: channels of the guide, a condition per pixel in addition to ``xt`` and ``mu``; 0 for
             no guide. Not in the published networks.
         pixel_unshuffle: side k of the squares of pixels that become k^2 times as many channels
@@ -174,12 +176,16 @@ class ConditionalNAFNet(nn.Module):
         dark_windows: Annotated[Sequence[int], Bound(1, 1023), Length(0, 8)] = (),
         out_channel: Channels | None = None,
         border: Annotated[int, Bound(0, 256)] = 0,
+        sees_state: bool = True,
     ) -> None:
         super().__init__()
         _check_graph(wiring, enc_blk_nums, dec_blk_nums)
         _check_dark_windows(dark_windows, 0 if stereo else img_channel)
         _check_inputs(guide, pixel_unshuffle, stereo=stereo)
-        self.wiring, self.stereo, self.conditional = wiring, stereo, conditional
+        seen = (sees_state, conditional)  # the state, mu
+        if not any(seen):
+            raise ValueError("sees_state: expected true with conditional: false, got no input")
+        self.wiring, self.stereo, self.seen = wiring, stereo, seen
         self.dark_windows, self.border = tuple(dark_windows), border
         self.pixel_unshuffle = pixel_unshuffle
         self.factor = pixel_unshuffle * 2 ** len(enc_blk_nums)
@@ -191,7 +197,7 @@ class ConditionalNAFNet(nn.Module):
 
         levels = [width * 2**i for i in range(len(enc_blk_nums))]
         coarsest = width * 2 ** len(enc_blk_nums)
-        channels = (img_channel * 2 if conditional else img_channel) + guide + len(dark_windows)
+        channels = img_channel * sum(seen) + guide + len(dark_windows)
         self.intro = nn.Conv2d(channels * pixel_unshuffle**2, width, 3, padding=1)
         outputs = img_channel if out_channel is None else out_channel
         self.ending = nn.Conv2d(width, outputs * pixel_unshuffle**2, 3, padding=1)
@@ -204,6 +210,11 @@ class ConditionalNAFNet(nn.Module):
         )
         self.decoders = nn.ModuleList(map(blocks, reversed(levels), dec_blk_nums))
         self.set_pool_window(pool_window)
+
+    @property
+    def sees_state(self) -> bool:
+        """Whether the output depends on the state ``xt`` and the time ``t``."""
+        return self.seen[0]
 
     @property
     def last(self) -> nn.Conv2d:
@@ -253,7 +264,10 @@ class ConditionalNAFNet(nn.Module):
         t = as_times(t, xt.shape[0], xt.device)
         if self.stereo:
             xt, mu, t = join_views(xt), join_views(mu), t.repeat(2)
-        inputs = [xt - mu, mu] if self.conditional else [xt]
+        sees_state, sees_mu = self.seen
+        t = t if sees_state else torch.zeros_like(t)
+        inputs = [xt - mu if sees_mu else xt] if sees_state else []
+        inputs += [mu] if sees_mu else []
         inputs += [] if guide is None else [guide]
         inputs += [dark_channel(mu, window) for window in self.dark_windows]
         x = reflect_border(torch.cat(inputs, dim=1), self.border)

@@ -127,6 +127,7 @@ class ArrayRestorer:
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
         callback: Progress | None = None,
+        draw: bool = False,
     ) -> ArrayDecomposition[Kind]:
         """Split an image into haze and clear scene, with a model that predicts haze.
 
@@ -140,6 +141,7 @@ class ArrayRestorer:
             seed: seed of the noise.
             tile: see `__call__`.
             callback: is called with the progress.
+            draw: whether the haze is a random draw by the seed, see `HazeOptions`.
 
         Returns:
             `transmission`, `airlight` and `clear(strength, distance, airlight, exposure)`.
@@ -155,9 +157,8 @@ class ArrayRestorer:
                 f"haze; the '{self.info.task}' model predicts something else"
             )
         batch, back = as_batch("image", image)
-        haze = self._restorer.decompose(
-            batch, steps=steps, sampler=sampler, seed=seed, tile=tile, callback=callback
-        )
+        options = {"steps": steps, "sampler": sampler, "seed": seed, "tile": tile}
+        haze = self._restorer.decompose(batch, **options, callback=callback, draw=draw)
         return ArrayDecomposition(image, batch, back, haze)
 
     def restore(

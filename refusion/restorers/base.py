@@ -34,6 +34,8 @@ class HazeOptions:
             which varies over the photo.
         exposure: change of the exposure of photos with haze, in stops, -4 to 4; 'auto' gives back
             half of the brightness, in stops, that a photo loses with its haze.
+        draw: whether the haze is a random draw by the seed, from the distribution that the model
+            predicts; False for the mean, which does not depend on the seed.
 
     Raises:
         ConfigError: a value has another type or is out of range.
@@ -42,6 +44,7 @@ class HazeOptions:
     distance: float = 1.0
     airlight: tuple[float, float, float] | None = None
     exposure: float | Literal["auto"] = 0.0
+    draw: bool = False
 
     def __post_init__(self) -> None:
         if not _is_between(self.distance, 0, 1):

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHANNELS = 8
+CHANNELS = 10
 """Channels of the network's output: tau; for A: attention over the photo, attention within a cell,
-share of the cells, brightness, three for the colour."""
+share of the cells, brightness, three for the colour; the spreads of tau and of A."""
 
 MIN_TRANSMISSION = 0.05
 """Lower limit of t in the formula: noise and rounding are amplified 20 times at most."""
@@ -29,6 +29,9 @@ _TAU_START = -3.0  # softplus starts in its flat part: a small output changes ta
 _LOCAL_START = -2.0  # an output of zeros gives the cells a share of 12 %
 _LARGEST_LOG_WEIGHT = 6.0
 _DARKEST_AIRLIGHT = 0.02
+_TAU_SPREAD, _AIRLIGHT_SPREAD = 0.3, 0.1  # of an output of zeros: relative to tau, of log A
+_LEAST_TAU = 0.02  # a depth of 0 is uncertain, too
+_LARGEST_LOG_SPREAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,12 @@ class Scattering:
     Attributes:
         tau: optical depth, (B, 1, h, w); 0 where there is no haze. A negative depth adds haze.
         airlight: A, the colour of infinitely deep haze, (B, 3, h, w) or (B, 3, 1, 1), in [0, 1].
+        spread: standard deviations of tau and of log A, (B, 2, h, w); None if they are not known.
     """
 
     tau: Tensor
     airlight: Tensor
+    spread: Tensor | None = None
 
     @property
     def transmission(self) -> Tensor:
@@ -70,6 +75,28 @@ class Scattering:
         """
         return replace(self, tau=self.tau * strength)
 
+    def drawn(self, noise: Tensor) -> Scattering:
+        """A random haze, with tau and log A distributed normally around those of this haze.
+
+        Where there is no haze, there is none in the draw.
+
+        Args:
+            noise: standard normal numbers, (B, 4, n, n). The errors of a prediction are smooth, so
+                the deviation of tau (channels 0 and 1) and of A (2 and 3) is half a constant and
+                half an interpolated grid of n x n.
+
+        Raises:
+            ValueError: the spread is not known.
+        """
+        if self.spread is None:
+            raise ValueError("spread: expected the spread of a predicted haze, got None")
+        grid = F.interpolate(noise, self.tau.shape[-2:], mode="bicubic", align_corners=True)
+        constant = noise[..., :1, :1]
+        deviations = (grid[:, ::2] + constant[:, 1::2]) / math.sqrt(2) * self.spread
+        tau = (self.tau + deviations[:, :1]).clamp_min(0).where(self.tau > 0, self.tau)
+        airlight = (self.airlight * torch.exp(deviations[:, 1:])).clamp(0, 1)
+        return replace(self, tau=tau, airlight=airlight)
+
 
 def scattering_from_output(output: Tensor, mu: Tensor) -> Scattering:
     """The meaning of a network's output; an output of zeros means no haze.
@@ -79,7 +106,7 @@ def scattering_from_output(output: Tensor, mu: Tensor) -> Scattering:
     lamps light smoke unevenly, and gets a small correction.
 
     Args:
-        output: (B, 8, h, w), any values; see `CHANNELS`.
+        output: (B, 10, h, w), any values; see `CHANNELS`.
         mu: the photo, (B, 3, h, w) in [0, 1].
     """
     start = torch.full((), _TAU_START, dtype=output.dtype, device=output.device)
@@ -89,12 +116,19 @@ def scattering_from_output(output: Tensor, mu: Tensor) -> Scattering:
     weights = torch.exp(output[:, 2:3].clamp(-_LARGEST_LOG_WEIGHT, _LARGEST_LOG_WEIGHT))
     cells = _around(F.adaptive_avg_pool2d(torch.cat([mu * weights, weights], 1), _GRID))
     local = cells[:, :3] / cells[:, 3:]
-    grid = F.adaptive_avg_pool2d(output[:, 3:CHANNELS], _GRID)
+    grid = F.adaptive_avg_pool2d(output[:, 3:8], _GRID)
     share = torch.sigmoid(grid[:, :1] + _LOCAL_START)
     logarithm = torch.lerp(_log(whole).expand_as(local), _log(local), share)
     logarithm = logarithm + _BRIGHTNESS * grid[:, 1:2].tanh() + _COLOUR * grid[:, 2:].tanh()
     smooth = F.interpolate(logarithm, mu.shape[-2:], mode="bicubic", align_corners=False)
-    return Scattering(tau, torch.exp(smooth).clamp(0, 1))
+    return Scattering(tau, torch.exp(smooth).clamp(0, 1), _spread(output[:, 8:], tau))
+
+
+def _spread(output: Tensor, tau: Tensor) -> Tensor:
+    """Spreads of tau and of log A, (B, 2, h, w), without a gradient for tau."""
+    factor = torch.exp(output.clamp(-_LARGEST_LOG_SPREAD, _LARGEST_LOG_SPREAD))
+    of_tau = _TAU_SPREAD * (tau.detach().clamp_min(0) + _LEAST_TAU)
+    return factor * torch.cat([of_tau, torch.full_like(of_tau, _AIRLIGHT_SPREAD)], 1)
 
 
 def _around(cells: Tensor) -> Tensor:
@@ -111,18 +145,35 @@ def scattering_loss(found: Scattering, transmission: Tensor, airlight: Tensor) -
 
     Args:
         found: the predicted haze of a batch.
-        transmission: true t, (B, 1, h, w) in [0, 1].
+        transmission: true t, (B, 1, h, w) in (0, 1].
         airlight: true A, (B, 3, h, w) in [0, 1].
 
     Returns:
         "transmission": 0.5 times the mean absolute error of t. "airlight": 0.3 times that of A,
         weighted by the true 1 - t. "edges": the mean absolute error of the differences of t between
-        neighbours, of rows plus columns.
+        neighbours, of rows plus columns. "spread", if the haze has one: 0.01 times the negative
+        logarithm of the likelihood of tau and log A, without a gradient for their means.
     """
     difference = found.transmission - transmission
     veil = (found.airlight - airlight) * (1 - transmission)
-    return {
+    terms = {
         "transmission": 0.5 * difference.abs().mean(),
         "airlight": 0.3 * veil.abs().mean(),
         "edges": difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean(),
     }
+    if found.spread is None:
+        return terms
+    return terms | {"spread": 0.01 * _unlikelihood(found, transmission, airlight)}
+
+
+def _unlikelihood(found: Scattering, transmission: Tensor, airlight: Tensor) -> Tensor:
+    """-log of the densities of tau and, in haze, of log A, up to a constant.
+
+    The densities are those of Student's t distribution with four degrees of freedom, whose standard
+    deviation is the spread: an outlier has a small gradient.
+    """
+    colour = (_log(found.airlight.detach()) - _log(airlight)).mean(1, keepdim=True)
+    errors = torch.cat([found.tau.detach() + transmission.log(), colour], 1)
+    unlikelihood = found.spread.log() + 2.5 * (errors / found.spread).square().div(2).log1p()
+    weight = torch.cat([torch.ones_like(transmission), 1 - transmission], 1)
+    return (weight * unlikelihood).mean()

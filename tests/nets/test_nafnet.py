@@ -234,3 +234,18 @@ def test_the_channel_average_of_a_large_half_precision_map_is_finite():
     y = ChannelPool()(x)
     assert y.dtype == torch.float16
     assert y.flatten().tolist() == [200.0, 200.0]
+
+
+@torch.no_grad()
+def test_a_network_that_does_not_see_the_state():
+    settings = {"width": 4, "enc_blk_nums": [1], "dec_blk_nums": [1], "dark_windows": [3]}
+    net = ConditionalNAFNet(**settings, sees_state=False)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.3)
+    xt, mu = torch.rand(2, 2, 3, 20, 24)
+    assert torch.equal(net(xt, mu, 7), net(torch.zeros_like(xt), mu, 90))
+    assert not torch.allclose(net(xt, mu, 7), net(xt, xt, 7))
+    assert (net.sees_state, ConditionalNAFNet(**settings).sees_state) == (False, True)
+    assert net.intro.in_channels == 3 + 1
+    with pytest.raises(ValueError, match="sees_state"):
+        ConditionalNAFNet(width=4, sees_state=False, conditional=False)

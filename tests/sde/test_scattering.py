@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -128,3 +129,75 @@ def test_the_airlight_of_no_haze_costs_nothing():
     clear = torch.ones(2, 1, 20, 27)
     terms = scattering_loss(haze(0.0, 0.2), clear, torch.full((2, 3, 20, 27), 0.9))
     assert sum(terms.values()) == 0
+
+
+def spread_haze(tau: float, tau_spread: float, airlight_spread: float) -> Scattering:
+    spread = torch.tensor([tau_spread, airlight_spread]).view(1, 2, 1, 1).expand(2, 2, 20, 27)
+    return replace(haze(tau, 0.5), spread=spread.clone().requires_grad_())
+
+
+def test_the_spread_is_learned_from_the_errors():
+    """The best spread grows with the error; the loss has no gradient for the mean."""
+    losses = {}
+    for error in (0.1, 0.4):
+        truth, wide = math.exp(-0.5 - error), torch.full((2, 3, 20, 27), 0.5)
+        spreads = [0.02 * 1.1**k for k in range(50)]
+        found = [
+            scattering_loss(spread_haze(0.5, s, 0.1), torch.full((2, 1, 20, 27), truth), wide)[
+                "spread"
+            ].item()
+            for s in spreads
+        ]
+        losses[error] = spreads[found.index(min(found))]
+    # The maximum of Student's density with four degrees of freedom for one error.
+    assert losses[0.1] == pytest.approx(0.1 * math.sqrt(2), rel=0.06)
+    assert losses[0.4] == pytest.approx(0.4 * math.sqrt(2), rel=0.06)
+    found = scattering_from_output(outputs(1.0).requires_grad_(), photos())
+    means = torch.autograd.grad(
+        scattering_loss(found, torch.full((2, 1, 20, 27), 0.5), torch.full((2, 3, 20, 27), 0.9))[
+            "spread"
+        ],
+        (found.tau, found.airlight),
+        allow_unused=True,
+    )
+    assert means == (None, None)
+
+
+def test_an_outlier_has_a_small_gradient():
+    found = spread_haze(0.0, 1e-3, 0.1)
+    truth = torch.full((2, 1, 20, 27), 0.05), torch.full((2, 3, 20, 27), 0.5)
+    scattering_loss(found, *truth)["spread"].backward()
+    pull = (found.spread.grad * found.spread)[:, 0].sum().item()  # for the logarithm of the spread
+    assert -0.02 <= pull < 0
+
+
+def test_draws_have_the_mean_and_the_spread():
+    found = spread_haze(1.0, 0.1, 0.05)
+    found = replace(found, spread=found.spread.detach())
+    generator = torch.Generator().manual_seed(4)
+    draws = [found.drawn(torch.randn(2, 4, 5, 5, generator=generator)) for _ in range(400)]
+    tau = torch.stack([draw.tau for draw in draws])
+    logarithm = torch.stack([draw.airlight.log() for draw in draws])
+    assert tau.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert logarithm.mean().item() == pytest.approx(math.log(0.5), abs=0.01)
+    assert 0.07 < tau.std(0).mean().item() < 0.105  # interpolation averages a little
+    assert 0.035 < logarithm.std(0).mean().item() < 0.053
+    assert (tau[0] - tau[1]).std().item() > 0.01
+    # Neighbours have nearly the same error.
+    assert tau.diff(dim=-1).abs().max().item() < 0.1
+
+
+def test_a_draw_without_haze_has_none():
+    found = scattering_from_output(torch.zeros(2, CHANNELS, 20, 27), photos())
+    assert not found.drawn(torch.ones(2, 4, 5, 5)).tau.any()
+    with pytest.raises(ValueError, match="spread"):
+        haze(0.5, 0.5).drawn(torch.ones(2, 4, 5, 5))
+
+
+def test_the_spread_grows_with_the_depth():
+    output = torch.zeros(2, CHANNELS, 20, 27)
+    output[:, :1] = torch.linspace(-2, 6, 27)
+    found = scattering_from_output(output, photos())
+    ratio = found.spread[:, :1] / (found.tau.clamp_min(0) + 0.02)
+    torch.testing.assert_close(ratio, torch.full_like(ratio, 0.3))
+    assert bool((scattering_from_output(outputs(100.0), photos()).spread > 0).all())

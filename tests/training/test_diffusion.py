@@ -10,6 +10,7 @@ from refusion.config import config_from_dict, config_to_dict
 from refusion.errors import ConfigError
 from refusion.nets import LatentUNet
 from refusion.sde import PREDICTIONS
+from refusion.sde.scattering import CHANNELS
 from refusion.training.stages.diffusion import DiffusionStage, sample_times
 
 INVERTIBLE = [name for name, prediction in PREDICTIONS.items() if prediction.target]
@@ -191,7 +192,7 @@ def test_a_share_of_the_states_is_rolled_out_whatever_the_batch(stage_of, pair):
 
 def test_haze_of_the_data_is_part_of_the_loss(stage_of, pair):
     settings = {"img_channel": 3, "width": 8, "enc_blk_nums": [1], "dec_blk_nums": [1]}
-    network = {"type": "ConditionalNAFNet", "out_channel": 8, **settings}
+    network = {"type": "ConditionalNAFNet", "out_channel": CHANNELS, **settings}
     stage = stage_of("scattering", "x0", network=network)
     plain = stage.loss(pair, seeded(0, 1, 2, 3))
     distance = F.l1_loss(pair["lq"], pair["gt"]).item()

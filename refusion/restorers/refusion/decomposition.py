@@ -33,6 +33,7 @@ NO_HAZE, HAZE = 0.02, 0.04
 _WINDOW, _SMOOTHNESS = 1 / 9, 0.05
 _GAMMA = 2.2  # of the encoding of photos: one stop multiplies dark values by 2^(1 / 2.2)
 _LARGEST_GAIN = 2.0  # largest factor of dark values by the automatic exposure
+_DRAW = 5  # nodes per side of the grid of a random deviation of the haze
 
 
 @dataclass(frozen=True)
@@ -180,8 +181,9 @@ class Decomposition:
 def decompose(model: LoadedModel, request: Request, lq: Tensor) -> Decomposition:
     """Run the process and find the haze of photos.
 
-    The last estimate of the haze is the result, for every sampler. A photo of one colour has no
-    haze, see `refusion.restorers.contract.structure`.
+    The last estimate of the haze is the result, for every sampler, or a random draw from its
+    distribution (`HazeOptions.draw`). A photo of one colour has no haze, see
+    `refusion.restorers.contract.structure`.
 
     Args:
         model: model with the prediction `scattering`.
@@ -205,7 +207,10 @@ def decompose(model: LoadedModel, request: Request, lq: Tensor) -> Decomposition
         raise FloatingPointError("values that are not finite")
     amount = (1 - haze.transmission).flatten(1).mean(1)
     sure = ((amount - NO_HAZE) / (HAZE - NO_HAZE)).clamp(0, 1) * structure(lq).to(amount.device)
-    haze = replace(haze, tau=_along_edges(haze.tau, mu) * sure.view(-1, 1, 1, 1))
+    if request.haze.draw and haze.spread is not None:
+        haze = haze.drawn(request.plan.noise.initial(mu.new_empty(len(mu), 4, _DRAW, _DRAW)))
+    tau = _along_edges(haze.tau, mu) * sure.view(-1, 1, 1, 1)
+    haze = Scattering(tau, haze.airlight)  # without the spread, which is not used any more
     return Decomposition(image, haze).to(lq.device)
 
 

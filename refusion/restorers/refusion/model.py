@@ -76,6 +76,11 @@ class LoadedModel:
         return None if network is None else network.settings.get(name)
 
     @property
+    def sees_state(self) -> bool:
+        """Whether there is a noise network, and its output depends on the state."""
+        return self.network is not None and getattr(self.network, "sees_state", True)
+
+    @property
     def process_side(self) -> int | None:
         """Longest side in pixels of the images that the process runs on; None for no limit."""
         sampling = self.config.sampling

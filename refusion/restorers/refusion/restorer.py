@@ -19,7 +19,13 @@ from refusion.errors import ConfigError, RefusionError
 from refusion.images.check import check_image
 from refusion.images.resize import enlarge
 from refusion.images.samples import is_integer, to_float
-from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
+from refusion.restorers.base import (
+    NO_CONDITIONS,
+    Conditions,
+    HazeOptions,
+    Progress,
+    RestorerInfo,
+)
 from refusion.restorers.contract import check_options, keep_flat_photos, match_dtype
 from refusion.restorers.refusion.conditions import batch_guide, batch_lens, required_conditions
 from refusion.restorers.refusion.decomposition import Decomposition, decompose
@@ -78,7 +84,7 @@ class Refusion:
             scale=config.upscale.factor if config.upscale else 1,
             views=2 if model.network_setting("stereo") else 1,
             needs=required_conditions(config),
-            stochastic=model.sde is not None and is_stochastic(model.sde, config.sampling),
+            stochastic=model.sees_state and is_stochastic(model.sde, config.sampling),
             sampler=config.sampling.sampler if config.sampling else None,
             steps=config.sampling.steps if config.sampling else 0,
             factor=1 if model.latent_unet is None else model.latent_unet.factor,
@@ -133,10 +139,11 @@ class Refusion:
         seed: int | Sequence[int] = 0,
         tile: int | Literal["auto"] | None = "auto",
         callback: Progress | None = None,
+        draw: bool = False,
     ) -> Decomposition:
         """Find the haze of a batch of photos; `Decomposition.clear` then gives what `restore` does.
 
-        The arguments are those of `Restorer.restore`.
+        The arguments are those of `Restorer.restore`, and `draw` is that of `HazeOptions`.
 
         Raises:
             ConfigError: the model has another prediction than `scattering`, or an option is wrong.
@@ -152,7 +159,7 @@ class Refusion:
         check_image("lq", lq, integers=True)
         check_options(len(lq), seed, tile, 1.0)
         plan = self._plan(seed, steps, sampler, NO_CONDITIONS)
-        request = Request(plan, tile, {}, None, 1.0, NO_CONDITIONS.haze, callback)
+        request = Request(plan, tile, {}, None, 1.0, HazeOptions(draw=draw), callback)
         with torch.no_grad():
             photos = self._prepared(on_device(lq, model.device, model.memory))
             return self._finite(lambda model: decompose(model, request, photos)).to(lq.device)

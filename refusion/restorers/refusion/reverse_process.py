@@ -74,7 +74,7 @@ def run_process(
     """Run the reverse process; the state is float32 for every number format of the networks.
 
     Args:
-        model: its network is called for every step.
+        model: its network is called for every step, or once if it does not see the state.
         request: plan and conditions; the strength is not used.
         mu: degraded images or their latents (B, C, h, w), float32, on the model's device.
         tile: side of blended tiles in pixels; None for no tiles.
@@ -84,6 +84,7 @@ def run_process(
     """
     network, prediction = model.network, model.config.prediction
     factor = getattr(network, "factor", 1)  # positions and sides of tiles are multiples of it
+    outputs: list[Tensor] = []  # of the last call
     last: list[Estimate] = []
 
     def denoise(xt: Tensor, mu: Tensor, t: float) -> Estimate:
@@ -92,8 +93,9 @@ def run_process(
             with reuse_freed_memory():
                 return network(*inputs, **request.network_inputs).to(xt.dtype)
 
-        output = at_t(xt, mu) if tile is None else blend_tiles(at_t, xt, mu, tile, factor)
-        last[:] = [estimate(model.sde, prediction, output, xt, mu, t)]
+        if model.sees_state or not outputs:
+            outputs[:] = [at_t(xt, mu) if tile is None else blend_tiles(at_t, xt, mu, tile, factor)]
+        last[:] = [estimate(model.sde, prediction, outputs[0], xt, mu, t)]
         return last[0]
 
     progress = request.progress("sample")

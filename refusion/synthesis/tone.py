@@ -18,10 +18,15 @@ from refusion.synthesis.checks import check_settings
 
 Range = tuple[float, float]
 LUMA = (0.299, 0.587, 0.114)
-_FLAT_BLACK, _FLAT_WHITE = (0.0, 0.25), (0.75, 1.0)
+_FLAT_WHITE = (0.75, 1.0)
 _FLAT_EXPONENT, _FLAT_SATURATION = (-1.0, 0.3), (0.3, 1.0)
 _CAST = (-0.2, 0.6)
-_DOMAINS = {"gain": (-4.0, 4.0), "exponent": (-3.0, 3.0), "saturation": (0.0, 4.0)}
+_DOMAINS = {
+    "gain": (-4.0, 4.0),
+    "exponent": (-3.0, 3.0),
+    "saturation": (0.0, 4.0),
+    "flat_black": (0.0, 0.5),
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Tones:
         saturation: factor of the saturation; 1 leaves it unchanged, 0 gives grey.
         flat_share: share of the photos, with or without a tone, that also get little contrast and
             colour, as rooms with one lamp have: lifted blacks, lowered whites, another exponent.
+        flat_black: display value of black in these photos. With large values they look like photos
+            in haze.
         cast_share: share of the photos in the strongly coloured light of lamps or of a low sun.
 
     Raises:
@@ -50,6 +57,7 @@ class Tones:
     warmth: float = 0.25
     saturation: Range = (0.1, 1.2)
     flat_share: Share = 0.0
+    flat_black: Range = (0.0, 0.25)
     cast_share: Share = 0.0
 
     def __post_init__(self) -> None:
@@ -75,7 +83,7 @@ class Tones:
                 tone,
                 exponent=tone.exponent * 2 ** uniform(generator, *_FLAT_EXPONENT),
                 saturation=tone.saturation * uniform(generator, *_FLAT_SATURATION),
-                black=uniform(generator, *_FLAT_BLACK),
+                black=uniform(generator, *self.flat_black),
                 white=uniform(generator, *_FLAT_WHITE),
             )
         if self.cast_share and bernoulli(generator, self.cast_share):

@@ -30,8 +30,8 @@ _LOCAL_START = -2.0  # an output of zeros gives the cells a share of 12 %
 _LARGEST_LOG_WEIGHT = 6.0
 _DARKEST_AIRLIGHT = 0.02
 _TAU_SPREAD, _AIRLIGHT_SPREAD = 0.3, 0.1  # of an output of zeros: relative to tau, of log A
+_LEAST_FACTOR = 0.01  # of these spreads
 _LEAST_TAU = 0.02  # a depth of 0 is uncertain, too
-_LARGEST_LOG_SPREAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def scattering_from_output(output: Tensor, mu: Tensor) -> Scattering:
 
 def _spread(output: Tensor, tau: Tensor) -> Tensor:
     """Spreads of tau and of log A, (B, 2, h, w), without a gradient for tau."""
-    factor = torch.exp(output.clamp(-_LARGEST_LOG_SPREAD, _LARGEST_LOG_SPREAD))
+    # Softplus has a gradient everywhere: at the start of a training the errors are largest.
+    factor = F.softplus(output) / math.log(2) + _LEAST_FACTOR
     of_tau = _TAU_SPREAD * (tau.detach().clamp_min(0) + _LEAST_TAU)
     return factor * torch.cat([of_tau, torch.full_like(of_tau, _AIRLIGHT_SPREAD)], 1)
 

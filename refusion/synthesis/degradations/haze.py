@@ -32,6 +32,7 @@ _DOMAINS = {
     "smoke_airlight": (0.0, 1.5),
     "smoke_light": (0.0, 4.0),
     "smoke_uneven": (0.0, 4.0),
+    "blur": (1.0, 16.0),
 }
 
 
@@ -74,6 +75,9 @@ class Haze:
         smoke_airlight: brightness of A in smoke.
         smoke_light: exponent of the scene's blurred light, which is a factor of A in smoke.
         smoke_uneven: standard deviation of a further smooth change of the logarithm of A in smoke.
+        blur_share: share of the samples whose scene is blurred, in the ground truth, too: blur is not
+            haze.
+        blur: the scene is reduced by this factor and enlarged again.
         maps: whether the samples contain transmission and airlight, for `prediction: scattering`.
 
     Raises:
@@ -107,6 +111,8 @@ class Haze:
     smoke_airlight: Range = (0.5, 0.9)
     smoke_light: Range = (0.0, 0.6)
     smoke_uneven: Range = (0.0, 0.4)
+    blur_share: Share = 0.0
+    blur: Range = (1.0, 3.0)
     maps: bool = False
 
     def __post_init__(self) -> None:
@@ -127,12 +133,18 @@ class Haze:
         """A crop with its part of the haze, and a camera's own effects.
 
         Returns:
-            "lq" (3, H, W); with `maps` also "transmission" (1, H, W) and "airlight" (3, H, W).
+            "lq" (3, H, W); with `blur_share` also "gt", the blurred or unchanged crop; with `maps`
+            also "transmission" (1, H, W) and "airlight" (3, H, W).
         """
+        made = {}
+        if self.blur_share:
+            is_blurred = bernoulli(generator, self.blur_share)
+            clean = _blurred(clean, uniform(generator, *self.blur)) if is_blurred else clean
+            made["gt"] = clean
         size = (clean.shape[-2], clean.shape[-1])
         seen = frame.crop(torch.cat([scene.transmission, scene.airlight]), size)
         hazy = scatter(_soften(clean, seen[:1], scene.soften), seen[:1], seen[1:], scene.linear)
-        made = {"lq": quantise(hazy) if scene.is_clean else _photograph(hazy, generator, self)}
+        made["lq"] = quantise(hazy) if scene.is_clean else _photograph(hazy, generator, self)
         return made | {"transmission": seen[:1], "airlight": seen[1:]} if self.maps else made
 
 
@@ -280,6 +292,14 @@ def _blur(thumbnail: Tensor) -> Tensor:
     coarse = F.adaptive_avg_pool2d(thumbnail[None], (max(2, size[0] // 16), max(2, size[1] // 16)))
     coarse = F.avg_pool2d(coarse, 3, 1, 1, count_include_pad=False)
     return F.interpolate(coarse, size, mode="bicubic", align_corners=False)[0].clamp(0, 1)
+
+
+def _blurred(clean: Tensor, factor: float) -> Tensor:
+    """The image reduced by a factor and enlarged again, (3, H, W) in [0, 1]."""
+    size = (clean.shape[-2], clean.shape[-1])
+    small = [max(1, round(side / factor)) for side in size]
+    reduced = F.interpolate(clean[None], small, mode="bicubic", antialias=True)
+    return F.interpolate(reduced, size, mode="bicubic")[0].clamp(0, 1)
 
 
 def _soften(clean: Tensor, transmission: Tensor, strength: float) -> Tensor:

@@ -190,9 +190,29 @@ def test_smoke_is_as_frequent_as_asked() -> None:
     assert 0.2 < sum(float(t.mean()) < 0.9 for t in drawn) / 200 < 0.4
 
 
+def test_a_blurred_scene_is_the_ground_truth_too() -> None:
+    """The haze is mixed with the blurred scene, and other settings draw what they drew before."""
+    clean = picture()
+    plain = replace(STILL, maps=True, linear_share=0)
+    made = replace(plain, blur_share=1, blur=(3.0, 3.0))(
+        clean, generator(3), PhotoFrame.whole(clean)
+    )
+    assert made["gt"].diff(dim=-1).abs().max() < 0.5 * clean.diff(dim=-1).abs().max()
+    torch.testing.assert_close(made["gt"].mean(), clean.mean(), atol=0.01, rtol=0)
+    again = scatter(made["gt"], made["transmission"], made["airlight"])
+    torch.testing.assert_close(made["lq"], again, rtol=0, atol=0.51 / 255)
+    some = replace(plain, blur_share=0.5)
+    shares = [
+        torch.equal(some(clean, generator(seed), PhotoFrame.whole(clean))["gt"], clean)
+        for seed in range(40)
+    ]
+    assert 10 < sum(shares) < 30
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"blur": (0.5, 2.0)}, "blur"),
         ({"airlight": (1.0, 0.5)}, "airlight"),
         ({"mean_transmission": (0.0, 0.5)}, "mean_transmission"),
         ({"clean_share": 1.5}, "clean_share"),

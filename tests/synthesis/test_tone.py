@@ -94,6 +94,14 @@ def test_ranges_can_be_given(tmp_path):
         Tones(gain=(1.0, 0.0))
 
 
+def test_the_black_of_flat_photos_is_a_setting():
+    generators = (torch.Generator().manual_seed(seed) for seed in range(30))
+    tones = Tones(strength=0, flat_share=1.0, flat_black=(0.05, 0.1))
+    assert all(0.05 <= tones.draw(generator).black <= 0.1 for generator in generators)
+    with pytest.raises(ConfigError, match="flat_black"):
+        Tones(flat_black=(0.0, 0.9))
+
+
 def test_flat_photos_have_less_contrast_and_colour():
     photo = torch.rand(3, 20, 30, generator=keyed_generator(1))
     tones = Tones(strength=0, flat_share=1.0)

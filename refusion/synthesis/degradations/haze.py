@@ -75,8 +75,8 @@ class Haze:
         smoke_airlight: brightness of A in smoke.
         smoke_light: exponent of the scene's blurred light, which is a factor of A in smoke.
         smoke_uneven: standard deviation of a further smooth change of the logarithm of A in smoke.
-        blur_share: share of the samples whose scene is blurred, in the ground truth, too: blur is not
-            haze.
+        blur_share: share of the samples whose scene is blurred, in the ground truth, too, because
+            blur is not haze.
         blur: the scene is reduced by this factor and enlarged again.
         maps: whether the samples contain transmission and airlight, for `prediction: scattering`.
 

@@ -209,9 +209,22 @@ def test_a_blurred_scene_is_the_ground_truth_too() -> None:
     assert 10 < sum(shares) < 30
 
 
+def test_a_power_of_the_depth_leaves_the_foreground_clear() -> None:
+    even = replace(
+        STILL, depth_weights=(0, 1, 0, 0, 0), uneven_share=0, mean_transmission=(0.6, 0.6)
+    )
+    far = replace(even, depth_power=(3.0, 3.0))
+    for seed in range(5):
+        one, other = (sample_haze(picture(), generator(seed), s) for s in (even, far))
+        assert other.transmission.max() > one.transmission.max()
+        assert other.transmission.min() < one.transmission.min()
+        assert float(other.transmission.mean()) == pytest.approx(0.8, abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"depth_power": (0.0, 2.0)}, "depth_power"),
         ({"blur": (0.5, 2.0)}, "blur"),
         ({"airlight": (1.0, 0.5)}, "airlight"),
         ({"mean_transmission": (0.0, 0.5)}, "mean_transmission"),

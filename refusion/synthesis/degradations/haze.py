@@ -25,6 +25,7 @@ Range = tuple[float, float]
 _DOMAINS = {
     "mean_transmission": (1e-3, 1.0),
     "airlight": (0.0, 1.5),
+    "depth_power": (0.1, 10.0),
     "density_spread": (0.0, math.inf),
     "density_modes": (1, 64),
     "jpeg_quality": (1, 100),
@@ -44,6 +45,7 @@ class Haze:
 
     Attributes:
         depth_weights: relative frequency of veil, ground, room, layers, smooth (`DEPTHS`).
+        depth_power: exponent of the depth; above 1 the haze is far away.
         clean_share: share of the samples with almost no haze, so that a model keeps clean photos
             unchanged.
         mean_transmission: mean of t over the photo; beta is chosen accordingly.
@@ -85,6 +87,7 @@ class Haze:
     """
 
     depth_weights: tuple[float, float, float, float, float] = (0.35, 0.2, 0.2, 0.15, 0.1)
+    depth_power: Range = (1.0, 1.0)
     clean_share: float = 0.04
     mean_transmission: Range = (0.15, 0.95)
     min_transmission: float = 0.05
@@ -201,6 +204,8 @@ def sample_haze(thumbnail: Tensor, generator: Generator, settings: Haze) -> Haze
     weights = torch.tensor(settings.depth_weights, dtype=torch.float32)
     kind = list(DEPTHS)[int(torch.multinomial(weights, 1, generator=generator))]
     depth = DEPTHS[kind](thumbnail, generator)
+    if settings.depth_power != (1.0, 1.0):
+        depth = depth ** uniform(generator, *settings.depth_power)
     density = torch.ones(size)
     if kind != "veil" and bernoulli(generator, settings.uneven_share):
         density = _uneven_density(size, generator, settings)

@@ -211,7 +211,7 @@ def test_a_blurred_scene_is_the_ground_truth_too() -> None:
 
 def test_a_power_of_the_depth_leaves_the_foreground_clear() -> None:
     even = replace(
-        STILL, depth_weights=(0, 1, 0, 0, 0), uneven_share=0, mean_transmission=(0.6, 0.6)
+        STILL, depth_weights=(0, 1, 0, 0, 0), uneven_share=0, mean_transmission=(0.8, 0.8)
     )
     far = replace(even, depth_power=(3.0, 3.0))
     for seed in range(5):

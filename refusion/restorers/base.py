@@ -47,11 +47,11 @@ class HazeOptions:
     draw: bool = False
 
     def __post_init__(self) -> None:
-        if not _is_between(self.distance, 0, 1):
+        if not is_between(self.distance, 0, 1):
             raise ConfigError(
                 f"distance: expected a number from 0 to 1, got {short(self.distance)}"
             )
-        if self.exposure != "auto" and not _is_between(
+        if self.exposure != "auto" and not is_between(
             self.exposure, -LARGEST_EXPOSURE, LARGEST_EXPOSURE
         ):
             raise ConfigError(
@@ -62,7 +62,8 @@ class HazeOptions:
             object.__setattr__(self, "airlight", _checked_airlight(self.airlight))
 
 
-def _is_between(value: object, low: float, high: float) -> bool:
+def is_between(value: object, low: float, high: float) -> bool:
+    """Whether a value is a number from `low` to `high`; false for NaN and for truth values."""
     return isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
 
 
@@ -70,7 +71,7 @@ def _checked_airlight(value: object) -> tuple[float, float, float]:
     """Three floats; the value can be an array or a tensor, too."""
     parts = value.tolist() if hasattr(value, "tolist") else value
     is_list = isinstance(parts, (tuple, list)) and len(parts) == 3
-    if not is_list or not all(_is_between(part, 0, 1) for part in parts):
+    if not is_list or not all(is_between(part, 0, 1) for part in parts):
         raise ConfigError(
             "airlight: expected red, green and blue from 0 to 1, or None for the colour that the "
             f"model predicts, got {short(parts)}"

@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from refusion.config.scalars import short
 from refusion.errors import ConfigError
 from refusion.images.samples import is_integer, store, to_float
-from refusion.restorers.base import STRENGTHS
+from refusion.restorers.base import STRENGTHS, is_between
 
 # Differences between the darkest and the brightest sample of a photo, in [0, 1] units. Up to FLAT a
 # photo shows one colour and the rounding or noise of a file; from STRUCTURED it is restored fully.
@@ -53,12 +54,12 @@ def check_strength(strength: float, strengths: tuple[float, float], name: str = 
         name: what the error names, such as the option.
     """
     low, high = strengths
-    if low <= strength <= high:
+    if is_between(strength, low, high):
         return
     reason = ""
     if strengths == STRENGTHS:
         reason = "; only a model that predicts haze (prediction 'scattering') takes more"
-    raise ConfigError(f"{name}: expected {low:g}..{high:g}, got {strength!r}{reason}")
+    raise ConfigError(f"{name}: expected {low:g}..{high:g}, got {short(strength)}{reason}")
 
 
 def match_dtype(result: Tensor, lq: Tensor) -> Tensor:

@@ -363,3 +363,10 @@ def test_a_draw_is_another_haze(restorer):
     torch.testing.assert_close(both[1:], alone, atol=2e-5, rtol=0)
     flat = torch.full((1, 3, 40, 60), 0.4)
     assert torch.equal(restorer.restore(flat, conditions=Conditions(haze=haze)), flat)
+
+
+@pytest.mark.parametrize("strength", ["1", None, True, float("nan"), 2.5, torch.ones(2)])
+def test_a_strength_that_is_no_number_in_range_is_an_error(restorer, strength):
+    split = restorer.decompose(scene(20, 30))
+    with pytest.raises(ConfigError, match=r"^strength: expected -2\.\.2, got "):
+        split.clear(strength)

@@ -30,9 +30,8 @@ def toy(path: Path, folder: Path) -> RunConfig:
         raw["latent_unet"] = {"checkpoint": str(folder / latent["checkpoint"])}
     if raw["init"]:
         raw["init"] = str(folder / raw["init"])
-    if raw["distillation"]:  # what ships was trained by the small file of its task
-        taught = f"runs/{raw['distillation']['teacher']}_small/model.safetensors"
-        raw["distillation"]["teacher"] = str(folder / taught)
+    if raw["distillation"]:
+        raw["distillation"]["teacher"] = str(folder / raw["distillation"]["teacher"])
         raw["sampling"]["distilled_at"] = 9
     if raw["sde"]:
         raw["sde"]["T"] = min(raw["sde"]["T"], 20)

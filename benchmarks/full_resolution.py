@@ -1,14 +1,16 @@
 """Seconds and memory of restoring whole photos, by stage, compared with a plain implementation.
 
     python -m benchmarks.full_resolution [--photo FILE] [--sizes 1 6 24 100] [--rounds 3]
+        [--weights TASK|FILE]
 
 tuned     `refusion restore` with default settings: JPEG in, JPEG out.
 plain     a simple implementation with the same weights: fp32, eager, contiguous memory, untiled,
-          100 posterior steps on the whole latent.
+          100 posterior steps on the whole latent, or on all pixels if there is no latent U-Net;
+          one step if the network does not see the state, because all steps are equal then.
 
-The program measures the shipped weights and networks of the published size (2.0 M and 76.6 M
-parameters). The latter have random weights, which cost the same as trained weights, and the
-sampling settings of the shipped model.
+The program measures the shipped dehazing model (or `--weights`) and latent networks of the
+published size (2.0 M and 76.6 M parameters). The latter have random weights, which cost the same as
+trained weights, and restore in one step on a copy of 768 px.
 
 Every measurement runs in a new process, so its peak memory is measured separately. Sizes and
 variants alternate within each round, so other load on the machine affects all of them alike. The
@@ -72,7 +74,8 @@ class Run:
     Attributes:
         seconds: wall-clock time by stage.
         gigabytes: peak resident memory during each stage.
-        total: seconds of the whole process, measured by its parent.
+        total: seconds of the whole process, measured by its parent, with those of steps that did
+            not run; before that the seconds of these steps alone.
         peak: peak resident memory of the process, in GB.
     """
 
@@ -83,11 +86,12 @@ class Run:
 
 
 class Clock:
-    """Measures consecutive stages."""
+    """Measures consecutive stages; `extrapolated` are seconds of steps that did not run."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.gigabytes: dict[str, float] = {}
+        self.extrapolated = 0.0
         self.last = time.monotonic()
 
     def end(self, stage: str) -> None:
@@ -150,33 +154,45 @@ def plain(weights: Path, steps: int, clock: Clock) -> Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def _plain_restore(model: Model, lq: Tensor, steps: int, clock: Clock) -> Tensor:
-    config, unet = model.config, model.latent_unet.eval()
-    sde = build_sde({"type": config.sde.type, **config.sde.settings})
-    latent, noise = unet.encode(lq.contiguous()), SeededNoise(0)
+    unet = model.latent_unet
+    if unet is None:
+        return _plain_process(model, lq, steps, clock).clamp(0, 1)
+    latent = unet.encode(lq.contiguous())
     clock.end("encode")
+    z = _plain_process(model, latent.z, steps, clock)
+    return unet.decode(z, latent.skips, latent.size).clamp(0, 1)
+
+
+def _plain_process(model: Model, mu: Tensor, steps: int, clock: Clock) -> Tensor:
+    config, noise = model.config, SeededNoise(0)
+    sde = build_sde({"type": config.sde.type, **config.sde.settings})
 
     def denoise(xt: Tensor, mu: Tensor, t: int) -> Estimate:
         return estimate(sde, config.prediction, model.network(xt, mu, t), xt, mu, t)
 
-    start = sde.initial_state(latent.z, noise.initial(latent.z))
-    z = SAMPLERS["posterior"](sde, denoise, start, latent.z, steps=steps, noise=noise)
+    sees_state = getattr(model.network, "sees_state", True)
+    steps, wanted = (steps, PLAIN_STEPS) if sees_state else (1, 1)
+    start = sde.initial_state(mu, noise.initial(mu))
+    x0 = SAMPLERS["posterior"](sde, denoise, start, mu, steps=steps, noise=noise)
     clock.end("sample")
-    clock.seconds["sample"] *= PLAIN_STEPS / steps
-    return unet.decode(z, latent.skips, latent.size).clamp(0, 1)
+    clock.extrapolated = clock.seconds["sample"] * (wanted / steps - 1)
+    clock.seconds["sample"] += clock.extrapolated
+    return x0
 
 
 def measure(options: argparse.Namespace) -> Run:
     """Restore one photo in this process."""
     clock = Clock()
     make = (plain, options.plain_steps) if options.variant == "plain" else (tuned, options.memory)
-    restore = make[0](options.weights, make[1], clock)
+    restore = make[0](find_weights(options.weights), make[1], clock)
     photo = read_image(options.photo)
     clock.end("read")
     result = restore(photo.samples[None])[0]
     clock.end("decode")
     write_image(options.photo.with_suffix(".out.jpg"), result, photo)
     clock.end("write")
-    return Run(clock.seconds, clock.gigabytes, 0.0, max(clock.gigabytes.values()))
+    peak = max(clock.gigabytes.values())
+    return Run(clock.seconds, clock.gigabytes, clock.extrapolated, peak)
 
 
 def in_fresh_process(variant: str, photo: Path, weights: Path, options: argparse.Namespace) -> Run:
@@ -188,9 +204,7 @@ def in_fresh_process(variant: str, photo: Path, weights: Path, options: argparse
     begun = time.monotonic()
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     run = Run(**json.loads(done.stdout.splitlines()[-1]))
-    inside, total = sum(run.seconds.values()), time.monotonic() - begun
-    if variant == "plain":  # add the time of the steps that were not run
-        total += run.seconds["sample"] * (1 - options.plain_steps / PLAIN_STEPS)
+    inside, total = sum(run.seconds.values()), time.monotonic() - begun + run.total
     seconds = run.seconds | {"start": total - inside}
     return replace(run, seconds=seconds, total=total)
 
@@ -263,7 +277,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=3)
     add("--memory", type=parse_memory, metavar="4G", help="memory limit of the tuned variant")
     add("--variant", choices=("tuned", "plain"), help=argparse.SUPPRESS)  # for the new processes
-    add("--weights", type=Path, help=argparse.SUPPRESS)
+    text = f"the model to measure in place of the shipped '{SHIPPED}' model"
+    add("--weights", default=SHIPPED, metavar="TASK|FILE", help=text)
     return parser
 
 
@@ -275,7 +290,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        weights = {"shipped": find_weights(SHIPPED), "published": folder / "published.safetensors"}
+        weights = {"shipped": find_weights(options.weights)}
+        weights["published"] = folder / "published.safetensors"
         if "published" in options.models:
             write_published(weights["published"])
         for size in {*options.sizes, *options.plain_sizes}:

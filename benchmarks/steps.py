@@ -1,6 +1,6 @@
 """Quality by the number of network calls, for every sampler, on pairs of photos.
 
-    python -m benchmarks.steps --weights dehaze --lq HAZY --gt CLEAR
+    python -m benchmarks.steps --weights deshadow --lq SHADOW --gt CLEAR
     python -m benchmarks.steps -opt options/deshadow_small.yml      weights and validation of a run
 
 writes tables (stdout) and a chart (`steps_<task>.png`), and prints the recommended default: the

@@ -6,7 +6,11 @@ writes `docs/images/concepts_*` and prints the numbers that the page quotes. The
 pixel whose clean value has a known distribution. So the best estimate of x0 is known in closed form
 and takes the place of the network. The photos use the shipped weights for dehazing and the shipped
 prior of DDRM. The run takes about two minutes on one CPU core. `--only NAME ...` makes some of the
-pictures.
+pictures. The picture `seams` needs a latent dehazing model, `--latent FILE`; it is left out without
+one. The page shows that of the former weights:
+
+    git show 264a1b8:refusion/weights/dehaze.safetensors > latent.safetensors
+    python -m benchmarks.concepts --only seams --latent latent.safetensors
 """
 
 from __future__ import annotations
@@ -24,16 +28,16 @@ from torch import Tensor
 
 from benchmarks.charts import Line, line_chart
 from benchmarks.one_pixel import Mixture, spread_error
+from refusion.checkpoint import build_model, find_weights, read_checkpoint
 from refusion.images.io import read_image
 from refusion.images.resize import shrink
 from refusion.metrics import psnr
-from refusion.restorers import DDRM, load_prior, load_restorer
+from refusion.restorers import DDRM, Refusion, load_prior, load_restorer
 from refusion.restorers.ddrm.problems import inpaint
 from refusion.restorers.statistics import mean_and_std
 from refusion.sde import IRSDE, SAMPLERS, THETA_SCHEDULES, SeededNoise
 from refusion.synthesis.degradations import build_degradation
 from refusion.synthesis.scenes.frame import PhotoFrame
-from refusion.tiling.guided import guided_upsample
 
 ROOT = Path(__file__).parents[1]
 CLEAN = ROOT / "tests" / "photos" / "oceanic__105518.jpg"
@@ -199,10 +203,10 @@ def uncertainty(folder: Path) -> None:
     strip(folder / "concepts_uncertainty.jpg", large, columns=3)
 
 
-def seams(folder: Path) -> None:
-    """Tiles that are restored one by one against exact tiles."""
+def seams(folder: Path, latent: Path) -> None:
+    """Tiles that a latent model restores one by one, against exact tiles."""
     photo = shrink(read_image(HAZY).image[None], 768)
-    restorer = load_restorer("dehaze", device="cpu", precision="fp32")
+    restorer = load_restorer(latent, device="cpu", precision="fp32")
     whole = restorer.restore(photo, tile=None)
     separate = torch.empty_like(whole)
     for top in range(0, photo.shape[-2], TILE):
@@ -220,17 +224,19 @@ def seams(folder: Path) -> None:
 
 
 def guided(folder: Path) -> None:
-    """The change of a small copy on the full photo: plain enlargement and guided upsampling."""
-    photo = shrink(read_image(HAZY).image[None], 768)
-    small = shrink(photo, 96)
-    restorer = load_restorer("dehaze", device="cpu", precision="fp32")
-    change = restorer.restore(small) - small
-    plain = F.interpolate(change, photo.shape[-2:], mode="bilinear", align_corners=False)
-    better = guided_upsample(change, small, photo, tuple(small.shape[-2:]))
-    part = (slice(None), slice(110, 300), slice(498, 768))
-    results = (("photo", photo), ("plain", photo + plain), ("guided", photo + better))
-    shown = [(name, result[0].clamp(0, 1)[part]) for name, result in results]
-    strip(folder / "concepts_guided.jpg", shown, columns=3)
+    """The haze (1 - t) of a small copy, enlarged plainly and by guided upsampling."""
+    photo = shrink(read_image(HAZY).image[None], 1536)
+    haze = Refusion(build_model(read_checkpoint(find_weights("dehaze")))).decompose(photo)
+    small, size = haze.scattering.transmission, photo.shape[-2:]
+    print(f"guided: {size[1]} x {size[0]} pixels, copy {small.shape[-1]} x {small.shape[-2]}")
+    plain = F.interpolate(small, size, mode="bilinear", align_corners=False)
+    part = (0, slice(None), slice(365, 555), slice(1266, 1536))
+    maps = [1 - each[part] for each in (plain, haze.transmission(photo))]
+    low, high = (f(torch.stack(maps)) for f in (torch.min, torch.max))
+    shown = [((each - low) / (high - low)).expand(3, -1, -1) for each in maps]
+    names = ("photo", "plain", "guided")
+    pictures = list(zip(names, (photo[part], *shown), strict=True))
+    strip(folder / "concepts_guided.jpg", pictures, columns=3)
 
 
 def chart(path: Path, lines: Sequence[Line], **labels: object) -> None:
@@ -258,7 +264,7 @@ def strip(path: Path, pictures: Sequence[tuple[str, Tensor]], *, columns: int) -
     canvas.save(path, quality=82, optimize=True)
 
 
-PICTURES: dict[str, Callable[[Path], None]] = {
+PICTURES: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
         forward, schedules, density, reverse, steps, order, strength, uncertainty, seams, guided,
@@ -271,15 +277,21 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the script."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.concepts", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PICTURES, metavar="NAME", help="some pictures")
+    parser.add_argument("--latent", metavar="FILE", help="latent dehazing model, for `seams`")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images", metavar="DIR")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Make the pictures that the arguments name."""
-    options = build_parser().parse_args(argv)
-    for name in options.only or PICTURES:
-        PICTURES[name](options.output)
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if "seams" in (options.only or ()) and options.latent is None:
+        parser.error("--latent: 'seams' needs the weights file of a latent dehazing model")
+    possible = [name for name in PICTURES if name != "seams" or options.latent]
+    for name in options.only or possible:
+        latent = [options.latent] if name == "seams" else []
+        PICTURES[name](options.output, *latent)
     return 0
 
 

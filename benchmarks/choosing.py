@@ -35,7 +35,6 @@ from refusion.restorers.ddrm.problems import denoise
 
 CALLS = 20  # of DDRM
 SIGMA = 25 / 255  # noise level that DDRM is given
-STEPS = 100  # of the diffusion with all its steps
 Restore = Callable[[Tensor], Tensor]
 
 
@@ -55,14 +54,9 @@ class Method:
     needs: tuple[str, ...] = ()
 
 
-def refusion(steps: int | None) -> Callable[[argparse.Namespace], Restore]:
-    """The shipped dehazing model with this number of steps; None for its default."""
-
-    def make(options: argparse.Namespace) -> Restore:
-        restorer = load_restorer("dehaze", device="cpu")
-        return lambda photo: restorer.restore(photo, steps=steps)
-
-    return make
+def refusion(options: argparse.Namespace) -> Restore:
+    """The shipped dehazing model, with its defaults."""
+    return load_restorer("dehaze", device="cpu").restore
 
 
 def ddrm(options: argparse.Namespace) -> Restore:
@@ -77,8 +71,7 @@ def osediff(options: argparse.Namespace) -> Restore:
 
 
 METHODS = {
-    "Refusion, as shipped": Method("1", refusion(None)),
-    f"Refusion, {STEPS} steps": Method(str(STEPS), refusion(STEPS)),
+    "Refusion, as shipped": Method("1", refusion),
     "DDRM": Method(f"{CALLS} per tile", ddrm, ("prior",)),
     "OSEDiff, merged": Method("1 per tile", osediff, ("sd", "lora")),
     "dark channel": Method("0", lambda options: lambda photo: dark_channel_prior(to_float(photo))),

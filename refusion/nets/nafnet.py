@@ -137,7 +137,7 @@ class ConditionalNAFNet(nn.Module):
         conditional: False for a network that receives only ``xt`` and ignores ``mu``, as the
             published networks for Gaussian noise do, where the state is the degraded image itself.
         sees_state: False for a network that receives only ``mu`` and ignores ``xt`` and ``t``. Its
-            estimate of x0 is the same in every step. Not in the published networks.
+            output is the same in every step. Not in the published networks.
         guide: channels of the guide, a condition per pixel in addition to ``xt`` and ``mu``; 0 for
             no guide. Not in the published networks.
         pixel_unshuffle: side k of the squares of pixels that become k^2 times as many channels
@@ -253,7 +253,7 @@ class ConditionalNAFNet(nn.Module):
         Args:
             xt: state (B, img_channel, H, W), any H and W from 1; twice the channels for stereo.
             mu: degraded image or latent, the same shape; ignored unless ``conditional``.
-            t: time index, one number or (B,).
+            t: time index, one number or (B,); no effect unless ``sees_state``, as ``xt``.
             lens: source lens, target lens and disparity, (B, 3); only with ``lens=True``.
             guide: condition per pixel, (B, guide, H, W) in [0, 1]; only with ``guide`` above 0.
 

@@ -35,7 +35,7 @@ class HazeOptions:
         exposure: change of the exposure of photos with haze, in stops, -4 to 4; 'auto' gives back
             half of the brightness, in stops, that a photo loses with its haze.
         draw: whether the haze is a random draw by the seed, from the distribution that the model
-            predicts; False for the mean, which does not depend on the seed.
+            predicts; False for the estimate of the network, which does not depend on the seed.
 
     Raises:
         ConfigError: a value has another type or is out of range.

@@ -82,8 +82,8 @@ class Scattering:
 
         Args:
             noise: standard normal numbers, (B, 4, n, n). The errors of a prediction are smooth, so
-                the deviation of tau (channels 0 and 1) and of A (2 and 3) is half a constant and
-                half an interpolated grid of n x n.
+                the deviation of tau (channels 0 and 1) and of A (2 and 3) is a constant plus an
+                interpolated grid of n x n, divided by the square root of 2.
 
         Raises:
             ValueError: the spread is not known.

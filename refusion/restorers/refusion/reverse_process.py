@@ -26,7 +26,8 @@ class Request:
         tile: side of the tiles in pixels, 'auto', or None for no tiles.
         network_inputs: inputs of the noise network in addition to state, mean and time, by name.
         guide: input of the latent U-Net in addition to the photo, (B, G, H, W); None without one.
-        strength: weight of the restoration, from 0 (the photo) to 1 (the restored photo).
+        strength: weight of the restoration, from 0 (the photo) to 1 (the restored photo); -2 to 2
+            for the prediction `scattering`.
         haze: how haze is removed, for models with the prediction `scattering`.
         callback: is called with the progress; None for no reports.
     """

@@ -96,7 +96,7 @@ def haze_options(options: argparse.Namespace, info: RestorerInfo) -> HazeOptions
     levels = None if options.airlight == "auto" else options.airlight
     airlight = None if levels is None else tuple(level / 255 for level in levels)
     distance = 1.0 if options.distance is None else options.distance
-    draw = (options.samples or 1) > 1
+    draw = info.predicts_haze and (options.samples or 1) > 1
     return HazeOptions(distance, airlight, options.exposure or 0.0, draw)
 
 

@@ -73,6 +73,15 @@ def test_dehazing_helps_on_photos_kept_out_of_training(tmp_path):
     assert sum(gains) / len(gains) > 2
 
 
+@pytest.mark.xfail(reason="3.4 dB; the latent model that shipped before had more", strict=True)
+def test_dehazing_gains_four_decibels_on_photos_kept_out_of_training(hazy):
+    restorer, psnr = load_restorer("dehaze", device="cpu"), METRICS["psnr"].function
+    pairs = [(pair["lq"][None], pair["gt"][None]) for pair in hazy]
+    gains = [float(psnr(restorer.restore(lq), gt) - psnr(lq, gt)) for lq, gt in pairs]
+    assert min(gains) > 0
+    assert sum(gains) / len(gains) > 4
+
+
 def test_dehazing_does_not_touch_photos_without_haze():
     restorer = load_restorer("dehaze", device="cpu")
     for path in sorted(PHOTOS.glob("*.jpg")):

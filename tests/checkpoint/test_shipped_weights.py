@@ -23,18 +23,22 @@ NAMES = {path.stem for path in WEIGHTS}
 MAX_BYTES = 25e6
 
 
-@pytest.fixture(scope="module")
-def hazy(tmp_path_factory):
-    cache = tmp_path_factory.mktemp("cache")
+def degraded(name, cache, *, seed, max_side=512, **settings):
+    """The items of the photos kept out of training, with a degradation."""
     data = DATASETS["SyntheticPairs"](
         folders=[PHOTOS],
-        degradation=Component("Haze", {}),
-        seed=5,
+        degradation=Component(name, settings),
+        seed=seed,
         whole=True,
-        max_side=512,
+        max_side=max_side,
         cache=cache,
     )
     return [data[number] for number in range(len(data))]
+
+
+@pytest.fixture(scope="module")
+def hazy(tmp_path_factory):
+    return degraded("Haze", tmp_path_factory.mktemp("cache"), seed=5)
 
 
 @pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
@@ -56,15 +60,7 @@ def test_dehazing_helps_on_photos_kept_out_of_training(tmp_path):
     restorer, gains = load_restorer("dehaze", device="cpu"), []
     psnr = METRICS["psnr"].function
     for seed in range(4):
-        data = DATASETS["SyntheticPairs"](
-            folders=[PHOTOS],
-            degradation=Component("Haze", {}),
-            seed=seed,
-            whole=True,
-            max_side=512,
-            cache=tmp_path,
-        )
-        for pair in (data[number] for number in range(len(data))):
+        for pair in degraded("Haze", tmp_path, seed=seed):
             lq, gt = pair["lq"][None], pair["gt"][None]
             restored = restorer.restore(lq)
             gains.append(float(psnr(restored, gt) - psnr(lq, gt)))
@@ -107,15 +103,7 @@ def test_one_step_uses_the_distilled_weights_of_a_folder(tmp_path, monkeypatch):
 def test_unknown_noise_and_blur_get_less_on_photos_kept_out_of_training(tmp_path):
     restorer, gains = load_restorer("blind", device="cpu"), []
     for seed in range(3):
-        data = DATASETS["SyntheticPairs"](
-            folders=[PHOTOS],
-            degradation=Component("SecondOrder", {"reduction": [1.0, 1.0]}),
-            seed=seed,
-            whole=True,
-            max_side=512,
-            cache=tmp_path,
-        )
-        for pair in (data[number] for number in range(len(data))):
+        for pair in degraded("SecondOrder", tmp_path, seed=seed, reduction=[1.0, 1.0]):
             lq, gt = pair["lq"][None], pair["gt"][None]
             before, after = (METRICS["psnr"].function(x, gt) for x in (lq, restorer.restore(lq)))
             gains.append(float(after - before))
@@ -126,15 +114,7 @@ def test_shadows_get_lighter_on_photos_kept_out_of_training(tmp_path):
     """Three draws each, and photos as they are, some of whose own darkness looks like shadow."""
     restorer, gains = load_restorer("deshadow", device="cpu"), []
     for seed in range(3):
-        data = DATASETS["SyntheticPairs"](
-            folders=[PHOTOS],
-            degradation=Component("Shadow", {}),
-            seed=seed,
-            whole=True,
-            max_side=768,
-            cache=tmp_path,
-        )
-        for pair in (data[number] for number in range(len(data))):
+        for pair in degraded("Shadow", tmp_path, seed=seed, max_side=768):
             lq, gt = pair["lq"][None], pair["gt"][None]
             before, after = (METRICS["psnr"].function(x, gt) for x in (lq, restorer.restore(lq)))
             gains.append(float(after - before))

@@ -9,7 +9,8 @@ All objectives have the same arguments:
     noise: standard normal noise in xt, the same shape.
     mu: degraded image, the same shape.
     t: time in 1..T, a number or a tensor (B,).
-    loss: key of `LOSSES`: "l1" for the absolute, "l2" for the squared difference.
+    loss: key of `LOSSES`: "l1" for the absolute, "l2" for the squared difference, "l1_l2" for their
+        sum, "log_l2" for the error of each image in dB.
 
 All return a scalar, the mean of the difference over the batch and all pixels.
 """
@@ -23,7 +24,28 @@ from refusion.errors import ConfigError, suggest
 from refusion.sde.irsde import IRSDE, Time
 from refusion.sde.prediction import Estimate
 
-LOSSES = {"l1": functional.l1_loss, "l2": functional.mse_loss}
+_SQUARES = 5.0  # weight of the squared difference in "l1_l2"; at 1 / 5 both terms are equal
+_FLOOR = 1e-4  # squared error that "log_l2" adds, so that images above 40 dB hardly count
+
+
+def _l1_l2(value: Tensor, target: Tensor) -> Tensor:
+    """Mean of |d| + 5 d^2: small differences count as in "l1", large ones as in "l2"."""
+    difference = (value - target).abs()
+    return (difference + _SQUARES * difference.square()).mean()
+
+
+def _log_l2(value: Tensor, target: Tensor) -> Tensor:
+    """Mean over the images of 10 log10(mean squared difference + 1e-4)."""
+    errors = (value - target).square().flatten(1).mean(1)
+    return 10 * (errors + _FLOOR).log10().mean()
+
+
+LOSSES = {
+    "l1": functional.l1_loss,
+    "l2": functional.mse_loss,
+    "l1_l2": _l1_l2,
+    "log_l2": _log_l2,
+}
 
 
 def maximum_likelihood_loss(

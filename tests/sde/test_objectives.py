@@ -6,6 +6,7 @@ from sde_families import MEAN_REVERTING
 
 from refusion.errors import ConfigError
 from refusion.sde import IRSDE, OBJECTIVES, SDES, Estimate
+from refusion.sde.objectives import LOSSES as LOSS_TABLE
 
 LOSSES = ["l1", "l2"]
 
@@ -95,3 +96,20 @@ def test_cost_is_a_scalar_with_gradient(objective):
 def test_unknown_loss_is_refused(objective):
     with pytest.raises(ConfigError, match="unknown loss 'l3'"):
         OBJECTIVES[objective](*case(), loss="l3")
+
+
+@pytest.mark.parametrize(("size", "like"), [(1e-3, "l1"), (10.0, "l2")])
+def test_l1_l2_is_l1_for_small_and_l2_for_large_differences(size, like):
+    target = torch.zeros(1, 3, 4, 4)
+    value = (target + size).requires_grad_()
+    (slope,) = torch.autograd.grad(LOSS_TABLE["l1_l2"](value, target), value)
+    (expected,) = torch.autograd.grad(LOSS_TABLE[like](value, target), value)
+    weight = 1 if like == "l1" else 5
+    torch.testing.assert_close(slope, weight * expected, rtol=0.02, atol=0)
+
+
+def test_log_l2_is_the_error_of_each_image_in_decibels():
+    target = torch.zeros(2, 3, 4, 4)
+    value = target + torch.tensor([0.1, 0.01])[:, None, None, None]
+    expected = 10 * torch.tensor([1e-2 + 1e-4, 1e-4 + 1e-4]).log10().mean()
+    torch.testing.assert_close(LOSS_TABLE["log_l2"](value, target), expected)

@@ -21,7 +21,8 @@ from PIL import Image
 
 from benchmarks.full_resolution import write_photo, write_published
 from benchmarks.gpu.rows import LEFT_OUT, Deadline, emit, row_of_errors
-from refusion.batch.jobs import RestoreOptions, run_jobs
+from refusion.batch.jobs import run_jobs
+from refusion.batch.options import RestoreOptions
 from refusion.batch.plan import Job, plan_jobs
 from refusion.checkpoint import shipped_weights
 from refusion.errors import RefusionError

@@ -27,7 +27,7 @@ from refusion.app.values import (
     offered_model,
     uploaded_photo,
 )
-from refusion.batch.jobs import sampling_warning
+from refusion.batch.options import sampling_warning
 from refusion.errors import one_line
 from refusion.failures import describe_failure, is_debugging
 from refusion.images.listing import IMAGE_SUFFIXES

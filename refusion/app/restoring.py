@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from refusion.batch.jobs import Outcome, RestoreOptions, run_jobs
+from refusion.batch.jobs import Outcome, run_jobs
+from refusion.batch.options import RestoreOptions
 from refusion.batch.plan import Job, PhotoFiles, plan_jobs
 from refusion.batch.progress import fraction_done
 from refusion.errors import ImageError

@@ -11,7 +11,7 @@ from typing import Any
 from refusion.app.haze import HazeShelf
 from refusion.app.storage import Storage
 from refusion.app.values import checked_haze, checked_options, offered_model
-from refusion.batch.jobs import RestoreOptions
+from refusion.batch.options import RestoreOptions
 from refusion.restorers import Restorer, RestorerInfo
 
 _PREVIEW = "Preview. Restore writes the file in full quality."

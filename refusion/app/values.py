@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from refusion.batch.jobs import RestoreOptions
+from refusion.batch.options import RestoreOptions
 from refusion.config.scalars import short
 from refusion.errors import ConfigError
 from refusion.restorers import Conditions, HazeOptions, RestorerInfo

@@ -13,63 +13,28 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from refusion.batch.disparity_maps import ConditionedPhoto, DisparityMaps
+from refusion.batch.disparity_maps import ConditionedPhoto
 from refusion.batch.haze_maps import HazeRecorder
 from refusion.batch.limits import check_results
+from refusion.batch.options import RestoreOptions
 from refusion.batch.plan import Job
-from refusion.batch.prompts import PromptFiles
 from refusion.batch.reading import PhotoReader
 from refusion.batch.writing import Results, ResultWriter
 from refusion.errors import ConfigError, ImageError, one_line, printable
 from refusion.failures import describe_failure, is_debugging
-from refusion.images.io import MAX_PIXELS, check_place
+from refusion.images.io import check_place
 from refusion.images.photo import Photo
 from refusion.images.samples import to_float
-from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
+from refusion.restorers.base import Progress, Restorer
 from refusion.restorers.statistics import mean_and_std
 
 logger = logging.getLogger(__name__)
 
 _NAME = 400  # characters of a path in a message
-
-
-@dataclass(frozen=True)
-class RestoreOptions:
-    """Options for all photos of a batch; see `Restorer.restore`.
-
-    Attributes:
-        steps: sampling steps; None for the model's default.
-        sampler: name of a sampler; None for the model's default.
-        seed: seed of the noise; sample number k of a photo uses seed + k.
-        tile: side of the tiles in pixels, 'auto', or None for no tiles.
-        conditions: conditions of the model, the same for all photos.
-        maps: disparity maps for a bokeh model; they replace `conditions`.
-        prompts: folder of texts, one per photo; a text replaces the prompt in `conditions`.
-        strength: strength of the restoration, see `Restorer.restore`.
-        samples: number of samples per photo; their mean is written.
-        max_pixels: larger photos are refused before they are decoded.
-        max_memory: maximum number of bytes of the process; photos whose decoding needs more are
-            refused before. None for no limit. The restorer has its own limit.
-        skip_existing: skip a job if all its output files exist.
-    """
-
-    steps: int | None = None
-    sampler: str | None = None
-    seed: int = 0
-    tile: int | Literal["auto"] | None = "auto"
-    conditions: Conditions = NO_CONDITIONS
-    maps: DisparityMaps | None = None
-    prompts: PromptFiles | None = None
-    strength: float = 1.0
-    samples: int = 1
-    max_pixels: int = MAX_PIXELS
-    max_memory: int | None = None
-    skip_existing: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +50,8 @@ class Outcome:
             the results were written meanwhile.
         sizes: width and height in pixels of each photo, after rotation by its EXIF orientation;
             empty if the photos were not read.
+        unchanged: whether the results are the photos themselves, bit for bit, because the model
+            found nothing to restore.
     """
 
     job: Job
@@ -92,6 +59,7 @@ class Outcome:
     skipped: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     sizes: tuple[tuple[int, int], ...] = ()
+    unchanged: bool = False
 
 
 JobProgress = Callable[[int, Job, str, int, int], None]
@@ -151,35 +119,13 @@ def run_jobs(
     return outcomes
 
 
-def sampling_warning(info: RestorerInfo, settings: RestoreOptions) -> str | None:
-    """Warn if the samples of a photo differ too little to show the uncertainty of the model.
-
-    Args:
-        info: description of the restorer.
-        settings: options of the batch.
-
-    Returns:
-        One line for the user; None if there is nothing to warn of.
-    """
-    steps, sampler = settings.steps or info.steps, settings.sampler or info.sampler
-    if settings.samples == 1 or settings.conditions.haze.draw:
-        return None
-    if not info.stochastic:
-        return "samples: all samples are equal, because this model does not depend on the seed"
-    if steps == 1 and sampler.partition("@")[0] != "euler":
-        return (
-            "samples: with one step the seed changes only the initial noise, so the measured "
-            "uncertainty is too small; use 4 steps"
-        )
-    return None
-
-
 class _Measurements:
     """Times and sizes of a job, collected while it runs and kept if it fails."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.sizes: tuple[tuple[int, int], ...] = ()
+        self.unchanged = False
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -225,6 +171,7 @@ class _Run:
     def _write(self, results: Results, reports: bool) -> None:
         with self.measured.timed("write"):
             results.write()
+        self.measured.unchanged = results.is_unchanged
         if reports:
             self._report("write", 1, 1)
 
@@ -233,8 +180,9 @@ class _Run:
         if isinstance(error, ConfigError):
             raise error
         line = None if error is None else _error_line(self.job, error)
-        seconds, sizes = self.measured.seconds, self.measured.sizes
-        self.ended(Outcome(self.job, line, seconds=seconds, sizes=sizes))
+        measured = self.measured
+        unchanged = error is None and measured.unchanged and self.options.strength != 0
+        self.ended(Outcome(self.job, line, False, measured.seconds, measured.sizes, unchanged))
 
     def _report(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:

@@ -72,6 +72,7 @@ def _entries(outcome: Outcome) -> Iterable[dict[str, Any]]:
             "seconds": {k: round(s / len(photos), 4) for k, s in outcome.seconds.items()},
             "error": outcome.error,
             "skipped": outcome.skipped,
+            "unchanged": outcome.unchanged,
         }
 
 

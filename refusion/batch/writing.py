@@ -54,6 +54,14 @@ class Results:
         haze = None if self.haze is None else self.haze.cpu()
         return replace(self, restored=self.restored.cpu(), deviation=deviation, haze=haze)
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the restored photos are the photos themselves, with the same integers."""
+        photos = [photo.samples for photo in self.photos]
+        restored = self.restored.cpu()
+        same = restored.shape[1:] == photos[0].shape[1:] and restored.dtype == photos[0].dtype
+        return same and all(map(torch.equal, restored.split(3), photos))
+
     def write(self) -> None:
         """Write the restored photos, and their comparisons and maps.
 

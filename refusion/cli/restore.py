@@ -33,7 +33,7 @@ from refusion.cli.options.stable_diffusion import add_sd_options
 from refusion.config.plugins import import_plugins
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
-    from refusion.batch.jobs import RestoreOptions
+    from refusion.batch.options import RestoreOptions
     from refusion.restorers import Restorer
 
 DEFAULT_INPUT = "examples"
@@ -190,7 +190,7 @@ def _memory_limit(options: argparse.Namespace) -> int | None:
 
 
 def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> RestoreOptions:
-    from refusion.batch.jobs import RestoreOptions
+    from refusion.batch.options import RestoreOptions
     from refusion.batch.prompts import PromptFiles
     from refusion.restorers.base import NO_CONDITIONS
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from refusion.batch.jobs import Outcome, RestoreOptions, run_jobs, sampling_warning
+from refusion.batch.jobs import Outcome, run_jobs
 from refusion.batch.log import BatchLog, part_of_log
+from refusion.batch.options import RestoreOptions, sampling_warning
 from refusion.batch.plan import Job, split_jobs
 from refusion.batch.progress import BatchBar, job_cost
 from refusion.cli.common import EXIT_INTERRUPTED, complain, show
@@ -180,6 +181,9 @@ def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float) -> Non
     if files:
         place = _place([file.output for file in files])
         show(f"{_photos(len(files))} restored in {seconds:.1f} s: {place}")
+    unchanged = _count([outcome for outcome in restored if outcome.unchanged])
+    if unchanged:
+        show(f"{_photos(unchanged)} unchanged, because nothing to restore was found")
     if skipped:
         show(f"{_photos(skipped)} skipped, the results exist")
     for file in files:

@@ -7,7 +7,7 @@ from app_cases import ICC, photo_16
 from refusion.app.haze import HazeShelf, KeepingRestorer, KeptHaze
 from refusion.app.restoring import restore_photo
 from refusion.app.values import EXPOSURES, checked_haze, checked_options
-from refusion.batch.jobs import RestoreOptions
+from refusion.batch.options import RestoreOptions
 from refusion.errors import ConfigError
 from refusion.images.io import read_image
 from refusion.images.photo import Photo

@@ -11,7 +11,7 @@ from PIL import Image
 from refusion import cli
 from refusion.app.models import load_models
 from refusion.app.restoring import SIDE, restore_photo
-from refusion.batch.jobs import RestoreOptions
+from refusion.batch.options import RestoreOptions
 from refusion.errors import CheckpointError, ConfigError, ImageError
 from refusion.images.io import read_image, write_image
 from refusion.restorers import load_restorer

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from refusion.app.values import checked_options, checked_values, offered_model, uploaded_photo
-from refusion.batch.jobs import RestoreOptions
+from refusion.batch.options import RestoreOptions
 from refusion.errors import ConfigError
 
 NAN, INF = math.nan, math.inf

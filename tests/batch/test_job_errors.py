@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from refusion.batch.jobs import RestoreOptions, run_jobs
+from refusion.batch.jobs import run_jobs
+from refusion.batch.options import RestoreOptions
 from refusion.batch.plan import plan_jobs
 from refusion.images.io import write_image
 from refusion.images.samples import to_float

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from refusion.batch.jobs import RestoreOptions, run_jobs
+from refusion.batch.jobs import run_jobs
+from refusion.batch.options import RestoreOptions
 from refusion.batch.plan import plan_jobs
 from refusion.errors import ConfigError
 from refusion.images.io import write_image

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from refusion.batch.jobs import RestoreOptions, run_jobs
+from refusion.batch.jobs import run_jobs
+from refusion.batch.options import RestoreOptions
 from refusion.batch.plan import Job, PhotoFiles, plan_jobs
 from refusion.errors import ConfigError, ImageError, RefusionError
 from refusion.images.io import read_image, write_image

@@ -43,6 +43,7 @@ def test_the_document_is_whole_after_every_photo(tmp_path):
         "seconds": seconds(1),
         "error": None,
         "skipped": False,
+        "unchanged": False,
     }
     broken, skipped = document["photos"][3:]
     assert (broken["error"], broken["width"], broken["seconds"]) == (

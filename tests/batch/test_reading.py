@@ -7,7 +7,8 @@ import torch
 from test_jobs import Darken
 
 from refusion.batch import reading
-from refusion.batch.jobs import RestoreOptions, run_jobs
+from refusion.batch.jobs import run_jobs
+from refusion.batch.options import RestoreOptions
 from refusion.batch.plan import plan_jobs
 from refusion.images.io import MAX_PIXELS, read_image, write_image
 

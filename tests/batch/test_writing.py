@@ -10,7 +10,8 @@ import torch
 from test_jobs import Darken
 
 from refusion.batch import writing
-from refusion.batch.jobs import RestoreOptions, run_jobs
+from refusion.batch.jobs import run_jobs
+from refusion.batch.options import RestoreOptions
 from refusion.batch.plan import plan_jobs
 from refusion.errors import ConfigError, ImageError
 from refusion.images import io
@@ -235,3 +236,15 @@ def test_another_thread_does_not_change_the_filters():
     thread.start()
     thread.join()
     assert found == [list(warnings.filters)]
+
+
+@pytest.mark.parametrize(
+    ("gain", "strength", "unchanged"), [(1.0, 1.0, True), (0.5, 1.0, False), (1.0, 0.0, False)]
+)
+def test_a_result_that_is_the_photo_itself_is_reported(gain, strength, unchanged, jobs):
+    class Scaled(Darken):
+        def restore(self, lq, **options):
+            return (lq.float() * gain).to(lq.dtype)
+
+    outcomes = run_jobs(jobs, Scaled(), RestoreOptions(strength=strength))
+    assert [outcome.unchanged for outcome in outcomes] == [unchanged] * len(NAMES)

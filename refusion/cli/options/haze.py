@@ -11,7 +11,7 @@ from refusion.cli.options.model import finite_number, option_name
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
-    from refusion.batch.jobs import RestoreOptions
+    from refusion.batch.options import RestoreOptions
     from refusion.batch.plan import Job
     from refusion.restorers.base import HazeOptions, Restorer, RestorerInfo
 

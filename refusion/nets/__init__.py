@@ -17,12 +17,13 @@ from torch import nn
 from refusion.nets.adm import UnconditionalUNet
 from refusion.nets.latent_unet import Latent, LatentUNet
 from refusion.nets.nafnet import ConditionalNAFNet
+from refusion.nets.plain_nafnet import NAFNet
 from refusion.nets.swinir import SwinIR
 from refusion.nets.unet import ConditionalUNet
 
 NETS: dict[str, type[nn.Module]] = {
     net.__name__: net
-    for net in (ConditionalNAFNet, ConditionalUNet, LatentUNet, SwinIR, UnconditionalUNet)
+    for net in (ConditionalNAFNet, ConditionalUNet, LatentUNet, NAFNet, SwinIR, UnconditionalUNet)
 }
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "ConditionalUNet",
     "Latent",
     "LatentUNet",
+    "NAFNet",
     "SwinIR",
     "UnconditionalUNet",
 ]

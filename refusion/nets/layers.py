@@ -38,6 +38,27 @@ class LayerNorm(nn.Module):
         return x.permute(0, 3, 1, 2)
 
 
+class BiasedLayerNorm(nn.Module):
+    """Layer norm over the channels of every pixel, with gain and bias, as in NAFNet.
+
+    Args:
+        dim: channels C.
+        eps: number added to the variance.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        x = F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
 class SimpleGate(nn.Module):
     """Product of the two halves of the channels (NAFNet, eq. 4): (B, 2C, ...) -> (B, C, ...)."""
 

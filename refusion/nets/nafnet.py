@@ -12,96 +12,20 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from refusion.hints import Blocks, Bound, Channels, Length, Levels, Pixels
-from refusion.nets.bokeh import LensModulation
 from refusion.nets.dark_channel import dark_channel
 from refusion.nets.layers import (
-    LayerNorm,
     SimpleGate,
     SinusoidalEmbedding,
     as_times,
     pad_to_multiple,
     reflect_border,
 )
-from refusion.nets.stereo import StereoCrossAttention, join_views, split_views
-
-
-class ChannelPool(nn.Module):
-    """Average of each channel over the map, or over a window around each pixel.
-
-    With a ``window`` this is the test-time local converter (TLC, Chu 2022): the average covers an
-    area as large as in training. ``window`` is the side in pixels of the map of this level; None
-    averages the whole map, and so does a window larger than the map. At the borders the average of
-    the nearest full window is used.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.window: int | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, 1, 1) or, with a window smaller than the map, (B, C, H, W)."""
-        h, w = x.shape[-2:]
-        if self.window is None or (self.window >= h and self.window >= w):
-            # In float32: the sum over a large map exceeds 65504, the largest number of float16.
-            accumulated = torch.float32 if x.dtype == torch.float16 else x.dtype
-            return x.mean(dim=(-2, -1), keepdim=True, dtype=accumulated).to(x.dtype)
-        rows, columns = min(h, self.window), min(w, self.window)
-        # A box filter is separable: two passes cost 2k additions per pixel instead of k^2.
-        y = F.avg_pool2d(F.avg_pool2d(x, (rows, 1), stride=1), (1, columns), stride=1)
-        bottom, right = h - y.shape[-2], w - y.shape[-1]
-        return F.pad(
-            y, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2), mode="replicate"
-        )
-
-
-class NAFBlock(nn.Module):
-    """NAFNet block with time-conditioned scale and shift in both halves (Refusion, fig. 4).
-
-    Args:
-        c: channels.
-        time_dim: length of the time embedding.
-        lens: add a condition on source and target lens (bokeh).
-        stereo: add cross attention between the two views at the end.
-    """
-
-    def __init__(self, c: int, time_dim: int, *, lens: bool = False, stereo: bool = False) -> None:
-        super().__init__()
-        to_scale_shift = nn.Sequential(SimpleGate(), nn.Linear(time_dim // 2, c * 4))
-        self.time_name = "time_mlp" if lens else "mlp"  # the published names differ
-        self.add_module(self.time_name, to_scale_shift)
-        self.cam_mlp = LensModulation(c, time_dim) if lens else None
-        self.fusion = StereoCrossAttention(c) if stereo else None
-        self.norm1, self.norm2 = LayerNorm(c), LayerNorm(c)
-        self.conv1 = nn.Conv2d(c, c * 2, 1)
-        self.conv2 = nn.Conv2d(c * 2, c * 2, 3, padding=1, groups=c * 2)
-        self.sca = nn.Sequential(ChannelPool(), nn.Conv2d(c, c, 1))
-        self.conv3 = nn.Conv2d(c, c, 1)
-        self.conv4 = nn.Conv2d(c, c * 2, 1)
-        self.conv5 = nn.Conv2d(c, c, 1)
-        self.sg = SimpleGate()
-        self.beta = nn.Parameter(torch.zeros(1, c, 1, 1))
-        self.gamma = nn.Parameter(torch.zeros(1, c, 1, 1))
-
-    def forward(self, x: Tensor, time: Tensor, lens: Tensor | None = None) -> Tensor:
-        """x (B, c, H, W), embeddings of time and lens (B, time_dim) -> (B, c, H, W)."""
-        conditions = self.get_submodule(self.time_name)(time)[:, :, None, None].chunk(4, dim=1)
-        shift_att, scale_att, shift_ffn, scale_ffn = conditions
-        y = self.norm1(x) * (scale_att + 1) + shift_att
-        y = self.sg(self.conv2(self.conv1(y)))
-        y = self.conv3(y * self.sca(y))
-        x = x + y * self.beta
-        y = self.norm2(x) * (scale_ffn + 1) + shift_ffn
-        y = self.sg(self.conv4(y))
-        if self.cam_mlp is not None:
-            y = self.cam_mlp(y, lens)
-        y = self.conv5(y)
-        x = x + y * self.gamma
-        return x if self.fusion is None else self.fusion(x)
+from refusion.nets.nafnet_blocks import NAFBlock, NAFTrunk
+from refusion.nets.stereo import join_views, split_views
 
 
 def embedding_mlp(dim_in: int, time_dim: int) -> nn.Sequential:
@@ -111,17 +35,7 @@ def embedding_mlp(dim_in: int, time_dim: int) -> nn.Sequential:
     )
 
 
-class BlockStack(nn.ModuleList):
-    """Several ``NAFBlock`` in sequence; the name of each is its number, from 0."""
-
-    def forward(self, x: Tensor, time: Tensor, lens: Tensor | None) -> Tensor:
-        """See ``NAFBlock.forward``."""
-        for block in self:
-            x = block(x, time, lens)
-        return x
-
-
-class ConditionalNAFNet(nn.Module):
+class ConditionalNAFNet(NAFTrunk):
     """Predicts the noise in ``xt`` given the degraded image ``mu`` and the time index.
 
     Args:
@@ -179,7 +93,8 @@ class ConditionalNAFNet(nn.Module):
         sees_state: bool = True,
     ) -> None:
         super().__init__()
-        _check_graph(wiring, enc_blk_nums, dec_blk_nums)
+        if wiring not in ("pixel", "latent"):
+            raise ValueError(f"wiring: expected 'pixel' or 'latent', got {wiring!r}")
         _check_dark_windows(dark_windows, 0 if stereo else img_channel)
         _check_inputs(guide, pixel_unshuffle, stereo=stereo)
         seen = (sees_state, conditional)  # the state, mu
@@ -192,23 +107,14 @@ class ConditionalNAFNet(nn.Module):
         time_dim = width * 4
         self._build_embeddings(width, time_dim, lens=lens)
 
-        def blocks(c: int, count: int) -> BlockStack:
-            return BlockStack(NAFBlock(c, time_dim, lens=lens, stereo=stereo) for _ in range(count))
-
-        levels = [width * 2**i for i in range(len(enc_blk_nums))]
-        coarsest = width * 2 ** len(enc_blk_nums)
-        channels = img_channel * sum(seen) + guide + len(dark_windows)
-        self.intro = nn.Conv2d(channels * pixel_unshuffle**2, width, 3, padding=1)
+        inputs = img_channel * sum(seen) + guide + len(dark_windows)
         outputs = img_channel if out_channel is None else out_channel
-        self.ending = nn.Conv2d(width, outputs * pixel_unshuffle**2, 3, padding=1)
-        self.encoders = nn.ModuleList(map(blocks, levels, enc_blk_nums))
-        self.downs = nn.ModuleList(nn.Conv2d(c, c * 2, 2, 2) for c in levels)
-        self.middle_blks = blocks(coarsest, middle_blk_num)
-        self.ups = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c * 2, c * 4, 1, bias=False), nn.PixelShuffle(2))
-            for c in reversed(levels)
+        self._build_trunk(
+            (inputs * pixel_unshuffle**2, outputs * pixel_unshuffle**2),
+            width,
+            (enc_blk_nums, middle_blk_num, dec_blk_nums),
+            lambda c: NAFBlock(c, time_dim, lens=lens, stereo=stereo),
         )
-        self.decoders = nn.ModuleList(map(blocks, reversed(levels), dec_blk_nums))
         self.set_pool_window(pool_window)
 
     @property
@@ -216,29 +122,12 @@ class ConditionalNAFNet(nn.Module):
         """Whether the output depends on the state ``xt`` and the time ``t``."""
         return self.seen[0]
 
-    @property
-    def last(self) -> nn.Conv2d:
-        """The convolution that computes the output."""
-        return self.ending
-
     def _build_embeddings(self, width: int, time_dim: int, *, lens: bool) -> None:
         embed, mlp = SinusoidalEmbedding(width), embedding_mlp(width, time_dim)
         # Published bokeh weights number the layers of time_mlp from 0, all others from 1.
         self.time_emb = embed if lens else None
         self.time_mlp = mlp if lens else nn.Sequential(embed, *mlp)
         self.cam_mlp = embedding_mlp(width * 3, time_dim) if lens else None
-
-    def set_pool_window(self, window: int | None) -> None:
-        """Set the window of the channel attention in all blocks.
-
-        Args:
-            window: side in input pixels; None for the average over the whole map.
-        """
-        stacks = [*self.encoders, self.middle_blks, *reversed(self.decoders)]
-        depths = [*range(len(self.encoders)), len(self.encoders), *range(len(self.decoders))]
-        for stack, depth in zip(stacks, depths, strict=True):
-            for block in stack:
-                block.sca[0].window = window and max(1, window // (self.pixel_unshuffle * 2**depth))
 
     def forward(
         self,
@@ -280,28 +169,6 @@ class ConditionalNAFNet(nn.Module):
         x = pixel_shuffle(x, self.pixel_unshuffle)
         x = x[..., self.border : self.border + h, self.border : self.border + w]
         return split_views(x) if self.stereo else x
-
-    def _trunk(self, x: Tensor, time: Tensor, camera: Tensor | None) -> Tensor:
-        x = first = self.intro(x)
-        skips = []
-        for encoder, down in zip(self.encoders, self.downs, strict=True):
-            x = encoder(x, time, camera)
-            skips.append(x)
-            x = down(x)
-        x = self.middle_blks(x, time, camera)
-        for decoder, up in zip(self.decoders, self.ups, strict=True):
-            x = decoder(up(x) + skips.pop(), time, camera)
-        return self.ending(x + first if self.wiring == "latent" else x)
-
-
-def _check_graph(wiring: str, enc_blk_nums: Sequence[int], dec_blk_nums: Sequence[int]) -> None:
-    if wiring not in ("pixel", "latent"):
-        raise ValueError(f"wiring: expected 'pixel' or 'latent', got {wiring!r}")
-    if len(enc_blk_nums) != len(dec_blk_nums):
-        raise ValueError(
-            "enc_blk_nums and dec_blk_nums: expected the same number of levels, "
-            f"got {list(enc_blk_nums)} and {list(dec_blk_nums)}"
-        )
 
 
 def _check_inputs(guide: int, pixel_unshuffle: int, *, stereo: bool) -> None:

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from refusion.nets.adm import TimedBlock
 from refusion.nets.layers import ResBlock
-from refusion.nets.nafnet import NAFBlock
+from refusion.nets.nafnet_blocks import NAFBlock
 from refusion.nets.swinir import SwinBlock
 
 logger = logging.getLogger(__name__)

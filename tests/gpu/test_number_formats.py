@@ -5,7 +5,7 @@ import tiny_models
 import torch
 
 from refusion.devices.precision import PRECISIONS, choose_precision
-from refusion.nets.nafnet import ChannelPool
+from refusion.nets.nafnet_blocks import ChannelPool
 from refusion.restorers import load_restorer
 
 

@@ -4,7 +4,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from refusion.nets import ConditionalNAFNet, ConditionalUNet, LatentUNet, SwinIR, UnconditionalUNet
+from refusion.nets import (
+    ConditionalNAFNet,
+    ConditionalUNet,
+    LatentUNet,
+    NAFNet,
+    SwinIR,
+    UnconditionalUNet,
+)
 
 NAFNET = {"width": 4, "enc_blk_nums": [1, 2], "middle_blk_num": 1, "dec_blk_nums": [1, 1]}
 SWINIR = {"embed_dim": 8, "depths": [2, 1], "num_heads": [2, 4], "window_size": 4, "img_size": 8}
@@ -29,7 +36,7 @@ class Case:
     @property
     def is_timed(self):
         """Whether the network is told a time, and mu beside xt."""
-        return self.net not in (LatentUNet, SwinIR)
+        return self.net not in (LatentUNet, NAFNet, SwinIR)
 
     def build(self, seed=0):
         """The network in eval mode; all parameters are perturbed, as beta and gamma start at 0."""
@@ -73,6 +80,8 @@ CASES = {
     "folded": Case(ConditionalNAFNet, {**NAFNET, "pixel_unshuffle": 2}),
     "local": Case(ConditionalNAFNet, {**NAFNET, "pool_window": 12}),
     "denoise": Case(ConditionalNAFNet, {**NAFNET, "conditional": False}),
+    "nafnet": Case(NAFNet, NAFNET),
+    "nafnet_folded": Case(NAFNet, {**NAFNET, "pixel_unshuffle": 2, "border": 4, "pool_window": 12}),
     "unet": Case(ConditionalUNet, {"nf": 4, "depth": 3}),
     "unet_denoise": Case(
         ConditionalUNet, {"nf": 4, "depth": 3, "conditional": False, "mid_attention": "softmax"}

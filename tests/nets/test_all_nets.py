@@ -11,11 +11,13 @@ from refusion.nets import (
     ConditionalNAFNet,
     ConditionalUNet,
     LatentUNet,
+    NAFNet,
     SwinIR,
     UnconditionalUNet,
 )
 
 BOKEH_DEPTHS = {"enc_blk_nums": [2, 2, 4, 8], "middle_blk_num": 12, "dec_blk_nums": [2, 2, 2, 2]}
+GOPRO = {"enc_blk_nums": [1, 1, 1, 28], "middle_blk_num": 1, "dec_blk_nums": [1, 1, 1, 1]}
 # Published sizes: parameters as in the papers (137.1 M, 131.4 M, ...) and a digest of all names
 # and shapes; a change of either makes published weights unreadable.
 PUBLISHED = {
@@ -42,6 +44,9 @@ PUBLISHED = {
         6_155_139,
         "172a5ed72250d470",
     ),
+    "nafnet sidd": (NAFNet, {}, 29_159_715, "e416aa7a76fd3ab4"),
+    "nafnet sidd wide": (NAFNet, {"width": 64}, 115_982_915, "e311aae9e167200f"),
+    "nafnet gopro": (NAFNet, GOPRO, 17_111_907, "67d353bc56df7954"),
     "diffbir stage 1": (SwinIR, {}, 15_792_587, "e07e6e48b0882316"),
 }
 

@@ -8,7 +8,7 @@ from net_cases import CASES, STEREO
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from refusion.nets import ConditionalNAFNet
-from refusion.nets.nafnet import ChannelPool, NAFBlock
+from refusion.nets.nafnet_blocks import ChannelPool, NAFBlock
 from refusion.nets.stereo import StereoCrossAttention, join_views, split_views
 
 PIXEL, STEREO_CASE = CASES["pixel"], CASES["stereo"]

@@ -63,7 +63,10 @@ def test_it_learns_a_photo_s_degradation_and_restores_by_its_file(tmp_path):
     ("changes", "words"),
     [
         ({"network": None}, "network: required by stage regression"),
-        ({"network": {"type": "ConditionalNAFNet"}}, "network.type: stage regression takes SwinIR"),
+        (
+            {"network": {"type": "ConditionalNAFNet"}},
+            "network.type: stage regression takes NAFNet, SwinIR",
+        ),
         ({"sde": {"type": "IRSDE", "max_sigma": 50}}, "sde: a SwinIR restores without a process"),
         ({"prediction": "noise"}, "prediction: a SwinIR"),
         ({"objective": None}, "objective.type: stage regression needs 'x0'"),

@@ -12,7 +12,6 @@ Source: IR-SDE (Luo et al., ICML 2023), Gaussian denoising; the authors' public 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -49,9 +48,22 @@ class DenoisingSDE(IRSDE):
             raise RefusionError(
                 f"noise_std: expected 0..{self.lam:.4g} (the lam of this SDE), got {noise_std:.4g}"
             )
+        return int(self.nearest_times(torch.tensor(noise_std, dtype=torch.float64)))
+
+    def nearest_times(self, noise_std: Tensor) -> Tensor:
+        """`optimal_timestep` of many photos at once, on the device of their noise levels.
+
+        Args:
+            noise_std: standard deviations of the noise, [0, 1] units, (B,) or (); values outside
+                0..lam are clamped.
+
+        Returns:
+            Times 1..T, LongTensor of the same shape.
+        """
+        share = (noise_std.double() / self.lam).clamp(0, 1)
         # The 1e-6 keeps the logarithm finite at noise_std = lam.
-        target = -0.5 * math.log(1 - (noise_std / self.lam) ** 2 + 1e-6)
-        return max(1, int((self.theta_bar - target).abs().argmin()))
+        target = -0.5 * torch.log(1 - share**2 + 1e-6)
+        return (self._theta_bar_on(noise_std.device) - target[..., None]).abs().argmin(-1).clamp(1)
 
     def signal(self, t: Time) -> Tensor:
         """1 at every t, because the mean of x_t is x0; float64, () or (B,)."""
@@ -98,6 +110,15 @@ class DenoisingSDE(IRSDE):
     ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of x_b given x_a and x0: `IRSDE.posterior` with mu := x0."""
         return super().posterior(xt, x0, x0, a, b)
+
+    def _theta_bar_at(self, t: Time) -> Tensor:
+        """As in `IRSDE`; whole times on a GPU stay there, because reading them would block."""
+        if isinstance(t, Tensor) and t.device.type == "cuda":
+            return self._theta_bar_on(t.device)[t]
+        return super()._theta_bar_at(t)
+
+    def _theta_bar_on(self, device: torch.device) -> Tensor:
+        return self.theta_bar.to(device, non_blocking=True)
 
     def _x0_from_score(self, xt: Tensor, score: Tensor, t: Time) -> Tensor:
         return xt + expand_like(self.std(t) ** 2, xt) * score

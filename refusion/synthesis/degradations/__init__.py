@@ -17,6 +17,7 @@ from refusion.synthesis.degradations.base import Degradation
 from refusion.synthesis.degradations.blind import FirstOrder, SecondOrder
 from refusion.synthesis.degradations.blur import GaussianBlur, MotionBlur
 from refusion.synthesis.degradations.bokeh import Bokeh
+from refusion.synthesis.degradations.camera_noise import CameraNoise
 from refusion.synthesis.degradations.chain import Chain
 from refusion.synthesis.degradations.downsample import Downsample
 from refusion.synthesis.degradations.haze import Haze
@@ -37,6 +38,7 @@ DEGRADATIONS: dict[str, type] = {
     "GaussianBlur": GaussianBlur,
     "GaussianNoise": GaussianNoise,
     "PoissonNoise": PoissonNoise,
+    "CameraNoise": CameraNoise,
     "Jpeg": Jpeg,
     "Downsample": Downsample,
     "Mask": Mask,

@@ -10,7 +10,8 @@ from degradation_cases import assert_8_bit, colours, generator
 
 from refusion.errors import ConfigError
 from refusion.synthesis.camera import quantise
-from refusion.synthesis.degradations.shadow import Caster, Shadow, ShadowFields
+from refusion.synthesis.degradations.cast_shadow import Caster, ShadowFields
+from refusion.synthesis.degradations.shadow import Shadow
 from refusion.synthesis.degradations.shadow_shapes import SHAPES, Points, ShadowScene
 from refusion.synthesis.scenes.frame import PhotoFrame
 

@@ -18,9 +18,18 @@ from torch import Generator, Tensor
 from refusion.randomness import bernoulli, log_uniform, randint, uniform
 from refusion.synthesis.camera import GAMMA, add_noise, expose, file_round_trip, power_, quantise
 from refusion.synthesis.checks import check_settings
+from refusion.synthesis.degradations.cast_shadow import (
+    Caster,
+    CastShadow,
+    DeepShadow,
+    Ground,
+    ShadowFields,
+    occlusion_of,
+    ramp,
+)
+from refusion.synthesis.degradations.dark_objects import DarkObject, draw_objects
 from refusion.synthesis.degradations.shadow_shapes import (
     SHAPES,
-    Outline,
     Points,
     ShadowScene,
     draw_waves,
@@ -30,88 +39,33 @@ from refusion.synthesis.scenes.frame import PhotoFrame
 
 MAX_TRIES = 24  # scenes that are drawn until one has the requested coverage
 SAMPLES = 64  # long side of the grid on which coverage is measured
-BLOCK = 1 << 16  # pixels per block, small enough for the processor cache
-_DOMAINS = {"casters": (1, 16), "growth": (0.0, 2.0), "jpeg_quality": (1, 100)}
+_DOMAINS = {
+    "casters": (1, 16),
+    "objects": (1, 16),
+    "growth": (0.0, 2.0),
+    "deep_black": (0.0, 0.9),
+    "jpeg_quality": (1, 100),
+}
 
 
 @dataclass(frozen=True)
-class ShadowFields:
-    """Shadow over one crop.
+class ShadowedPhoto:
+    """What is drawn for a whole photo.
 
     Attributes:
-        occlusion: m, (1, H, W) in [0, 1], 1 where all direct light is blocked.
-        ambient: a, (3, H, W) in [0, 1], linear light that remains in full shadow.
+        objects: dark objects, which the ground truth has, too.
+        shadow: the shadow, or None.
     """
 
-    occlusion: Tensor
-    ambient: Tensor
+    objects: list[DarkObject]
+    shadow: CastShadow | None
 
-    def cast(self, clean: Tensor) -> Tensor:
-        """Apply the shadow to a photo (3, H, W) in [0, 1], display values."""
-        light = (self.ambient - 1).mul_(self.occlusion).add_(1)
-        return power_(light, 1 / GAMMA).mul_(clean)  # equals ((clean^2.2) light)^(1/2.2)
-
-
-@dataclass(frozen=True)
-class Caster:
-    """An object that casts a shadow.
-
-    Attributes:
-        outline: outline of the shadow, see `SHAPES`.
-        penumbra: width of the penumbra at the object, in long sides.
-        growth: increase of that width per distance from the object.
-        strength: share of the direct light that the object blocks, 0..1.
-    """
-
-    outline: Outline
-    penumbra: float
-    growth: float
-    strength: float
-
-    def occlusion(self, points: Points, pixel: float) -> Tensor:
-        """Blocked share of the direct light, (H, W): a smooth ramp across the penumbra.
-
-        Args:
-            points: points of the photo.
-            pixel: distance of neighbouring points; the penumbra is at least 1.5 times as wide.
-        """
-        distance, reach = self.outline(points)
-        width = reach.mul(self.growth).add_(self.penumbra).clamp_min_(1.5 * pixel)
-        return _ramp(distance.div_(width)).mul_(self.strength)
-
-
-@dataclass(frozen=True)
-class _Ground:
-    """The surface that shadows fall on.
-
-    Attributes:
-        points: points of the photo, displaced by the relief.
-        catches: (H, W) or () in [0, 1], factor of the shadow, 0 where no shadow falls.
-    """
-
-    points: Points
-    catches: Tensor
-
-
-@dataclass(frozen=True)
-class CastShadow:
-    """The shadow over a whole photo, as a function of position.
-
-    Attributes:
-        casters: the objects that cast it.
-        ground: points and frame of a crop -> the surface that it falls on.
-        ambient: points -> light that remains in full shadow, (3, H, W), see `ShadowFields`.
-    """
-
-    casters: list[Caster]
-    ground: Callable[[Points, PhotoFrame], _Ground]
-    ambient: Callable[[Points], Tensor]
-
-    def on(self, frame: PhotoFrame, size: tuple[int, int]) -> ShadowFields:
-        """Evaluate the shadow on the crop `frame` of (H, W) pixels."""
-        points = Points(*frame.coordinates(size))
-        occlusion = _occlusion(self.casters, self.ground(points, frame))
-        return ShadowFields(occlusion[None], self.ambient(points))
+    def truth(self, clean: Tensor, frame: PhotoFrame) -> Tensor:
+        """The crop (3, H, W) with its part of the dark objects."""
+        truth, points = clean, Points(*frame.coordinates((clean.shape[-2], clean.shape[-1])))
+        for item in self.objects:
+            truth = item.over(truth, clean, points)
+        return truth
 
 
 @dataclass(frozen=True)
@@ -145,6 +99,14 @@ class Shadow:
         spare: depth from which there is no shadow; 0 is the nearest layer, 1 the farthest.
         exposure: largest relative change of gain and of gamma of the photo with shadow.
         colour: largest relative change of a channel of the photo with shadow.
+        deep_share: share of the photos with a deep shadow: gain J + offset in display values, as in
+            SynShadow, instead of ambient light.
+        deep_black: display value that becomes black in a deep shadow.
+        deep_white: display value of white in a deep shadow.
+        deep_tint: decrease of red, and increase of blue, relative to the gain of a deep shadow.
+        objects_share: share of the photos with dark objects, which also the ground truth has.
+        objects: smallest and largest number of dark objects in a photo.
+        object_brightness: factor of the display values of a dark object, log-uniform.
         noise_share: share of the samples with sensor noise, which is strongest in dark regions.
         noise: standard deviation of the noise at value 1, in linear light.
         jpeg_share: share of the samples with JPEG compression.
@@ -183,6 +145,13 @@ class Shadow:
     spare: tuple[float, float] = (0.5, 0.95)
     exposure: float = 0.03
     colour: float = 0.01
+    deep_share: float = 0.0
+    deep_black: tuple[float, float] = (0.0, 0.25)
+    deep_white: tuple[float, float] = (0.1, 0.9)
+    deep_tint: tuple[float, float] = (0.0, 0.1)
+    objects_share: float = 0.0
+    objects: tuple[int, int] = (1, 3)
+    object_brightness: tuple[float, float] = (0.03, 0.5)
     noise_share: float = 0.5
     noise: tuple[float, float] = (0.002, 0.015)
     jpeg_share: float = 0.4
@@ -193,17 +162,22 @@ class Shadow:
         check_settings(self, _DOMAINS)
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
-        """{"lq"}: the crop (3, H, W) with its part of the shadow over the photo, 8-bit levels."""
+        """{"lq"}: the crop (3, H, W) with its part of the shadow over the photo, 8-bit levels.
+
+        With dark objects also {"gt"}: the crop with its part of the objects.
+        """
         return self.apply(clean, self.draw_scene(frame.thumbnail, generator), generator, frame)
 
     def apply(
-        self, clean: Tensor, scene: CastShadow | None, generator: Generator, frame: PhotoFrame
+        self, clean: Tensor, scene: ShadowedPhoto, generator: Generator, frame: PhotoFrame
     ) -> dict[str, Tensor]:
-        """{"lq"}: a crop (3, H, W) with its part of the shadow, and a camera's own effects."""
-        if scene is None:
-            return {"lq": quantise(clean)}
-        fields = scene.on(frame, (clean.shape[-2], clean.shape[-1]))
-        return {"lq": self._photograph(fields.cast(clean), generator)}
+        """As for calling it; noise, JPEG and exposure of the crop are drawn here."""
+        truth = scene.truth(clean, frame)
+        made = {"gt": truth} if scene.objects else {}
+        if scene.shadow is None:
+            return {"lq": quantise(truth), **made}
+        fields = scene.shadow.on(frame, (truth.shape[-2], truth.shape[-1]))
+        return {"lq": self._photograph(fields.cast(truth), generator), **made}
 
     def draw(
         self, generator: Generator, frame: PhotoFrame, size: tuple[int, int]
@@ -218,20 +192,36 @@ class Shadow:
         Returns:
             The shadow on the crop, or None if the photo gets no shadow.
         """
-        scene = self.draw_scene(frame.thumbnail, generator)
-        return None if scene is None else scene.on(frame, size)
+        shadow = self.draw_scene(frame.thumbnail, generator).shadow
+        return None if shadow is None else shadow.on(frame, size)
 
-    def draw_scene(self, thumbnail: Tensor, generator: Generator) -> CastShadow | None:
-        """Draw the shadow over a photo; None if the photo gets none. See `SceneDegradation`."""
-        if bernoulli(generator, self.clean_share):
-            return None
+    def draw_scene(self, thumbnail: Tensor, generator: Generator) -> ShadowedPhoto:
+        """Draw the dark objects of a photo and its shadow, if any. See `SceneDegradation`."""
+        objects = []
+        if self.objects_share and bernoulli(generator, self.objects_share):
+            brightness = self.object_brightness
+            objects = draw_objects(generator, thumbnail, self.objects, brightness)
+        is_clean = bernoulli(generator, self.clean_share)
+        return ShadowedPhoto(objects, None if is_clean else self._draw_shadow(thumbnail, generator))
+
+    def _draw_shadow(self, thumbnail: Tensor, generator: Generator) -> CastShadow:
         height, width = thumbnail.shape[-2:]
         sides = (height / max(height, width), width / max(height, width))
         scene = ShadowScene(*sides, uniform(generator, 0, 2 * math.pi))
         ambient = self._draw_ambient(generator, scene)
         ground = self._draw_ground(generator, scene, thumbnail)
         whole = ground(scene.grid(SAMPLES), PhotoFrame(thumbnail))
-        return CastShadow(self._draw_casters(generator, scene, whole), ground, ambient)
+        casters = self._draw_casters(generator, scene, whole)
+        is_deep = self.deep_share and bernoulli(generator, self.deep_share)
+        return CastShadow(casters, ground, ambient, self._draw_deep(generator) if is_deep else None)
+
+    def _draw_deep(self, generator: Generator) -> DeepShadow:
+        """SynShadow's darkening: `black` becomes 0 and white `white`; red darkens first."""
+        black, white = uniform(generator, *self.deep_black), uniform(generator, *self.deep_white)
+        gain = min(white / (1 - black), 1.0)
+        red, blue = (uniform(generator, *self.deep_tint) for _ in range(2))
+        offset = torch.tensor([black + red, black, black - blue])[:, None, None].mul_(-gain)
+        return DeepShadow(gain, offset)
 
     def _draw_ambient(self, generator: Generator, scene: ShadowScene) -> Callable[[Points], Tensor]:
         level, spread = uniform(generator, *self.ambient), uniform(generator, *self.ambient_spread)
@@ -245,7 +235,7 @@ class Shadow:
 
     def _draw_ground(
         self, generator: Generator, scene: ShadowScene, thumbnail: Tensor
-    ) -> Callable[[Points, PhotoFrame], _Ground]:
+    ) -> Callable[[Points, PhotoFrame], Ground]:
         """The relief of the ground under the shadow, as a function of position.
 
         Height displaces the outline towards the light, so all displacements have one direction.
@@ -259,24 +249,24 @@ class Shadow:
         # If most of the photo is beyond the limit, little shadow would remain.
         is_spared = is_spared and bool(layers.median() < spare)
 
-        def ground(points: Points, frame: PhotoFrame) -> _Ground:
+        def ground(points: Points, frame: PhotoFrame) -> Ground:
             depth = frame.crop(layers, (points.rows.shape[0], points.rows.shape[1]))[0]
             height = hills(points).mul_(bend).add_(grain(points), alpha=rough)
             height.add_(depth, alpha=relief * is_rough)
-            catches = _ramp((spare - depth) / 0.15) if is_spared else torch.ones(())
-            return _Ground(replace(points, relief=height, azimuth=angle), catches)
+            catches = ramp((spare - depth) / 0.15) if is_spared else torch.ones(())
+            return Ground(replace(points, relief=height, azimuth=angle), catches)
 
         return ground
 
     def _draw_casters(
-        self, generator: Generator, scene: ShadowScene, whole: _Ground
+        self, generator: Generator, scene: ShadowScene, whole: Ground
     ) -> list[Caster]:
         """Draw casters with the requested coverage, or the closest of `MAX_TRIES` draws."""
         low, high = self.coverage
         best, best_miss = [], math.inf
         for _ in range(MAX_TRIES):
             casters = self._draw_group(generator, scene)
-            hidden = _occlusion(casters, whole)
+            hidden = occlusion_of(casters, whole)
             # Relative to the darkest point: a uniform shadow of one lamp is not visible as one.
             covered = float(hidden.mean() / hidden.amax().clamp_min(1e-6))
             miss = max(low - covered, covered - high, 0.0)
@@ -307,29 +297,6 @@ class Shadow:
             noisy = add_noise(power_(dark, GAMMA), generator, read=noise / 8, shot=noise)
             dark = power_(noisy, 1 / GAMMA)
         return file_round_trip(dark, generator, self.jpeg_share, self.jpeg_quality)
-
-
-def _occlusion(casters: list[Caster], ground: _Ground) -> Tensor:
-    """Occlusion (H, W) by all casters; overlapping casters multiply the transmitted light."""
-    points = ground.points
-    height, width = points.rows.shape
-    spans = (points.rows, points.columns)
-    span = sum(float((axis[-1, -1] - axis[0, 0]).abs()) for axis in spans)
-    pixel = span / max(height + width - 2, 1)
-    step, blocks = max(1, BLOCK // width), []
-    for top in range(0, height, step):
-        block = points.block(top, top + step)
-        passed = torch.ones_like(block.rows)
-        for caster in casters:
-            passed.mul_(1 - caster.occlusion(block, pixel))
-        blocks.append(1 - passed)
-    return torch.cat(blocks).mul_(ground.catches)
-
-
-def _ramp(position: Tensor) -> Tensor:
-    """Smoothstep from 0 at -1/2 to 1 at 1/2."""
-    part = position.add(0.5).clamp_(0, 1)
-    return (3 - 2 * part).mul_(part).mul_(part)
 
 
 def _unit_range(field: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ qualities; sizes are rounded down.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Generator, Tensor
 
+from refusion.errors import ConfigError
 from refusion.randomness import bernoulli, categorical, randint, uniform
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_settings
@@ -23,6 +24,7 @@ from refusion.synthesis.degradations.noise import LEVELS, GaussianNoise
 from refusion.synthesis.resizing import resize
 from refusion.synthesis.scenes.frame import PhotoFrame
 
+NARROW = 0.01  # pixels: standard deviation of a blur that changes nothing
 MODES = ("area", "bilinear", "bicubic")
 _Size = tuple[int, int]
 
@@ -101,9 +103,14 @@ class SecondOrder:
         poisson2: strength of Poisson noise, second pass.
         quality: JPEG quality, both passes.
         ringing_share: share of the samples that are filtered by a sinc at the end.
+        clean_share: share of the samples that stay clean, so that a network learns to leave good
+            photos as they are.
+        mild_share: share of the samples with weaker settings; their strength is uniform in [0, 1],
+            see `weakened`.
 
     Raises:
-        ConfigError: a setting is out of its domain, or a range is not ascending.
+        ConfigError: a setting is out of its domain, a range is not ascending, or the shares of
+            clean and mild samples exceed 1 together.
     """
 
     reduction: tuple[float, float] = (4.0, 4.0)
@@ -126,6 +133,8 @@ class SecondOrder:
     poisson2: tuple[float, float] = (0.05, 2.5)
     quality: tuple[int, int] = (30, 95)
     ringing_share: float = 0.8
+    clean_share: float = 0.0
+    mild_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every setting; `MixedBlur` and `MixedNoise` check theirs."""
@@ -134,10 +143,51 @@ class SecondOrder:
         of_parts = ("sigma", "sigma2", "generalised", "plateau")
         of_parts += ("noise", "noise2", "poisson", "poisson2")
         check_settings(self, domains | dict.fromkeys(of_parts, (0.0, LEVELS)))
+        if self.clean_share + self.mild_share > 1:
+            raise ConfigError(
+                "SecondOrder.clean_share and mild_share: expected at most 1 together, got "
+                f"{self.clean_share} and {self.mild_share}"
+            )
         _ = self._blurs, self._noises
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         """{"lq"}: the degraded image (3, H, W), 8-bit levels."""
+        shares = self.clean_share, self.mild_share, 1 - self.clean_share - self.mild_share
+        kind = 2 if shares[2] == 1 else categorical(generator, shares)
+        if kind == 0:
+            return {"lq": quantise(clean)}
+        part = self if kind == 2 else self.weakened(uniform(generator, 0.0, 1.0))
+        return part._degrade(clean, generator, frame)
+
+    def weakened(self, strength: float) -> SecondOrder:
+        """The same pipeline with weaker settings.
+
+        Blur, noise and the distance of the scales from 1 and of the quality from 100 are multiplied
+        by the strength, and so are the shares of sinc filters and of ringing.
+
+        Args:
+            strength: 0 for almost no change, 1 for the settings as they are.
+        """
+
+        def times(name: str, origin: float = 0.0) -> tuple[float, float]:
+            kept = origin * (1 - strength)
+            low, high = (kept + end * strength for end in getattr(self, name))
+            return low, high
+
+        low, high = (round(end) for end in times("quality", 100))
+        return replace(
+            self,
+            **{name: times(name) for name in ("noise", "noise2", "poisson", "poisson2")},
+            **{name: times(name, 1.0) for name in ("reduction", "resize", "resize2")},
+            **{name: times(name, NARROW) for name in ("sigma", "sigma2")},
+            quality=(low, high),
+            sinc_share=self.sinc_share * strength,
+            ringing_share=self.ringing_share * strength,
+            clean_share=0.0,
+            mild_share=0.0,
+        )
+
+    def _degrade(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
         size = tuple(clean.shape[-2:])
         lq = self._blurs[0](clean, generator, frame)["lq"]
         scale = draw_scale(generator, self.resize_weights, self.resize)

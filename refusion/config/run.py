@@ -90,6 +90,8 @@ def _check_stage(run: RunConfig) -> None:
         return  # a plug-in's stage checks the sections itself
     if run.train.rollout and run.stage not in ("diffusion", "joint"):
         raise ConfigError(f"train.rollout: stage {run.stage} has no use for it; remove it")
+    if run.train.pair_share:
+        _check_pairs(run)
     check_regression_stage(run.stage, run.network, vars(run))
     checks = {
         "latent_unet": _check_latent_unet,
@@ -99,6 +101,15 @@ def _check_stage(run: RunConfig) -> None:
         "osediff": _check_stable_diffusion,
     }
     checks.get(run.stage, _check_diffusion)(run)
+
+
+def _check_pairs(run: RunConfig) -> None:
+    sde = run.sde and run.sde.type
+    if run.stage != "diffusion" or sde != "DenoisingSDE" or run.latent_unet is not None:
+        raise ConfigError(
+            "train.pair_share: expected stage diffusion with sde.type DenoisingSDE on photos, got "
+            f"stage {run.stage} with {sde}{' in a latent' if run.latent_unet else ''}; remove it"
+        )
 
 
 def _check_absent(run: RunConfig, keys: Iterable[str], reason: str) -> None:

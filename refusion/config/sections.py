@@ -133,6 +133,9 @@ class TrainConfig:
     # Share of the samples whose state contains the model's own estimate at time T in place of the
     # clean image, as states do while restoring. Only stages diffusion and joint take it.
     rollout: Share = 0.0
+    # Share of the samples whose state is the degraded photo itself, at the time with its estimated
+    # noise level, as while restoring. Only for DenoisingSDE on photos.
+    pair_share: Share = 0.0
     log_every: Count = 50
     # null: 1000; with `minutes` at each fifth of the time. The end of the run is validated, too.
     validate_every: Count | None = None

@@ -130,8 +130,9 @@ ERRORS = [
     ({"latent_unet": {"checkpont": "x"}},
      "latent_unet.checkpont: unknown key; did you mean 'checkpoint'?"),
     ({"train__3": 1}, "train.3: unknown key; expected one of: accumulate, best_metric, "
-     "checkpoint_blocks, checkpoint_every, compile, ema_de ... est, log_every, "  # cut
-     "lr_schedule, minutes, optimizer, precision, rollout, seed, steps, time_bias, validate_every"),
+     "checkpoint_blocks, checkpoint_every, compile, ema_de ... ry, "  # cut
+     "lr_schedule, minutes, optimizer, pair_share, precision, rollout, seed, steps, time_bias, "
+     "validate_every"),
     # missing keys
     ({"task": DELETE}, "task: required key is missing"),
     ({"train__optimizer__lr": DELETE}, "train.optimizer.lr: required key is missing"),

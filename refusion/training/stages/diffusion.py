@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from refusion.checkpoint import Model, build_model
 from refusion.config import RunConfig, config_to_dict, find_table, model_config
 from refusion.errors import ConfigError
+from refusion.images.noise_level import NEGLIGIBLE, estimate_noise_std
 from refusion.images.resize import enlarge
 from refusion.nets import LatentUNet, UnconditionalUNet
 from refusion.nets.latent_unet import with_guide
@@ -67,6 +68,11 @@ def sample_noise(like: Tensor, generators: Sequence[Generator]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(like)
 
 
+def _chosen(share: float, generators: Sequence[Generator]) -> Tensor:
+    """True with probability `share`, for each image from its own generator: (B,) on the CPU."""
+    return torch.stack([torch.rand((), generator=g) < share for g in generators])
+
+
 @dataclass(frozen=True)
 class NoisySample:
     """One random state of the process per image, and the output of the network for it.
@@ -112,6 +118,7 @@ class DiffusionStage(CheckpointStage):
             find_sampler(config.sampling.sampler).check(self.sde)
         self.prediction = config.prediction
         self.time_bias, self.rollout = config.train.time_bias, config.train.rollout
+        self.pair_share = config.train.pair_share
         self.objective = config.objective and OBJECTIVES[config.objective.type]
         self.objective_settings = config.objective and config.objective.settings
         network = config.network
@@ -192,8 +199,31 @@ class DiffusionStage(CheckpointStage):
             noise = self.sde.noise_from_x0(xt, pair["x0"], mu, t)
         else:
             xt = self.sde.sample_marginal(pair["x0"], mu, t, noise)
+        if self.pair_share:
+            xt, noise, t = self._with_photos(pair, xt, noise, t, generators)
         output = self._predict(xt, t.to(mu.device, non_blocking=True), pair)
         return NoisySample(xt, noise, t, output)
+
+    def _with_photos(
+        self,
+        pair: Mapping[str, Tensor],
+        xt: Tensor,
+        noise: Tensor,
+        t: Tensor,
+        generators: Sequence[Generator],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """States, their noise and times; the state of a share of the images is the degraded photo.
+
+        Its time is the one where restoring starts: where std(t) is the estimated noise level.
+        """
+        mu = pair["mu"]
+        level = estimate_noise_std(mu).clamp_min(NEGLIGIBLE)
+        start = self.sde.nearest_times(level)
+        found = self.sde.noise_from_x0(mu, pair["x0"], mu, start)
+        is_photo = _chosen(self.pair_share, generators).to(mu.device, non_blocking=True)
+        t = torch.where(is_photo, start, t.to(mu.device, non_blocking=True))
+        is_photo = is_photo.view(-1, 1, 1, 1)
+        return torch.where(is_photo, mu, xt), torch.where(is_photo, found, noise), t
 
     @torch.no_grad()
     def _own_estimates(self, pair: Mapping[str, Tensor], generators: Sequence[Generator]) -> Tensor:
@@ -203,7 +233,7 @@ class DiffusionStage(CheckpointStage):
         training on such states is meant to teach it to correct them.
         """
         mu, T = pair["mu"], self.sde.T
-        is_own = torch.stack([torch.rand((), generator=g) < self.rollout for g in generators])
+        is_own = _chosen(self.rollout, generators)
         xT = self.sde.sample_marginal(pair["x0"], mu, T, sample_noise(mu, generators))
         output = self._predict(xT, torch.full((len(mu),), T, device=mu.device), pair)
         with torch.autocast(mu.device.type, enabled=False):

@@ -104,5 +104,5 @@ def test_pairs_need_a_denoising_process_on_photos(plain):
         with pytest.raises(ConfigError, match=message) as found:
             config_from_dict(plain | share | change)
         assert got in str(found.value)
-    with pytest.raises(ConfigError, match=r"pair_share: expected .* at most 1"):
+    with pytest.raises(ConfigError, match=r"pair_share: must be at least 0 and at most 1"):
         config_from_dict(plain | {"train": {**plain["train"], "pair_share": 1.5}})

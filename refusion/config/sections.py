@@ -128,8 +128,8 @@ class TrainConfig:
     compile: bool = False  # torch.compile; needs a C++ compiler on a CPU, minutes at the start
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where it is fast
     seed: Seed = 0  # of weights, data and noise
-    # Times have density t^bias; > 0 helps few steps.
-    time_bias: Annotated[float, Bound(0, 100)] = 0.0
+    # Times have density t^bias; > 0 helps few steps, < 0 the smaller times of a long grid.
+    time_bias: Annotated[float, Bound(-0.9, 100)] = 0.0
     # Share of the samples whose state contains the model's own estimate at time T in place of the
     # clean image, as states do while restoring. Only stages diffusion and joint take it.
     rollout: Share = 0.0

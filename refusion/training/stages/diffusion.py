@@ -41,7 +41,7 @@ def sample_times(T: int, bias: float, generators: Sequence[Generator]) -> Tensor
 
     Args:
         T: number of times.
-        bias: exponent >= 0; 0 gives uniform times.
+        bias: exponent above -1; 0 gives uniform times.
         generators: one CPU generator per image.
 
     Returns:

@@ -74,7 +74,7 @@ def restored(
     gray = torch.full_like(photo, 0.5)
     inverse = gray + operator.pinv(y - operator.forward(gray), FLOOR)
     settings = DDRMSettings(steps=options.steps)
-    sampled = sample_photos(prior, operator, y, options.sigma, settings, SeededNoise(0), prior.side)
+    sampled = sample_photos(prior, operator, y, options.sigma, settings, SeededNoise(0))
     smooth = [total_variation(operator, y, inverse, weight, options.tv_steps) for weight in WEIGHTS]
     best = max(smooth, key=lambda image: float(psnr(image.clamp(0, 1), photo)))
     return dict(zip(COLUMNS, (plain(y, photo), inverse, best, sampled.cpu()), strict=True))

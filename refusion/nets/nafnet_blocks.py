@@ -123,6 +123,14 @@ class NAFTrunk(nn.Module):
         """The convolution that computes the output."""
         return self.ending
 
+    @property
+    def channels_at_once(self) -> int:
+        """Number of full-resolution channels in memory at the same time at the peak.
+
+        A block of the first level has about 12 times its width: input, norm, wide branch, copies.
+        """
+        return -(-12 * self.intro.out_channels // self.pixel_unshuffle**2)
+
     def _build_trunk(
         self,
         channels: tuple[int, int],

@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from refusion.checkpoint import Model, build_model, find_weights, read_checkpoint
 from refusion.config.parser import Component
-from refusion.devices.precision import cast_network, choose_device, choose_precision, precision_name
+from refusion.devices.precision import (
+    PRECISIONS,
+    cast_network,
+    choose_device,
+    choose_precision,
+    precision_name,
+)
 from refusion.errors import CheckpointError
 from refusion.nets.layers import pad_to_multiple
 from refusion.sde import VPSDE, build_sde
 from refusion.stable_diffusion.libraries import import_library, read_json
 from refusion.stable_diffusion.schedule import schedule_of
+from refusion.tiling.memory import auto_tile
 
 INSTALL = "pip install 'diffusers>=0.30'"
 SHIPPED = "ddrm_prior"  # task and file name of the prior that is part of the package
@@ -32,10 +39,14 @@ class Prior:
         predict_noise: `(xt, t) -> noise`, both float32 (B, 3, H, W) on `device`, of any size, in
             [-1, 1] units; t is in 1..T.
         alpha_bar: abar_t of the process at t = 0..T, float64 (T + 1,); the value at t = 0 is 1.
-        side: height and width of the training images in pixels; None if not known.
+        side: height and width in pixels of the training images of a network with attention over
+            the whole map, which is the side of its tiles; None for other networks.
         steps: default number of network evaluations.
         device: device of the network.
         precision: number format of the network: 'fp32', 'bf16' or 'fp16'.
+        network: the network, whose memory decides on the tiles if there is no `side`; None for a
+            network that takes any photo at once.
+        factor: positions and sides of tiles are multiples of it.
     """
 
     predict_noise: Callable[[Tensor, int], Tensor]
@@ -44,6 +55,14 @@ class Prior:
     steps: int
     device: torch.device
     precision: str
+    network: nn.Module | None = None
+    factor: int = 1
+
+    def tile_for(self, images: Tensor) -> int | None:
+        """Side in pixels of the tiles for images (B, 3, H, W); None for no tiles."""
+        if self.side is not None or self.network is None:
+            return self.side
+        return auto_tile(self.network, PRECISIONS[self.precision], images, self.device)
 
 
 def find_prior(source: str | Path | None = None) -> Path:
@@ -121,13 +140,17 @@ def build_prior(model: Model, device: torch.device, dtype: torch.dtype) -> Prior
     network = cast_network(model.network, device, dtype)
     sde = build_sde({"type": model.config.sde.type, **model.config.sde.settings})
 
-    def predict_noise(xt: Tensor, t: int) -> Tensor:
-        state = xt.to(dtype)
-        return network(state, state, t).to(xt.dtype)
+    stride = getattr(network, "factor", 1)
 
-    side = getattr(network, "image_size", None)
-    steps = model.config.sampling.steps
-    return Prior(predict_noise, sde.alpha_bar, side, steps, device, precision_name(dtype))
+    def predict_noise(xt: Tensor, t: int) -> Tensor:
+        state = pad_to_multiple(xt.to(dtype), stride, "reflect")
+        noise = network(state, state, t)
+        return noise[..., : xt.shape[-2], : xt.shape[-1]].to(xt.dtype)
+
+    side = getattr(network, "image_size", None)  # only of networks with attention over the map
+    factor = 1 if side is not None else stride
+    steps, precision = model.config.sampling.steps, precision_name(dtype)
+    return Prior(predict_noise, sde.alpha_bar, side, steps, device, precision, network, factor)
 
 
 def _load_diffusers_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Prior:

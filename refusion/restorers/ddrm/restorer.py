@@ -29,9 +29,11 @@ from refusion.tiling.blending import blend_tiles
 class DDRM:
     """Restores photos whose degradation is known; see `Restorer` for the contract.
 
-    The state always has the size of the whole result. If it is larger than the training images of
-    the prior, the network estimates the noise tile by tile, and the estimates are blended at each
-    step. The data are used for the whole image at once, so there are no seams.
+    The state always has the size of the whole result. If it is larger than the tiles of the prior,
+    the network estimates the noise tile by tile, and the estimates are blended at each step. A
+    prior with attention over the whole map has tiles of the size of its training images; the tiles
+    of a convolutional prior are as large as the memory permits. The data are used for the whole
+    image at once, so there are no seams.
 
     Args:
         prior: the prior, see `load_prior`.
@@ -99,8 +101,8 @@ class DDRM:
             steps: network evaluations; None for the number in the settings.
             sampler: 'ddrm' or None.
             seed: see `Restorer.restore`.
-            tile: side of the tiles in pixels of the result; 'auto' for the size of the prior's
-                training images, None for no tiles.
+            tile: side of the tiles in pixels of the result; 'auto' for the tiles of the prior,
+                None for no tiles.
             conditions: `noise_std` is needed if the restorer has no `sigma`.
             strength: see `Restorer.restore`.
             callback: is called with the progress.
@@ -132,7 +134,7 @@ class DDRM:
                     sigma,
                     settings,
                     noises or SeededNoise(seed),
-                    self.prior.side if tile == "auto" else tile,
+                    tile,
                     None if callback is None else partial(callback, "sample"),
                 )
                 result = torch.lerp(result, restored.to(result), strength)
@@ -181,7 +183,7 @@ class DDRM:
         sigma: float,
         settings: DDRMSettings,
         noises: NoiseSource,
-        tile: int | None,
+        tile: int | Literal["auto"] | None,
         callback: Callable[[int, int], None] | None,
     ) -> Tensor:
         """Restored photos (B, 3, H, W) in [0, 1] units, not clamped, on the prior's device."""
@@ -199,7 +201,7 @@ def sample_photos(
     sigma: float,
     settings: DDRMSettings,
     noises: NoiseSource,
-    tile: int | None,
+    tile: int | Literal["auto"] | None = "auto",
     callback: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Sample photos of any size from data in [0, 1] units; see `sample_ddrm`.
@@ -216,7 +218,8 @@ def sample_photos(
         sigma: standard deviation of the noise in y, in [0, 1] units.
         settings: settings of the sampler.
         noises: see `sample_ddrm`.
-        tile: side of the tiles in which the noise is estimated, in pixels; None for no tiles.
+        tile: side of the tiles in which the noise is estimated, in pixels; 'auto' for the tiles of
+            the prior, None for no tiles.
         callback: is called after each step as `(done, steps)`.
 
     Returns:
@@ -227,12 +230,13 @@ def sample_photos(
     """
 
     def predict_noise(xt: Tensor, t: int) -> Tensor:
-        noise = blend_tiles(
-            lambda x, _: prior.predict_noise(x, t), xt, xt, tile or max(xt.shape), 1
-        )
+        side = max(xt.shape) if tile is None else max(tile, prior.factor)
+        noise = blend_tiles(lambda x, _: prior.predict_noise(x, t), xt, xt, side, prior.factor)
         return noise if settings.official else _clamp_estimate(noise, xt, float(alpha_bar[t]))
 
     alpha_bar, y = prior.alpha_bar, y.to(prior.device)
+    if tile == "auto":
+        tile = prior.tile_for(y.new_empty(len(y), *operator.image_shape))
     # The prior's images are 2 x - 1 for photos x in [0, 1]. H is linear: H (2 x - 1) = 2 y - H 1.
     data = 2 * y - operator.forward(y.new_ones(1, *operator.image_shape))
     x0 = sample_ddrm(

@@ -27,9 +27,10 @@ from refusion.batch.writing import Results, ResultWriter
 from refusion.errors import ConfigError, ImageError, one_line, printable
 from refusion.failures import describe_failure, is_debugging
 from refusion.images.io import check_place
+from refusion.images.noise_level import estimate_noise_std
 from refusion.images.photo import Photo
 from refusion.images.samples import to_float
-from refusion.restorers.base import Progress, Restorer
+from refusion.restorers.base import Progress, Restorer, RestorerInfo
 from refusion.restorers.statistics import mean_and_std
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class Outcome:
             empty if the photos were not read.
         unchanged: whether the results are the photos themselves, bit for bit, because the model
             found nothing to restore.
+        noise_level: estimated standard deviation of the noise in 8-bit levels; None if no estimate
+            was used.
     """
 
     job: Job
@@ -60,6 +63,7 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     sizes: tuple[tuple[int, int], ...] = ()
     unchanged: bool = False
+    noise_level: float | None = None
 
 
 JobProgress = Callable[[int, Job, str, int, int], None]
@@ -126,6 +130,7 @@ class _Measurements:
         self.seconds: dict[str, float] = {}
         self.sizes: tuple[tuple[int, int], ...] = ()
         self.unchanged = False
+        self.noise_level: float | None = None
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -182,7 +187,8 @@ class _Run:
         line = None if error is None else _error_line(self.job, error)
         measured = self.measured
         unchanged = error is None and measured.unchanged and self.options.strength != 0
-        self.ended(Outcome(self.job, line, False, measured.seconds, measured.sizes, unchanged))
+        facts = measured.seconds, measured.sizes, unchanged, measured.noise_level
+        self.ended(Outcome(self.job, line, False, *facts))
 
     def _report(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:
@@ -216,6 +222,7 @@ def _restored(
     check_results(job, photos, restorer.info, options.samples, options.max_memory)
     with measured.timed("restore"):
         conditioned = _conditioned(job, photos, options)
+        measured.noise_level = _estimated_noise(restorer.info, conditioned)
         recorder = None if job.photos[0].haze_map is None else HazeRecorder(restorer)
         result, deviation = _result(recorder or restorer, conditioned, options, report)
     if restorer.info.colours:
@@ -235,6 +242,13 @@ def _conditioned(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> 
             conditions = replace(conditions, prompt=options.prompts.of(job.photos[0].input))
         return ConditionedPhoto(samples[None], conditions, samples, strength=options.strength)
     return options.maps.conditioned(samples, job.photos[0].input, options.strength)
+
+
+def _estimated_noise(info: RestorerInfo, photo: ConditionedPhoto) -> float | None:
+    """The noise level that the restorer estimates, in 8-bit levels; None if it estimates none."""
+    if "noise_std" not in info.optional or photo.conditions.noise_std is not None:
+        return None
+    return round(255 * estimate_noise_std(photo.lq).item(), 2)
 
 
 def _result(

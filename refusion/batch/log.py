@@ -20,7 +20,8 @@ class BatchLog:
     photos restored, skipped and failed, and the median seconds per restored photo for each stage.
     `photos` is a list with the entries `input`, `output`, `width`, `height` (null if the photo was
     not read), `seconds` by stage (`read`, `restore`, `write`; each view of a stereo pair has half
-    of the pair's time), `error` (null or one line) and `skipped`.
+    of the pair's time), `error` (null or one line), `skipped`, `unchanged` and, if the model
+    estimated it, `noise_level` in 8-bit levels.
 
     Args:
         path: the .json file; its folder is created, and an existing file is replaced.
@@ -64,6 +65,7 @@ def _entries(outcome: Outcome) -> Iterable[dict[str, Any]]:
     photos = outcome.job.photos
     for number, file in enumerate(photos):
         width, height = outcome.sizes[number] if outcome.sizes else (None, None)
+        level = outcome.noise_level
         yield {
             "input": str(file.input),
             "output": str(file.output),
@@ -73,7 +75,7 @@ def _entries(outcome: Outcome) -> Iterable[dict[str, Any]]:
             "error": outcome.error,
             "skipped": outcome.skipped,
             "unchanged": outcome.unchanged,
-        }
+        } | ({} if level is None else {"noise_level": level})
 
 
 def _summary(photos: list[dict[str, Any]]) -> dict[str, Any]:

@@ -181,6 +181,10 @@ def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float) -> Non
     if files:
         place = _place([file.output for file in files])
         show(f"{_photos(len(files))} restored in {seconds:.1f} s: {place}")
+    levels = [outcome.noise_level for outcome in restored if outcome.noise_level is not None]
+    if levels:
+        ends = dict.fromkeys(f"{level:.1f}" for level in (min(levels), max(levels)))
+        show(f"estimated noise level: {' to '.join(ends)} of 255")
     unchanged = _count([outcome for outcome in restored if outcome.unchanged])
     if unchanged:
         show(f"{_photos(unchanged)} unchanged, because nothing to restore was found")

@@ -33,11 +33,12 @@ def fingerprint(
     from refusion.config.parser import to_plain
 
     files = {"weights": weights, "file": options.file}
+    conditions = {"needs": sorted(info.needs), "optional": sorted(info.optional)}
     return {
         "version": __version__,
         "sha256": {k: sha256_of(path) for k, path in files.items() if path and path.is_file()},
         "options": to_plain(options),
-        "restorer": to_plain(info) | {"needs": sorted(info.needs)},
+        "restorer": to_plain(info) | conditions,
         "set": to_plain(chosen.settings),
         "photos": photos_state(chosen.sources),
     }

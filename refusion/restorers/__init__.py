@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from refusion.checkpoint import Checkpoint, Model, build_model, find_weights, read_checkpoint
+from refusion.checkpoint import Checkpoint, Model, build_model, read_checkpoint
 from refusion.config.plugins import import_plugins
 from refusion.devices.precision import choose_device, choose_precision
 from refusion.errors import ConfigError, suggest
@@ -32,6 +32,7 @@ from refusion.restorers.diffbir import DiffBIR
 from refusion.restorers.osediff.restorer import OSEDiff, load_osediff
 from refusion.restorers.refusion.restorer import Refusion
 from refusion.restorers.regression import Regression
+from refusion.weights import find_weights
 
 __all__ = [
     "DDRM",

@@ -90,7 +90,8 @@ class Conditions:
     Attributes:
         lens: source lens, target lens and disparity, float (3,) or one row per photo (B, 3);
             lenses as numbers, see `refusion.optics.lens`.
-        noise_std: standard deviation of the photo's noise, in [0, 1] units.
+        noise_std: standard deviation of the photo's noise, in [0, 1] units; None for an estimate
+            from the photo, in models that make one (`RestorerInfo.optional`).
         guide: conditions for every pixel, (G, H, W), or one map per photo (B, G, H, W); float in
             [0, 1], or uint8 or uint16 over their full range; see `refusion.optics.defocus`.
         prompt: description of the photo, for restorers with a text input; None for their default.
@@ -128,7 +129,8 @@ class RestorerInfo:
         scale: output pixels per input pixel and axis.
         views: number of photos of a scene that are restored together: 2 for a stereo pair, else 1.
         needs: fields of `Conditions` that it requires for every photo. It uses no other field,
-            except `prompt` in restorers with a text input, and `haze` if `predicts_haze`.
+            except those of `optional`, `prompt` in restorers with a text input, and `haze` if
+            `predicts_haze`.
         stochastic: whether the result depends on the seed, with the default sampler.
         sampler: default sampler; None for a method without samplers.
         steps: default number of network evaluations; 0 without a diffusion process.
@@ -140,6 +142,8 @@ class RestorerInfo:
         colours: whether it adds colours to a gray photo; the result is then an RGB photo.
         predicts_haze: whether it predicts the haze of a photo and not an image (prediction
             `scattering`). Only these models use `Conditions.haze` and have `decompose`.
+        optional: fields of `Conditions` that it uses, but estimates from the photo if they are
+            None: `noise_std` in denoising models.
     """
 
     family: str
@@ -156,6 +160,7 @@ class RestorerInfo:
     precision: str
     colours: bool = False
     predicts_haze: bool = False
+    optional: frozenset[str] = frozenset()
 
     @property
     def strengths(self) -> tuple[float, float]:

@@ -128,7 +128,7 @@ def test_models_are_what_ships_and_what_is_named(tiny_checkpoint):
     assert all(model.info.views == 1 and not model.info.needs for model in models.values())
 
 
-@pytest.mark.parametrize(("kind", "why"), [("stereo", "two views"), ("denoise", "noise_std")])
+@pytest.mark.parametrize(("kind", "why"), [("stereo", "two views"), ("lens", "lens")])
 def test_models_that_need_more_are_refused(tiny_checkpoint, kind, why):
     with pytest.raises(CheckpointError, match=f"--weights.*{why}"):
         load_models([tiny_checkpoint(kind)], device="cpu")

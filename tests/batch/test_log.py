@@ -55,6 +55,12 @@ def test_the_document_is_whole_after_every_photo(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["log.json"]
 
 
+def test_an_estimated_noise_level_is_logged(tmp_path):
+    log = BatchLog(tmp_path / "log.json", {})
+    log.add(Outcome(job("a.png"), noise_level=12.5))
+    assert json.loads(log.path.read_text())["photos"][0]["noise_level"] == 12.5
+
+
 def test_a_name_that_is_no_utf_8_is_escaped_in_json_s_way(tmp_path):
     name = os.fsdecode(b"caf\xe9.jpg")
     log = BatchLog(tmp_path / "log.json", {})

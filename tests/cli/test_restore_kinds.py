@@ -1,5 +1,6 @@
 """`tiled_infer.py` with models for bokeh, stereo pairs, noise and super-resolution."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,31 @@ def test_noise_level_says_how_much_is_taken_away(restore):
     assert change("a.png", "0.png") < change("a.png", "12.5.png") < change("a.png", "50.png")
 
 
+def test_the_noise_level_is_estimated_shown_and_logged(restore, capsys):
+    flat = torch.full((3, 48, 64), 0.5)
+    flat[..., :20] = 0.7
+    generator = torch.Generator().manual_seed(0)
+    for name, level in (("a.png", 20), ("b.png", 0), ("c.png", 8)):
+        write_image(name, flat + level / 255 * torch.randn(flat.shape, generator=generator))
+    inputs = ["--input", "a.png", "b.png", "c.png", "--log-file", "log.json"]
+    for argv in ([], ["--noise-level", "auto"]):
+        assert restore("denoise", *inputs, *argv) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (line,) = [line for line in lines if line.startswith("estimated noise level: 0.0 to ")]
+        assert float(line.split()[-3]) == pytest.approx(20, rel=0.1)
+        assert "1 photo unchanged, because nothing to restore was found" in lines
+        photos = json.loads(Path("log.json").read_text())["photos"]
+        levels = [photo["noise_level"] for photo in photos]
+        assert levels == pytest.approx([20, 0, 8], rel=0.1)
+        assert [photo["unchanged"] for photo in photos] == [False, True, False]
+    given = ["--noise-level", str(levels[0]), "--output", "given"]
+    assert restore("denoise", "--input", "a.png", "--log-file", "log.json", *given) == 0
+    assert "estimated" not in capsys.readouterr().out
+    assert "noise_level" not in json.loads(Path("log.json").read_text())["photos"][0]
+    both = (read_image(f"{folder}/a.png").image for folder in ("results", "given"))
+    torch.testing.assert_close(*both, atol=2 / 255, rtol=0)
+
+
 def test_lenses_and_disparity_reach_the_model(restore):
     make("a.png")
     others = [[], ["--to", "Sony50mmf16.0BS"], ["--from", "Sony50mmf16.0BS"], ["--disparity", "70"]]
@@ -62,7 +88,7 @@ def test_lenses_and_disparity_reach_the_model(restore):
         ("latent", ["--noise-level", "25"], "--noise-level: the 'dehaze' model does not use it"),
         ("denoise", [*LENSES, "--noise-level", "1"], "--from: the 'denoise' model does not use it"),
         ("lens", [*LENSES, "--noise-level", "1"], "--noise-level: the 'bokeh' model does not"),
-        ("denoise", [], "--noise-level: missing; the 'denoise' model needs the value"),
+        ("latent", ["--noise-level", "auto"], "--noise-level: the 'dehaze' model does not use it"),
         ("lens", LENSES[:2], "--to, --disparity: missing; the 'bokeh' model needs the value"),
         ("lens", ["--from", "Nikon", *LENSES[2:]], "lens 'Nikon': expected"),
         ("latent", ["--disparity", "0"], "--disparity: the 'dehaze' model does not use it"),

@@ -35,6 +35,8 @@ def test_noise_level_and_lenses_are_conditions(call):
     codes, first, _ = call("denoise", *folders, "--noise-level", 50)
     assert codes == 0
     assert call("denoise", *folders, "--noise-level", 10)[1] != first
+    estimated = call("denoise", *folders)[1]
+    assert estimated == call("denoise", *folders, "--noise-level", "auto")[1] != first
     first = call("lens", *folders, *LENSES)[1]
     model = json.loads(Path("r.json").read_text(encoding="utf-8"))["model"]
     assert (model["from"], model["to"], model["disparity"]) == (LENSES[1], LENSES[3], 35)
@@ -45,7 +47,6 @@ def test_noise_level_and_lenses_are_conditions(call):
 @pytest.mark.parametrize(
     ("kind", "argv", "message"),
     [
-        ("denoise", [], "--noise-level: missing"),
         ("lens", LENSES[:4], "--disparity: missing"),
         ("guided", LENSES, "needs the defocus of every pixel as a condition"),
         ("pixel", LENSES, "--from: the 'dehaze' model does not use it"),

@@ -178,7 +178,9 @@ def test_info_agrees_with_the_checkpoint(restorers):
     infos = {kind: restorer.info for kind, restorer in restorers.items()}
     needs = {kind: info.needs for kind, info in infos.items() if info.needs}
     guided = {"guided": {"lens", "guide"}}
-    assert needs == {"lens": {"lens"}, "denoise": {"noise_std"}} | guided
+    assert needs == {"lens": {"lens"}} | guided
+    optional = {kind: info.optional for kind, info in infos.items() if info.optional}
+    assert optional == {"denoise": {"noise_std"}}
     kinds = {kind: (info.scale, info.views) for kind, info in infos.items()}
     single = dict.fromkeys(("latent", "pixel", "unet", "lens", "denoise", "guided"), (1, 1))
     assert kinds == single | {"stereo": (1, 2), "sr": (2, 1), "stereo_sr": (2, 2)}

@@ -66,9 +66,10 @@ def _add_condition_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--noise-level",
-        type=finite_number,
-        metavar="SIGMA",
-        help="standard deviation of the photos' noise in 8-bit levels (denoising models)",
+        type=_noise_level,
+        metavar="SIGMA|auto",
+        help="standard deviation of the photos' noise in 8-bit levels (denoising models; default: "
+        "auto, estimated for each photo)",
     )
     add("--from", metavar="LENS", help="lens of the photos, e.g. Sony50mmf1.8BS (bokeh models)")
     add("--to", metavar="LENS", help="lens to imitate, e.g. Canon50mmf1.4BS (bokeh models)")
@@ -135,6 +136,11 @@ def _tile_side(text: str) -> int | str:
     return text if text == "auto" else count(text)
 
 
+def _noise_level(text: str) -> float | str:
+    """Option type: 'auto' or a finite number."""
+    return text if text == "auto" else finite_number(text)
+
+
 def option_name(key: str) -> str:
     """Name of an option on the command line, from its key in the parsed options."""
     return f"--{key.replace('_', '-')}"
@@ -169,7 +175,8 @@ def chosen_checkpoint(options: argparse.Namespace) -> Checkpoint:
     Raises:
         CheckpointError: the weights do not exist or cannot be used.
     """
-    from refusion.checkpoint import find_weights, read_checkpoint
+    from refusion.checkpoint import read_checkpoint
+    from refusion.weights import find_weights
 
     if options.weights:
         path = find_weights(options.weights)
@@ -185,7 +192,7 @@ def chosen_checkpoint(options: argparse.Namespace) -> Checkpoint:
 
 
 def photo_conditions(options: argparse.Namespace, info: RestorerInfo) -> Conditions:
-    """Conditions for all photos from the options; exactly those that the restorer needs.
+    """Conditions for all photos from the options; those that the restorer needs or can use.
 
     Args:
         options: parsed options.
@@ -212,9 +219,10 @@ def photo_conditions(options: argparse.Namespace, info: RestorerInfo) -> Conditi
             f"data, not a map, got '{options.disparity}'"
         )
     for need, names in _CONDITIONS.items():
-        _check_given(values, names, info.task, is_used=need in info.needs)
+        if need not in info.optional:
+            _check_given(values, names, info.task, is_used=need in info.needs)
     noise_std = lens = None
-    if "noise_std" in info.needs:
+    if options.noise_level not in (None, "auto"):
         noise_std = options.noise_level / 255  # from 8-bit levels
     if "lens" in info.needs:
         lenses = (lens_number(values[option]) for option in ("from", "to"))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refusion.checkpoint import Model, build_model, find_weights, read_checkpoint
+from refusion.checkpoint import Model, build_model, read_checkpoint
 from refusion.config.parser import Component
 from refusion.devices.precision import (
     PRECISIONS,
@@ -25,6 +25,7 @@ from refusion.sde import VPSDE, build_sde
 from refusion.stable_diffusion.libraries import import_library, read_json
 from refusion.stable_diffusion.schedule import schedule_of
 from refusion.tiling.memory import auto_tile
+from refusion.weights import find_weights
 
 INSTALL = "pip install 'diffusers>=0.30'"
 SHIPPED = "ddrm_prior"  # task and file name of the prior that is part of the package

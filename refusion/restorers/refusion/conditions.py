@@ -8,7 +8,6 @@ from torch import Tensor
 from refusion.config import ModelConfig
 from refusion.errors import ConfigError
 from refusion.restorers.base import Conditions
-from refusion.sde import DenoisingSDE
 
 
 def required_conditions(config: ModelConfig) -> frozenset[str]:
@@ -20,7 +19,6 @@ def required_conditions(config: ModelConfig) -> frozenset[str]:
     network = config.network.settings if config.network else {}
     uses = {
         "lens": network.get("lens"),
-        "noise_std": config.sde is not None and config.sde.type == DenoisingSDE.__name__,
         "guide": config.guide,
     }
     return frozenset(name for name, is_used in uses.items() if is_used)

@@ -31,6 +31,7 @@ from refusion.restorers.refusion.conditions import batch_guide, batch_lens, requ
 from refusion.restorers.refusion.decomposition import Decomposition, decompose
 from refusion.restorers.refusion.latent import restore_latent
 from refusion.restorers.refusion.model import LoadedModel
+from refusion.restorers.refusion.noise_level import restore_with_own_levels
 from refusion.restorers.refusion.pixels import restore_pixels
 from refusion.restorers.refusion.reverse_process import Request
 from refusion.restorers.refusion.sampling_plan import SamplingPlan, is_stochastic, plan_sampling
@@ -92,6 +93,7 @@ class Refusion:
             device=str(model.device),
             precision=model.precision,
             predicts_haze=config.prediction == _SCATTERING,
+            optional=frozenset(["noise_std"] if isinstance(model.sde, DenoisingSDE) else []),
         )
 
     def restore(
@@ -108,6 +110,9 @@ class Refusion:
     ) -> Tensor:
         """Restore a batch of photos; see `Restorer.restore`.
 
+        A denoising model without a noise level estimates that of each photo. A photo whose noise no
+        one sees stays unchanged.
+
         A result that is not finite in a narrow number format is computed again in float32, with a
         logged warning.
         """
@@ -116,6 +121,10 @@ class Refusion:
         margin = 6 * model.sde.lam if isinstance(model.sde, DenoisingSDE) else 0.0
         check_image("lq", lq, 3 * info.views, margin, integers=True)
         check_options(len(lq), seed, tile, strength, info.strengths)
+        if conditions.noise_std is None and "noise_std" in info.optional:
+            how = {"sampler": sampler, "tile": tile, "strength": strength, "callback": callback}
+            how |= {"seed": seed, "steps": steps}
+            return restore_with_own_levels(self.restore, model.sde, lq, conditions, **how)
         plan = self._plan(seed, steps, sampler, conditions)
         guide = batch_guide(conditions, model.config.guide, lq, model.config.task)
         inputs = self._network_inputs(conditions, guide, len(lq))

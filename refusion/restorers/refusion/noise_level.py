@@ -42,7 +42,7 @@ def restore_with_own_levels(
     Raises:
         ConfigError: as for `Restorer.restore`.
     """
-    levels = estimate_noise_std(lq).clamp_max(sde.lam).tolist()
+    levels = [min(level, sde.lam) for level in estimate_noise_std(lq).tolist()]
     seeds = [seed] * len(lq) if isinstance(seed, int) else seed
     restored = []
     for index, level in enumerate(levels):

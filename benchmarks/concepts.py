@@ -28,7 +28,7 @@ from torch import Tensor
 
 from benchmarks.charts import Line, line_chart
 from benchmarks.one_pixel import Mixture, spread_error
-from refusion.checkpoint import build_model, find_weights, read_checkpoint
+from refusion.checkpoint import build_model, read_checkpoint
 from refusion.images.io import read_image
 from refusion.images.resize import shrink
 from refusion.metrics import psnr
@@ -38,6 +38,7 @@ from refusion.restorers.statistics import mean_and_std
 from refusion.sde import IRSDE, SAMPLERS, THETA_SCHEDULES, SeededNoise
 from refusion.synthesis.degradations import build_degradation
 from refusion.synthesis.scenes.frame import PhotoFrame
+from refusion.weights import find_weights
 
 ROOT = Path(__file__).parents[1]
 CLEAN = ROOT / "tests" / "photos" / "oceanic__105518.jpg"

@@ -22,7 +22,7 @@ MODULES = {
 # do not know each other. `refusion` itself holds the version and lazy names: anyone may import it.
 LAYERS = [
     {"", "errors", "failures", "files", "hints", "memory", "randomness", "tensor_files"},
-    {"config"},
+    {"config", "weights"},
     {"images"},
     {"sde", "nets", "metrics", "operators"},
     {"checkpoint", "devices", "optics", "submission"},
@@ -31,7 +31,7 @@ LAYERS = [
     {"restorers"},
     {"batch", "evaluation", "training"},
     {"cli"},
-    {"app"},
+    {"app", "__main__"},
 ]
 PURE = LAYERS[3]
 TORCH_ONLY = {"sde", "nets", "operators"}

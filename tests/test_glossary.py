@@ -115,9 +115,7 @@ def test_every_package_is_in_the_tree_of_the_architecture_page():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     tree = page.split("```")[1]
     packages = [path.parent.name for path in MODULES if path.name == "__init__.py"][1:]
-    assert sorted(re.findall(r"^ +([a-z_]+)/ ", tree, re.MULTILINE)) == sorted(
-        [*packages, "weights"]
-    )
+    assert sorted(re.findall(r"^ +([a-z_]+)/ ", tree, re.MULTILINE)) == sorted(packages)
     named = re.findall(r"`((?:refusion/)?[a-z_]+/[a-z_/]+\.py)`", page)
     assert len(named) > 10
     roots = (ROOT, ROOT / "refusion")

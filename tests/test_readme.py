@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from refusion.cli import COMMANDS as SUB_COMMANDS
-from refusion.cli import MODULES, restore, restore_main, test, train
+from refusion.cli import MODULES, TASKS, restore, restore_main, test, train
 from refusion.config import config_from_dict, load_config
 from refusion.images.io import read_image, write_image
 
@@ -57,8 +57,10 @@ def program(words):
         if word in SCRIPTS:
             return SCRIPTS[word], words[n + 1 :]
         if word == "refusion" and words[n + 1 : n + 2] and words[n + 1] in SUB_COMMANDS:
-            name = MODULES.get(words[n + 1], words[n + 1])
-            return importlib.import_module(f"refusion.cli.{name}"), words[n + 2 :]
+            name = MODULES.get(words[n + 1], f"refusion.cli.{words[n + 1]}")
+            return importlib.import_module(name), words[n + 2 :]
+        if word == "refusion" and words[n + 1 : n + 2] and words[n + 1] in TASKS:
+            return SCRIPTS["tiled_infer.py"], ["--task", words[n + 1], *words[n + 2 :]]
         if word == "-m" and words[n + 1] == "refusion.app":
             return importlib.import_module("refusion.app.command"), words[n + 2 :]
         if word == "-m" and words[n + 1].startswith("benchmarks."):
@@ -132,7 +134,7 @@ def test_restoring_commands_run(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = restore.build_parser().parse_args(arguments)
     image = torch.rand(3, 12, 16, generator=torch.Generator().manual_seed(0))
-    for name in filter(None, [*options.input, options.mask, options.disparity]):
+    for name in filter(None, [*(options.photos or options.input), options.mask, options.disparity]):
         path = Path(name) if Path(name).suffix else Path(name) / "a.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, image, None)

@@ -24,10 +24,10 @@ from benchmarks.gpu.rows import LEFT_OUT, Deadline, emit, row_of_errors
 from refusion.batch.jobs import run_jobs
 from refusion.batch.options import RestoreOptions
 from refusion.batch.plan import Job, plan_jobs
-from refusion.checkpoint import shipped_weights
 from refusion.errors import RefusionError
 from refusion.images.cache import list_photos
 from refusion.restorers import Conditions, load_restorer
+from refusion.weights import shipped_weights
 
 MEGAPIXELS = {"cuda": 24.0, "cpu": 0.05}
 FORMATS = {"cuda": ("auto", "fp32", "fp16"), "cpu": ("auto", "fp32")}

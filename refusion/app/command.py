@@ -1,4 +1,4 @@
-"""The command `python -m refusion.app`: its options, and serving the page until Ctrl-C."""
+"""The command `refusion app`: its options, and serving the page until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -43,13 +43,22 @@ _END_S = 4  # longest time for the end of a restoration after Ctrl-C
 
 @errors_to_exit_codes
 def main(argv: list[str] | None = None) -> int:
-    """Serve the page until Ctrl-C, SIGTERM or SIGHUP.
+    """Entry point of `python -m refusion.app`; see `run`.
 
     Args:
         argv: command-line arguments; None takes those of the process.
 
     Returns:
         0 after the page was served; 2 if it could not start, with one line on stderr.
+    """
+    return run(sys.argv[1:] if argv is None else argv)
+
+
+def run(argv: list[str]) -> int:
+    """Serve the page until Ctrl-C, SIGTERM or SIGHUP; returns 0.
+
+    Raises:
+        RefusionError: the page could not start.
     """
     options = build_parser().parse_args(argv)
     check_memory()
@@ -65,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
     parser = Parser(
-        prog="python -m refusion.app",
+        prog="refusion app",
         description="Restore photos on a page in the browser. By default the page is available on "
         "this machine only. Nothing is sent to other servers; uploads and results are temporary "
         "files.",

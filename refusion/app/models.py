@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from refusion.checkpoint import find_weights, shipped_weights
 from refusion.errors import CheckpointError
 from refusion.restorers import ArrayRestorer, RestorerInfo, load_restorer
+from refusion.weights import find_weights, shipped_weights
 
 
 def load_models(

@@ -4,8 +4,9 @@ Every entry point has the signature `(argv: list[str] | None = None) -> int` and
 code: 0 for success, 2 for an error that the user can fix, 70 for an error of the program, 130 after
 Ctrl-C or SIGTERM, 141 for a closed pipe.
 A command is a module with the function `run(argv: list[str]) -> int` and an entry in `COMMANDS`. It
-is imported only when it is used, so that `--help` does not wait for PyTorch. Options that several
-commands share are in `options`. In the package, only `refusion.app` may import from here.
+is imported only when it is used, so that `--help` does not wait for PyTorch. A shipped task is a
+command, too: `refusion dehaze` is `refusion restore --task dehaze`. Options that several commands
+share are in `options`. In the package, only `refusion.app` may import from here.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ import gc
 import importlib
 import sys
 
-from refusion import __version__
 from refusion.cli.common import (
     Parser,
     check_memory,
     errors_to_exit_codes,
     sigterm_as_interrupt,
 )
+from refusion.weights import ABOUT
 
 __all__ = ["main", "restore_main", "test_main", "train_main"]
 
+TASKS = {task: about.does for task, about in ABOUT.items()}
 COMMANDS = {
+    "tasks": "list the shipped models, with their quality",
+    "app": "open the page in the browser",
     "restore": "restore photos with a trained model",
     "init": "write an option file for training",
     "schema": "print the JSON Schema of the option files",
@@ -39,11 +43,12 @@ COMMANDS = {
     "average": "average the weights of several runs",
     "check-submission": "check a challenge entry",
 }
-# Modules with another name than the command: a module name is not a keyword and has no hyphen.
+# Modules that are not `refusion.cli.COMMAND`: a module name is not a keyword and has no hyphen.
 MODULES = {
-    "import": "import_official",
-    "import-sd": "import_sd",
-    "check-submission": "check_submission",
+    "app": "refusion.app.command",
+    "import": "refusion.cli.import_official",
+    "import-sd": "refusion.cli.import_sd",
+    "check-submission": "refusion.cli.check_submission",
 }
 
 
@@ -57,9 +62,12 @@ def main(argv: list[str] | None = None) -> int:
         Exit code.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    if not arguments:
+        _parser().print_help()
+        return 0
     # Only the first argument is parsed here; the command parses the others, also `--help`.
-    command = _parser().parse_args(arguments[:1]).command
-    return _run(command, arguments[1:])
+    command, rest = _parser().parse_args(arguments[:1]).command, arguments[1:]
+    return _run("restore", ["--task", command, *rest]) if command in TASKS else _run(command, rest)
 
 
 def restore_main(argv: list[str] | None = None) -> int:
@@ -84,24 +92,28 @@ def _run(command: str, argv: list[str] | None) -> int:
         check_memory()
     # Before it ends, Python searches all objects for cycles, which takes seconds with PyTorch.
     atexit.register(gc.freeze)
-    module = importlib.import_module(f"refusion.cli.{MODULES.get(command, command)}")
-    # Training saves its state after SIGTERM; see `refusion.training.interrupts`.
-    with contextlib.nullcontext() if command == "train" else sigterm_as_interrupt():
+    module = importlib.import_module(MODULES.get(command, f"refusion.cli.{command}"))
+    # Training saves its state after SIGTERM, see `refusion.training.interrupts`; the page ends.
+    handles_signals = command in ("train", "app")
+    with contextlib.nullcontext() if handles_signals else sigterm_as_interrupt():
         return module.run(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
+    listed = [("photos:", TASKS), ("", {}), ("more commands:", COMMANDS)]
+    lines = [
+        [head, *(f"  {name:<{width}}  {does}" for name, does in part.items())]
+        for head, part in listed
+    ]
     parser = Parser(
         prog="refusion",
-        description="Restore photos with mean-reverting diffusion.",
+        description="Restore photos: 'refusion dehaze photo.jpg' writes results/photo.jpg.",
         epilog="\n".join(
-            ["commands:"]
-            + [f"  {name:<{width}}  {meaning}" for name, meaning in COMMANDS.items()]
+            [line for part in lines for line in part]
             + ["", "'refusion COMMAND --help' lists the options of a command."]
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"refusion {__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
+    parser.add_argument("command", choices=[*TASKS, *COMMANDS], metavar="COMMAND", help="see below")
     return parser

@@ -37,8 +37,9 @@ def run(argv: list[str]) -> int:
     import_plugins(options.plugin)
     import torch
 
-    from refusion.checkpoint import find_weights, read_checkpoint, save_checkpoint
+    from refusion.checkpoint import read_checkpoint, save_checkpoint
     from refusion.checkpoint.averaging import average_weights, averaged_info
+    from refusion.weights import find_weights
 
     extra: dict[str, Any] = {}
     if run_folder is None:

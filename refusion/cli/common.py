@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
-from typing import NoReturn, ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
+from refusion import __version__
 from refusion.errors import RefusionError, one_line, printable
 from refusion.memory import MINIMUM, address_space
 
@@ -77,11 +78,50 @@ def _open_closed_streams() -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose messages are one printable line; arguments can contain anything."""
+    """A parser whose messages are one printable line; arguments can contain anything.
+
+    Every parser has the option `--version`. With many options, `--help` shows the most important
+    ones and `--help-all` shows all.
+
+    Args:
+        settings: arguments of `argparse.ArgumentParser`.
+        brief: keys of the options that `--help` shows; empty for all.
+    """
+
+    def __init__(self, *, brief: Collection[str] = (), **settings: Any) -> None:
+        super().__init__(**settings)
+        self.brief = frozenset(brief)
+        self.add_argument("--version", action="version", version=f"refusion {__version__}")
+        if brief:
+            self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show all options")
+
+    def format_help(self) -> str:
+        """The help; without the options that only `--help-all` shows."""
+        hidden = [action for action in self._actions if self._is_hidden(action)]
+        texts = [action.help for action in hidden]
+        for action in hidden:
+            action.help = argparse.SUPPRESS
+        try:
+            return super().format_help()
+        finally:
+            for action, text in zip(hidden, texts, strict=True):
+                action.help = text
+
+    def _is_hidden(self, action: argparse.Action) -> bool:
+        return bool(self.brief) and action.dest not in self.brief | {"help", "help_all"}
 
     def error(self, message: str) -> NoReturn:
         """See `argparse.ArgumentParser.error`."""
         super().error(one_line(message))
+
+
+class _HelpAll(argparse.Action):
+    """Shows all options and ends the program."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        parser.brief = frozenset()
+        parser.print_help()
+        parser.exit()
 
 
 def show(*lines: str) -> None:

@@ -31,7 +31,8 @@ def run(argv: list[str]) -> int:
     """
     options = build_parser().parse_args(argv)
     import_plugins(options.plugin)
-    from refusion.checkpoint import find_weights, read_checkpoint
+    from refusion.checkpoint import read_checkpoint
+    from refusion.weights import find_weights
 
     facts = describe(read_checkpoint(find_weights(options.file)))
     if options.json:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refusion.batch.plan import Job, plan_jobs
 from refusion.cli.common import Parser, show
 from refusion.cli.options.bokeh import add_bokeh_options, disparity_maps
 from refusion.cli.options.ddrm import add_ddrm_options, chosen_ddrm
@@ -19,8 +21,9 @@ from refusion.cli.options.haze import (
     haze_options,
     with_same_look,
 )
-from refusion.cli.options.methods import add_method_option, refuse_other_options
+from refusion.cli.options.methods import DEFAULT, add_method_option, refuse_other_options
 from refusion.cli.options.model import (
+    DEFAULT_TASK,
     add_model_options,
     check_sampler,
     chosen_checkpoint,
@@ -31,12 +34,16 @@ from refusion.cli.options.model import (
 from refusion.cli.options.osediff import add_osediff_options, chosen_osediff
 from refusion.cli.options.stable_diffusion import add_sd_options
 from refusion.config.plugins import import_plugins
+from refusion.errors import ImageError
+from refusion.weights import find_weights
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.batch.options import RestoreOptions
     from refusion.restorers import Restorer
 
 DEFAULT_INPUT = "examples"
+BRIEF = ("photos", "output", "task", "weights", "strength", "noise_level", "compare", "quiet")
+"""Keys of the options that `--help` shows; `--help-all` shows all."""
 
 
 def run(argv: list[str]) -> int:
@@ -54,26 +61,30 @@ def run(argv: list[str]) -> int:
     parser = build_parser()
     options = parser.parse_args(argv)
     import_plugins(options.plugin)
+    if options.photos and options.input:
+        parser.error("--input: the photos are named without it, too; name them once")
+    options.input = options.photos or options.input
     if options.input is None and not Path(DEFAULT_INPUT).is_dir():
-        parser.error("--input: missing; name photos or folders of photos")
-    from refusion.batch.plan import plan_jobs
+        parser.error("name photos or folders of photos")
+    with warnings_on_stderr():
+        return _restore(options)
+
+
+def _restore(options: argparse.Namespace) -> int:
+    """Check what can be checked before PyTorch is imported, which takes seconds; then restore."""
+    if options.method == DEFAULT and options.weights is None:
+        find_weights(options.task or DEFAULT_TASK)
+    jobs = _jobs(options)
+    if not any(os.path.lexists(file.input) for job in jobs for file in job.photos):
+        missing = jobs[0].photos[0].input
+        others = f", nor any other of {len(jobs)} photos" if len(jobs) > 1 else ""
+        raise ImageError(f"{missing}: no such file{others}; correct the path")
     from refusion.cli.restore_batch import Reporting, run_batch
     from refusion.devices.processes import join_processes
 
-    with (
-        warnings_on_stderr(),
-        join_processes(options.device) as (world, device),
-    ):
+    with join_processes(options.device) as (world, device):
         source, restorer = _restorer(options, device)
-        jobs = plan_jobs(
-            options.input or [DEFAULT_INPUT],
-            options.output,
-            views=restorer.info.views,
-            recursive=options.recursive,
-            compare=options.compare,
-            uncertainty=options.uncertainty,
-            haze_map=options.haze_map,
-        )
+        jobs = jobs if restorer.info.views == 1 else _jobs(options, restorer.info.views)
         settings = _settings(options, restorer, len(jobs))
         settings, look = with_same_look(settings, options, jobs, restorer)
         if look and world.is_main and not options.quiet:
@@ -85,9 +96,23 @@ def run(argv: list[str]) -> int:
         return run_batch(jobs, restorer, settings, world, reporting)
 
 
+def _jobs(options: argparse.Namespace, views: int = 1) -> list[Job]:
+    """The files that are read and written."""
+    return plan_jobs(
+        options.input or [DEFAULT_INPUT],
+        options.output,
+        views=views,
+        recursive=options.recursive,
+        compare=options.compare,
+        uncertainty=options.uncertainty,
+        haze_map=options.haze_map,
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
     parser = Parser(
+        brief=BRIEF,
         prog="refusion restore",
         description="Restore photos of any size: JPEG, PNG, TIFF and WebP. Stereo models take "
         "pairs NAME_L and NAME_R, or two files, left then right. Under torchrun, the processes "
@@ -97,11 +122,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add(
-        "--input",
-        nargs="+",
-        metavar="FILE|DIR",
+        "photos",
+        nargs="*",
+        metavar="PHOTO",
         help=f"photos or folders of photos (default: the folder {DEFAULT_INPUT}, if it exists)",
     )
+    add("--input", nargs="+", metavar="FILE|DIR", help="photos or folders of photos, as PHOTO")
     add(
         "--output",
         metavar="FILE|DIR",

@@ -10,10 +10,11 @@ from checkpoint_cases import MODEL, make_tensors
 from torch import Tensor
 
 import refusion.checkpoint
-from refusion.checkpoint import build_model, find_weights, read_checkpoint, save_checkpoint
+from refusion.checkpoint import build_model, read_checkpoint, save_checkpoint
 from refusion.config import ModelConfig, config_to_dict
 from refusion.errors import CheckpointError, ConfigError
 from refusion.nets import LatentUNet
+from refusion.weights import find_weights
 
 INFO = {"step": 3, "psnr": {"held_out": 20.5}, "name": "dünn"}
 

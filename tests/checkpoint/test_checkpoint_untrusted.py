@@ -14,9 +14,10 @@ from checkpoint_cases import MODEL, make_tensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from refusion.checkpoint import build_model, find_weights, read_checkpoint, save_checkpoint
+from refusion.checkpoint import build_model, read_checkpoint, save_checkpoint
 from refusion.config import ModelConfig, config_to_dict
 from refusion.errors import CheckpointError
+from refusion.weights import find_weights
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import tiny_models
 import torch
 
-from refusion.checkpoint import ONE_STEP, find_weights, read_checkpoint
+from refusion.checkpoint import read_checkpoint
 from refusion.config.parser import Component
 from refusion.data import DATASETS
 from refusion.errors import ConfigError
@@ -16,6 +16,7 @@ from refusion.restorers import DDRM, load_prior, load_restorer
 from refusion.restorers.base import Conditions
 from refusion.restorers.ddrm.priors import SHIPPED
 from refusion.restorers.ddrm.problems import denoise
+from refusion.weights import ONE_STEP, find_weights
 
 WEIGHTS = sorted((Path(__file__).parents[2] / "refusion" / "weights").glob("*.safetensors"))
 PHOTOS = Path(__file__).parents[1] / "photos"

@@ -74,7 +74,7 @@ def test_the_number_of_steps_chooses_among_the_weights_of_a_task(
         asked.append((task, steps))
         return tiny_checkpoint()
 
-    monkeypatch.setattr("refusion.checkpoint.find_weights", find)
+    monkeypatch.setattr("refusion.weights.find_weights", find)
     walked = () if steps is None else ("--steps", steps)
     assert restore("--input", make("a.png"), "--task", "dehaze", *walked, weights=False) == 0
     assert asked == [("dehaze", steps)]
@@ -168,7 +168,7 @@ def test_compare_quiet_max_pixels_and_no_recursive(restore, capsys):
 def test_help_does_not_wait_for_torch():
     code = (
         "import sys\nfrom refusion.cli import restore_main\n"
-        "try: restore_main(['--help'])\n"
+        "try: restore_main(['--help-all'])\n"
         "except SystemExit: sys.exit(int('torch' in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

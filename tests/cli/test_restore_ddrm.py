@@ -97,7 +97,7 @@ def test_a_gray_photo_gets_colours(folder, bits):
 
 
 def test_the_prior_that_ships_is_the_default(folder, monkeypatch, capsys):
-    monkeypatch.setattr("refusion.checkpoint.shipped.resources.files", lambda package: folder)
+    monkeypatch.setattr("refusion.weights.FOLDER", folder / "weights")
     command = ["--input", "photo.png", "--output", "out.png", "--quiet", "--device", "cpu"]
     command += ["--method", "ddrm", "--task", "sr2", "--log-file", "log.json"]
     assert restore_main(command) == 2

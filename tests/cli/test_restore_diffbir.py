@@ -120,13 +120,13 @@ def test_without_files_one_line_says_which(folder, capsys, tiny_sd):
 
 
 def test_stage1_ships_or_must_be_named(folder, diffbir, capsys, monkeypatch, tiny_checkpoint):
-    monkeypatch.setattr("refusion.checkpoint.find_weights", lambda word: tiny_checkpoint("pixel"))
+    monkeypatch.setattr("refusion.weights.find_weights", lambda word: tiny_checkpoint("pixel"))
     assert diffbir(stage1=None) == 0
 
     def missing(word):
         raise CheckpointError(f"no default weights for task '{word}'")
 
-    monkeypatch.setattr("refusion.checkpoint.find_weights", missing)
+    monkeypatch.setattr("refusion.weights.find_weights", missing)
     assert diffbir(stage1=None) == 2
     error = capsys.readouterr().err
     assert "--stage1: no default weights for task 'blind'; give" in error and "none" in error

@@ -6,12 +6,12 @@ import pytest
 import tiny_models
 import torch
 
-from refusion.checkpoint import find_weights
 from refusion.errors import CheckpointError
 from refusion.images.io import read_image
 from refusion.images.resize import shrink
 from refusion.optics.defocus import defocus_guide
 from refusion.restorers import Conditions, load_restorer
+from refusion.weights import find_weights
 
 PHOTOS = sorted((Path(__file__).parents[1] / "photos").glob("*.jpg"))
 KINDS = [*tiny_models.CONFIGS, "blind"]

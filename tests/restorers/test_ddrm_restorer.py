@@ -237,7 +237,7 @@ def test_an_invalid_schedule_raises_an_error(tmp_path, bad):
 
 
 def test_the_shipped_prior_is_found_or_its_absence_is_an_error(prior_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("refusion.checkpoint.shipped.resources.files", lambda package: tmp_path)
+    monkeypatch.setattr("refusion.weights.FOLDER", tmp_path / "weights")
     (tmp_path / "weights").mkdir()
     with pytest.raises(
         CheckpointError, match=r"contains none; train one .*ddrm_prior\.yml.*--weights"

@@ -77,9 +77,9 @@ def chosen_diffbir(options: argparse.Namespace, device: Any) -> DiffBIR:
 
 
 def _stage1(options: argparse.Namespace, device: Any) -> Restorer | None:
-    from refusion.checkpoint import find_weights
     from refusion.errors import CheckpointError
     from refusion.restorers import load_restorer
+    from refusion.weights import find_weights
 
     if options.stage1 == _NO_STAGE1:
         return None

@@ -15,7 +15,6 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import mse_loss
 
-from refusion.checkpoint import find_weights
 from refusion.config import RunConfig
 from refusion.errors import ConfigError
 from refusion.restorers import load_restorer
@@ -31,6 +30,7 @@ from refusion.stable_diffusion.control import (
 from refusion.stable_diffusion.folder import cast
 from refusion.training.stages.base import ResultAndTarget, Viewer
 from refusion.training.stages.diffusion import sample_noise
+from refusion.weights import find_weights
 
 
 class DiffBIRStage:

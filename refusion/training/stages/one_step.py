@@ -19,7 +19,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import l1_loss
 
-from refusion.checkpoint import Checkpoint, Model, build_model, find_weights, read_checkpoint
+from refusion.checkpoint import Checkpoint, Model, build_model, read_checkpoint
 from refusion.config import RunConfig
 from refusion.config.parser import Component
 from refusion.config.sections import LatentCheckpoint
@@ -29,6 +29,7 @@ from refusion.sde import Estimate, estimate, find_sampler
 from refusion.sde.distillation import score_distillation_loss
 from refusion.sde.objectives import LOSSES
 from refusion.training.stages.diffusion import DiffusionStage, sample_noise
+from refusion.weights import find_weights
 
 TIMES = (0.02, 0.98)  # range of the times of the noisy outputs, in units of T; as in OSEDiff
 

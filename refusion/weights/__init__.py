@@ -1,12 +1,57 @@
-"""Weights files by task: those that ship with the package, or those of a folder."""
+"""The shipped models, each a weights file and a model card, and what they do.
+
+This module finds weights files by the name of a task. It does not import PyTorch, so that wrong
+names are found at once. A new model is two files here, TASK.safetensors and TASK.md, and an entry
+in `ABOUT`.
+"""
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from refusion.errors import CheckpointError, suggest
 
+
+class About(NamedTuple):
+    """What a shipped model does.
+
+    Attributes:
+        does: what it does to a photo, as the help of the command names it.
+        needs: what it needs besides the photo; an empty text for nothing.
+        measured: its result on a set of photos, from its model card.
+    """
+
+    does: str
+    needs: str
+    measured: str
+
+
+ABOUT = {
+    "dehaze": About(
+        "remove haze, mist and smoke",
+        "",
+        "real smoke (REVIDE): 15.61 to 18.07 dB",
+    ),
+    "deshadow": About(
+        "remove cast shadows",
+        "",
+        "real shadows (UIUC): 18.18 to 22.84 dB",
+    ),
+    "bokeh": About(
+        "blur the background as a fast lens does",
+        "a disparity map, --from and --to",
+        "measured disparity (Middlebury): 28.10 to 36.78 dB",
+    ),
+    "blind": About(
+        "remove noise, blur and JPEG artifacts of unknown strength",
+        "",
+        "second-order degradation (Kodak 17 to 24): 22.03 to 22.41 dB",
+    ),
+}
+"""Shipped models that restore photos, by task."""
+
+FOLDER = Path(__file__).parent
 ONE_STEP = "_one_step"  # end of the names of weights that were distilled for one step
 
 
@@ -42,5 +87,5 @@ def find_weights(
 
 def shipped_weights(folder: Path | None = None) -> dict[str, Path]:
     """Default weights by task, sorted; `folder` as in `find_weights`."""
-    folder = folder or Path(str(resources.files("refusion") / "weights"))
+    folder = folder or FOLDER
     return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}

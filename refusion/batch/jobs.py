@@ -227,6 +227,8 @@ def _restored(
         result, deviation = _result(recorder or restorer, conditioned, options, report)
     if restorer.info.colours:
         photos = [photo.in_colour() for photo in photos]
+    if options.quality is not None:
+        photos = [replace(photo, quality=options.quality) for photo in photos]
     return Results(job, photos, result, deviation, recorder and recorder.amount)
 
 

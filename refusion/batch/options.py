@@ -29,6 +29,7 @@ class RestoreOptions:
         max_memory: maximum number of bytes of the process; photos whose decoding needs more are
             refused before. None for no limit. The restorer has its own limit.
         skip_existing: skip a job if all its output files exist.
+        quality: quality of results in JPEG and WebP, 1..100; None for that of each photo.
     """
 
     steps: int | None = None
@@ -43,6 +44,7 @@ class RestoreOptions:
     max_pixels: int = MAX_PIXELS
     max_memory: int | None = None
     skip_existing: bool = False
+    quality: int | None = None
 
 
 def sampling_warning(info: RestorerInfo, settings: RestoreOptions) -> str | None:

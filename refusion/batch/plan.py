@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -86,6 +86,7 @@ def plan_jobs(
     compare: bool = False,
     uncertainty: str | Path | None = None,
     haze_map: str | Path | None = None,
+    rename: Callable[[Path], Path] | None = None,
 ) -> list[Job]:
     """Decide which files are read and written.
 
@@ -103,6 +104,8 @@ def plan_jobs(
             sub-folders of the output; or the name of a PNG file if the input is one file.
         haze_map: also write maps of the haze: folder for NAME_haze.png, in the same way; or the
             name of a PNG or TIFF file if the input is one file.
+        rename: gives the name of a result in a folder from that of its photo; None for the same
+            name. If `output` names a file, it is not used.
 
     Returns:
         The jobs in the order of the inputs; the files of a folder are sorted by name.
@@ -123,6 +126,8 @@ def plan_jobs(
     else:
         root, results = target, [target, *maps.values()]
         found = [pair for path in paths for pair in _pairs(path, target, results, recursive)]
+        if rename is not None:
+            found = [(source, rename(result)) for source, result in found]
         pairs = dict.fromkeys(found)  # without repetitions
     if not pairs:
         raise ImageError(f"input: no images in {', '.join(map(str, paths)) or 'an empty list'}")

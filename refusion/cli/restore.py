@@ -32,6 +32,7 @@ from refusion.cli.options.model import (
     warnings_on_stderr,
 )
 from refusion.cli.options.osediff import add_osediff_options, chosen_osediff
+from refusion.cli.options.results import add_file_options, check_existing, renaming
 from refusion.cli.options.stable_diffusion import add_sd_options
 from refusion.config.plugins import import_plugins
 from refusion.errors import ImageError
@@ -42,7 +43,20 @@ if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.restorers import Restorer
 
 DEFAULT_INPUT = "examples"
-BRIEF = ("photos", "output", "task", "weights", "strength", "noise_level", "compare", "quiet")
+BRIEF = (
+    "photos",
+    "output",
+    "task",
+    "weights",
+    "strength",
+    "noise_level",
+    "compare",
+    "format",
+    "quality",
+    "suffix",
+    "overwrite",
+    "quiet",
+)
 """Keys of the options that `--help` shows; `--help-all` shows all."""
 
 
@@ -79,6 +93,7 @@ def _restore(options: argparse.Namespace) -> int:
         missing = jobs[0].photos[0].input
         others = f", nor any other of {len(jobs)} photos" if len(jobs) > 1 else ""
         raise ImageError(f"{missing}: no such file{others}; correct the path")
+    check_existing(jobs, options)
     from refusion.cli.restore_batch import Reporting, run_batch
     from refusion.devices.processes import join_processes
 
@@ -106,6 +121,7 @@ def _jobs(options: argparse.Namespace, views: int = 1) -> list[Job]:
         compare=options.compare,
         uncertainty=options.uncertainty,
         haze_map=options.haze_map,
+        rename=renaming(options),
     )
 
 
@@ -163,6 +179,7 @@ def _add_result_options(add: Callable[..., argparse.Action]) -> None:
         "map, black 0, white 0.1 of full scale (for several photos: a folder)",
     )
     add("--compare", action="store_true", help="also write NAME_compare.png: input | result")
+    add_file_options(add)
 
 
 def _add_batch_options(add: Callable[..., argparse.Action]) -> None:
@@ -235,7 +252,8 @@ def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> R
         samples=options.samples or 1,
         max_pixels=options.max_pixels or RestoreOptions.max_pixels,
         max_memory=_memory_limit(options),
-        skip_existing=options.skip_existing,
+        skip_existing=options.skip_existing or options.overwrite == "never",
+        quality=options.quality,
     )
 
 

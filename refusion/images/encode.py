@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 _JPEG_QUALITY = 95
 _WEBP_QUALITY = 92
+_FULL_COLOUR = 90  # quality from which a JPEG keeps the full resolution of the colours
 _WEBP_LOSSLESS_EFFORT = 30  # three times faster than Pillow's default 80, files of the same size
 _ROWS = 256  # rows per band; bands avoid a second float copy of a large photo
 
@@ -139,7 +140,9 @@ def _depth(kind: str, like: Photo, name: str) -> int:
 def _encode_jpeg(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | None) -> None:
     tables = {"qtables": [list(table) for table in like.jpeg_tables or ()]}
     quality = tables | {"subsampling": like.jpeg_subsampling}
-    if not like.jpeg_tables:
+    if like.quality is not None:
+        quality = {"quality": like.quality, "subsampling": 0 if like.quality >= _FULL_COLOUR else 2}
+    elif not like.jpeg_tables:
         quality = {"quality": _JPEG_QUALITY, "subsampling": 0}
     blocks = {
         "icc_profile": like.icc,
@@ -152,12 +155,13 @@ def _encode_jpeg(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | 
 
 
 def _encode_webp(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | None) -> None:
+    is_lossless = like.lossless and like.quality is None
     _pillow(pixels).save(
         file,
         "WEBP",
-        lossless=like.lossless,
+        lossless=is_lossless,
         exact=True,  # also keeps the colours of fully transparent pixels
-        quality=_WEBP_LOSSLESS_EFFORT if like.lossless else _WEBP_QUALITY,
+        quality=_WEBP_LOSSLESS_EFFORT if is_lossless else like.quality or _WEBP_QUALITY,
         icc_profile=like.icc,
         exif=exif or b"",
         xmp=like.xmp or b"",

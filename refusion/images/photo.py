@@ -36,6 +36,7 @@ class Photo:
         png_chunks: PNG chunks with texts, and others that a PNG keeps, unchanged.
         lossless: False for a lossy WebP; also False for JPEG, where it is not used.
         tiff_compression: "none", or "deflate" for a TIFF with any compression.
+        quality: quality of an output in JPEG or WebP, 1..100; None for that of the photo.
     """
 
     samples: Tensor
@@ -57,6 +58,7 @@ class Photo:
     png_chunks: bytes = b""
     lossless: bool = True
     tiff_compression: str = "deflate"
+    quality: int | None = None
 
     def in_colour(self) -> Photo:
         """Return the photo with mode "rgb"; the ICC profile of a gray photo is dropped."""

@@ -15,7 +15,7 @@ from refusion.images.samples import to_float
 class Failing:
     """A restorer that raises an error for photos with 8 rows."""
 
-    views, scale, colours, device = 1, 1, False, "cpu"
+    views, scale, colours, device, optional = 1, 1, False, "cpu", ()
 
     def __init__(self, error):
         self.error = error

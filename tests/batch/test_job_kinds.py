@@ -15,7 +15,7 @@ from refusion.images.photo import Photo
 class Swap:
     """Stands in for a stereo restorer: the result is the other view, at `scale`."""
 
-    views, colours, device = 2, False, "cpu"
+    views, colours, device, optional = 2, False, "cpu", ()
 
     def __init__(self, scale=1):
         self.info, self.scale = self, scale

@@ -16,7 +16,7 @@ from refusion.images.io import write_image
 class Never:
     """Stands in for a restorer that must not be asked."""
 
-    views, scale, colours, device = 1, 1, False, "cpu"
+    views, scale, colours, device, optional = 1, 1, False, "cpu", ()
 
     @property
     def info(self):

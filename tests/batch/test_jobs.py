@@ -27,6 +27,7 @@ class Darken:
     scale: int = 1
     colours: bool = False
     device: str = "cpu"
+    optional: frozenset = frozenset()
 
     @property
     def info(self):

@@ -1,0 +1,92 @@
+"""Options of the result files: their names, format and quality, and files that exist."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refusion.cli.options.model import count
+from refusion.errors import ConfigError
+
+if TYPE_CHECKING:
+    from refusion.batch.plan import Job
+
+FORMATS = {"jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp"}
+"""Values of `--format`, and the suffixes of such files."""
+
+
+def add_file_options(add: Callable[..., argparse.Action]) -> None:
+    """Add `--format`, `--quality`, `--suffix` and `--overwrite`."""
+    add("--format", choices=FORMATS, help="format of the results (default: that of each photo)")
+    add(
+        "--quality",
+        type=_quality,
+        metavar="1..100",
+        help="quality of results in JPEG and WebP (default: that of the photo, or 95)",
+    )
+    add(
+        "--suffix",
+        default="",
+        metavar="TEXT",
+        help="end of the names of the results: --suffix=-clear gives photo-clear.jpg",
+    )
+    add(
+        "--overwrite",
+        choices=("always", "never", "ask"),
+        default="always",
+        help="replace results that exist, skip their photos, or ask (default: always)",
+    )
+
+
+def check_existing(jobs: Sequence[Job], options: argparse.Namespace) -> None:
+    """Ask before results are overwritten, with `--overwrite ask`.
+
+    Args:
+        jobs: the planned files.
+        options: parsed options.
+
+    Raises:
+        ConfigError: the user refuses, or there is no terminal to ask in.
+    """
+    if options.overwrite != "ask":
+        return
+    found = [path for job in jobs for file in job.photos for path in file.written if path.exists()]
+    if not found:
+        return
+    what = f"{found[0]} exists" if len(found) == 1 else f"{len(found)} results exist"
+    if not sys.stdin.isatty():
+        raise ConfigError(f"--overwrite ask: {what}, and there is no terminal to ask in")
+    sys.stderr.write(f"{what} (in {found[0].parent}). Overwrite? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ConfigError(f"{what}; nothing was restored")
+
+
+def renaming(options: argparse.Namespace) -> Callable[[Path], Path]:
+    """How the name of a photo becomes the name of its result.
+
+    Args:
+        options: parsed options.
+
+    Raises:
+        ConfigError: the suffix is not a part of a file name.
+    """
+    if "/" in options.suffix or "\0" in options.suffix or len(options.suffix) > 100:
+        raise ConfigError(f"--suffix: expected a part of a file name, got '{options.suffix}'")
+
+    def rename(path: Path) -> Path:
+        ending = FORMATS[options.format] if options.format else path.suffix
+        return path.with_name(f"{path.stem}{options.suffix}{ending}")
+
+    return rename
+
+
+def _quality(text: str) -> int:
+    """Option type: a whole number from 1 to 100."""
+    value = count(text)
+    if value > 100:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100, got '{text}'")
+    return value

@@ -1,0 +1,140 @@
+"""Names, format and quality of the results, and results that exist."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from cli_cases import make
+from PIL import Image
+
+from refusion import cli
+from refusion.batch.plan import plan_jobs
+from refusion.images.io import read_image, write_image
+
+
+@pytest.fixture
+def restore(tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = str(tiny_checkpoint())
+    own = ["--weights", weights, "--strength", "0", "--quiet"]
+    return lambda *argv: cli.restore_main([*map(str, argv), *own])
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "kind"),
+    [
+        ("jpeg", ".jpg", "JPEG"),
+        ("png", ".png", "PNG"),
+        ("tiff", ".tif", "TIFF"),
+        ("webp", ".webp", "WEBP"),
+    ],
+)
+def test_a_folder_gets_the_chosen_format(restore, name, suffix, kind):
+    make("in/a.png")
+    make("in/sub/b.jpg")
+    assert restore("in", "--format", name) == 0
+    for stem in ("a", "sub/b"):
+        with Image.open(f"results/{stem}{suffix}") as image:
+            assert image.format == kind
+
+
+def test_the_suffix_ends_the_names_of_results_and_maps(restore):
+    make("in/a.png")
+    assert restore("in/a.png", "--suffix=-clear", "--output", ".", "--compare") == 0
+    assert sorted(path.name for path in Path().glob("*.png")) == [
+        "a-clear.png",
+        "a-clear_compare.png",
+    ]
+
+
+def test_two_photos_that_become_one_file_are_refused(restore, capsys):
+    make("in/a.png")
+    make("in/a.jpg")
+    assert restore("in", "--format", "png") == 2
+    assert "would both become 'results/a.png'" in capsys.readouterr().err
+
+
+def test_a_format_may_not_overwrite_another_photo(restore, capsys):
+    make("in/a.png")
+    make("in/a.jpg")
+    assert restore("in/a.png", "in/a.jpg", "--output", "in", "--format", "jpeg") == 2
+    assert "would overwrite the input" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png"])
+def test_quality_of_jpeg_and_webp(restore, suffix):
+    image = Image.effect_noise((64, 64), 60).convert("RGB")
+    image.save("a.png")
+    sizes = []
+    for quality in (30, 95):
+        assert restore("a.png", "--quality", quality, "--output", f"{quality}{suffix}") == 0
+        sizes.append(Path(f"{quality}{suffix}").stat().st_size)
+    assert (sizes[0] < 0.6 * sizes[1]) == (suffix != ".png")
+    if suffix == ".jpg":
+        expected = io.BytesIO()
+        image.save(expected, "JPEG", quality=30, subsampling=2)
+        with Image.open(expected) as other, Image.open("30.jpg") as ours:
+            assert ours.quantization == other.quantization
+
+
+def test_a_jpeg_keeps_its_tables_without_quality(tmp_path):
+    photo = make(tmp_path / "a.jpg")
+    write_image(tmp_path / "b.jpg", read_image(photo).image, read_image(photo))
+    with Image.open(photo) as before, Image.open(tmp_path / "b.jpg") as after:
+        assert before.quantization == after.quantization
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 2), ("\n", 2)])
+def test_a_terminal_is_asked_before_results_are_replaced(
+    restore, monkeypatch, capsys, answer, code
+):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    make("a.png")
+    Path("results").mkdir()
+    old = Path("results/a.png")
+    old.write_bytes(b"old")
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    assert restore("a.png", "--overwrite", "ask") == code
+    assert "results/a.png exists" in capsys.readouterr().err
+    assert (old.read_bytes() == b"old") == (code == 2)
+
+
+def test_without_a_terminal_nothing_is_replaced(restore, monkeypatch, capsys):
+    make("a.png")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert restore("a.png", "--overwrite", "ask") == 0  # nothing exists
+    assert restore("a.png", "--overwrite", "ask") == 2
+    assert "no terminal to ask in" in capsys.readouterr().err
+
+
+def test_never_keeps_what_exists(restore):
+    make("a.png")
+    Path("results").mkdir()
+    Path("results/a.png").write_bytes(b"old")
+    assert restore("a.png", "--overwrite", "never") == 0
+    assert Path("results/a.png").read_bytes() == b"old"
+    assert restore("a.png") == 0
+    assert Path("results/a.png").read_bytes() != b"old"
+
+
+@pytest.mark.parametrize("argv", [["--suffix", "a/b"], ["--suffix", "x" * 101]])
+def test_a_suffix_is_a_part_of_a_name(restore, capsys, argv):
+    make("a.png")
+    assert restore("a.png", *argv) == 2
+    assert "--suffix: expected a part of a file name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--quality", "0"], ["--quality", "101"], ["--format", "gif"]])
+def test_wrong_values_are_usage_errors(restore, argv):
+    with pytest.raises(SystemExit) as exit_info:
+        restore("a.png", *argv)
+    assert exit_info.value.code == 2
+
+
+def test_a_named_file_keeps_its_name(tmp_path):
+    jobs = plan_jobs(["a.png"], tmp_path / "b.png", rename=lambda path: path.with_suffix(".tif"))
+    assert jobs[0].photos[0].output == tmp_path / "b.png"

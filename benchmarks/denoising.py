@@ -1,8 +1,8 @@
-"""PSNR of a denoising model and of classical methods on photos with Gaussian noise.
+"""PSNR of a denoising model and of classical methods on photos with synthetic noise.
 
 python -m benchmarks.denoising FOLDER [--weights FILE] prints a Markdown table. As in publications
-the noise is not clipped, unless --clip is given. A classical method gets the true noise level, and
-total variation the best of `TV_WEIGHTS` for each photo, chosen with the ground truth.
+the Gaussian noise is not clipped, unless --clip is given. A classical method gets the true noise
+level, and total variation the best of `TV_WEIGHTS` for each photo, chosen with the ground truth.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from refusion import load_restorer
 from refusion.errors import ConfigError
@@ -26,6 +26,8 @@ from refusion.randomness import keyed_generator
 from refusion.restorers import ArrayRestorer
 from refusion.restorers.base import Conditions
 from refusion.synthesis.camera import quantise
+from refusion.synthesis.degradations.camera_noise import CameraNoise
+from refusion.synthesis.scenes.frame import PhotoFrame
 
 TV_WEIGHTS = (0.6, 0.8, 1.0, 1.3)  # in units of the noise level
 Scores = dict[str, float]
@@ -41,7 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--levels", nargs="+", type=float, default=[15, 25, 50], help="of the noise, 8-bit levels")
     add("--crop", type=int, metavar="PX", help="only the middle of each photo, at most this large")
     add("--steps", nargs="+", type=int, default=[1], help="numbers of network calls to measure")
-    add("--sampler", default="posterior", help="for more than one call")
+    add("--sampler", default="mean", help="for the measured numbers of calls")
+    add("--noise", default="gaussian", choices=("gaussian", "camera"), help="camera: `CameraNoise`")
     add("--clip", action="store_true", help="clip and round the noisy photo, as a file does")
     add("--classical", action="store_true", help="also total variation and non-local means")
     add("--precision", default="auto", help="auto, fp32, bf16 or fp16")
@@ -63,12 +66,21 @@ def measure(options: argparse.Namespace) -> dict[str, dict[float, Scores]]:
     for number, path in enumerate(files):
         clean = _middle(read_image(path).image, options.crop)
         for level in options.levels:
-            noise = torch.randn(clean.shape, generator=keyed_generator(number, round(level)))
-            noisy = clean + level / 255 * noise
-            noisy = quantise(noisy) if options.clip else noisy
+            noisy = noisy_photo(clean, level, keyed_generator(number, round(level)), options)
             scores = scores_of(restorer, noisy[None], clean[None], level / 255, options)
             found.setdefault(path.stem, {})[level] = scores
     return found
+
+
+def noisy_photo(
+    clean: Tensor, level: float, generator: Generator, options: argparse.Namespace
+) -> Tensor:
+    """A photo (3, H, W) with noise of a level in 8-bit levels."""
+    if options.noise == "camera":
+        noise = CameraNoise(sigma=(level, level), white_share=0.0)
+        return noise(clean, generator, PhotoFrame.whole(clean))["lq"]
+    noisy = clean + level / 255 * torch.randn(clean.shape, generator=generator)
+    return quantise(noisy) if options.clip else noisy
 
 
 def _middle(photo: Tensor, side: int | None) -> Tensor:

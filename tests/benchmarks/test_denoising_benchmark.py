@@ -39,6 +39,14 @@ def test_photos_get_noise_and_every_method_a_score(photos, tiny_checkpoint):
     assert float(ten.split("|")[column]) == pytest.approx(mean, abs=0.006)
 
 
+def test_noise_of_a_camera_differs_by_photo(photos, tiny_checkpoint):
+    argv = [str(photos), "--weights", str(tiny_checkpoint("denoise")), "--levels", "20"]
+    options = denoising.build_parser().parse_args([*argv, "--noise", "camera"])
+    noisy = [scores[20.0]["noisy"] for scores in denoising.measure(options).values()]
+    assert noisy == pytest.approx([20 * math.log10(255 / 20)] * 3, abs=1.5)
+    assert len(set(noisy)) == 3
+
+
 def test_classical_methods_remove_noise(photos, tiny_checkpoint):
     pytest.importorskip("skimage")
     argv = [str(photos), "--weights", str(tiny_checkpoint("denoise")), "--names", "a"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from refusion.batch.plan import Job, plan_jobs
 from refusion.cli.common import Parser, show
-from refusion.cli.options.bokeh import add_bokeh_options, disparity_maps
+from refusion.cli.options.bokeh import add_bokeh_options, disparity_maps, imitated_lens
 from refusion.cli.options.ddrm import add_ddrm_options, chosen_ddrm
 from refusion.cli.options.diffbir import add_diffbir_options, chosen_diffbir
 from refusion.cli.options.haze import (
@@ -50,6 +50,8 @@ BRIEF = (
     "weights",
     "strength",
     "noise_level",
+    "aperture",
+    "disparity",
     "compare",
     "format",
     "quality",
@@ -88,6 +90,8 @@ def _restore(options: argparse.Namespace) -> int:
     """Check what can be checked before PyTorch is imported, which takes seconds; then restore."""
     if options.method == DEFAULT and options.weights is None:
         find_weights(options.task or DEFAULT_TASK)
+        if options.task == "bokeh":
+            imitated_lens(options)
     jobs = _jobs(options)
     if not any(os.path.lexists(file.input) for job in jobs for file in job.photos):
         missing = jobs[0].photos[0].input

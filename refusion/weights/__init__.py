@@ -40,7 +40,7 @@ ABOUT = {
     ),
     "bokeh": About(
         "blur the background as a fast lens does",
-        "a disparity map, --from and --to",
+        "--aperture, and --disparity with a map of the depths",
         "measured disparity (Middlebury): 28.10 to 36.78 dB",
     ),
     "blind": About(

@@ -110,6 +110,7 @@ def test_the_listed_results_are_those_of_the_model_cards(task):
         (["dehaze", "a.png", "--output", "a.png"], "would overwrite the input 'a.png'"),
         (["dehaze", "a.png", "--output", "b.heic"], "results are .jpg, .jpeg, .png"),
         (["dehaze", "a.png", "--input", "a.png"], "name them once"),
+        (["bokeh", "a.png"], "--aperture, --disparity: missing"),
     ],
 )
 def test_wrong_usage_is_found_without_pytorch(argv, text, tmp_path):

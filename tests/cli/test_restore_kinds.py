@@ -120,6 +120,17 @@ def test_a_disparity_map_says_where_the_bokeh_is(restore, capsys):
     assert len(results) == 4  # the last is the first again
 
 
+def test_an_aperture_is_short_for_two_lenses(restore):
+    photo = make("a.png", 40, 60)
+    write_map("map.png", torch.linspace(0, 1, 60).expand(40, 60))
+    both = ["--from", "Sony50mmf16.0BS", "--to", "Canon50mmf1.8BS"]
+    for name, lens in {"a": both, "b": ["--aperture", "1.8"], "c": ["--aperture", "4"]}.items():
+        argv = ["--input", photo, "--disparity", "map.png", *lens, "--output", f"{name}_.png"]
+        assert restore("guided", *argv) == 0
+    first, short, other = (Path(f"{name}_.png").read_bytes() for name in "abc")
+    assert first == short != other
+
+
 def test_large_discs_are_worked_out_on_a_smaller_copy(restore, capsys):
     photo = make("a.png", 60, 90)
     write_map("map.png", torch.linspace(0, 1, 90).expand(60, 90))
@@ -136,9 +147,11 @@ def test_large_discs_are_worked_out_on_a_smaller_copy(restore, capsys):
 @pytest.mark.parametrize(
     ("kind", "argv", "message"),
     [
-        ("guided", NAMED, "--disparity: missing; the 'bokeh' model estimates no depth: give a map"),
+        ("guided", NAMED, "error: --disparity: missing; the model blurs the background"),
+        ("guided", [], "error: --aperture, --disparity: missing; the model blurs"),
+        ("guided", [*NAMED, "--aperture", "2"], "--aperture: --to names the lens, too"),
         ("guided", LENSES, "takes a map FILE, brighter is nearer, not the number 35"),
-        ("guided", ["--disparity", "."], "--from, --to: missing; name the lens"),
+        ("guided", ["--disparity", "."], "error: --aperture: missing; the model blurs"),
         ("guided", [*NAMED, "--disparity", "gone.png"], "no such file or folder: gone.png"),
         ("guided", [*NAMED, "--disparity", "map.png"], "--disparity: one map for 2 photos"),
         ("lens", [*NAMED, "--disparity", "map.png"], "takes a number, as in meta.txt"),

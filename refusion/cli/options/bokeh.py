@@ -14,12 +14,18 @@ if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.batch.disparity_maps import DisparityMaps
     from refusion.restorers.base import RestorerInfo
 
-_OPTIONS = ("blur", "focus", "zero_unknown")
-_LENSES = ("from", "to")
+_OPTIONS = ("aperture", "blur", "focus", "zero_unknown")
+SHARP = "Sony50mmf16.0BS"  # the lens of a photo that is sharp from front to back
 
 
 def add_bokeh_options(add: Callable[..., argparse.Action]) -> None:
     """Add the options that are used with `--disparity FILE`."""
+    add(
+        "--aperture",
+        type=positive,
+        metavar="F",
+        help="f-number of the lens to imitate, e.g. 1.8; short for --to Canon50mmf1.8BS",
+    )
     add(
         "--focus",
         type=_point,
@@ -63,23 +69,42 @@ def disparity_maps(
     from refusion.batch.disparity_maps import DisparityMaps
     from refusion.optics.lens import lens_number
 
+    imitated = imitated_lens(options)
     place = _place(options.disparity, info.task, photos)
-    missing = [option_name(key) for key in _LENSES if values[key] is None]
-    if missing:
-        raise ConfigError(f"{', '.join(missing)}: missing; name the lens, e.g. Canon50mmf1.4BS")
-    source, target = (lens_number(values[key]) for key in _LENSES)
+    source, target = lens_number(values["from"] or SHARP), lens_number(imitated)
     unknown = bool(options.zero_unknown)
     return DisparityMaps(place, source, target, options.blur, options.focus, unknown)
 
 
-def _place(given: Path | float | None, task: str, photos: int) -> Path:
-    """Check the value of --disparity: an existing map, or a folder of maps for several photos."""
-    if given is None:
+def imitated_lens(options: argparse.Namespace) -> str:
+    """The name of the lens to imitate, by `--to` or `--aperture`.
+
+    This check does not import PyTorch.
+
+    Args:
+        options: parsed options.
+
+    Raises:
+        ConfigError: the lens or the disparity map is missing, or the lens is given twice.
+    """
+    aperture, named, disparity = options.aperture, options.to, options.disparity
+    if named is not None and aperture is not None:
+        raise ConfigError("--aperture: --to names the lens, too; give one of them")
+    lens = named if aperture is None else f"Canon50mmf{aperture:.4f}BS"
+    given = {"--aperture": lens, "--disparity": disparity}
+    missing = [option for option, value in given.items() if value is None]
+    if missing:
         raise ConfigError(
-            f"--disparity: missing; the '{task}' model estimates no depth: give a map FILE (or a "
-            "folder of maps with the names of the photos), brighter is nearer; it can be measured, "
-            "painted or made by a depth estimator"
+            f"{', '.join(missing)}: missing; the model blurs the background as a lens of the "
+            "f-number --aperture (e.g. 1.8) would, and estimates no depth: give a map FILE by "
+            "--disparity (or a folder of maps with the names of the photos), brighter is nearer; "
+            "it can be measured, painted or made by a depth estimator"
         )
+    return lens
+
+
+def _place(given: Path | float, task: str, photos: int) -> Path:
+    """Check the value of --disparity: an existing map, or a folder of maps for several photos."""
     if not isinstance(given, Path):
         raise ConfigError(
             f"--disparity: the '{task}' model takes a map FILE, brighter is nearer, not the number "

@@ -14,7 +14,7 @@ from refusion.errors import ConfigError
 from refusion.operators import BlockMean, Dense, Identity, Inpainting, SeparableBlur, gaussian
 from refusion.restorers.ddrm.sampling import (
     DDRMSettings,
-    _SpectralData,
+    SpectralData,
     sample_ddrm,
     step_times,
 )
@@ -200,7 +200,7 @@ def test_data_as_noisy_as_the_next_state(official):
     """The paper then uses the data; the published code takes a step of the prior."""
     y = torch.full((1, 1, 1, 1), 0.7)
     settings = DDRMSettings(official=official, eta=0.5)
-    data = _SpectralData.from_measurement(Identity((1, 1, 1)), y, 0.5, settings)
+    data = SpectralData.from_measurement(Identity((1, 1, 1)), y, 0.5, settings)
     x0, noise, z = (torch.full_like(y, value) for value in (0.1, 0.2, 0.3))
     found = data.next_state(x0, noise, z, 0.5)
     prior = 0.1 + math.sqrt(1 - 0.5**2) * 0.5 * 0.2 + 0.5 * 0.5 * 0.3

@@ -18,6 +18,7 @@ from refusion.images.samples import to_float
 from refusion.operators import LinearOperator
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
 from refusion.restorers.contract import check_options, keep_flat_photos, match_dtype
+from refusion.restorers.ddrm.mean import estimate_mean
 from refusion.restorers.ddrm.priors import Prior
 from refusion.restorers.ddrm.problems import Problem
 from refusion.restorers.ddrm.sampling import DDRMSettings, sample_ddrm
@@ -67,7 +68,7 @@ class DDRM:
             scale=self.problem.scale,
             views=1,
             needs=frozenset() if self.sigma is not None else frozenset({"noise_std"}),
-            stochastic=True,
+            stochastic=self.settings.estimate == "sample",
             sampler="ddrm",
             steps=self.settings.steps,
             factor=1,
@@ -204,7 +205,7 @@ def sample_photos(
     tile: int | Literal["auto"] | None = "auto",
     callback: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Sample photos of any size from data in [0, 1] units; see `sample_ddrm`.
+    """Restore photos of any size from data in [0, 1] units; see `sample_ddrm`, `estimate_mean`.
 
     Every estimate of x_0 is clamped to [-1, 1], the range of the prior's images. At the first times
     an error of the noise estimate is multiplied by about 100 in the estimate of x_0. Where H gives
@@ -239,9 +240,11 @@ def sample_photos(
         tile = prior.tile_for(y.new_empty(len(y), *operator.image_shape))
     # The prior's images are 2 x - 1 for photos x in [0, 1]. H is linear: H (2 x - 1) = 2 y - H 1.
     data = 2 * y - operator.forward(y.new_ones(1, *operator.image_shape))
-    x0 = sample_ddrm(
-        operator, data, 2 * sigma, predict_noise, alpha_bar, noises, settings, callback
-    )
+    known = (operator, data, 2 * sigma, predict_noise, alpha_bar)
+    if settings.estimate == "mean":
+        x0 = estimate_mean(*known, settings, callback)
+    else:
+        x0 = sample_ddrm(*known, noises, settings, callback)
     return (x0 + 1) / 2
 
 

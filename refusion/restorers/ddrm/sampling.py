@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -43,6 +44,8 @@ class DDRMSettings:
             multiplies the start state by 1 / sigma_T instead of sqrt(abar_T), does not use
             noiseless data in the last step, and takes U^T y / sigma_y for the noise in
             coordinates whose singular value is above 0 but not above the floor.
+        estimate: "sample" for a random sample by DDRM, "mean" for the mean of the posterior, which
+            uses no random numbers (`estimate_mean`); `eta`, `eta_b` and `official` are of samples.
 
     Raises:
         ConfigError: a value is out of range.
@@ -53,6 +56,7 @@ class DDRMSettings:
     eta_b: float = 1.0
     floor: float = 0.0
     official: bool = False
+    estimate: Literal["sample", "mean"] = "sample"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -61,6 +65,8 @@ class DDRMSettings:
         for name in ("eta", "eta_b"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: expected 0..1, got {getattr(self, name)!r}")
+        if self.estimate not in ("sample", "mean"):
+            raise ConfigError(f"estimate: expected 'sample' or 'mean', got {self.estimate!r}")
         if not 0 <= self.floor < math.inf:
             raise ConfigError(f"floor: expected a number from 0, got {self.floor!r}")
 
@@ -98,23 +104,26 @@ def sample_ddrm(
             below the largest singular value.
     """
     times = [*step_times(len(alpha_bar) - 1, settings.steps), 0]
-    data = _SpectralData.from_measurement(operator, y, sigma_y, settings)
+    data = SpectralData.from_measurement(operator, y, sigma_y, settings)
     image = y.new_empty(len(y), *operator.image_shape)  # shape, dtype and device of the noise
     signal = alpha_bar.sqrt().tolist()  # sqrt(abar_t)
     sigma = ((1 - alpha_bar) / alpha_bar).sqrt().tolist()  # noise of x_t / sqrt(abar_t)
 
     start = times[0]
     state = data.start_state(operator.to_spectrum(noises.initial(image)), sigma[start])
-    scale = 1 / sigma[start] if settings.official else signal[start]
-    xt = scale * operator.from_spectrum(state)
+    if settings.official:
+        state = state / (sigma[start] * signal[start])
     for done, (t, t_next) in enumerate(pairwise(times), start=1):
-        noise = predict_noise(xt, t).to(xt)
-        x0 = xt / signal[t] - sigma[t] * noise
-        x0, noise, z = map(operator.to_spectrum, (x0, noise, noises.step(t, image)))
-        xt = signal[t_next] * operator.from_spectrum(data.next_state(x0, noise, z, sigma[t_next]))
+        current = operator.from_spectrum(state)  # x_t / sqrt(abar_t)
+        noise = predict_noise(signal[t] * current, t).to(current)
+        x0 = operator.to_spectrum(current - sigma[t] * noise)
+        # The spectrum of the noise follows from that of the state, so no transform is needed; nor
+        # is new noise in the last step, whose result has none.
+        z = operator.to_spectrum(noises.step(t, image)) if t_next else torch.zeros_like(x0)
+        state = data.next_state(x0, (state - x0) / sigma[t], z, sigma[t_next])
         if callback is not None:
             callback(done, settings.steps)
-    return xt
+    return operator.from_spectrum(state)
 
 
 def step_times(T: int, steps: int) -> list[int]:
@@ -142,7 +151,7 @@ def step_times(T: int, steps: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _SpectralData:
+class SpectralData:
     """The data in spectral coordinates, and the update of the state in these coordinates.
 
     Attributes:
@@ -165,7 +174,7 @@ class _SpectralData:
     @classmethod
     def from_measurement(
         cls, operator: LinearOperator, y: Tensor, sigma_y: float, settings: DDRMSettings
-    ) -> _SpectralData:
+    ) -> SpectralData:
         """Transform the data y, (B, *operator.data_shape), and check sigma_y and the floor."""
         if not 0 <= sigma_y < math.inf:
             raise ConfigError(f"sigma: expected a noise level from 0, got {sigma_y!r}")
@@ -181,6 +190,16 @@ class _SpectralData:
         has_data = (exact > 0 if settings.official else is_above).to(y.device)
         uty = operator.data_to_spectrum(y)
         return cls(uty, s.to(y), inverse.to(y), has_data, sigma_y, settings)
+
+    def weight(self, level: float) -> Tensor:
+        """Weight of the data in the mean with a denoised state, 0..1; see `estimate_mean`.
+
+        Args:
+            level: standard deviation of the noise of the state.
+        """
+        precision = (self.s * level).square()
+        total = precision + self.sigma_y**2
+        return (precision / total).where(total > 0, torch.zeros_like(total))
 
     def start_state(self, z: Tensor, sigma: float) -> Tensor:
         """Spectrum of x_T / sqrt(abar_T) (eq. 6).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ _OVERHEAD = 200_000  # fixed cost of a photo in pixels, approximately
 # Approximate part of a photo's time for each stage: begin and end, 0..1.
 _STAGES = {"read": (0.0, 0.02), "encode": (0.02, 0.3), "sample": (0.3, 0.4), "decode": (0.4, 0.95)}
 _STAGES |= {"samples": (0.02, 0.95), "write": (0.95, 1.0)}
+EVERY_S = 10.0  # seconds between two lines, without a terminal
 
 
 def job_cost(job: Job) -> int:
@@ -42,11 +45,13 @@ def fraction_done(stage: str, done: int, total: int) -> float:
 
 
 class BatchBar:
-    """Progress bar on stderr with the estimated remaining time; shown only on a terminal.
+    """Progress bar on stderr with the estimated remaining time.
+
+    Without a terminal, such as in a log file, it writes a line every `EVERY_S` seconds instead.
 
     Args:
         weights: cost of each job, see `job_cost`; 0 for a job that will be skipped.
-        quiet: show no bar.
+        quiet: show nothing.
     """
 
     def __init__(self, weights: Sequence[int], *, quiet: bool) -> None:
@@ -58,6 +63,8 @@ class BatchBar:
             smoothing=0,  # the stages differ in speed, so use the mean speed
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )
+        self._writes_lines = self._bar.disable and not quiet
+        self._begun = self._written = time.monotonic()
 
     def __enter__(self) -> BatchBar:
         return self
@@ -68,7 +75,22 @@ class BatchBar:
     def update(self, number: int, job: Job, stage: str, done: int, total: int) -> None:
         """Show the progress of a job; arguments as in `JobProgress`."""
         name = printable(job.photos[0].input.name, _NAME)
-        self._bar.set_description_str(f"{number + 1}/{len(self._weights)} {name}", refresh=False)
+        title = f"{number + 1}/{len(self._weights)} {name}"
+        cost = self._before[number] + self._weights[number] * fraction_done(stage, done, total)
+        if self._writes_lines:
+            self._write_line(title, stage, cost / max(1, self._before[-1]))
+        self._bar.set_description_str(title, refresh=False)
         self._bar.set_postfix_str(f"{stage} {done}/{total}", refresh=False)
-        share = fraction_done(stage, done, total)
-        self._bar.update(self._before[number] + self._weights[number] * share - self._bar.n)
+        self._bar.update(cost - self._bar.n)
+
+    def _write_line(self, title: str, stage: str, share: float) -> None:
+        """Write a line if the last one is old enough; `share` is the completed part, 0..1."""
+        now = time.monotonic()
+        if now - self._written < EVERY_S:
+            return
+        self._written, left = now, ""
+        if share > 0:
+            seconds = (now - self._begun) * (1 - share) / share
+            left = f", {seconds:.0f} s left" if seconds < 120 else f", {seconds / 60:.0f} min left"
+        sys.stderr.write(f"refusion: {title}, {stage}: {100 * share:.0f} % of all photos{left}\n")
+        sys.stderr.flush()

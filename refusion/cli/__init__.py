@@ -42,6 +42,7 @@ COMMANDS = {
     "info": "describe a weights file",
     "average": "average the weights of several runs",
     "check-submission": "check a challenge entry",
+    "completion": "write a script with which a shell completes commands and options",
 }
 # Modules that are not `refusion.cli.COMMAND`: a module name is not a keyword and has no hyphen.
 MODULES = {

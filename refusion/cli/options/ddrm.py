@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from refusion.cli.options.model import CONDITION_OPTIONS, option_name, share
 from refusion.errors import ConfigError, suggest
@@ -18,8 +18,10 @@ if TYPE_CHECKING:  # these import torch, which is too slow for --help
 TASKS = ("sr4", "inpaint", "colorize", "deblur", "denoise", "cs")
 _SHARED = ("sigma",)  # other tasks use it, too
 _NEEDS = {"inpaint": "mask", "deblur": "kernel", "denoise": "sigma"}
-OWN = ("sigma", "mask", "kernel", "eta", "eta_b", "floor", "official")
+OWN = ("sigma", "mask", "kernel", "estimate", "eta", "eta_b", "floor", "official")
 """Keys of the options of the method."""
+OF_SAMPLES = ("eta", "eta_b", "official", "samples", "uncertainty")
+"""Keys of options that only random samples have."""
 FLOOR = 0.03
 """Value of the published code: without noise, smaller singular values are rounding errors."""
 
@@ -29,6 +31,13 @@ def add_ddrm_options(add: Callable[..., argparse.Action]) -> None:
     add("--sigma", type=_level, metavar="S", help="standard deviation of the noise, 0..1")
     add("--mask", type=Path, metavar="FILE", help="image of the photo's size, white: known pixels")
     add("--kernel", metavar="FILE|gauss:PX", help="blur kernel: a gray image, or gauss:2.0")
+    add(
+        "--estimate",
+        choices=("mean", "sample"),
+        help="mean of all photos that fit the data, or a random one of them by DDRM, which is less "
+        "smooth and further from the truth (default: mean; sample with --samples, --eta, --eta-b "
+        "or --official)",
+    )
     add(
         "--eta",
         type=share,
@@ -61,6 +70,7 @@ def chosen_ddrm(options: argparse.Namespace, device: Any) -> DDRM:
         RefusionError: an option is missing, not used or wrong, or the prior does not exist.
     """
     from refusion.restorers import DDRM, load_prior
+    from refusion.restorers.ddrm.mean import STEPS as MEAN_STEPS
     from refusion.restorers.ddrm.sampling import DDRMSettings
 
     for key in (*CONDITION_OPTIONS, "sampler"):
@@ -72,8 +82,21 @@ def chosen_ddrm(options: argparse.Namespace, device: Any) -> DDRM:
     floor = options.floor if options.floor is not None else (0.0 if sigma else FLOOR)
     given = {key: getattr(options, key) for key in ("eta", "eta_b", "official")}
     chosen = {key: value for key, value in given.items() if value is not None}
-    steps = options.steps or prior.steps
-    return DDRM(prior, problem, sigma, DDRMSettings(steps=steps, floor=floor, **chosen))
+    estimate = _estimate(options)
+    steps = options.steps or (MEAN_STEPS if estimate == "mean" else prior.steps)
+    settings = DDRMSettings(steps=steps, floor=floor, estimate=estimate, **chosen)
+    return DDRM(prior, problem, sigma, settings)
+
+
+def _estimate(options: argparse.Namespace) -> Literal["mean", "sample"]:
+    """What to estimate: as chosen, or else a sample where an option is of samples only."""
+    of_samples = [key for key in OF_SAMPLES if vars(options).get(key) is not None]
+    if options.estimate == "mean" and of_samples:
+        raise ConfigError(
+            f"--estimate: {option_name(of_samples[0])} is for random samples; use sample, or leave "
+            "one of the two options out"
+        )
+    return options.estimate or ("sample" if of_samples else "mean")
 
 
 def _problem(options: argparse.Namespace) -> Problem:

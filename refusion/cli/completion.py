@@ -1,0 +1,113 @@
+"""`refusion completion SHELL`: a script with which a shell completes commands and options."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Mapping
+
+from refusion import cli
+from refusion.cli.common import Parser, show
+from refusion.weights import shipped_weights
+
+SHELLS = ("bash", "zsh", "fish")
+_BASH = """\
+_refusion() {
+    local current="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}" options=""
+    COMPREPLY=()
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        COMPREPLY=($(compgen -W "%(commands)s" -- "$current"))
+        return
+    fi
+    case "$before" in
+%(values)s
+    esac
+    case "${COMP_WORDS[1]}" in
+%(options)s
+    esac
+    [[ "$current" == -* ]] && COMPREPLY=($(compgen -W "$options" -- "$current"))
+}
+complete -o default -F _refusion refusion
+"""
+_ZSH = "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n"
+
+
+def run(argv: list[str]) -> int:
+    """Write the script of a shell to stdout; returns 0."""
+    shell = build_parser().parse_args(argv).shell
+    parsers = {name: _command_parser(name) for name in [*cli.TASKS, *cli.COMMANDS]}
+    script = _fish(parsers) if shell == "fish" else _bash(parsers)
+    show(*((_ZSH if shell == "zsh" else "") + script).splitlines())
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Define the options of the command."""
+    parser = Parser(
+        prog="refusion completion",
+        description="Write a script with which the shell completes the commands and options of "
+        "refusion. bash: refusion completion bash > ~/.local/share/bash-completion/completions/"
+        "refusion; zsh: add 'source <(refusion completion zsh)' to ~/.zshrc; fish: refusion "
+        "completion fish > ~/.config/fish/completions/refusion.fish.",
+    )
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
+    return parser
+
+
+def _command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of a command; that of a task is the one of `restore`."""
+    command = "restore" if name in cli.TASKS else name
+    module = importlib.import_module(cli.MODULES.get(command, f"refusion.cli.{command}"))
+    return module.build_parser()
+
+
+def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """The options of a parser, without its positional arguments."""
+    return [action for action in parser._actions if action.option_strings]
+
+
+def _choices(parsers: Mapping[str, argparse.ArgumentParser]) -> dict[str, list[str]]:
+    """The values of the options that take one of a few values, by the name of the option."""
+    found = {"--task": sorted(shipped_weights())}
+    for parser in parsers.values():
+        for action in filter(lambda action: action.choices, _options(parser)):
+            found |= {name: list(map(str, action.choices)) for name in action.option_strings}
+    return found
+
+
+def _bash(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
+    values = [
+        f'        {name}) COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$current")); return ;;'
+        for name, words in _choices(parsers).items()
+    ]
+    options = [
+        f'        {name}) options="{" ".join(n for a in _options(p) for n in a.option_strings)}" ;;'
+        for name, p in parsers.items()
+    ]
+    lists = {"values": "\n".join(values), "options": "\n".join(options)}
+    return _BASH % {"commands": " ".join(parsers), **lists}
+
+
+def _fish(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
+    lines, choices = [], _choices(parsers)
+    for name, text in {**cli.TASKS, **cli.COMMANDS}.items():
+        words = f"complete -c refusion -n __fish_use_subcommand -a {name}"
+        lines.append(f"{words} -d {_quoted(text)}")
+    for name, parser in parsers.items():
+        for action in _options(parser):
+            long = [option for option in action.option_strings if option.startswith("--")]
+            for option in long:
+                words = f"complete -c refusion -n '__fish_seen_subcommand_from {name}'"
+                words += f" -l {option[2:]} -d {_quoted(_first_words(action.help or ''))}"
+                listed = choices.get(option)
+                lines.append(words + (f" -x -a {_quoted(' '.join(listed))}" if listed else ""))
+    return "\n".join(lines)
+
+
+def _first_words(text: str) -> str:
+    """The beginning of a help text, up to its first punctuation mark."""
+    return text.replace("%%", "%").split(";")[0].split(" (")[0].split(", ")[0]
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -77,6 +77,25 @@ def test_every_degradation(folder, task):
         assert torch.equal(result[kept], read_image("photo.png").image[kept])
 
 
+def test_the_mean_is_the_default_and_a_sample_depends_on_the_seed(folder):
+    def restored(*options):
+        assert ddrm("--task", "denoise", "--sigma", "0.1", *options) == 0
+        return read_image("out.png").image
+
+    mean = restored()
+    assert torch.equal(restored("--estimate", "mean", "--seed", "1"), mean)
+    sample = restored("--estimate", "sample")
+    assert not torch.equal(sample, mean)
+    assert not torch.equal(restored("--estimate", "sample", "--seed", "1"), sample)
+    assert torch.equal(restored("--eta", "0.85"), sample)  # an option of samples
+
+
+@pytest.mark.parametrize("option", [("--samples", "2"), ("--eta", "0.5"), ("--official",)])
+def test_options_of_samples_do_not_go_with_the_mean(folder, capsys, option):
+    assert ddrm("--task", "sr4", "--estimate", "mean", *option) == 2
+    assert f"--estimate: {option[0]} is for random samples" in capsys.readouterr().err
+
+
 def test_a_kernel_file_and_several_samples(folder):
     options = ("--samples", "2", "--uncertainty", "map.png", "--log-file", "log.json")
     assert ddrm("--task", "deblur", "--kernel", "kernel.png", "--sigma", "0.02", *options) == 0

@@ -24,6 +24,7 @@ from refusion.errors import ConfigError
 from refusion.operators import LinearOperator
 from refusion.restorers.ddrm.sampling import DDRMSettings, PredictNoise, SpectralData
 
+STEPS = 10  # default number of network evaluations
 FIRST = 10.0  # largest noise level, in [-1, 1] units; above it the prior sees no scene
 LAST = 0.7  # smallest noise level, in units of sigma_y
 MOMENTUM = 0.5  # share of the last change that is added; saves a third of the steps

@@ -99,5 +99,7 @@ def test_every_task_has_its_files():
     tasks = {"dehaze", "deshadow", "bokeh", "derain", "deblur", "denoise", "sr", "stereo_sr"}
     assert tasks | {"inpaint"} <= stems
     assert {f"{task}_unet" for task in ("dehaze", "bokeh")} <= stems
-    assert {f"{task}_small" for task in ("dehaze", "deshadow", "bokeh", "blind")} <= stems
+    assert {
+        f"{task}_small" for task in ("dehaze", "deshadow", "bokeh", "blind", "denoise")
+    } <= stems
     assert {f"{task}_irsde" for task in ("derain", "deblur", "deshadow", "inpaint")} <= stems

@@ -25,7 +25,8 @@ def conditions_of(restorer, size):
     lens = torch.tensor([18.0, 160.0, 50.0])
     guide = torch.tensor([0.7, 0.8]).view(2, 1, 1).expand(2, *size)
     given = {"lens": lens, "guide": guide, "noise_std": 10 / 255}
-    return Conditions(**{name: given[name] for name in restorer.info.needs})
+    info = restorer.info
+    return Conditions(**{name: given[name] for name in info.needs | info.optional})
 
 
 @pytest.mark.parametrize("task", SHIPPED)

@@ -7,6 +7,8 @@ used:
 
 - `factor`: positions and sides of tiles are multiples of it; 1 for no restriction.
 - `is_regression`: True for a network whose only input is the photo.
+- `takes_float32`: True for a regression that gets the photo in float32 also where its weights are
+  narrower, so that a photo to which the output is added is not rounded.
 - `restorer`: key of `refusion.restorers.RESTORERS`, if it differs from the default of its kind.
 """
 

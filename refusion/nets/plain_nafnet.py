@@ -40,6 +40,7 @@ class NAFNet(NAFTrunk):
     """
 
     is_regression: ClassVar = True
+    takes_float32: ClassVar = True
 
     def __init__(
         self,

@@ -203,9 +203,11 @@ class SwinIR(nn.Module):
 
     Attributes:
         is_regression: True, since the network is called with the photo alone.
+        takes_float32: True, since the photo is added to the output.
     """
 
     is_regression: ClassVar[bool] = True
+    takes_float32: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -138,6 +138,7 @@ class Regression:
         # Tiles of a single unit of `factor` pixels would not overlap.
         side = max(photo.shape) if tile is None else max(tile, 2 * factor)
         lq, dtype = photo.to(self._device), next(network.parameters()).dtype
+        dtype = torch.float32 if getattr(network, "takes_float32", False) else dtype
         progress = None if callback is None else partial(callback, "decode")
 
         def predict(crop: Tensor, _: Tensor) -> Tensor:

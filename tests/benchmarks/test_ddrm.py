@@ -66,11 +66,13 @@ def test_what_one_sees_without_restoring():
 
 
 def test_the_table_has_means_and_the_best_bold():
-    row = {"plain": 20.0, "pseudo-inverse": 21.0, "total variation": 24.0, "DDRM": 26.0}
-    other = {**row, "total variation": 29.0, "DDRM": 26.5}
+    row = {"plain": 20.0, "pseudo-inverse": 21.0, "total variation": 24.0, "DDRM, mean": 26.0}
+    other = {**row, "total variation": 29.0, "DDRM, mean": 26.5}
     lines = markdown_table({"sr4": [row, other]}).splitlines()
-    assert lines[0] == "| task | plain | pseudo-inverse | total variation | DDRM |"
+    assert lines[0] == "| task | plain | pseudo-inverse | total variation | DDRM, mean |"
     assert lines[2] == "| sr4 | 20.00 | 21.00 | **26.50** | 26.25 |"
+    sampled = [{**each, "DDRM, sample": 30.0} for each in (row, other)]
+    assert markdown_table({"sr4": sampled}).splitlines()[2].endswith("| 26.25 | **30.00** |")
 
 
 def test_crops_are_in_the_middle_and_whole_blocks():
@@ -90,6 +92,15 @@ def test_it_measures_every_task(gray_prior, photos, capsys):
     denoised = [float(w.strip("*| ")) for w in lines[2].split(" | ")[1:]]
     assert 25 < denoised[0] < 27  # noise of 0.05 is 26.0 dB
     assert denoised[1] == pytest.approx(denoised[0], abs=0.01) and denoised[2] > denoised[0] + 3
+    # The mean of independent Gaussian pixels is nearer than a sample of them.
+    assert len(denoised) == 5 and denoised[3] > denoised[4] + 1
+
+
+def test_the_mean_alone(gray_prior, photos, capsys):
+    pytest.importorskip("skimage")
+    command = ["--photos", photos, "--tv-steps", "1", "--tasks", "sr4", "--crop", "16"]
+    main([*command, "--no-samples", "--mean-steps", "2"])
+    assert capsys.readouterr().out.splitlines()[0].endswith("| total variation | DDRM, mean |")
 
 
 def test_the_noise_is_as_asked_and_unknown_tasks_are_refused(gray_prior, photos, capsys):

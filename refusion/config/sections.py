@@ -51,15 +51,22 @@ class SamplingConfig:
     # Start time of a distilled model (stage one_step), which uses one step. null: starts at T.
     distilled_at: Count | None = None
     start_noise: Share = 1.0  # standard deviation of the start noise, share of the process's
+    # Low and high threshold of |log(brightness of the result / that of the photo)|: a region above
+    # the low one is changed only if a part of it is above the high one. null: all is changed.
+    change_limits: Annotated[tuple[float, float], Bound(0, 10)] | None = None
 
     RENAMED_KEYS: ClassVar = {"side": "process_side"}
 
     def __post_init__(self) -> None:
-        """Check that a distilled model has one step."""
+        """Check that a distilled model has one step, and that the limits ascend."""
         if self.distilled_at is not None and self.steps != 1:
             raise ConfigError(
                 f"steps: a model distilled at time {self.distilled_at} takes 1 step, got "
                 f"{self.steps}"
+            )
+        if self.change_limits is not None and not 0 < self.change_limits[0] < self.change_limits[1]:
+            raise ConfigError(
+                f"change_limits: expected 0 < low < high, got {list(self.change_limits)}"
             )
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from refusion.images.samples import store, to_float
 from refusion.restorers.refusion.decomposition import decompose
+from refusion.restorers.refusion.hysteresis import keep_strong_changes
 from refusion.restorers.refusion.model import LoadedModel
 from refusion.restorers.refusion.reverse_process import Request, sample
 from refusion.tiling.guided import guided_upsample_bands
@@ -18,7 +19,8 @@ def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
 
     A model with the prediction `scattering` gives haze, see `Decomposition`. Otherwise, if the
     process runs on a reduced copy, its change of the copy is upsampled and added to the
-    photos, see `refusion.tiling.guided`.
+    photos, see `refusion.tiling.guided`. With `sampling.change_limits`, weak changes are undone
+    first.
 
     Args:
         model: model with a network and without a latent U-Net.
@@ -41,6 +43,9 @@ def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
     )
     mu = image.to(model.device)
     x0 = with_smaller_tiles(lambda side: sample(model, request, mu, side), tile)
+    sampling = model.config.sampling
+    if sampling is not None and sampling.change_limits is not None:
+        x0 = keep_strong_changes(mu, x0, sampling.change_limits)
     if copy is None:
         return x0.to(lq.device)
     return _with_change((x0 - mu).to(lq.device), copy, lq)

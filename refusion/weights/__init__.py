@@ -43,6 +43,11 @@ ABOUT = {
         "--aperture, and --disparity with a map of the depths",
         "measured disparity (Middlebury): 28.10 to 36.78 dB",
     ),
+    "denoise": About(
+        "remove the noise of cameras and Gaussian noise",
+        "",
+        "Gaussian noise of 25 levels (Kodak 17 to 24): 20.47 to 30.25 dB",
+    ),
     "blind": About(
         "remove noise, blur and JPEG artifacts of unknown strength",
         "",
@@ -58,7 +63,7 @@ ONE_STEP = "_one_step"  # end of the names of weights that were distilled for on
 def find_weights(
     task_or_path: str | Path, folder: Path | None = None, steps: int | None = None
 ) -> Path:
-    """Find a weights file: an existing path, else the default weights of a task.
+    """Find a weights file: the default weights of a task, else an existing path.
 
     Args:
         task_or_path: 'dehaze', or a path to a .safetensors file.
@@ -69,12 +74,14 @@ def find_weights(
     Raises:
         CheckpointError: no such file, or no default weights for the task (lists those there are).
     """
-    path = Path(task_or_path)
-    if path.exists() and not path.is_dir():  # what is no regular file is refused by its reader
+    path, shipped = Path(task_or_path), shipped_weights(folder)
+    is_task = str(task_or_path) in shipped  # also if a file has this name: ./dehaze is a path
+    if (
+        not is_task and path.exists() and not path.is_dir()
+    ):  # what is no regular file is refused by its reader
         return path
     if path.suffix or len(path.parts) != 1:
         raise CheckpointError(f"{path}: no such weights file")
-    shipped = shipped_weights(folder)
     distilled = shipped.get(path.name + ONE_STEP)
     if steps == 1 and distilled is not None:
         return distilled

@@ -111,6 +111,35 @@ def test_unknown_noise_and_blur_get_less_on_photos_kept_out_of_training(tmp_path
     assert sum(gains) / len(gains) > 0.3
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "gain"),
+    [
+        ("GaussianNoise", {"sigma": [15.0, 15.0], "clip": True}, 5.0),
+        ("GaussianNoise", {"sigma": [50.0, 50.0], "clip": True}, 8.0),
+        ("CameraNoise", {"sigma": [12.0, 12.0], "white_share": 0.0}, 2.3),
+    ],
+)
+def test_noise_gets_less_on_photos_kept_out_of_training(tmp_path, name, settings, gain):
+    """With the estimated level; more network calls do not lose."""
+    restorer, psnr = load_restorer("denoise", device="cpu"), METRICS["psnr"].function
+    for pair in degraded(name, tmp_path, seed=1, max_side=256, **settings):
+        lq, gt = pair["lq"][None], pair["gt"][None]
+        before, one, two, ten = (
+            float(psnr(image, gt))
+            for image in (lq, *(restorer.restore(lq, steps=steps) for steps in (1, None, 10)))
+        )
+        assert two - before > gain
+        assert two > one - 0.05
+        assert ten > one - 0.3
+
+
+def test_denoising_hardly_changes_photos_without_noise():
+    restorer, psnr = load_restorer("denoise", device="cpu"), METRICS["psnr"].function
+    for path in sorted(PHOTOS.glob("*.jpg")):
+        photo = read_image(path).image[None, :, :256, :256]
+        assert float(psnr(restorer.restore(photo), photo)) > 36
+
+
 def test_shadows_get_lighter_on_photos_kept_out_of_training(tmp_path):
     """Three draws each, and photos as they are, some of whose own darkness looks like shadow."""
     restorer, gains = load_restorer("deshadow", device="cpu"), []

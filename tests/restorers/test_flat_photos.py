@@ -12,7 +12,7 @@ from refusion.restorers.refusion.restorer import Refusion
 
 SIZES = [(1, 1), (1, 7), (2, 2), (3, 5), (16, 16), (33, 20)]
 COLOURS = [(0, 0, 0), (255, 255, 255), (128, 128, 128), (10, 10, 10), (30, 90, 220)]
-SHIPPED = ["dehaze", "deshadow", "blind", "bokeh"]
+SHIPPED = ["dehaze", "deshadow", "blind", "bokeh", "denoise"]
 
 
 def flat(colour, size, dtype=torch.uint8):

@@ -105,7 +105,8 @@ def plan_jobs(
         haze_map: also write maps of the haze: folder for NAME_haze.png, in the same way; or the
             name of a PNG or TIFF file if the input is one file.
         rename: gives the name of a result in a folder from that of its photo; None for the same
-            name. If `output` names a file, it is not used.
+            name. A photo that is the result of another one is left out. `output` must then be a
+            folder.
 
     Returns:
         The jobs in the order of the inputs; the files of a folder are sorted by name.
@@ -122,12 +123,14 @@ def plan_jobs(
         if place is not None
     }
     if _names_one_file("output", target, paths):
+        if rename is not None:
+            raise ConfigError(f"output: '{target}' names the file; leave out --format and --suffix")
         root, pairs = target.parent, {(paths[0], target): None}
     else:
         root, results = target, [target, *maps.values()]
         found = [pair for path in paths for pair in _pairs(path, target, results, recursive)]
         if rename is not None:
-            found = [(source, rename(result)) for source, result in found]
+            found = _renamed(found, rename)
         pairs = dict.fromkeys(found)  # without repetitions
     if not pairs:
         raise ImageError(f"input: no images in {', '.join(map(str, paths)) or 'an empty list'}")
@@ -228,6 +231,20 @@ def _pairs(
     for folder in {folder.resolve() for folder in results} - {path.resolve()}:
         found = [file for file in found if not file.resolve().is_relative_to(folder)]
     return [(file, target / file.relative_to(path)) for file in found]
+
+
+def _renamed(
+    pairs: Sequence[tuple[Path, Path]], rename: Callable[[Path], Path]
+) -> list[tuple[Path, Path]]:
+    """Input and renamed output files, without inputs that are results of other inputs.
+
+    So a command that writes its results beside the photos can be given again.
+    """
+    renamed = [(source, rename(result)) for source, result in pairs]
+    made = {result for _, result in renamed}
+    return [
+        (source, result) for source, result in renamed if source == result or source not in made
+    ]
 
 
 def _stereo_jobs(files: Iterable[PhotoFiles]) -> list[Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -92,5 +93,7 @@ class BatchBar:
         if share > 0:
             seconds = (now - self._begun) * (1 - share) / share
             left = f", {seconds:.0f} s left" if seconds < 120 else f", {seconds / 60:.0f} min left"
-        sys.stderr.write(f"refusion: {title}, {stage}: {100 * share:.0f} % of all photos{left}\n")
-        sys.stderr.flush()
+        line = f"refusion: {title}, {stage}: {100 * share:.0f} % of all photos{left}\n"
+        with contextlib.suppress(OSError, ValueError):  # a full disk must not stop a photo
+            sys.stderr.write(line)
+            sys.stderr.flush()

@@ -24,6 +24,7 @@ from refusion.cli.common import (
     errors_to_exit_codes,
     sigterm_as_interrupt,
 )
+from refusion.errors import suggest
 from refusion.weights import ABOUT
 
 __all__ = ["main", "restore_main", "test_main", "train_main"]
@@ -66,8 +67,13 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments:
         _parser().print_help()
         return 0
+    if not arguments[0].startswith("-") and arguments[0] not in [*TASKS, *COMMANDS]:
+        hint = suggest(arguments[0], [*TASKS, *COMMANDS])
+        _parser().error(f"unknown command '{arguments[0]}'{hint}; see refusion --help")
     # Only the first argument is parsed here; the command parses the others, also `--help`.
     command, rest = _parser().parse_args(arguments[:1]).command, arguments[1:]
+    if command in TASKS and any(word.partition("=")[0] == "--task" for word in rest):
+        _parser().error(f"--task: {command} names the task; leave --task out")
     return _run("restore", ["--task", command, *rest]) if command in TASKS else _run(command, rest)
 
 

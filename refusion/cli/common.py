@@ -95,14 +95,24 @@ class Parser(argparse.ArgumentParser):
         if brief:
             self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show all options")
 
+    def format_usage(self) -> str:
+        """The usage; without the options that only `--help-all` shows."""
+        with self._short():
+            return super().format_usage()
+
     def format_help(self) -> str:
         """The help; without the options that only `--help-all` shows."""
+        with self._short():
+            return super().format_help()
+
+    @contextlib.contextmanager
+    def _short(self) -> Iterator[None]:
         hidden = [action for action in self._actions if self._is_hidden(action)]
         texts = [action.help for action in hidden]
         for action in hidden:
             action.help = argparse.SUPPRESS
         try:
-            return super().format_help()
+            yield
         finally:
             for action, text in zip(hidden, texts, strict=True):
                 action.help = text

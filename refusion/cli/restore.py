@@ -75,11 +75,15 @@ def run(argv: list[str]) -> int:
         RefusionError: the batch cannot start: there is no input or no model, or an option is wrong.
     """
     parser = build_parser()
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     import_plugins(options.plugin)
     if options.photos and options.input:
         parser.error("--input: the photos are named without it, too; name them once")
     options.input = options.photos or options.input
+    if "" in (options.input or ()):
+        parser.error("a photo has an empty name; name photos or folders of photos")
+    if options.skip_existing and options.overwrite not in (None, "never"):
+        parser.error(f"--skip-existing: contradicts --overwrite {options.overwrite}")
     if options.input is None and not Path(DEFAULT_INPUT).is_dir():
         parser.error("name photos or folders of photos")
     with warnings_on_stderr():

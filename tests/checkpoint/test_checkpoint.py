@@ -165,6 +165,18 @@ def test_weights_are_found_by_path_and_by_task(path: Path, tmp_path: Path):
         find_weights("dehaze", tmp_path)
 
 
+def test_a_file_with_the_name_of_a_task_is_not_the_task(tmp_path: Path, monkeypatch):
+    shipped = tmp_path / "weights"
+    shipped.mkdir()
+    (shipped / "dehaze.safetensors").touch()
+    for name in ("dehaze", "mine"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert find_weights("dehaze", shipped) == shipped / "dehaze.safetensors"
+    assert find_weights("./dehaze", shipped) == Path("dehaze")
+    assert find_weights("mine", shipped) == Path("mine")
+
+
 def test_one_step_takes_the_distilled_weights_where_there_are_any(tmp_path: Path):
     for name in ("dehaze", "dehaze_one_step", "derain"):
         (tmp_path / f"{name}.safetensors").touch()

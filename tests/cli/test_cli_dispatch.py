@@ -68,6 +68,22 @@ def test_help_names_every_command_and_version_is_the_package_version(capsys):
     assert output.endswith(f"refusion {__version__}\n")
 
 
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["dehase", "a.jpg"], "unknown command 'dehase'; did you mean 'dehaze'?"),
+        (["dehaze", "a.jpg", "--task", "deshadow"], "--task: dehaze names the task"),
+        (["dehaze", "--task=deshadow"], "--task: dehaze names the task"),
+    ],
+)
+def test_a_wrong_or_doubled_command_is_explained(fake_commands, capsys, argv, text):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(argv)
+    assert exit_info.value.code == 2
+    assert text in capsys.readouterr().err
+    assert fake_commands == []
+
+
 def test_without_arguments_the_commands_are_listed(capsys):
     assert cli.main([]) == 0
     assert all(f"  {name} " in capsys.readouterr().out for name in ["dehaze"])

@@ -271,28 +271,6 @@ def test_the_bar_moves_by_pixels(tmp_path, monkeypatch):
     assert bar._bar.words[-2:] == ["4/4 a.png", "write 1/1"]
 
 
-@pytest.mark.parametrize("quiet", [False, True])
-def test_without_a_terminal_a_line_comes_every_ten_seconds(tmp_path, monkeypatch, capsys, quiet):
-    make(tmp_path / "in/a.png")
-    (job,) = plan_jobs([tmp_path / "in"], tmp_path / "out")
-    now = [0.0]
-    monkeypatch.setattr("refusion.batch.progress.time.monotonic", lambda: now[0])
-    with BatchBar([50, 350], quiet=quiet) as bar:
-        for seconds, number in ((4, 0), (10, 0), (15, 0), (40, 1), (1000, 1)):
-            now[0] = seconds
-            bar.update(number, job, "write", 1, 1) if number == 0 else bar.update(1, job, "x", 1, 2)
-    lines = capsys.readouterr().err.splitlines()
-    assert (
-        lines == []
-        if quiet
-        else [
-            "refusion: 1/2 a.png, write: 12 % of all photos, 70 s left",
-            "refusion: 2/2 a.png, x: 56 % of all photos, 31 s left",
-            "refusion: 2/2 a.png, x: 56 % of all photos, 13 min left",
-        ]
-    )
-
-
 def test_two_processes_share_a_folder(restore, tiny_checkpoint, tmp_path):
     for seed in range(5):
         make(f"in/{seed}.png", 30 + 40 * seed, 30, seed=seed)

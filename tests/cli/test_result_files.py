@@ -9,7 +9,6 @@ from cli_cases import make
 from PIL import Image
 
 from refusion import cli
-from refusion.batch.plan import plan_jobs
 from refusion.images.io import read_image, write_image
 
 
@@ -121,20 +120,73 @@ def test_never_keeps_what_exists(restore):
     assert Path("results/a.png").read_bytes() != b"old"
 
 
-@pytest.mark.parametrize("argv", [["--suffix", "a/b"], ["--suffix", "x" * 101]])
-def test_a_suffix_is_a_part_of_a_name(restore, capsys, argv):
-    make("a.png")
-    assert restore("a.png", *argv) == 2
-    assert "--suffix: expected a part of a file name" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("argv", [["--quality", "0"], ["--quality", "101"], ["--format", "gif"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--quality", "0"],
+        ["--quality", "101"],
+        ["--format", "gif"],
+        ["--suffix", "a/b"],
+        ["--suffix", "x" * 101],
+    ],
+)
 def test_wrong_values_are_usage_errors(restore, argv):
     with pytest.raises(SystemExit) as exit_info:
         restore("a.png", *argv)
     assert exit_info.value.code == 2
 
 
-def test_a_named_file_keeps_its_name(tmp_path):
-    jobs = plan_jobs(["a.png"], tmp_path / "b.png", rename=lambda path: path.with_suffix(".tif"))
-    assert jobs[0].photos[0].output == tmp_path / "b.png"
+@pytest.mark.parametrize("option", [["--format", "png"], ["--suffix=-x"]])
+def test_a_named_file_has_no_other_name(restore, capsys, option):
+    make("a.png")
+    assert restore("a.png", "--output", "b.png", *option) == 2
+    assert "'b.png' names the file; leave out --format and --suffix" in capsys.readouterr().err
+
+
+def test_results_beside_their_photos_are_not_restored_again(restore):
+    make("in/a.png")
+    make("in/b-c.png")  # the result of no photo
+    for _ in range(2):
+        assert restore("in", "--output", "in", "--suffix=-c") == 0
+        assert sorted(path.name for path in Path("in").iterdir()) == [
+            "a-c.png",
+            "a.png",
+            "b-c-c.png",
+            "b-c.png",
+        ]
+
+
+def test_a_question_shows_no_escape_of_a_name(restore, monkeypatch, capsys):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    make("results/\x1b[31mred.png")
+    make("\x1b[31mred.png")
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
+    assert restore("\x1b[31mred.png", "--overwrite", "ask") == 2
+    question, error = capsys.readouterr().err.splitlines()
+    assert question.endswith("Overwrite? [y/N] ")
+    assert "\x1b" not in question + error
+
+
+def test_photos_may_stand_on_both_sides_of_an_option(restore):
+    make("a.png")
+    make("b.png")
+    assert restore("a.png", "--seed", "3", "b.png") == 0
+    assert sorted(path.name for path in Path("results").iterdir()) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        ([""], "a photo has an empty name"),
+        (["a.png", "--skip-existing", "--overwrite", "ask"], "contradicts --overwrite ask"),
+    ],
+)
+def test_contradictions_are_refused(restore, capsys, argv, text):
+    make("a.png")
+    with pytest.raises(SystemExit) as exit_info:
+        restore(*argv)
+    assert exit_info.value.code == 2
+    assert text in capsys.readouterr().err

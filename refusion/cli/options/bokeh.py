@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refusion.cli.options.model import option_name, positive
+from refusion.cli.options.model import finite_number, option_name, positive
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
@@ -22,7 +22,7 @@ def add_bokeh_options(add: Callable[..., argparse.Action]) -> None:
     """Add the options that are used with `--disparity FILE`."""
     add(
         "--aperture",
-        type=positive,
+        type=_aperture,
         metavar="F",
         help="f-number of the lens to imitate, e.g. 1.8; short for --to Canon50mmf1.8BS",
     )
@@ -117,6 +117,14 @@ def _place(given: Path | float, task: str, photos: int) -> Path:
             f"--disparity: one map for {photos} photos; give a folder of maps with their names"
         )
     return given
+
+
+def _aperture(text: str) -> float:
+    """Option type: an f-number, 0.5 to 64."""
+    value = finite_number(text)
+    if not 0.5 <= value <= 64:
+        raise argparse.ArgumentTypeError(f"expected an f-number from 0.5 to 64, got '{text}'")
+    return value
 
 
 def _point(text: str) -> tuple[float, float]:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refusion.cli.options.model import count
-from refusion.errors import ConfigError
+from refusion.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from refusion.batch.plan import Job
 
+_LONGEST_SUFFIX = 100
 FORMATS = {"jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp"}
 """Values of `--format`, and the suffixes of such files."""
 
@@ -25,18 +25,18 @@ def add_file_options(add: Callable[..., argparse.Action]) -> None:
         "--quality",
         type=_quality,
         metavar="1..100",
-        help="quality of results in JPEG and WebP (default: that of the photo, or 95)",
+        help="quality of results in JPEG and WebP (default: that of the photo, or 95 and 92)",
     )
     add(
         "--suffix",
+        type=_suffix,
         default="",
         metavar="TEXT",
-        help="end of the names of the results: --suffix=-clear gives photo-clear.jpg",
+        help="end of the names of the results: --suffix=-new gives photo-new.jpg",
     )
     add(
         "--overwrite",
         choices=("always", "never", "ask"),
-        default="always",
         help="replace results that exist, skip their photos, or ask (default: always)",
     )
 
@@ -59,23 +59,23 @@ def check_existing(jobs: Sequence[Job], options: argparse.Namespace) -> None:
     what = f"{found[0]} exists" if len(found) == 1 else f"{len(found)} results exist"
     if not sys.stdin.isatty():
         raise ConfigError(f"--overwrite ask: {what}, and there is no terminal to ask in")
-    sys.stderr.write(f"{what} (in {found[0].parent}). Overwrite? [y/N] ")
+    sys.stderr.write(printable(f"{what} (in {found[0].parent}). Overwrite? [y/N] "))
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        sys.stderr.write("\n")
+    if answer.strip().lower() not in ("y", "yes"):
         raise ConfigError(f"{what}; nothing was restored")
 
 
-def renaming(options: argparse.Namespace) -> Callable[[Path], Path]:
-    """How the name of a photo becomes the name of its result.
+def renaming(options: argparse.Namespace) -> Callable[[Path], Path] | None:
+    """How the name of a photo becomes the name of its result; None if it stays the same.
 
     Args:
         options: parsed options.
-
-    Raises:
-        ConfigError: the suffix is not a part of a file name.
     """
-    if "/" in options.suffix or "\0" in options.suffix or len(options.suffix) > 100:
-        raise ConfigError(f"--suffix: expected a part of a file name, got '{options.suffix}'")
+    if not options.suffix and options.format is None:
+        return None
 
     def rename(path: Path) -> Path:
         ending = FORMATS[options.format] if options.format else path.suffix
@@ -86,7 +86,18 @@ def renaming(options: argparse.Namespace) -> Callable[[Path], Path]:
 
 def _quality(text: str) -> int:
     """Option type: a whole number from 1 to 100."""
-    value = count(text)
-    if value > 100:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100, got '{text}'")
+    value = int(text) if text.isdecimal() and len(text) < 4 else 0
+    if not 1 <= value <= 100:
+        shown = printable(text, 40)
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100, got '{shown}'")
     return value
+
+
+def _suffix(text: str) -> str:
+    """Option type: a part of a file name."""
+    if "/" in text or "\0" in text or len(text) > _LONGEST_SUFFIX:
+        shown = printable(text, 40)
+        raise argparse.ArgumentTypeError(
+            f"expected up to {_LONGEST_SUFFIX} characters of a file name, no /, got '{shown}'"
+        )
+    return text

@@ -14,7 +14,9 @@ MOST_BLOCKS = 2**14  # blocks of a photo that are looked at: 4 megapixels
 SMOOTH_SHARE = 0.05  # share of the blocks, the smoothest, that the estimate uses
 COARSE_SHARE = 0.7  # weight of the estimate from means of 2x2 pixels
 NEGLIGIBLE = 1 / 255  # noise level that no one sees, in [0, 1] units; smaller ones mean no noise
-_CLIPPED_PENALTY = 3.0  # roughness of a block of clipped pixels; values of photos are in [0, 1]
+FLAT = 1.5 / 255  # largest range of the values in 4x4 pixels without any noise, also after JPEG
+MOST_FLAT = 0.5  # share of flat pixels up to which they count as a frame or a caption
+_PENALTY = 3.0  # roughness of blocks that are not used; values of photos are in [0, 1]
 
 
 def estimate_noise_std(image: Tensor) -> Tensor:
@@ -24,7 +26,8 @@ def estimate_noise_std(image: Tensor) -> Tensor:
     is applied to smooth parts. The photo is cut into blocks. The estimate of a block is the mean
     absolute result, scaled to the standard deviation of white Gaussian noise; the estimate of a
     channel is the median over the smoothest blocks. Blocks with clipped pixels (exactly 0 or 1)
-    count as rough. Of a large photo only some blocks, spread evenly, are used.
+    count as rough, and so do blocks with parts of one value, such as a frame, unless these are the
+    larger part of the photo. Of a large photo only some blocks, spread evenly, are used.
 
     Demosaicing and JPEG remove the finest part of the noise. So the same is computed from the means
     of 2x2 pixels, and the larger estimate counts. The estimate from means has a lower weight,
@@ -82,11 +85,15 @@ def _noise_filter(blocks: Tensor) -> Tensor:
 
 
 def _roughness(blocks: Tensor, halves: Tensor) -> Tensor:
-    """Deviation of the means of 4x4 pixels, and a penalty for clipped pixels: (B, N).
+    """Deviation of the means of 4x4 pixels, and a penalty for clipped and flat blocks: (B, N).
 
     The noise in these means is almost independent of the result of `_noise_filter`, so choosing
     smooth blocks does not choose blocks with little noise.
     """
     clipped = ((blocks == 0) | (blocks == 1)).float().mean(dim=(1, 3, 4))
     deviation = _means(halves).var(dim=(-2, -1), correction=0).mean(dim=1).sqrt()
-    return deviation + _CLIPPED_PENALTY * clipped
+    cells = blocks.unflatten(-2, (-1, 4)).unflatten(-1, (-1, 4))
+    ranges = cells.amax(dim=(-3, -1)) - cells.amin(dim=(-3, -1))
+    flat = (ranges < FLAT).all(dim=1).float().mean(dim=(-2, -1))
+    is_frame = flat.mean(dim=1, keepdim=True) <= MOST_FLAT
+    return deviation + _PENALTY * (clipped + flat * is_frame)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from refusion.images.io import read_image
+from refusion.images.io import read_image, write_image
 from refusion.images.noise_level import BLOCK, MOST_BLOCKS, _blocks, estimate_noise_std
 
 ROOT = Path(__file__).parents[2]
@@ -96,3 +96,23 @@ def test_a_large_photo_is_looked_at_in_part():
     _, _, count, side, _ = _blocks(photo, BLOCK).shape
     assert MOST_BLOCKS / 5 < count <= MOST_BLOCKS < (2100 // side) ** 2
     assert 255 * estimate_noise_std(photo).item() == pytest.approx(10, rel=0.02)
+
+
+@pytest.mark.parametrize("frame", [128, 16, 250])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_frame_of_one_value_does_not_hide_the_noise(frame, suffix, tmp_path):
+    photo = rounded(noisy(clean(PHOTOS[-1]), 25))
+    for side in (slice(0, 30), slice(-30, None)):
+        photo[..., side, :] = frame
+        photo[..., side] = frame
+    file = tmp_path / f"a{suffix}"
+    write_image(file, photo[0])
+    found = 255 * estimate_noise_std(read_image(file).samples[None]).item()
+    assert found == pytest.approx(25, rel=0.12 if suffix == ".png" else 0.35)
+
+
+def test_a_drawing_of_flat_parts_has_no_noise():
+    photo = torch.full((1, 3, 200, 300), 0.5)
+    photo[..., 50:90, 70:150] = 0.2
+    photo[..., 120:125, :] = 0.8
+    assert estimate_noise_std(photo).item() == 0

@@ -36,7 +36,7 @@ ABOUT = {
     "deshadow": About(
         "remove cast shadows",
         "",
-        "real shadows (UIUC): 18.18 to 22.84 dB",
+        "real shadows (UIUC): 18.18 to 22.85 dB",
     ),
     "bokeh": About(
         "blur the background as a fast lens does",

@@ -54,7 +54,7 @@ def shipped(task):
 
 def conditions_of(task, lq):
     """What the model of a shipped task must know of a photo."""
-    if task == "ddrm_prior":
+    if task in ("denoise", "ddrm_prior"):
         return Conditions(noise_std=25 / 255)
     if task != "bokeh":
         return Conditions()
@@ -63,7 +63,7 @@ def conditions_of(task, lq):
     return Conditions(lens=torch.tensor(lens), guide=defocus_guide(ramp, lens))
 
 
-@pytest.mark.parametrize("task", ["dehaze", "deshadow", "bokeh", "blind", "ddrm_prior"])
+@pytest.mark.parametrize("task", ["dehaze", "deshadow", "bokeh", "blind", "denoise", "ddrm_prior"])
 def test_every_shipped_model(task, device, narrow):
     """In float32, and in the narrow format; DDRM computes in float32 only.
 
@@ -75,7 +75,7 @@ def test_every_shipped_model(task, device, narrow):
     lq = 0.4 * lq + 0.5 if task == "dehaze" else lq  # without haze it stays as it is
     lq = (lq * 255).round().to(torch.uint8)
     options = {"conditions": conditions_of(task, lq)}
-    if task == "ddrm_prior":
+    if task in ("denoise", "ddrm_prior"):
         lq, options["steps"] = lq[..., :64, :96], 4
     expected = cpu.restore(lq, **options)
     assert not torch.equal(expected, lq)

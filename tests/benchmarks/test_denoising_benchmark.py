@@ -43,7 +43,9 @@ def test_noise_of_a_camera_differs_by_photo(photos, tiny_checkpoint):
     argv = [str(photos), "--weights", str(tiny_checkpoint("denoise")), "--levels", "20"]
     options = denoising.build_parser().parse_args([*argv, "--noise", "camera"])
     noisy = [scores[20.0]["noisy"] for scores in denoising.measure(options).values()]
-    assert noisy == pytest.approx([20 * math.log10(255 / 20)] * 3, abs=1.5)
+    nominal = 20 * math.log10(255 / 20)
+    # The level is that of the sensor's noise. JPEG compression of some photos removes a part of it.
+    assert all(nominal - 0.5 < score < nominal + 3 for score in noisy)
     assert len(set(noisy)) == 3
 
 

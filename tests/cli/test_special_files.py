@@ -117,6 +117,7 @@ WRITTEN = {
 OTHERS = {
     ("restore", "--disparity"): "test_a_disparity_map_is_a_regular_file",
     ("restore", "--prompts"): "test_a_prompt_is_a_regular_file",
+    ("app", "--weights"): "read as restore --weights; tests/app",
     ("restore", "--control"): "read by read_published, as import --net",
     ("import-sd", "--output"): "a folder, for several files",
     ("import-sd", "checkpoint"): "read by read_published, as import --net",
@@ -131,7 +132,7 @@ OTHERS = {
 def file_options():
     """Options and arguments of all commands that name files or folders, by their parsers."""
     for command in cli.COMMANDS:
-        module = importlib.import_module(f"refusion.cli.{cli.MODULES.get(command, command)}")
+        module = importlib.import_module(cli.MODULES.get(command, f"refusion.cli.{command}"))
         for action in module.build_parser()._actions:
             shown = str(action.metavar)
             words = ("FILE", "DIR", "ZIP", "LQ", "WEIGHTS", "INCEPTION", "LIN")

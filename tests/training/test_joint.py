@@ -137,6 +137,7 @@ OTHER_NETS = {
     "ConditionalUNet": {"in_nc": 4, "out_nc": 4, "nf": 4, "depth": 2},
 }
 UNSUITED = {
+    "NAFNet": {"width": 4, "enc_blk_nums": [1], "dec_blk_nums": [1]},
     "LatentUNet": {"ch": 4, "ch_mult": [1, 2], "embed_dim": 4},
     "UnconditionalUNet": {"model_channels": 8, "channel_mult": [1], "head_channels": 8},
     "SwinIR": {"embed_dim": 8, "depths": [2], "num_heads": [2], "window_size": 4, "img_size": 8},

@@ -58,9 +58,10 @@ class Results:
     def is_unchanged(self) -> bool:
         """Whether the restored photos are the photos themselves, with the same integers."""
         photos = [photo.samples for photo in self.photos]
-        restored = self.restored.cpu()
-        same = restored.shape[1:] == photos[0].shape[1:] and restored.dtype == photos[0].dtype
-        return same and all(map(torch.equal, restored.split(3), photos))
+        first, restored = photos[0], self.restored
+        if restored.shape[1:] != first.shape[1:] or restored.dtype != first.dtype:
+            return False
+        return all(map(torch.equal, restored.cpu().split(3), photos))
 
     def write(self) -> None:
         """Write the restored photos, and their comparisons and maps.

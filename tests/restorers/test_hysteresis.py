@@ -106,6 +106,21 @@ def test_a_weights_file_can_ask_for_it(process_side: int | None, tmp_path: Path)
     torch.testing.assert_close(all_kept, plain, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("high", [0.02, 0.05, 0.1, 0.2, 0.4])
+def test_the_limits_are_those_of_the_whole_change(high: float, tmp_path: Path) -> None:
+    """A half of the strength gives a half of the change, also where it is below the limits."""
+    tensors = {f"network.{name}": tensor for name, tensor in build(PIXEL).state_dict().items()}
+    photo = torch.rand(1, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+    sampling = DIFFUSION["sampling"] | {"change_limits": (high / 2, high)}
+    config = {"task": "deshadow", "network": PIXEL} | DIFFUSION | {"sampling": sampling}
+    save_checkpoint(tmp_path / "model.safetensors", config, tensors, {})
+    restorer = load_restorer(tmp_path / "model.safetensors", device="cpu", precision="fp32")
+    whole, half = restorer.restore(photo), restorer.restore(photo, strength=0.5)
+    inside = (whole > 0) & (whole < 1)  # the others are clamped
+    expected = torch.lerp(photo, whole, 0.5)
+    torch.testing.assert_close(half[inside], expected[inside], atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("limits", [[0.4, 0.06], [0, 0.4], [0.4, 0.4]])
 def test_limits_that_do_not_ascend_are_refused(limits: list[float]) -> None:
     sampling = DIFFUSION["sampling"] | {"change_limits": limits}

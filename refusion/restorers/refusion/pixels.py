@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -42,10 +44,13 @@ def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
         model.network, lq, request.tile, None if model.process_side is None else image
     )
     mu = image.to(model.device)
-    x0 = with_smaller_tiles(lambda side: sample(model, request, mu, side), tile)
     sampling = model.config.sampling
-    if sampling is not None and sampling.change_limits is not None:
-        x0 = keep_strong_changes(mu, x0, sampling.change_limits)
+    limits = None if sampling is None else sampling.change_limits
+    # The limits are those of the whole change, for every strength.
+    whole = request if limits is None else replace(request, strength=1.0)
+    x0 = with_smaller_tiles(lambda side: sample(model, whole, mu, side), tile)
+    if limits is not None:
+        x0 = torch.lerp(mu, keep_strong_changes(mu, x0, limits), request.strength)
     if copy is None:
         return x0.to(lq.device)
     return _with_change((x0 - mu).to(lq.device), copy, lq)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import as_strided
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from refusion.errors import ImageError
@@ -17,7 +17,6 @@ from refusion.images.jpeg_read import read_jpeg
 from refusion.images.metadata import checked, upright_metadata
 from refusion.images.photo import Photo
 from refusion.images.png_read import read_png
-from refusion.images.samples import to_float
 from refusion.images.source import Source, listed
 from refusion.images.webp_read import read_webp
 
@@ -179,19 +178,30 @@ def finish(
     if orientation is None:
         orientation = 1 if photo.exif is None else exif_orientation(photo.exif)
     # Orientation 1 gives a view, so the samples are not copied.
-    upright = torch.from_numpy(
-        np.ascontiguousarray(apply_orientation(pixels, orientation))
-    ).permute(2, 0, 1)
+    upright = np.ascontiguousarray(apply_orientation(pixels, orientation)).transpose(2, 0, 1)
     channels = pixels.shape[2]
-    image = upright[: 3 if channels > 2 else 1].expand(3, -1, -1)
+    image = upright[:3] if channels > 2 else _three_times(upright[:1])
     photo = upright_metadata(photo, orientation, image.shape[2], image.shape[1])
     return replace(
         photo,
         samples=image,
-        alpha=to_float(upright[-1:]).contiguous() if channels in (2, 4) else None,
+        alpha=_unit_range(upright[-1:]) if channels in (2, 4) else None,
         mode="rgb" if channels > 2 else "gray",
         bit_depth=pixels.dtype.itemsize * 8,
     )
+
+
+def _three_times(plane: np.ndarray) -> np.ndarray:
+    """A gray plane (1, H, W) as a view with three equal channels, (3, H, W)."""
+    return as_strided(plane, (3, *plane.shape[1:]), (0, *plane.strides[1:]))
+
+
+def _unit_range(plane: np.ndarray) -> np.ndarray:
+    """Samples as contiguous float32 in [0, 1]."""
+    values = plane.astype(np.float32, order="C")
+    if plane.dtype.kind == "u":
+        values /= np.float32(np.iinfo(plane.dtype).max)
+    return values
 
 
 def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:

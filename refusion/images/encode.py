@@ -5,25 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional
 
 from refusion.errors import ImageError
 from refusion.images.carry import fitted
 from refusion.images.exif import upright_exif
 from refusion.images.jpeg_write import extra_segments
-from refusion.images.kinds import LUMA
-from refusion.images.photo import Photo
+from refusion.images.photo import LUMA, Photo
 from refusion.images.png_write import encode_png
-from refusion.images.samples import store, to_float
 from refusion.images.source import listed
 from refusion.images.tiff_encode import encode_tiff
 from refusion.images.xmp import sized_xmp
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +33,14 @@ _WEBP_LOSSLESS_EFFORT = 30  # three times faster than Pillow's default 80, files
 _ROWS = 256  # rows per band; bands avoid a second float copy of a large photo
 
 
-def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> None:
+def encode(file: BinaryIO, kind: str, image: Tensor | np.ndarray, like: Photo, name: str) -> None:
     """Write an image (3, H, W) to an open file.
 
     Args:
         file: opened for writing, at its start.
         kind: "JPEG", "PNG", "TIFF" or "WEBP".
-        image: float, clamped to [0, 1] here, or uint8 or uint16 over their full range.
+        image: tensor or array; float, clamped to [0, 1] here, or uint8 or uint16 over their full
+            range.
         like: photo whose bit depth, mode, alpha, metadata and compression are used.
         name: path of the output file, for messages.
 
@@ -50,7 +49,8 @@ def encode(file: BinaryIO, kind: str, image: Tensor, like: Photo, name: str) -> 
     """
     height, width = image.shape[1:]
     check_side(name, kind, width, height)
-    pixels = quantize(_planes(image, like, kind, name), height, _depth(kind, like, name), name)
+    planes = _planes(_array(image), like, kind, name)
+    pixels = quantize(planes, height, _depth(kind, like, name), name)
     like, lost = fitted(replace(like, xmp=sized_xmp(like.xmp, width, height)), kind)
     exif = like.exif and upright_exif(like.exif, width, height)
     if kind == "PNG":
@@ -82,7 +82,7 @@ def check_side(name: str, kind: str, width: int, height: int) -> None:
         )
 
 
-def quantize(planes: Iterator[Tensor], height: int, depth: int, name: str) -> np.ndarray:
+def quantize(planes: Iterator[np.ndarray], height: int, depth: int, name: str) -> np.ndarray:
     """Convert bands of float planes to samples round(x (2^depth - 1)), or float32 for depth 32.
 
     Args:
@@ -97,35 +97,55 @@ def quantize(planes: Iterator[Tensor], height: int, depth: int, name: str) -> np
     Raises:
         ImageError: a value is not finite.
     """
-    dtype = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}[depth]
+    dtype = {8: np.uint8, 16: np.uint16, 32: np.float32}[depth]
     pixels, top = None, 0
     for band in planes:
-        if not bool(torch.isfinite(band).all()):
+        if not np.isfinite(band).all():
             raise ImageError(f"{name}: not written, the image contains values that are not finite")
-        band = band.permute(1, 2, 0)
+        band = band.transpose(1, 2, 0)
         if pixels is None:  # the first band gives the width and the number of channels
-            pixels = torch.empty(height, *band.shape[1:], dtype=dtype)
-        store(band.clamp(0, 1), pixels[top : top + len(band)])
+            pixels = np.empty((height, *band.shape[1:]), dtype)
+        band = band.clip(0, 1)
+        if depth < 32:  # float32 is precise enough to round by + 0.5 and truncation
+            band *= np.float32(2**depth - 1)
+            band += np.float32(0.5)
+        pixels[top : top + len(band)] = band
         top += len(band)
-    return pixels.numpy()
+    return pixels
 
 
-def _planes(image: Tensor, like: Photo, kind: str, name: str) -> Iterator[Tensor]:
-    """Yield float32 bands (C, rows, W) on the CPU: gray or RGB, then alpha if the photo has it."""
-    alpha = like.alpha
+def _array(image: Tensor | np.ndarray) -> np.ndarray:
+    """The same image as an array: uint8, uint16 or float32."""
+    if not isinstance(image, np.ndarray):
+        image = image.detach()
+        image = (image.float() if image.is_floating_point() else image).cpu().numpy()
+    return image if image.dtype.kind == "u" else image.astype(np.float32, copy=False)
+
+
+def _planes(image: np.ndarray, like: Photo, kind: str, name: str) -> Iterator[np.ndarray]:
+    """Yield float32 bands (C, rows, W): gray or RGB, then alpha if the photo has it."""
+    alpha = None if like.alpha is None else _array(like.alpha)
     if alpha is not None and kind == "JPEG":
-        if bool((alpha < 1).any()):
+        if (alpha < 1).any():
             logger.warning("%s: JPEG does not support alpha, it is dropped", name)
         alpha = None
     if alpha is not None and alpha.shape[1:] != image.shape[1:]:
-        size = tuple(image.shape[1:])
-        alpha = functional.interpolate(alpha[None], size, mode="bilinear", antialias=True)[0]
-    luma = torch.tensor(LUMA).view(3, 1, 1)
+        alpha = _resized(alpha, image.shape[1:])
+    luma = np.array(LUMA, np.float32).reshape(3, 1, 1)
+    full = np.float32(np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1)
     for top in range(0, image.shape[1], _ROWS):
-        band = to_float(image[:, top : top + _ROWS].cpu())
+        band = image[:, top : top + _ROWS] / full
         if like.mode == "gray":
-            band = (band * luma).sum(0, keepdim=True)
-        yield band if alpha is None else torch.cat([band, alpha[:, top : top + _ROWS].cpu()])
+            band = (band * luma).sum(0, keepdims=True)
+        yield band if alpha is None else np.concatenate([band, alpha[:, top : top + _ROWS]])
+
+
+def _resized(alpha: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    import torch  # only super-resolution changes the size
+
+    planes = torch.from_numpy(alpha)[None]
+    resize = torch.nn.functional.interpolate
+    return resize(planes, size, mode="bilinear", antialias=True)[0].numpy()
 
 
 def _depth(kind: str, like: Photo, name: str) -> int:

@@ -7,10 +7,11 @@ depth, gray mode, alpha, ICC profile, EXIF, XMP, resolution and JPEG quality are
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from torch import Tensor
+import numpy as np
 
 from refusion.errors import ImageError
 from refusion.files import atomic_write, check_replaceable, open_regular
@@ -20,11 +21,14 @@ from refusion.images.encode import check_side, encode
 from refusion.images.header import check_header, read_header
 from refusion.images.listing import FORMATS, USUAL_SUFFIXES, format_by_bytes
 from refusion.images.photo import Photo
-from refusion.images.samples import is_integer
 from refusion.images.tiff_decode import decode_tiff
 from refusion.images.unsupported import hint, kind_by_bytes
 
+if TYPE_CHECKING:  # photos as arrays do not need torch
+    from torch import Tensor
+
 MAX_PIXELS = 400_000_000
+_DTYPES = ("uint8", "uint16", "bfloat16", "float16", "float32", "float64")  # that are written
 
 
 def read_image(
@@ -46,6 +50,26 @@ def read_image(
     Raises:
         ImageError: the file cannot be read, or it is too large; the message is one line with the
             path and the cause.
+    """
+    import torch
+
+    photo = read_arrays(path, max_pixels=max_pixels, max_memory=max_memory)
+    alpha = None if photo.alpha is None else torch.from_numpy(photo.alpha)
+    return replace(photo, samples=torch.from_numpy(photo.samples), alpha=alpha)
+
+
+def read_arrays(
+    path: str | Path, *, max_pixels: int = MAX_PIXELS, max_memory: int | None = None
+) -> Photo:
+    """`read_image` with samples and alpha as NumPy arrays; it does not import torch.
+
+    Args:
+        path: see `read_image`.
+        max_pixels: see `read_image`.
+        max_memory: see `read_image`.
+
+    Raises:
+        ImageError: see `read_image`.
     """
     path = Path(path)
     try:
@@ -69,7 +93,7 @@ def read_image(
         raise ImageError(f"{path}: damaged or not supported ({_one_line(error)})") from error
 
 
-def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> None:
+def write_image(path: str | Path, image: Tensor | np.ndarray, like: Photo | None = None) -> None:
     """Write an image to a file with the properties of the photo ``like``.
 
     The file is written under a temporary name and then renamed, so an interrupted call leaves the
@@ -77,8 +101,8 @@ def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> N
 
     Args:
         path: its suffix selects the format; without a suffix, the format of ``like`` is used.
-        image: float (3, H, W), any device; values are clamped to [0, 1] and rounded to nearest.
-            Or uint8 or uint16 over their full range, as `Photo.samples`.
+        image: float (3, H, W), a tensor on any device or an array; values are clamped to [0, 1] and
+            rounded to nearest. Or uint8 or uint16 over their full range, as `Photo.samples`.
         like: photo whose bit depth (if the format supports it), gray mode, alpha, metadata and
             compression are used. None writes 8-bit RGB: JPEG with quality 95, else lossless.
 
@@ -87,7 +111,7 @@ def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> N
     """
     path = Path(path)
     kind = _format_to_write(path, like)
-    is_known = image.is_floating_point() or is_integer(image)
+    is_known = str(image.dtype).removeprefix("torch.") in _DTYPES
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or not is_known:
         got = f"{image.dtype} {tuple(image.shape)}"
         raise ImageError(f"{path}: expected a float image of shape (3, H, W) to write, got {got}")
@@ -97,7 +121,7 @@ def write_image(path: str | Path, image: Tensor, like: Photo | None = None) -> N
         if not path.parent.is_dir():
             raise ImageError(f"{path}: its folder does not exist")
         with atomic_write(path) as temporary, temporary.open("wb") as file:
-            encode(file, kind, image.detach(), like or Photo(image), str(path))
+            encode(file, kind, image, like or Photo(image), str(path))
     except (OSError, ValueError, MemoryError) as error:
         raise ImageError(f"{path}: cannot be written ({_one_line(error)})") from error
 

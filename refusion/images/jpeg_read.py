@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-import torch
+import numpy as np
 
 from refusion.images.exif import exif_dpi
 from refusion.images.iptc import PHOTOSHOP, read_resources
@@ -211,7 +211,7 @@ def _photo(found: _Found, names: list[str]) -> Photo:
     if is_named and (extended is None or len(found.extended) > 1):
         names.append("extended XMP packet (damaged)")
     return Photo(
-        torch.empty(0),
+        np.empty(0),
         format="JPEG",
         icc=_profile(found.icc, names),
         exif=exif or None,

@@ -17,12 +17,10 @@ from torch.nn import functional
 from refusion.errors import ImageError
 from refusion.images.arrays import from_batch, to_batch
 from refusion.images.check import check_image
+from refusion.images.photo import LUMA
 from refusion.images.samples import is_integer, store, to_float
 
 Kind = TypeVar("Kind", np.ndarray, Tensor, Image.Image)
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in gray (ITU-R BT.601), as in JPEG."""
-
 _PILLOW_MODES = ("L", "LA", "RGB", "RGBA")
 
 

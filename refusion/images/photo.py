@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # photos as arrays do not need torch
+    import numpy as np
+    from torch import Tensor
 
-from refusion.images.samples import to_float
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in gray (ITU-R BT.601), as in JPEG."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +20,9 @@ class Photo:
     Attributes:
         samples: (3, H, W), uint8 or uint16 over their full range or float32 in [0, 1]: the values
             of the file (no colour management), with the EXIF orientation applied. A gray photo has
-            three equal channels. The memory layout is not defined. Read-only.
-        alpha: float32 (1, H, W) in [0, 1], or None.
+            three equal channels. The memory layout is not defined. Read-only. An array in photos of
+            `refusion.images.io.read_arrays`, otherwise a tensor.
+        alpha: float32 (1, H, W) in [0, 1], as `samples`; or None.
         format: "JPEG", "PNG", "TIFF" or "WEBP".
         bit_depth: 8, 16, or 32 for a float TIFF.
         mode: "gray" or "rgb".
@@ -39,8 +44,8 @@ class Photo:
         quality: quality of an output in JPEG or WebP, 1..100; None for that of the photo.
     """
 
-    samples: Tensor
-    alpha: Tensor | None = None
+    samples: Tensor | np.ndarray
+    alpha: Tensor | np.ndarray | None = None
     format: str = "PNG"
     bit_depth: int = 8
     mode: str = "rgb"
@@ -67,4 +72,6 @@ class Photo:
     @property
     def image(self) -> Tensor:
         """The samples as contiguous float32 (3, H, W) in [0, 1]; each access makes a new copy."""
+        from refusion.images.samples import to_float
+
         return to_float(self.samples).contiguous()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-import torch
+import numpy as np
 
 from refusion.images import png_text
 from refusion.images.iptc import PHOTOSHOP, read_resources
@@ -195,7 +195,7 @@ def _source(file: BinaryIO, found: _Found, pixels: tuple[tuple[int, int], ...]) 
     resources = read_resources(blocks.get("photoshop", b""))
     exif = blocks.get("exif", b"").removeprefix(EXIF_HEADER)
     photo = Photo(
-        torch.empty(0),
+        np.empty(0),
         format="PNG",
         icc=blocks.get("icc"),
         exif=exif or None,

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-import torch
 from PIL import TiffImagePlugin
 
 from refusion.errors import ImageError
@@ -115,7 +114,7 @@ def _described(tags: TiffTags, layout: TiffLayout, dropped: list[str]) -> Photo:
     photoshop = _optional("Photoshop resources", lambda: tags.block(_PHOTOSHOP, MAX_BLOCK), dropped)
     resources = read_resources(photoshop or b"")
     return Photo(
-        torch.empty(0),
+        np.empty(0),
         format="TIFF",
         icc=None if layout.photometric == tiff_layout.CMYK else icc or None,
         exif=exif,

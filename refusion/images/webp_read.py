@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-import torch
+import numpy as np
 
 from refusion.images.exif import exif_dpi
 from refusion.images.photo import Photo
@@ -57,7 +57,7 @@ def read_webp(file: BinaryIO) -> Source:
         dropped.append(f"{rest} bytes behind the image")
     exif = blocks.get("exif", b"").removeprefix(EXIF_HEADER) or None
     photo = Photo(
-        torch.empty(0),
+        np.empty(0),
         format="WEBP",
         icc=blocks.get("icc") or None,
         exif=exif,

@@ -5,8 +5,8 @@ code: 0 for success, 2 for an error that the user can fix, 70 for an error of th
 Ctrl-C or SIGTERM, 141 for a closed pipe.
 A command is a module with the function `run(argv: list[str]) -> int` and an entry in `COMMANDS`. It
 is imported only when it is used, so that `--help` does not wait for PyTorch. A shipped task is a
-command, too: `refusion dehaze` is `refusion restore --task dehaze`. Options that several commands
-share are in `options`. In the package, only `refusion.app` may import from here.
+command, too: `refusion dehaze` does what `refusion restore --task dehaze` does. Options that
+several commands share are in `options`. In the package, only `refusion.app` may import from here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import contextlib
 import gc
 import importlib
 import sys
+from types import ModuleType
 
 from refusion.cli.common import (
     Parser,
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     command, rest = _parser().parse_args(arguments[:1]).command, arguments[1:]
     if command in TASKS and any(word.partition("=")[0] == "--task" for word in rest):
         _parser().error(f"--task: {command} names the task; leave --task out")
-    return _run("restore", ["--task", command, *rest]) if command in TASKS else _run(command, rest)
+    return _run(command, rest)
 
 
 def restore_main(argv: list[str] | None = None) -> int:
@@ -99,11 +100,17 @@ def _run(command: str, argv: list[str] | None) -> int:
         check_memory()
     # Before it ends, Python searches all objects for cycles, which takes seconds with PyTorch.
     atexit.register(gc.freeze)
-    module = importlib.import_module(MODULES.get(command, f"refusion.cli.{command}"))
     # Training saves its state after SIGTERM, see `refusion.training.interrupts`; the page ends.
     handles_signals = command in ("train", "app")
     with contextlib.nullcontext() if handles_signals else sigterm_as_interrupt():
-        return module.run(arguments)
+        module = import_command(command)
+        return module.run(arguments, command) if command in TASKS else module.run(arguments)
+
+
+def import_command(command: str) -> ModuleType:
+    """The module of a command or of a task, whose functions then take the task as an argument."""
+    name = "restore" if command in TASKS else command
+    return importlib.import_module(MODULES.get(name, f"refusion.cli.{name}"))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Mapping
 
 from refusion import cli
@@ -55,10 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _command_parser(name: str) -> argparse.ArgumentParser:
-    """The parser of a command; that of a task is the one of `restore`."""
-    command = "restore" if name in cli.TASKS else name
-    module = importlib.import_module(cli.MODULES.get(command, f"refusion.cli.{command}"))
-    return module.build_parser()
+    module = cli.import_command(name)
+    return module.build_parser(name) if name in cli.TASKS else module.build_parser()
 
 
 def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:

@@ -25,6 +25,7 @@ from refusion.cli.options.methods import DEFAULT, add_method_option, refuse_othe
 from refusion.cli.options.model import (
     DEFAULT_TASK,
     add_model_options,
+    check_device,
     check_sampler,
     chosen_checkpoint,
     count,
@@ -36,36 +37,33 @@ from refusion.cli.options.results import add_file_options, check_existing, renam
 from refusion.cli.options.stable_diffusion import add_sd_options
 from refusion.config.plugins import import_plugins
 from refusion.errors import ImageError
-from refusion.weights import find_weights
+from refusion.weights import ABOUT, find_weights
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.batch.options import RestoreOptions
     from refusion.restorers import Restorer
 
 DEFAULT_INPUT = "examples"
-BRIEF = (
-    "photos",
-    "output",
-    "task",
-    "weights",
-    "strength",
-    "noise_level",
-    "aperture",
-    "disparity",
-    "compare",
-    "format",
-    "quality",
-    "suffix",
-    "overwrite",
-    "quiet",
-)
-"""Keys of the options that `--help` shows; `--help-all` shows all."""
+_FILES = {"photos", "output", "compare", "format", "quality", "suffix", "overwrite"}
+BRIEF = _FILES | {"task", "weights", "strength", "quiet"}
+"""Keys of the options that `--help` shows for every task; `--help-all` shows all."""
+
+BRIEF_OF_TASK = {
+    "dehaze": {"distance", "exposure", "haze_map", "same_look"},
+    "denoise": {"noise_level"},
+    "bokeh": {"aperture", "disparity", "focus"},
+}
+"""Keys of further options that `--help` shows for a task."""
 
 
-def run(argv: list[str]) -> int:
+def run(argv: list[str], task: str | None = None) -> int:
     """Restore the photos named by the arguments.
 
     Under `torchrun` the processes divide the photos, and the first process reports for all.
+
+    Args:
+        argv: arguments of the command.
+        task: task that the command names, as `refusion dehaze` does; None for `refusion restore`.
 
     Returns:
         0 if all photos were restored, 1 if some failed (stderr names each; the others are
@@ -74,8 +72,9 @@ def run(argv: list[str]) -> int:
     Raises:
         RefusionError: the batch cannot start: there is no input or no model, or an option is wrong.
     """
-    parser = build_parser()
+    parser = build_parser(task)
     options = parser.parse_intermixed_args(argv)
+    options.task = task or options.task
     import_plugins(options.plugin)
     if options.photos and options.input:
         parser.error("--input: the photos are named without it, too; name them once")
@@ -92,9 +91,10 @@ def run(argv: list[str]) -> int:
 
 def _restore(options: argparse.Namespace) -> int:
     """Check what can be checked before PyTorch is imported, which takes seconds; then restore."""
-    if options.method == DEFAULT and options.weights is None:
-        find_weights(options.task or DEFAULT_TASK)
-        if options.task == "bokeh":
+    check_device(options.device)
+    if options.method == DEFAULT:
+        find_weights(options.weights or options.task or DEFAULT_TASK)
+        if options.weights is None and options.task == "bokeh":
             imitated_lens(options)
     jobs = _jobs(options)
     if not any(os.path.lexists(file.input) for job in jobs for file in job.photos):
@@ -133,14 +133,22 @@ def _jobs(options: argparse.Namespace, views: int = 1) -> list[Job]:
     )
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Define the options of the command."""
+def build_parser(task: str | None = None) -> argparse.ArgumentParser:
+    """Define the options of the command.
+
+    Args:
+        task: task that the command names; None for all.
+    """
+    shown = BRIEF_OF_TASK.values() if task is None else [BRIEF_OF_TASK.get(task, set())]
+    kinds = "JPEG, PNG, TIFF and WebP"
     parser = Parser(
-        brief=BRIEF,
-        prog="refusion restore",
-        description="Restore photos of any size: JPEG, PNG, TIFF and WebP. Stereo models take "
+        brief=BRIEF.union(*shown) - ({"task", "weights"} if task else set()),
+        prog=f"refusion {task or 'restore'}",
+        description=f"Restore photos of any size: {kinds}. Stereo models take "
         "pairs NAME_L and NAME_R, or two files, left then right. Under torchrun, the processes "
-        "divide the photos among themselves.",
+        "divide the photos among themselves."
+        if task is None
+        else f"{ABOUT[task].does.capitalize()}. Photos: {kinds}, of any size.",
         epilog="Exit code: 0 all restored, 1 some photos failed or the log could not be written, "
         "2 wrong usage, 130 interrupted.",
     )

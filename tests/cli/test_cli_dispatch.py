@@ -26,7 +26,7 @@ def fake_commands(monkeypatch):
     calls = []
     for name in cli.COMMANDS:
         module = types.ModuleType(cli.MODULES.get(name, f"refusion.cli.{name}"))
-        module.run = lambda argv, name=name: calls.append((name, argv)) or 7
+        module.run = lambda argv, *task, name=name: calls.append((*task, name, argv)) or 7
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return calls
 
@@ -92,7 +92,29 @@ def test_without_arguments_the_commands_are_listed(capsys):
 @pytest.mark.parametrize("task", cli.TASKS)
 def test_a_task_is_a_command(fake_commands, task):
     assert cli.main([task, "a.jpg", "--quiet"]) == 7
-    assert fake_commands == [("restore", ["--task", task, "a.jpg", "--quiet"])]
+    assert fake_commands == [(task, "restore", ["a.jpg", "--quiet"])]
+
+
+@pytest.mark.parametrize(
+    ("task", "own", "other"),
+    [
+        ("dehaze", {"--haze-map", "--distance"}, {"--aperture", "--noise-level"}),
+        ("bokeh", {"--aperture", "--disparity", "--focus"}, {"--haze-map", "--noise-level"}),
+        ("denoise", {"--noise-level"}, {"--aperture", "--haze-map"}),
+        ("blind", set(), {"--aperture", "--haze-map", "--noise-level"}),
+    ],
+)
+def test_the_help_of_a_task_shows_its_own_options(task, own, other, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([task, "--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: refusion {task} ")
+    options = set(re.findall(r"--[a-z-]+", shown))
+    assert own <= options
+    assert options.isdisjoint({*other, "--task", "--weights"})
+    with pytest.raises(SystemExit):
+        cli.main([task, "--help-all"])
+    assert own | other <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
 
 
 @pytest.mark.parametrize("name", sorted(set(cli.COMMANDS) - {"app"}))
@@ -127,6 +149,8 @@ def test_the_listed_results_are_those_of_the_model_cards(task):
         (["dehaze", "a.png", "--output", "b.heic"], "results are .jpg, .jpeg, .png"),
         (["dehaze", "a.png", "--input", "a.png"], "name them once"),
         (["bokeh", "a.png"], "--aperture, --disparity: missing"),
+        (["dehaze", "a.png", "--weights", "b.safetensors"], "no such weights file"),
+        (["dehaze", "a.png", "--device", "cuba"], "unknown device 'cuba'; did you mean 'cuda'?"),
     ],
 )
 def test_wrong_usage_is_found_without_pytorch(argv, text, tmp_path):

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from refusion.cli.log_lines import LineFormatter
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.config.plugins import import_allowed_plugins
-from refusion.errors import ConfigError, printable
+from refusion.errors import ConfigError, printable, suggest
 from refusion.hints import LARGEST_INT
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.restorers.base import Conditions, RestorerInfo
 
 DEFAULT_TASK = "dehaze"
+_DEVICES = ("auto", "cpu", "cuda")
 _CONDITIONS = {  # field of `Conditions`: keys of its options
     "noise_std": ("noise_level",),
     "lens": ("from", "to", "disparity"),
@@ -144,6 +146,16 @@ def _noise_level(text: str) -> float | str:
 def option_name(key: str) -> str:
     """Name of an option on the command line, from its key in the parsed options."""
     return f"--{key.replace('_', '-')}"
+
+
+def check_device(name: str) -> None:
+    """Check the name of a device before PyTorch is imported, which knows the devices there are.
+
+    Raises:
+        ConfigError: the name is unknown.
+    """
+    if re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name) is None:
+        raise ConfigError(f"--device: unknown device '{name}'{suggest(name, _DEVICES)}")
 
 
 def check_sampler(name: str | None) -> None:

@@ -22,13 +22,16 @@ from torch import Tensor
 
 from refusion.errors import ConfigError, ImageError
 from refusion.files import atomic_write, check_regular, open_regular
+from refusion.images import heif_boxes, jxl_header
 from refusion.images.exif import ORIENTATION, exif_orientation
-from refusion.images.header import read_header
+from refusion.images.header import detect_format, read_header
+from refusion.images.heif_boxes import orientation_of
 from refusion.images.io import read_image
-from refusion.images.listing import IMAGE_SUFFIXES, format_by_bytes
+from refusion.images.listing import IMAGE_SUFFIXES, READ
 from refusion.images.metadata import checked
 from refusion.images.photo import Photo
 from refusion.images.png_read import read_png
+from refusion.images.raw_read import raw_size
 from refusion.images.samples import to_float
 from refusion.images.tiff_tags import read_tags
 from refusion.images.webp_read import read_webp
@@ -123,9 +126,9 @@ def upright_size(path: Path) -> tuple[int, int]:
 def _header(path: Path) -> tuple[tuple[int, int], int]:
     """Stored (width, height) and EXIF orientation 1..8, which is 1 if it is not valid."""
     with open_regular(path) as file:
-        kind = format_by_bytes(file.read(16))
+        kind = detect_format(file)
         if kind is None:
-            raise ValueError("not an image, expected JPEG, PNG, TIFF or WebP")
+            raise ValueError(f"not an image, expected {READ}")
         header = read_header(file, kind)
         try:
             orientation = _orientation(file, kind)
@@ -136,6 +139,12 @@ def _header(path: Path) -> tuple[tuple[int, int], int]:
 
 def _orientation(file: BinaryIO, kind: str) -> int:
     file.seek(0)
+    if kind in ("AVIF", "HEIC"):
+        return orientation_of(heif_boxes.read_boxes(file).primary)
+    if kind == "JXL":
+        return jxl_header.parse_header(jxl_header.read_boxes(file)[0]).orientation
+    if kind == "RAW":
+        return raw_size(file)[2]
     if kind == "TIFF":
         return read_tags(file).integer(ORIENTATION, 1, 8, default=1)
     if kind == "JPEG":  # Pillow reads the segments before the pixels only

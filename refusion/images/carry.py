@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from refusion.images import png_text
-from refusion.images.colour import profile_of_png
+from refusion.images.colour import has_code_points, profile_of_png
 from refusion.images.exif import (
     ARTIST,
     COMMENT,
@@ -33,6 +33,7 @@ from refusion.images.xmp_extended import joined_xmp, split_xmp
 JPEG_SEGMENT = 65000
 """Largest content of a segment of a JPEG in bytes, without headers."""
 _DEFAULT_DPI = (72.0, 72.0)  # of EXIF 2.32
+_ONLY_EXIF = ("WEBP", "AVIF", "JXL")  # formats with a place for EXIF and XMP, not for IPTC
 _JPEG_PROFILE = 255 * JPEG_SEGMENT
 _SEARCHED = 1 << 28  # characters of all searches for texts that are already kept
 # EXIF tags for the keywords of the PNG specification.
@@ -51,7 +52,7 @@ def fitted(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
 
     Args:
         photo: with metadata of any format.
-        kind: "JPEG", "PNG", "TIFF" or "WEBP".
+        kind: "JPEG", "PNG", "TIFF", "WEBP", "AVIF" or "JXL".
 
     Returns:
         The photo, whose metadata the format can hold, and the names of what is lost.
@@ -60,9 +61,9 @@ def fitted(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
     photo = _with_texts(photo, kind, lost)
     if kind != "JPEG" and photo.xmp_extended is not None:
         photo = _with_joined_xmp(photo, lost)
-    if kind != "PNG":
+    if kind != "PNG" and not (kind == "AVIF" and has_code_points(photo.png_colour)):
         photo = _with_profile(photo, lost)
-    if kind == "WEBP":
+    if kind in _ONLY_EXIF:
         photo = _with_resolution(photo)
     if kind == "JPEG":
         photo = _within_segments(photo, lost)
@@ -86,10 +87,10 @@ def _with_texts(photo: Photo, kind: str, lost: list[str]) -> Photo:
         photo = replace(photo, comments=())
     wanted = [(_KEYWORDS.get(name.capitalize()), text, f"text '{name}'") for name, text in pairs]
     wanted.sort(key=lambda item: item[0] == COMMENT)  # a comment takes the places that are left
-    if kind == "WEBP" and photo.iptc:
+    if kind in _ONLY_EXIF and photo.iptc:
         wanted += [(tag, text, "IPTC text") for tag, text in iptc_texts(photo.iptc).items()]
         lost.append("IPTC records (EXIF keeps their copyright, author and caption)")
-    if kind == "WEBP" and photo.photoshop:
+    if kind in _ONLY_EXIF and photo.photoshop:
         lost.append("Photoshop resources")
     exif, unplaced = _placed(photo.exif, wanted)
     names = (name for name, _ in png_text.split_chunks(photo.png_chunks))

@@ -1,6 +1,8 @@
-"""ICC profiles (ICC.1:2022) for the colour space that the chunks of a PNG define.
+"""ICC profiles (ICC.1:2022) for colour spaces that a file states in another way.
 
-Other formats have no such chunks. A profile with a matrix and a parametric curve states the same.
+The chunks of a PNG, the property nclx of HEIC and AVIF, and the header of JPEG XL define a colour
+space by numbers. Other formats have no place for these numbers. A profile with a matrix and a
+parametric curve states the same.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import struct
 
 import numpy as np
 
+from refusion.images.png_read import chunk
 from refusion.images.png_text import split_chunks
 
 _D50 = (0.9642, 1.0, 0.8249)
@@ -41,6 +44,7 @@ _CURVES = {
     14: _VIDEO_CURVE,
     15: _VIDEO_CURVE,
 }
+_UNSPECIFIED, _SRGB_PRIMARIES, _SRGB_TRANSFER, _VIDEO = 2, 1, 13, (1, 6)
 _SRGB_EXPONENT = 2.2  # of a gAMA chunk of 1 / 2.2, which stands for sRGB
 
 
@@ -78,6 +82,60 @@ def profile_of_png(chunks: bytes, *, is_gray: bool) -> tuple[bytes | None, str |
     return (_gray_profile(points, curve) if is_gray else _rgb_profile(points, curve)), None
 
 
+def cicp_chunk(primaries: int, transfer: int) -> bytes:
+    """PNG chunk cICP for code points of ITU-T H.273, as `Photo.png_colour`; empty for sRGB.
+
+    Args:
+        primaries: code of the primaries; 2 (unspecified) stands for those of sRGB.
+        transfer: code of the curve; 2 stands for that of sRGB, as do 1 and 6 for its primaries,
+            because photos with the curve of video (ITU-R BT.709) are shown in this way.
+    """
+    primaries = _SRGB_PRIMARIES if primaries == _UNSPECIFIED else primaries
+    likes_srgb = transfer in _VIDEO and primaries == _SRGB_PRIMARIES
+    if transfer == _UNSPECIFIED or likes_srgb:
+        transfer = _SRGB_TRANSFER
+    if (primaries, transfer) == (_SRGB_PRIMARIES, _SRGB_TRANSFER):
+        return b""
+    return chunk(b"cICP", bytes((primaries & 255, transfer & 255, 0, 1)))
+
+
+def has_code_points(chunks: bytes) -> bool:
+    """Whether the chunks of a PNG, as `Photo.png_colour`, state code points (chunk cICP)."""
+    return b"cICP" in dict(split_chunks(chunks))
+
+
+def code_points(chunks: bytes) -> tuple[int, int]:
+    """Codes of the primaries and the curve of a chunk cICP; those of sRGB without such a chunk.
+
+    Args:
+        chunks: complete chunks, as `Photo.png_colour`.
+    """
+    content = dict(split_chunks(chunks)).get(b"cICP")
+    return (content[0], content[1]) if content else (_SRGB_PRIMARIES, _SRGB_TRANSFER)
+
+
+def rec2020_profile() -> bytes:
+    """ICC profile with the primaries of ITU-R BT.2020 and the curve of sRGB."""
+    return _rgb_profile(_PRIMARIES[9], _SRGB_CURVE, "Rec. 2020 with the curve of sRGB")
+
+
+def custom_profile(points: tuple[float, ...], gamma: float | None, *, is_gray: bool) -> bytes:
+    """ICC profile for white and primaries, and a power function or the curve of sRGB.
+
+    Args:
+        points: white, red, green and blue as x, y.
+        gamma: exponent from code values to light; None for the curve of sRGB.
+        is_gray: whether the profile is for a gray image.
+
+    Raises:
+        ValueError: the points span no colour space.
+    """
+    curve = _SRGB_CURVE if gamma is None else (gamma,)
+    if not _is_sound(points):
+        raise ValueError("primaries that span no colour space")
+    return _gray_profile(points, curve) if is_gray else _rgb_profile(points, curve)
+
+
 def _points(content: bytes) -> tuple[float, ...]:
     return tuple(value / 100_000 for value in struct.unpack(">8I", content))
 
@@ -100,7 +158,9 @@ def _to_d50(white: tuple[float, float, float]) -> np.ndarray:
     return np.linalg.inv(_BRADFORD) @ np.diag(cones[:, 1] / cones[:, 0]) @ _BRADFORD
 
 
-def _rgb_profile(points: tuple[float, ...], curve: tuple[float, ...]) -> bytes:
+def _rgb_profile(
+    points: tuple[float, ...], curve: tuple[float, ...], name: str = "Colour space of a PNG"
+) -> bytes:
     white = np.array(_xyz(*points[:2]))
     primaries = np.array([_xyz(*points[at : at + 2]) for at in (2, 4, 6)]).T
     adapt = _to_d50(tuple(white))
@@ -108,7 +168,7 @@ def _rgb_profile(points: tuple[float, ...], curve: tuple[float, ...]) -> bytes:
     tags = {b"rXYZ": _triple(colorants[:, 0]), b"gXYZ": _triple(colorants[:, 1])}
     tags |= {b"bXYZ": _triple(colorants[:, 2]), b"chad": b"sf32" + bytes(4) + _fixed(*adapt.flat)}
     tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve(curve))
-    return _profile(b"RGB ", tags)
+    return _profile(b"RGB ", tags, name)
 
 
 def _gray_profile(points: tuple[float, ...], curve: tuple[float, ...]) -> bytes:
@@ -117,9 +177,9 @@ def _gray_profile(points: tuple[float, ...], curve: tuple[float, ...]) -> bytes:
     return _profile(b"GRAY", {b"kTRC": _curve(curve), b"chad": chad})
 
 
-def _profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+def _profile(space: bytes, tags: dict[bytes, bytes], name: str = "Colour space of a PNG") -> bytes:
     """Profile of a display: header of 128 bytes, table of tags, contents."""
-    tags = {b"desc": _text("Colour space of a PNG"), b"cprt": _text("No copyright")} | tags
+    tags = {b"desc": _text(name), b"cprt": _text("No copyright")} | tags
     tags[b"wtpt"] = _triple(_D50)
     table, contents, places = struct.pack(">I", len(tags)), b"", {}
     start = 128 + 4 + 12 * len(tags)

@@ -1,4 +1,4 @@
-"""Encoding of an image as JPEG, PNG, TIFF or WebP with the properties of its source photo."""
+"""Encoding of an image in each format that is written, with the properties of its source photo."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image
 
 from refusion.errors import ImageError
+from refusion.images.avif_write import encode_avif
 from refusion.images.carry import fitted
 from refusion.images.exif import upright_exif
 from refusion.images.jpeg_write import extra_segments
+from refusion.images.jxl_write import encode_jxl, is_lossless
 from refusion.images.photo import LUMA, Photo
 from refusion.images.png_write import encode_png
 from refusion.images.source import listed
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
+_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "AVIF": 32768}
 _JPEG_QUALITY = 95
 _WEBP_QUALITY = 92
 _FULL_COLOUR = 90  # quality from which a JPEG keeps the full resolution of the colours
@@ -38,7 +40,7 @@ def encode(file: BinaryIO, kind: str, image: Tensor | np.ndarray, like: Photo, n
 
     Args:
         file: opened for writing, at its start.
-        kind: "JPEG", "PNG", "TIFF" or "WEBP".
+        kind: "JPEG", "PNG", "TIFF", "WEBP", "AVIF" or "JXL".
         image: tensor or array; float, clamped to [0, 1] here, or uint8 or uint16 over their full
             range.
         like: photo whose bit depth, mode, alpha, metadata and compression are used.
@@ -59,6 +61,10 @@ def encode(file: BinaryIO, kind: str, image: Tensor | np.ndarray, like: Photo, n
         encode_tiff(file, pixels, like, exif)
     elif kind == "JPEG":
         _encode_jpeg(file, pixels, like, exif)
+    elif kind == "AVIF":
+        file.write(encode_avif(pixels, like, exif))
+    elif kind == "JXL":
+        file.write(encode_jxl(pixels, like, exif))
     else:
         _encode_webp(file, pixels, like, exif)
     if lost:
@@ -70,7 +76,7 @@ def check_side(name: str, kind: str, width: int, height: int) -> None:
 
     Args:
         name: path of the output file, for the message.
-        kind: "JPEG", "PNG", "TIFF" or "WEBP".
+        kind: "JPEG", "PNG", "TIFF", "WEBP", "AVIF" or "JXL".
         width: in pixels.
         height: in pixels.
     """
@@ -149,8 +155,12 @@ def _resized(alpha: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _depth(kind: str, like: Photo, name: str) -> int:
-    deepest = {"PNG": 16, "TIFF": 32}.get(kind, 8)
-    if like.bit_depth > deepest:
+    deepest = {"PNG": 16, "TIFF": 32, "AVIF": 16}.get(kind, 8)
+    if kind == "JXL" and is_lossless(like):
+        deepest = 16
+    if kind == "AVIF" and like.bit_depth > 8 and not like.coded_depth:
+        logger.warning("%s: %d bits become 10 for AVIF", name, like.bit_depth)
+    elif like.bit_depth > deepest:
         logger.warning(
             "%s: %d bits become %d, the most for %s", name, like.bit_depth, deepest, kind
         )

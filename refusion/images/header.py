@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from refusion.errors import ImageError
-from refusion.images import tiff_layout
+from refusion.images import heif_boxes, jxl_header, tiff_layout
 from refusion.images.jpeg_segments import read_frame
+from refusion.images.listing import format_by_bytes, format_by_suffix
+from refusion.images.raw_read import is_raw, raw_size
 from refusion.images.tiff_layout import TiffLayout, image_size, is_for_pillow, read_layout
 from refusion.images.tiff_segments import IMAGE_CODECS, WORKERS
 from refusion.images.tiff_tags import TagError, TiffTags, read_tags
@@ -23,6 +26,9 @@ _WEBP = {False: 20, True: 27}  # with alpha or not
 _WEBP_COPIES = 3  # of the coded file, which is read as a whole
 _SPARE_COPIES = 2  # of the bytes of a PNG that are more than its pixels: Pillow skips by reading
 _PILLOW_TIFF = 16
+# Of the other formats, with the coded file; more per copy of the file.
+_AVIF, _HEIC, _JXL, _RAW = 24, 24, 24, 32
+_FILE_COPIES = 3
 # Copies of a strip or tile in memory: coded and decoded, and five with a codec of images.
 _SEGMENT_COPIES = {True: 5, False: 2}
 _FIXED = 8 << 20  # bytes of buffers that do not depend on the size
@@ -48,12 +54,29 @@ class Header:
     least: int = 0
 
 
+def detect_format(file: BinaryIO) -> str | None:
+    """Format of an open file by its content, "RAW" for raw files that begin as a TIFF.
+
+    Args:
+        file: opened for reading; its name decides for a TIFF that may be raw or not.
+
+    Returns:
+        "JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIC", "JXL" or "RAW"; None for any other file.
+    """
+    file.seek(0)
+    kind = format_by_bytes(file.read(16))
+    if kind == "TIFF" and (is_raw(file) or format_by_suffix(Path(file.name).suffix) == "RAW"):
+        kind = "RAW"
+    file.seek(0)
+    return kind
+
+
 def read_header(file: BinaryIO, kind: str) -> Header:
     """Read the header of an open photo file; nothing is decoded.
 
     Args:
         file: opened for reading.
-        kind: "JPEG", "PNG", "TIFF" or "WEBP".
+        kind: "JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIC", "JXL" or "RAW".
 
     Raises:
         ValueError: the header is damaged; the message is one line.
@@ -199,4 +222,31 @@ def _segment_bytes(layout: TiffLayout) -> int:
     return min(WORKERS, down * across) * one * _SEGMENT_COPIES[layout.compression in IMAGE_CODECS]
 
 
+def _heif(file: BinaryIO, per_pixel: int) -> Header:
+    width, height = heif_boxes.read_boxes(file).primary.size
+    memory = _needed(width, height, per_pixel) + _FILE_COPIES * file.seek(0, 2)
+    return Header(width, height, memory)
+
+
+def _avif(file: BinaryIO) -> Header:
+    return _heif(file, _AVIF)
+
+
+def _heic(file: BinaryIO) -> Header:
+    return _heif(file, _HEIC)
+
+
+def _jxl(file: BinaryIO) -> Header:
+    header = jxl_header.parse_header(jxl_header.read_boxes(file)[0])
+    memory = _needed(header.width, header.height, _JXL) + _FILE_COPIES * file.seek(0, 2)
+    return Header(header.width, header.height, memory)
+
+
+def _raw(file: BinaryIO) -> Header:
+    width, height, _ = raw_size(file)
+    memory = _needed(width, height, _RAW) + _FILE_COPIES * file.seek(0, 2)
+    return Header(width, height, memory)
+
+
 _READ = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "TIFF": _tiff}
+_READ |= {"AVIF": _avif, "HEIC": _heic, "JXL": _jxl, "RAW": _raw}

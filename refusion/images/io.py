@@ -18,9 +18,13 @@ from refusion.files import atomic_write, check_replaceable, open_regular
 from refusion.images.decode import decode_pillow
 from refusion.images.decoder_warnings import quiet_decoders
 from refusion.images.encode import check_side, encode
-from refusion.images.header import check_header, read_header
-from refusion.images.listing import FORMATS, USUAL_SUFFIXES, format_by_bytes
+from refusion.images.header import check_header, detect_format, read_header
+from refusion.images.heif_read import decode_heif
+from refusion.images.jxl_read import decode_jxl
+from refusion.images.listing import FORMATS, READ, USUAL_SUFFIXES
+from refusion.images.packages import missing_package
 from refusion.images.photo import Photo
+from refusion.images.raw_read import decode_raw
 from refusion.images.tiff_decode import decode_tiff
 from refusion.images.unsupported import hint, kind_by_bytes
 
@@ -34,11 +38,15 @@ _DTYPES = ("uint8", "uint16", "bfloat16", "float16", "float32", "float64")  # th
 def read_image(
     path: str | Path, *, max_pixels: int = MAX_PIXELS, max_memory: int | None = None
 ) -> Photo:
-    """Read a JPEG, PNG, TIFF or WebP file; the format is detected from the content.
+    """Read a photo file; the format is detected from the content.
+
+    JPEG, PNG, TIFF, WebP, AVIF and JPEG XL; HEIC and camera raw with the packages of
+    `pip install 'refusion[photo]'`. docs/formats.md says what is kept of each.
 
     For an animation or a file with several pages, the first is used and a warning is logged. CMYK
-    is converted to RGB (with a warning), a palette to RGB or RGBA, one bit to gray. Colours are not
-    converted between colour spaces; the ICC profile is kept.
+    is converted to sRGB through its profile, a palette to RGB or RGBA, one bit to gray. Other
+    colours are not converted between colour spaces; the ICC profile is kept. Camera raw is
+    developed to Rec. 2020, 16 bits.
 
     Args:
         path: the file.
@@ -164,23 +172,35 @@ def _decode(file: BinaryIO, max_pixels: int, max_memory: int | None) -> Photo:
     other = kind_by_bytes(head)
     if other is not None:
         raise ImageError(f"{file.name}: {hint(other)}")
-    kind = format_by_bytes(head)
+    kind = detect_format(file)
     if kind is None:
-        raise ImageError(f"{file.name}: not an image, expected JPEG, PNG, TIFF or WebP")
+        raise ImageError(f"{file.name}: not an image, expected {READ}")
+    missing = missing_package(kind)
+    if missing is not None:
+        raise ImageError(f"{file.name}: {missing}")
     header = read_header(file, kind)
     check_header(file.name, header, size, max_pixels, max_memory)
     file.seek(0)
-    if kind == "TIFF":
-        return decode_tiff(file)
-    return decode_pillow(file, kind, (header.width, header.height))
+    size = header.width, header.height
+    if kind in ("AVIF", "HEIC"):
+        return decode_heif(file, kind, size)
+    if kind == "JXL":
+        return decode_jxl(file, size)
+    if kind in ("TIFF", "RAW"):
+        return decode_tiff(file) if kind == "TIFF" else decode_raw(file)
+    return decode_pillow(file, kind, size)
 
 
 def _format_to_write(path: Path, like: Photo | None) -> str:
     if not path.suffix and like is not None:
         return like.format
-    if path.suffix.lower() not in FORMATS:
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
         raise ImageError(f"{path}: expected a name that ends in {USUAL_SUFFIXES}")
-    return FORMATS[path.suffix.lower()]
+    missing = missing_package(kind)
+    if missing is not None:
+        raise ImageError(f"{path}: {missing}")
+    return kind
 
 
 def _one_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -11,20 +12,36 @@ from pathlib import Path
 
 from refusion.errors import ImageError
 from refusion.files import open_regular
+from refusion.images.packages import missing_package
 from refusion.images.unsupported import hint, kind_by_bytes, kind_by_name
 
-_JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jps", ".mpo", ".pjpeg", ".pjp")
-FORMATS = dict.fromkeys(_JPEG_SUFFIXES, "JPEG") | {
+_JPEG_SUFFIXES = ".jpg .jpeg .jpe .jfif .jif .jfi .jps .mpo .pjpeg .pjp"
+_RAW_SUFFIXES = (
+    ".cr2 .cr3 .crw .nef .nrw .arw .sr2 .srf .raf .orf .ori .rw2 .rwl .raw .dng .pef .srw .x3f .3fr"
+    " .fff .iiq .cap .mef .mos .mrw .dcr .kdc .erf .gpr"
+)
+FORMATS = dict.fromkeys(_JPEG_SUFFIXES.split(), "JPEG") | {
     ".png": "PNG",
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".webp": "WEBP",
+    ".avif": "AVIF",
+    ".jxl": "JXL",
 }
 """Format that is read from and written to a file, by the suffix of its name."""
 
-IMAGE_SUFFIXES = tuple(FORMATS)
-USUAL_SUFFIXES = ".jpg, .jpeg, .png, .tif, .tiff, .webp"
-"""The suffixes that messages name."""
+READ_ONLY = dict.fromkeys((".heic", ".heif", ".hif"), "HEIC")
+READ_ONLY |= dict.fromkeys(_RAW_SUFFIXES.split(), "RAW")
+"""Format that is only read from a file, by the suffix of its name."""
+
+RESULTS = {"HEIC": ".jpg", "RAW": ".tif"}
+"""Suffix of the results of photos in a format that is only read."""
+
+IMAGE_SUFFIXES = (*FORMATS, *READ_ONLY)
+USUAL_SUFFIXES = ".jpg, .jpeg, .png, .tif, .tiff, .webp, .avif, .jxl"
+"""The suffixes of results that messages name."""
+READ = "JPEG, PNG, TIFF, WebP, AVIF, HEIC, JPEG XL or camera raw"
+"""Names of the formats that are read, for messages."""
 
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
@@ -33,7 +50,15 @@ _MAGIC = {
     b"MM\0*": "TIFF",
     b"II+\0": "TIFF",
     b"MM\0+": "TIFF",
+    b"\xff\x0a": "JXL",
+    b"\0\0\0\x0cJXL ": "JXL",
 }
+# Other raw files start like any TIFF; `raw_read.is_raw` detects them by their tags.
+_RAW = re.compile(
+    rb"....ftypcrx|II\*\0....CR|II\x1a\0..HEAPCCDR|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|FOVb|\0MRM",
+    re.DOTALL,
+)
+_HEIF = {"AVIF": rb"....ftypavi", "HEIC": rb"....ftyp(he[iv]|mif|msf)"}
 _LINKED_FOLDER = "linked folder, which is not searched; give it as an input of its own"
 
 
@@ -51,10 +76,23 @@ class Listing:
 
 
 def format_by_bytes(head: bytes) -> str | None:
-    """Return "JPEG", "PNG", "TIFF" or "WEBP" for the first 16 bytes of a file; None for others."""
+    """Format of a file, as in `FORMATS` and `READ_ONLY`, by its first 16 bytes; None for others.
+
+    Many raw files begin as a TIFF, and are "TIFF" here.
+    """
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
+    if _RAW.match(head):
+        return "RAW"
+    for kind, pattern in _HEIF.items():
+        if re.match(pattern, head, re.DOTALL):
+            return kind
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def format_by_suffix(suffix: str) -> str | None:
+    """Format of a file, as in `FORMATS` and `READ_ONLY`, by the suffix of its name."""
+    return FORMATS.get(suffix.lower()) or READ_ONLY.get(suffix.lower())
 
 
 def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
@@ -126,7 +164,8 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 def _reason(entry: os.DirEntry[str], path: Path) -> str | None:
     """Why a file is left out; None for an image, and nothing for a file of another kind."""
-    kind, is_image = kind_by_name(path), path.suffix.lower() in FORMATS
+    suffix = path.suffix.lower()
+    kind, is_image = kind_by_name(path), suffix in IMAGE_SUFFIXES
     try:
         mode = entry.stat().st_mode
     except OSError:  # also a link to itself
@@ -136,7 +175,7 @@ def _reason(entry: os.DirEntry[str], path: Path) -> str | None:
     if not stat.S_ISREG(mode):
         return "not a regular file" if is_image else ""
     if is_image:
-        return None
+        return missing_package(format_by_suffix(suffix))
     return hint(kind) if kind is not None else _reason_by_bytes(path)
 
 
@@ -149,7 +188,8 @@ def _reason_by_bytes(path: Path) -> str:
         return ""
     kind = format_by_bytes(head)
     if kind is not None:
-        suffix = next(suffix for suffix, name in FORMATS.items() if name == kind)
+        known = FORMATS | READ_ONLY
+        suffix = next(suffix for suffix, name in known.items() if name == kind)
         return f"{kind} without the suffix of an image; rename it to NAME{suffix}"
     other = kind_by_bytes(head)
     return "" if other is None else hint(other)

@@ -23,8 +23,11 @@ class Photo:
             three equal channels. The memory layout is not defined. Read-only. An array in photos of
             `refusion.images.io.read_arrays`, otherwise a tensor.
         alpha: float32 (1, H, W) in [0, 1], as `samples`; or None.
-        format: "JPEG", "PNG", "TIFF" or "WEBP".
-        bit_depth: 8, 16, or 32 for a float TIFF.
+        format: "JPEG", "PNG", "TIFF", "WEBP", "AVIF" or "JXL"; of a file that is not written in its
+            own format, the format of its result: "JPEG" for HEIC, "TIFF" for camera raw.
+        bit_depth: 8, 16, or 32 for a float TIFF or JPEG XL.
+        coded_depth: bits per sample of a HEIC or AVIF file with more than 8, which is read with 16
+            bits; a result in AVIF has the same. 0 for all others.
         mode: "gray" or "rgb".
         icc: ICC profile of the pixel values.
         exif: EXIF block (from its TIFF header on), orientation 1, without thumbnail.
@@ -39,15 +42,18 @@ class Photo:
             other).
         png_colour: the PNG chunks gAMA, cHRM, sRGB, cICP, mDCV and cLLI, unchanged.
         png_chunks: PNG chunks with texts, and others that a PNG keeps, unchanged.
-        lossless: False for a lossy WebP; also False for JPEG, where it is not used.
+        lossless: False for a lossy WebP or JPEG XL; also False for JPEG, HEIC and AVIF, for their
+            results in these formats.
         tiff_compression: "none", or "deflate" for a TIFF with any compression.
-        quality: quality of an output in JPEG or WebP, 1..100; None for that of the photo.
+        quality: quality of an output in JPEG, WebP, AVIF or JPEG XL, 1..100; None for that of the
+            photo.
     """
 
     samples: Tensor | np.ndarray
     alpha: Tensor | np.ndarray | None = None
     format: str = "PNG"
     bit_depth: int = 8
+    coded_depth: int = 0
     mode: str = "rgb"
     icc: bytes | None = None
     exif: bytes | None = None

@@ -64,12 +64,12 @@ class TiffColours:
         colour, alpha = samples[..., : layout.colours], samples[..., layout.colours :]
         if self.palette is not None:
             colour, bits = self.palette[colour[..., 0]], 8 * self.dtype.itemsize
-            alpha = _in_range(alpha, layout.bits, self.dtype)
+            alpha = in_range(alpha, layout.bits, self.dtype)
         if self._is_associated:
-            colour = _unmultiplied(colour, alpha, self.dtype)
+            colour = unmultiplied(colour, alpha, self.dtype)
         else:
-            colour = _in_range(colour, bits, self.dtype)
-        alpha = _in_range(alpha, bits, self.dtype)
+            colour = in_range(colour, bits, self.dtype)
+        alpha = in_range(alpha, bits, self.dtype)
         if layout.photometric == WHITE_IS_ZERO:
             colour = _full(self.dtype) - colour
         elif layout.photometric == CMYK:
@@ -117,8 +117,14 @@ def _full(dtype: np.dtype) -> int:
     return 1 if dtype.kind == "f" else np.iinfo(dtype).max
 
 
-def _in_range(samples: np.ndarray, bits: int, dtype: np.dtype) -> np.ndarray:
-    """Samples of any depth over the full range of a type, rounded to nearest."""
+def in_range(samples: np.ndarray, bits: int, dtype: np.dtype) -> np.ndarray:
+    """Samples of any depth over the full range of a type, rounded to nearest.
+
+    Args:
+        samples: unsigned integers of `bits` bits; or floats, which keep their values.
+        bits: of the samples, at most 16.
+        dtype: uint8, uint16 or float32.
+    """
     if dtype.kind == "f":
         return samples.astype(dtype, copy=False)
     given, full = 2**bits - 1, _full(dtype)
@@ -128,8 +134,14 @@ def _in_range(samples: np.ndarray, bits: int, dtype: np.dtype) -> np.ndarray:
     return ((samples.astype(np.uint32) * full + given // 2) // given).astype(dtype)
 
 
-def _unmultiplied(colour: np.ndarray, alpha: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Divide colour that is stored multiplied by alpha; 0 where alpha is 0."""
+def unmultiplied(colour: np.ndarray, alpha: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Divide colour that is stored multiplied by alpha; 0 where alpha is 0.
+
+    Args:
+        colour: (..., C), over the same range as `alpha`.
+        alpha: (..., 1).
+        dtype: of the result, uint8, uint16 or float32.
+    """
     precise = np.float32 if colour.dtype.itemsize < 4 else np.float64
     alpha = alpha.astype(precise)
     share = colour / np.where(alpha > 0, alpha, 1)

@@ -24,18 +24,16 @@ from refusion.images.tiff_colour import read_colours
 from refusion.images.tiff_layout import TiffLayout, is_for_pillow, read_layout, unsupported
 from refusion.images.tiff_segments import CODECS, for_each_band, is_plain, read_plain
 from refusion.images.tiff_tags import TagError, TiffTags, count_pages, read_tags
-from refusion.images.unsupported import hint
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_SUBFILE_TYPE, _DESCRIPTION, _ORIENTATION, _SUB_IFDS = 254, 270, 274, 330
-_XMP, _IPTC, _PHOTOSHOP, _ICC, _DNG_VERSION = 700, 33723, 34377, 34675, 50706
+_DESCRIPTION, _ORIENTATION, _SUB_IFDS = 270, 274, 330
+_XMP, _IPTC, _PHOTOSHOP, _ICC = 700, 33723, 34377, 34675
 # Of YCbCr: weights of red, green and blue in Y (ITU-R BT.601), and levels of black and white.
 _COEFFICIENTS = (0.299, 0.587, 0.114)
 _LEVELS = (0, 255, 128, 255, 128, 255)
 _LONG = 4  # type of the IPTC records of some writers, whose bytes are in order all the same
-_RAW = (32803, 34892)  # photometric interpretations of camera raw
 _MAX_DPI = 65535
 
 
@@ -46,15 +44,12 @@ def decode_tiff(file: BinaryIO) -> Photo:
         file: opened for reading.
 
     Raises:
-        ImageError: camera raw, or samples that are not handled.
+        ImageError: samples that are not handled.
         TagError: a tag is wrong.
         Exception: any exception that a codec or Pillow raises for damaged bytes.
     """
     tags = read_tags(file)
     layout = read_layout(tags)
-    is_reduced = tags.integer(_SUBFILE_TYPE, 0, 2**32 - 1, 0) & 1
-    if is_reduced or _DNG_VERSION in tags or layout.photometric in _RAW:
-        raise ImageError(f"{file.name}: {hint('camera raw')}")
     dropped: list[str] = []
     photo = _described(tags, layout, dropped)
     if layout.photometric == tiff_layout.YCBCR:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-# Suffixes, and a pattern of the first 16 bytes. Some raw files start like any TIFF; `tiff_decode`
-# detects them by their tags.
+# Suffixes, and a pattern of the first 16 bytes.
 _KINDS = {
-    "HEIC": (".heic .heif .hif .heics .heifs", rb"....ftyp(he[iv]|mif|msf)"),
-    "AVIF": (".avif .avifs", rb"....ftypavi"),
     "JPEG 2000": (
         ".jp2 .j2k .j2c .jpc .jpf .jpx .jpm",
         rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     ),
-    "JPEG XL": (".jxl", rb"\0\0\0\x0cJXL |\xff\x0a"),
     "JPEG XR": (".jxr .wdp .hdp", rb"II\xbc"),
     "GIF": (".gif", rb"GIF8"),
     "BMP": (".bmp .dib", rb"BM....\0\0"),
@@ -31,11 +27,6 @@ _KINDS = {
     "PCX": (".pcx", rb"(?!)"),
     "SGI": (".sgi .rgb .bw", rb"(?!)"),
     "EPS": (".eps", rb"%!PS-Adobe-.\..EPS|\xc5\xd0\xd3\xc6"),
-    "camera raw": (
-        ".cr2 .cr3 .crw .nef .nrw .arw .sr2 .srf .raf .orf .ori .rw2 .rwl .raw .dng .pef .srw .x3f"
-        " .3fr .fff .iiq .cap .mef .mos .mrw .dcr .kdc .erf .gpr",
-        rb"....ftypcrx|II\*\0....CR|II\x1a\0..HEAPCCDR|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|FOVb|\0MRM",
-    ),
 }
 _KIND_BY_SUFFIX = {suffix: kind for kind, (all_, _) in _KINDS.items() for suffix in all_.split()}
 
@@ -43,8 +34,8 @@ _KIND_BY_SUFFIX = {suffix: kind for kind, (all_, _) in _KINDS.items() for suffix
 def kind_by_name(path: Path) -> str | None:
     """Unsupported format that the suffix of a file names; None for any other suffix.
 
-    >>> kind_by_name(Path("IMG_0001.HEIC"))
-    'HEIC'
+    >>> kind_by_name(Path("icon.GIF"))
+    'GIF'
     """
     return _KIND_BY_SUFFIX.get(path.suffix.lower())
 
@@ -61,6 +52,4 @@ def hint(kind: str) -> str:
     Args:
         kind: as returned by `kind_by_name` or `kind_by_bytes`.
     """
-    if kind == "camera raw":
-        return "camera raw, develop it to a TIFF or JPEG first"
     return f"{kind} is not supported, convert it to JPEG, PNG, TIFF or WebP first"

@@ -10,9 +10,9 @@ from refusion.images.photo import Photo
 _BAND_ROWS = 256  # rows that are converted to float at once
 _BAND_BYTES = 64  # per pixel: float copies of the band, three colours and alpha
 _PNG_ALPHA_BAND_BYTES = 112  # measured in some processes, which do not reuse what a band frees
-_DEEPEST = {"PNG": 16, "TIFF": 32}
+_DEEPEST = {"PNG": 16, "TIFF": 32, "AVIF": 16, "JXL": 16}
 # Bytes per pixel of the encoders, besides the samples themselves.
-_ENCODER = {"JPEG": 4, "PNG": 0, "TIFF": 0, "WEBP": 27}
+_ENCODER = {"JPEG": 4, "PNG": 0, "TIFF": 0, "WEBP": 27, "AVIF": 40, "JXL": 40}
 
 
 def write_memory(path: Path, photo: Photo, width: int, height: int) -> int:

@@ -7,6 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+EXIF_HEADER = b"Exif\0\0"
+XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
+EXTENDED_HEADER = b"http://ns.adobe.com/xmp/extension/\0"
+ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+"""Start of the segments of ISO 21496-1."""
+INDEX_HEADER = b"MPF\0"
+"""Start of the segment with a multi-picture index (CIPA DC-007)."""
+APP1, APP2 = 0xE1, 0xE2
 _FILL = 0xFF
 _PIXELS_OR_END = (b"\xff\xda", b"\xff\xd9")
 _NO_LENGTH = (0x00, 0x01, *range(0xD0, 0xD9))
@@ -53,6 +61,16 @@ def segments(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
         else:
             begin, at = at, at + 2 + max(2, length)
             yield marker, begin, at
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    """A segment with its marker and its length.
+
+    Args:
+        marker: second byte of the marker.
+        content: at most 65533 bytes.
+    """
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
 
 
 def read_frame(file: BinaryIO) -> Frame | None:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from refusion.images.carry import JPEG_SEGMENT
 from refusion.images.iptc import PHOTOSHOP, resource_of
-from refusion.images.jpeg_read import EXTENDED_HEADER
+from refusion.images.jpeg_segments import APP1, EXTENDED_HEADER, segment
 from refusion.images.photo import Photo
 from refusion.images.xmp import extended_name
 
-_APP1, _APP13, _COMMENT = 0xE1, 0xED, 0xFE
+_APP13, _COMMENT = 0xED, 0xFE
 
 
 def extra_segments(like: Photo) -> bytes:
@@ -20,20 +20,16 @@ def extra_segments(like: Photo) -> bytes:
     A long block is divided among segments that follow each other.
     """
     resources = resource_of(like.iptc) + like.photoshop
-    segments = [_segment(_APP13, PHOTOSHOP + part) for part in _parts(resources)]
+    segments = [segment(_APP13, PHOTOSHOP + part) for part in _parts(resources)]
     if like.xmp_extended is not None and like.xmp is not None:
         name = (extended_name(like.xmp) or "").encode("latin-1", "replace")
         head, length = EXTENDED_HEADER + name, len(like.xmp_extended)
         for number, part in enumerate(_parts(like.xmp_extended)):
             place = struct.pack(">II", length, number * JPEG_SEGMENT)
-            segments.append(_segment(_APP1, head + place + part))
-    return b"".join([*segments, *(_segment(_COMMENT, comment) for comment in like.comments)])
+            segments.append(segment(APP1, head + place + part))
+    return b"".join([*segments, *(segment(_COMMENT, comment) for comment in like.comments)])
 
 
 def _parts(content: bytes) -> Iterator[bytes]:
     for at in range(0, len(content), JPEG_SEGMENT):
         yield content[at : at + JPEG_SEGMENT]
-
-
-def _segment(marker: int, content: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content

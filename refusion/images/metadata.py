@@ -38,6 +38,8 @@ def checked(photo: Photo, dropped: Sequence[str] = ()) -> tuple[Photo, list[str]
         dpi = None
     if xmp is not None:
         xmp, claims = without_claims(xmp, extended=extended is not None)
+    if photo.gain_map is not None:  # it is kept, and a writer adds its claims again
+        claims -= {GAIN_MAP}
     lost = _merged(lost, claims)
     extended = None if xmp is None else extended
     return replace(photo, exif=exif, xmp=xmp, xmp_extended=extended, dpi=dpi), lost
@@ -58,11 +60,14 @@ def upright_metadata(photo: Photo, orientation: int, width: int, height: int) ->
         width: width of the upright photo in pixels.
         height: height of the upright photo in pixels.
     """
-    exif, xmp, dpi = photo.exif, photo.xmp, photo.dpi
+    exif, xmp, dpi, gain_map = photo.exif, photo.xmp, photo.dpi, photo.gain_map
+    if gain_map is not None:
+        gain_map = replace(gain_map, orientation=orientation)
     if exif is not None:
         exif = upright_exif(exif, width, height)
     if xmp is not None and orientation != 1:
         xmp = upright_xmp(xmp)
     if dpi is not None and orientation >= 5:
         dpi = dpi[1], dpi[0]
-    return replace(photo, exif=exif, xmp=sized_xmp(xmp, width, height), dpi=dpi)
+    xmp = sized_xmp(xmp, width, height)
+    return replace(photo, exif=exif, xmp=xmp, dpi=dpi, gain_map=gain_map)

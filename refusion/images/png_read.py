@@ -16,11 +16,10 @@ import numpy as np
 
 from refusion.images import png_text
 from refusion.images.iptc import PHOTOSHOP, read_resources
+from refusion.images.jpeg_segments import EXIF_HEADER, XMP_HEADER
 from refusion.images.photo import Photo
 from refusion.images.source import MAX_BLOCK, MAX_BLOCKS, TOO_MUCH, Source, joined, trailing
 
-EXIF_HEADER = b"Exif\0\0"
-XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 # Chunks that define the colours, and their lengths.
 COLOUR = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8}
 # Depth and colour type of the kinds of pixels that are not converted when they are read.

@@ -11,8 +11,8 @@ from typing import BinaryIO
 import numpy as np
 
 from refusion.images.exif import exif_dpi
+from refusion.images.jpeg_segments import EXIF_HEADER
 from refusion.images.photo import Photo
-from refusion.images.png_read import EXIF_HEADER
 from refusion.images.source import MAX_BLOCK, Source, trailing
 
 _PIXELS = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")

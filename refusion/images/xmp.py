@@ -11,26 +11,33 @@ from refusion.images.xml_edit import Name, XmlError, edited, utf8
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 NOTE = "http://ns.adobe.com/xmp/note/"
-_GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/"
-_APPLE_GAIN_MAP = "http://ns.apple.com/HDRGainMap/1.0/"
-_CONTAINER = "http://ns.google.com/photos/1.0/container/"
-_ITEM = "http://ns.google.com/photos/1.0/container/item/"
+HDR_GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/"
+APPLE_GAIN_MAP = "http://ns.apple.com/HDRGainMap/1.0/"
+CONTAINER = "http://ns.google.com/photos/1.0/container/"
+ITEM = "http://ns.google.com/photos/1.0/container/item/"
+# Dynamic Depth 1.0: cameras with depth maps, and a container directory of its own.
+DYNAMIC_DEPTH = "http://ns.google.com/photos/dd/1.0/"
+DEPTH_MAP = f"{DYNAMIC_DEPTH}depthmap/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
 _WIDTHS = ((_TIFF, "ImageWidth"), (_EXIF, "PixelXDimension"))
 _HEIGHTS = ((_TIFF, "ImageLength"), (_EXIF, "PixelYDimension"))
-GAIN_MAP, FILM = "gain map (HDR)", "film (motion photo)"
+GAIN_MAP, FILM, DEPTH = "gain map (HDR)", "film (motion photo)", "depth map"
 """Names for warnings."""
 EXTENDED = (NOTE, "HasExtendedXMP")
 """Name of the property that names an extended packet."""
 # Properties that describe other pictures of the file: namespace, pattern of the local name, and
 # what the property claims to exist (empty: only the entry of a list).
 _CLAIMS = (
-    (_GAIN_MAP, ".*", GAIN_MAP),
-    (_APPLE_GAIN_MAP, ".*", GAIN_MAP),
-    (_CONTAINER, ".*", ""),
-    (_ITEM, ".*", ""),
+    (HDR_GAIN_MAP, ".*", GAIN_MAP),
+    (APPLE_GAIN_MAP, ".*", GAIN_MAP),
+    (CONTAINER, ".*", ""),
+    (ITEM, ".*", ""),
+    (f"{DYNAMIC_DEPTH}container/", ".*", ""),
+    (f"{DYNAMIC_DEPTH}item/", ".*", ""),
+    (f"{DYNAMIC_DEPTH}device/", ".*", ""),
+    (DEPTH_MAP, ".*", DEPTH),
     (_XMP, "Thumbnails", ""),
 )
 _OWN_SPACES = frozenset(space for space, _, _ in _CLAIMS if space != _XMP) | {
@@ -44,7 +51,7 @@ _WORDS = tuple(
     word.encode()
     for word in (*_OWN_SPACES, NOTE, "<!DOCTYPE", "<!ENTITY", *_FILM_SWITCHES, "Thumbnails")
 )
-_SEMANTICS = {"GainMap": GAIN_MAP, "MotionPhoto": FILM, "Depth": "depth map"}
+_SEMANTICS = {"GainMap": GAIN_MAP, "MotionPhoto": FILM, "Depth": DEPTH}
 
 
 def upright_xmp(xmp: bytes) -> bytes:

@@ -40,6 +40,24 @@ def joined_xmp(xmp: bytes, extended: bytes) -> bytes | None:
     return main[:end] + b"".join(descriptions) + main[end:]
 
 
+def with_description(xmp: bytes | None, description: bytes) -> bytes | None:
+    """Add a description, which declares its prefixes, to a packet; None if impossible.
+
+    Args:
+        xmp: packet; None for a new packet.
+        description: element rdf:Description.
+    """
+    if xmp is None:
+        rdf = b'<rdf:RDF xmlns:rdf="' + RDF.encode() + b'">' + description + b"</rdf:RDF>"
+        return b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + rdf + b"</x:xmpmeta>"
+    try:
+        text = utf8(xmp)
+        end = _rdf(text)[0]
+    except XmlError:
+        return None
+    return None if end is None else text[:end] + description + text[end:]
+
+
 def split_xmp(xmp: bytes) -> tuple[bytes, bytes] | None:
     """Make a short packet that names an extended packet, and the extended packet.
 

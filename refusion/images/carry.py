@@ -24,10 +24,11 @@ from refusion.images.exif import (
     with_entries,
 )
 from refusion.images.exif_copy import shortened_exif
+from refusion.images.gain_map_file import listing_gain_map
 from refusion.images.iptc import iptc_texts
 from refusion.images.photo import Photo
 from refusion.images.png_read import chunk
-from refusion.images.xmp import without_claims
+from refusion.images.xmp import GAIN_MAP, without_claims
 from refusion.images.xmp_extended import joined_xmp, split_xmp
 
 JPEG_SEGMENT = 65000
@@ -67,6 +68,8 @@ def fitted(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
         photo = _with_resolution(photo)
     if kind == "JPEG":
         photo = _within_segments(photo, lost)
+    if photo.gain_map is not None:
+        photo = _with_gain_map(photo, kind, lost)
     return photo, lost
 
 
@@ -169,3 +172,16 @@ def _within_segments(photo: Photo, lost: list[str]) -> Photo:
     if comments != photo.comments:
         lost.append("comment too long for a JPEG")
     return replace(photo, exif=exif, xmp=xmp, xmp_extended=extended, comments=comments)
+
+
+def _with_gain_map(photo: Photo, kind: str, lost: list[str]) -> Photo:
+    """Turn the gain map upright and list it in the XMP packet, or drop it."""
+    gain_map = photo.gain_map.upright() if kind == "JPEG" else None
+    if gain_map is not None and gain_map.is_ultra_hdr:
+        xmp = listing_gain_map(photo.xmp, gain_map)
+        if xmp is not None and len(xmp) <= JPEG_SEGMENT:
+            return replace(photo, xmp=xmp, gain_map=gain_map)
+        gain_map = None
+    if gain_map is None:
+        lost.append(GAIN_MAP)
+    return replace(photo, gain_map=gain_map)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,13 +15,14 @@ from refusion.errors import ImageError
 from refusion.images.avif_write import encode_avif
 from refusion.images.carry import fitted
 from refusion.images.exif import upright_exif
+from refusion.images.gain_map_file import gain_map_segments, with_gain_map
 from refusion.images.jpeg_write import extra_segments
 from refusion.images.jxl_write import encode_jxl, is_lossless
 from refusion.images.photo import LUMA, Photo
 from refusion.images.png_write import encode_png
 from refusion.images.source import listed
 from refusion.images.tiff_encode import encode_tiff
-from refusion.images.xmp import sized_xmp
+from refusion.images.xmp import GAIN_MAP, sized_xmp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +55,8 @@ def encode(file: BinaryIO, kind: str, image: Tensor | np.ndarray, like: Photo, n
     check_side(name, kind, width, height)
     planes = _planes(_array(image), like, kind, name)
     pixels = quantize(planes, height, _depth(kind, like, name), name)
-    like, lost = fitted(replace(like, xmp=sized_xmp(like.xmp, width, height)), kind)
+    like, wrong = _at_size(like, width, height)
+    like, lost = fitted(like, kind)
     exif = like.exif and upright_exif(like.exif, width, height)
     if kind == "PNG":
         lost += encode_png(file, pixels, like, exif)
@@ -67,8 +70,20 @@ def encode(file: BinaryIO, kind: str, image: Tensor | np.ndarray, like: Photo, n
         file.write(encode_jxl(pixels, like, exif))
     else:
         _encode_webp(file, pixels, like, exif)
-    if lost:
-        logger.warning("%s: dropped, no place in a %s: %s", name, kind, listed(lost))
+    if wrong or lost:
+        logger.warning("%s: dropped, no place in a %s: %s", name, kind, listed(wrong + lost))
+
+
+def _at_size(like: Photo, width: int, height: int) -> tuple[Photo, list[str]]:
+    """The photo whose metadata are true for a result of this size, and the names of what is lost.
+
+    A gain map covers the whole photo, so it is wrong for a result of another shape.
+    """
+    like = replace(like, xmp=sized_xmp(like.xmp, width, height))
+    rows, columns = like.samples.shape[1:]
+    if like.gain_map is None or abs(columns * height - rows * width) <= max(rows, columns):
+        return like, []
+    return replace(like, gain_map=None), [GAIN_MAP]
 
 
 def check_side(name: str, kind: str, width: int, height: int) -> None:
@@ -180,8 +195,14 @@ def _encode_jpeg(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | 
         "xmp": like.xmp or b"",
         "extra": extra_segments(like),
     }
-    dpi = tuple(round(value) for value in like.dpi or (0, 0))
-    _pillow(pixels).save(file, "JPEG", dpi=dpi, **quality, **blocks)
+    blocks["dpi"] = tuple(round(value) for value in like.dpi or (0, 0))
+    if like.gain_map is None:
+        _pillow(pixels).save(file, "JPEG", **quality, **blocks)
+        return
+    blocks["extra"] += gain_map_segments(like.gain_map)
+    coded = io.BytesIO()
+    _pillow(pixels).save(coded, "JPEG", **quality, **blocks)
+    file.write(with_gain_map(coded.getvalue(), like.gain_map))
 
 
 def _encode_webp(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | None) -> None:

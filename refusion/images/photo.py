@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from refusion.images.gain_map import GainMap
+
 if TYPE_CHECKING:  # photos as arrays do not need torch
     import numpy as np
     from torch import Tensor
@@ -47,6 +49,7 @@ class Photo:
         tiff_compression: "none", or "deflate" for a TIFF with any compression.
         quality: quality of an output in JPEG, WebP, AVIF or JPEG XL, 1..100; None for that of the
             photo.
+        gain_map: gain map of an HDR photo, which an output in JPEG keeps.
     """
 
     samples: Tensor | np.ndarray
@@ -70,6 +73,7 @@ class Photo:
     lossless: bool = True
     tiff_compression: str = "deflate"
     quality: int | None = None
+    gain_map: GainMap | None = None
 
     def in_colour(self) -> Photo:
         """Return the photo with mode "rgb"; the ICC profile of a gray photo is dropped."""

@@ -95,9 +95,7 @@ class HeadedAttention(nn.Module):
         flat = x.flatten(2)
         qkv = self.qkv(self.norm(flat)).unflatten(1, (self.heads, 3, -1)).transpose(-1, -2)
         out = F.scaled_dot_product_attention(*qkv.unbind(2))  # (B, heads, H * W, dim per head)
-        return (flat + self.proj_out(out.transpose(-1, -2).flatten(1, 2))).unflatten(
-            2, x.shape[-2:]
-        )
+        return (flat + self.proj_out(out.transpose(-1, -2).flatten(1, 2))).reshape(x.shape)
 
 
 class TimedSequence(nn.Sequential):

@@ -255,7 +255,7 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str) -> Tensor:
     """
     h, w = x.shape[-2:]
     bottom, right = -h % multiple, -w % multiple
-    if not (bottom or right):
+    if not torch.jit.is_tracing() and not (bottom or right):
         return x
     if mode == "reflect":
         return _reflected(x, (0, right, 0, bottom))
@@ -278,11 +278,34 @@ def reflect_border(x: Tensor, border: int) -> Tensor:
 def _reflected(x: Tensor, sides: tuple[int, int, int, int]) -> Tensor:
     """Pad (left, right, top, bottom) by reflection, and by replication beyond side - 1 pixels."""
     h, w = x.shape[-2:]
+    if torch.jit.is_tracing():  # by an exporter: sizes are variables of the graph
+        left, right, top, bottom = sides
+        x = x.index_select(-2, reflected_indices(h, top, bottom))
+        return x.index_select(-1, reflected_indices(w, left, right))
     limits = (w - 1, w - 1, h - 1, h - 1)
     reflected = tuple(min(side, limit) for side, limit in zip(sides, limits, strict=True))
     rest = tuple(side - done for side, done in zip(sides, reflected, strict=True))
     x = F.pad(x, reflected, mode="reflect")
     return F.pad(x, rest, mode="replicate") if any(rest) else x
+
+
+def reflected_indices(length: int | Tensor, before: int | Tensor, after: int | Tensor) -> Tensor:
+    """Indices of the rows or columns that padding by reflection repeats, see `reflect_border`.
+
+    Args:
+        length: rows or columns of the map, >= 1.
+        before: added before the first one, >= 0.
+        after: added after the last one, >= 0.
+
+    Returns:
+        LongTensor (before + length + after,).
+    """
+    last = torch.as_tensor(length) - 1
+    place = torch.arange(before + length + after) - before
+    beyond = (2 * last - place).clamp_min(0)  # of places after the last one
+    return torch.where(
+        place < 0, torch.minimum(-place, last), torch.where(place > last, beyond, place)
+    )
 
 
 def as_times(t: Tensor | int | float, batch: int, device: torch.device) -> Tensor:

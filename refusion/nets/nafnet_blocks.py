@@ -32,6 +32,8 @@ class ChannelPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, 1, 1) or, with a window smaller than the map, (B, C, H, W)."""
         h, w = x.shape[-2:]
+        if torch.jit.is_tracing() and self.window is not None:  # sizes are variables of the graph
+            return window_means(window_means(x, self.window, -2), self.window, -1)
         if self.window is None or (self.window >= h and self.window >= w):
             # In float32: the sum over a large map exceeds 65504, the largest number of float16.
             accumulated = torch.float32 if x.dtype == torch.float16 else x.dtype
@@ -43,6 +45,28 @@ class ChannelPool(nn.Module):
         return F.pad(
             y, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2), mode="replicate"
         )
+
+
+def window_means(x: Tensor, window: int, dim: int) -> Tensor:
+    """Means along one axis over the nearest full window around each pixel, from a running sum.
+
+    Args:
+        x: map.
+        window: pixels; a window larger than the map covers the whole axis.
+        dim: the axis.
+
+    Returns:
+        The shape of `x`.
+    """
+    length = torch.as_tensor(x.shape[dim])
+    side = length.clamp_max(window)
+    start = torch.arange(length) - (side - 1) // 2
+    start = torch.minimum(start.clamp_min(0), length - side)
+    # In float64, because the sum over a long axis is much larger than the differences.
+    total = x.double().cumsum(dim)
+    total = torch.cat([torch.zeros_like(total.narrow(dim, 0, 1)), total], dim)
+    ends = total.index_select(dim, start + side) - total.index_select(dim, start)
+    return (ends / side).to(x.dtype)
 
 
 class NAFBlock(nn.Module):

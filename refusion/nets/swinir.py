@@ -97,7 +97,8 @@ class WindowAttention(nn.Module):
         bias = self.relative_position_bias_table[places].permute(2, 0, 1)
         weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias
         if mask is not None:
-            weights = (weights.unflatten(0, (-1, len(mask))) + mask[:, None]).flatten(0, 1)
+            by_photo = weights.reshape(-1, mask.shape[0], *weights.shape[1:])
+            weights = (by_photo + mask[:, None]).flatten(0, 1)
         out = weights.softmax(dim=-1).to(v.dtype) @ v
         return self.proj(out.transpose(1, 2).reshape(count, pixels, dim))
 

@@ -1,0 +1,112 @@
+"""Pages of photos kept out of training: degraded, restored, and the truth; the worst first.
+
+python -m benchmarks.gallery --photos DIR --kodak DIR --out docs/images writes gallery_TASK.jpg for
+each task. DIR with --photos holds the photos of the training under free licences; those that a task
+kept out are used, by the SHA-1 of their names. --kodak holds 17.png to 24.png, which no model has
+seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from benchmarks.contact_sheet import contact_sheet, reduced
+from benchmarks.haze_sets import evenly
+from refusion import load_restorer
+from refusion.config.parser import Component
+from refusion.data import DATASETS
+from refusion.files import atomic_write
+from refusion.metrics import psnr
+
+SIDE, CAPTION = 240, 14  # pixels: longest side of a picture, height of the line below it
+KODAK = tuple(map(str, range(17, 25)))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Photos of a page and how they are degraded.
+
+    Attributes:
+        degradation: of each photo, a function of its name.
+        held_out: one photo of so many was kept out of training; None for Kodak 17 to 24.
+        max_side: the photos are reduced to this longest side in pixels.
+        most: at most so many photos, evenly spread over the names.
+    """
+
+    degradation: Component
+    held_out: int | None = None
+    max_side: int = 768
+    most: int = 24
+
+
+PAGES = {
+    "dehaze": Source(Component("Haze"), held_out=4),
+    "deshadow": Source(Component("Shadow"), held_out=16),
+    "denoise": Source(Component("GaussianNoise", {"sigma": [25, 25], "clip": True})),
+    "blind": Source(Component("SecondOrder")),
+}
+
+
+def items(source: Source, photos: Path, kodak: Path) -> Iterator[Mapping[str, Any]]:
+    """The samples of a page, with the keys `lq`, `gt` and `name`."""
+    split = {} if source.held_out is None else {"split": "held_out", "held_out": source.held_out}
+    data = DATASETS["SyntheticPairs"](
+        folders=[kodak if source.held_out is None else photos],
+        degradation=source.degradation,
+        whole=True,
+        max_side=source.max_side,
+        **split,
+    )
+    known = [n for n, path in enumerate(data.photos) if split or path.stem in KODAK]
+    return (data[number] for number in evenly(known, source.most))
+
+
+def page(task: str, samples: Iterator[Mapping[str, Any]]) -> Image.Image:
+    """The page of a task, the photo with the smallest gain first."""
+    restorer, rows = load_restorer(task), []
+    for sample in samples:
+        lq, gt = sample["lq"][None], sample["gt"][None]
+        result = restorer.restore(lq).clamp(0, 1)
+        given, found = psnr(lq, gt).item(), psnr(result, gt).item()
+        captions = f"{given:.1f} dB", f"{found:.1f} dB", sample["name"].rpartition("__")[2]
+        rows.append((found - given, _pictures((lq, result, gt), captions)))
+    return contact_sheet([pictures for _, pictures in sorted(rows, key=lambda row: row[0])], SIDE)
+
+
+def _pictures(images: Sequence[Tensor], captions: Sequence[str]) -> dict[str, Image.Image]:
+    titles = ("degraded", "restored", "truth")
+    columns = zip(titles, images, captions, strict=True)
+    return {title: captioned(image, caption) for title, image, caption in columns}
+
+
+def captioned(photo: Tensor, caption: str) -> Image.Image:
+    """A photo (1, 3, H, W), float in [0, 1], reduced, above a line of text."""
+    picture = reduced(photo, SIDE)
+    framed = Image.new("RGB", (picture.width, picture.height + CAPTION), "white")
+    framed.paste(picture)
+    ImageDraw.Draw(framed).text((2, picture.height + 1), caption, fill="black")
+    return framed
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the pages."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gallery", description=__doc__)
+    for name in ("photos", "kodak", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--task", nargs="+", choices=PAGES, default=list(PAGES))
+    options = parser.parse_args(argv)
+    for task in options.task:
+        sheet = page(task, items(PAGES[task], options.photos, options.kodak))
+        with atomic_write(options.out / f"gallery_{task}.jpg") as aside:
+            sheet.save(aside, format="JPEG", quality=82)
+
+
+if __name__ == "__main__":
+    main()

@@ -80,8 +80,10 @@ def _at_size(like: Photo, width: int, height: int) -> tuple[Photo, list[str]]:
     A gain map covers the whole photo, so it is wrong for a result of another shape.
     """
     like = replace(like, xmp=sized_xmp(like.xmp, width, height))
+    if like.gain_map is None:
+        return like, []
     rows, columns = like.samples.shape[1:]
-    if like.gain_map is None or abs(columns * height - rows * width) <= max(rows, columns):
+    if abs(columns * height - rows * width) <= max(rows, columns):  # one shape but for rounding
         return like, []
     return replace(like, gain_map=None), [GAIN_MAP]
 

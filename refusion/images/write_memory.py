@@ -13,6 +13,7 @@ _PNG_ALPHA_BAND_BYTES = 112  # measured in some processes, which do not reuse wh
 _DEEPEST = {"PNG": 16, "TIFF": 32, "AVIF": 16, "JXL": 16}
 # Bytes per pixel of the encoders, besides the samples themselves.
 _ENCODER = {"JPEG": 4, "PNG": 0, "TIFF": 0, "WEBP": 27, "AVIF": 40, "JXL": 40}
+_GAIN_MAP = 3  # more with a gain map: the coded photo in memory twice, and the turned map
 
 
 def write_memory(path: Path, photo: Photo, width: int, height: int) -> int:
@@ -36,4 +37,6 @@ def write_memory(path: Path, photo: Photo, width: int, height: int) -> int:
     band_bytes = _PNG_ALPHA_BAND_BYTES if is_png_alpha else _BAND_BYTES
     band = min(height, _BAND_ROWS) * width * band_bytes
     encoder = 1 if kind == "JPEG" and photo.mode == "gray" else _ENCODER[kind]
+    if kind == "JPEG" and photo.gain_map is not None:
+        encoder += _GAIN_MAP
     return width * height * (samples + encoder) + band

@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from refusion.errors import ImageError
+from refusion.images.cmyk import cmyk_profile
 from refusion.images.exif import exif_orientation
 from refusion.images.jpeg_read import read_jpeg
 from refusion.images.metadata import checked, upright_metadata
@@ -60,7 +61,7 @@ def decode_pillow(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:
     if kind == "PNG" and coding in ("RGB;16B", "RGBA;16B", "LA;16B"):
         pixels = _png_16(source, image)
     else:
-        pixels = samples(image, file.name)
+        pixels = samples(image, file.name, photo.icc)
     if coding in _GRAY_STEP and "transparency" in image.info:
         image.info["transparency"] *= _GRAY_STEP[coding]
     if image.mode == "CMYK":
@@ -68,15 +69,17 @@ def decode_pillow(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:
     return finish(photo, with_colour_key(pixels, image), file.name, dropped=source.dropped)
 
 
-def samples(image: Image.Image, name: str) -> np.ndarray:
+def samples(image: Image.Image, name: str, icc: bytes | None = None) -> np.ndarray:
     """Load the samples of an opened image: (H, W, C) uint8 or uint16.
 
     C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA). A palette is converted to RGB, or to RGBA
-    if it has transparency; CMYK is converted to RGB by Pillow's formula.
+    if it has transparency; CMYK is converted to sRGB through its profile, or without one to RGB by
+    Pillow's formula.
 
     Args:
         image: opened by a Pillow plugin, not yet decoded.
         name: path of the file, for messages.
+        icc: ICC profile of the file, or None.
 
     Raises:
         ImageError: the pixel format is not supported.
@@ -88,7 +91,9 @@ def samples(image: Image.Image, name: str) -> np.ndarray:
     if mode == "P":
         return _unpacked(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     if mode == "CMYK":
-        logger.warning("%s: CMYK is converted to RGB, its colour profile is dropped", name)
+        profile = cmyk_profile(icc, name)
+        if profile is not None:
+            return profile.to_srgb(_unpacked(image))
     mode = _CONVERT.get(mode, mode)
     if mode not in _MODES:
         raise ImageError(f"{name}: pixel format {mode}, expected gray, RGB, palette or CMYK")

@@ -135,7 +135,7 @@ def read_boxes(file: BinaryIO) -> HeifFile:
     """
     brands, meta = _top_level(file)
     if meta is None:
-        raise ValueError("no image in it, only a sequence" if brands else "truncated header")
+        raise ValueError("a HEIC or AVIF without an image" if brands else "truncated header")
     try:
         return _parsed(brands, meta)
     except (struct.error, IndexError) as error:

@@ -9,7 +9,6 @@ highlights are not clipped further.
 from __future__ import annotations
 
 import io
-import re
 from types import ModuleType
 from typing import Any, BinaryIO
 
@@ -144,4 +143,4 @@ def _said(error: Exception) -> str:
     """Text of an error of LibRaw, which is a byte string."""
     text = error.args[0] if error.args else ""
     text = text.decode("latin-1") if isinstance(text, bytes) else str(text)
-    return re.sub(r"\s+", " ", text).strip() or type(error).__name__
+    return f"camera raw: {' '.join(text.split()) or type(error).__name__}"

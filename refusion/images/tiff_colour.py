@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from refusion.images.cmyk import CmykProfile
 from refusion.images.tiff_layout import (
     ASSOCIATED,
     BLACK_IS_ZERO,
@@ -26,10 +27,12 @@ class TiffColours:
     Attributes:
         layout: of the page.
         palette: RGB values (2^bits, 3), uint8 or uint16, of a page with a palette.
+        profile: of a CMYK page; None for none.
     """
 
     layout: TiffLayout
     palette: np.ndarray | None = None
+    profile: CmykProfile | None = None
 
     @property
     def channels(self) -> int:
@@ -58,7 +61,8 @@ class TiffColours:
         """Convert samples (rows, columns, n), as `used` returns them, to (rows, columns, channels).
 
         Associated alpha is divided out of the colours. White-is-zero samples are inverted, and
-        CMYK becomes RGB by (1 - C) (1 - K); both apply to the colours only.
+        CMYK becomes sRGB through its profile, or without one RGB by (1 - C) (1 - K). Both apply to
+        the colours only.
         """
         layout, bits = self.layout, self.layout.bits
         colour, alpha = samples[..., : layout.colours], samples[..., layout.colours :]
@@ -72,6 +76,8 @@ class TiffColours:
         alpha = in_range(alpha, bits, self.dtype)
         if layout.photometric == WHITE_IS_ZERO:
             colour = _full(self.dtype) - colour
+        elif self.profile is not None:
+            colour = self.profile.to_srgb(colour)
         elif layout.photometric == CMYK:
             colour = _rgb_of_cmyk(colour)
         return np.concatenate([colour, alpha], axis=2) if alpha.shape[2] else colour
@@ -89,14 +95,21 @@ class TiffColours:
         return alpha is not None and self.layout.extras[alpha - self.layout.colours] == ASSOCIATED
 
 
-def read_colours(tags: TiffTags, layout: TiffLayout) -> TiffColours:
+def read_colours(
+    tags: TiffTags, layout: TiffLayout, profile: CmykProfile | None = None
+) -> TiffColours:
     """Read what the conversion of the samples needs.
+
+    Args:
+        tags: of the page.
+        layout: of the page.
+        profile: of a CMYK page; None for none.
 
     Raises:
         TagError: the palette is missing or wrong.
     """
     if layout.photometric != PALETTE:
-        return TiffColours(layout)
+        return TiffColours(layout, profile=profile)
     number = 3 * 2**layout.bits
     values = np.array(tags.integers(320, 0, 65535, number), np.uint16)
     if len(values) < number:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import BinaryIO, TypeVar
 
 import numpy as np
@@ -15,8 +16,10 @@ from PIL import TiffImagePlugin
 
 from refusion.errors import ImageError
 from refusion.images import tiff_layout
+from refusion.images.cmyk import cmyk_profile
 from refusion.images.decode import finish, samples
 from refusion.images.exif_copy import exif_of_tiff, unknown_tags
+from refusion.images.float_range import in_unit_range
 from refusion.images.iptc import read_resources
 from refusion.images.photo import Photo
 from refusion.images.source import MAX_BLOCK
@@ -55,15 +58,15 @@ def decode_tiff(file: BinaryIO) -> Photo:
     if layout.photometric == tiff_layout.YCBCR:
         _check_ycbcr(tags, layout)
     if is_for_pillow(layout):
-        pixels, orientation = _pillow_samples(file, layout), 1
+        pixels, orientation = _pillow_samples(file, layout, photo.icc), 1
     else:
         fault = unsupported(tags, layout, CODECS)
         if fault is not None:
             raise ImageError(f"{file.name}: {fault}")
-        pixels = _samples(tags, layout, file.name)
+        pixels = _samples(tags, layout, file.name, photo.icc)
         orientation = _optional("orientation", lambda: tags.integer(_ORIENTATION, 1, 8, 1), dropped)
     if layout.photometric == tiff_layout.CMYK:
-        logger.warning("%s: CMYK is converted to RGB, its colour profile is dropped", file.name)
+        photo = replace(photo, icc=None)  # the samples are RGB
     _warn_of_pages(tags, file.name)
     return finish(photo, pixels, file.name, orientation or 1, dropped)
 
@@ -111,7 +114,7 @@ def _described(tags: TiffTags, layout: TiffLayout, dropped: list[str]) -> Photo:
     return Photo(
         np.empty(0),
         format="TIFF",
-        icc=None if layout.photometric == tiff_layout.CMYK else icc or None,
+        icc=icc or None,
         exif=exif,
         xmp=_optional("XMP packet", lambda: tags.block(_XMP, MAX_BLOCK), dropped) or None,
         iptc=iptc or resources.iptc,
@@ -162,38 +165,29 @@ def _warn_of_pages(tags: TiffTags, name: str) -> None:
         logger.warning("%s: %d pages%s, only the first page is used", name, pages, more)
 
 
-def _samples(tags: TiffTags, layout: TiffLayout, name: str) -> np.ndarray:
+def _samples(tags: TiffTags, layout: TiffLayout, name: str, icc: bytes | None) -> np.ndarray:
     """Samples (H, W, C), uint8, uint16 or float32 in [0, 1]; C gray, gray+alpha, RGB or RGBA."""
-    colours = read_colours(tags, layout)
+    is_cmyk = layout.photometric == tiff_layout.CMYK
+    colours = read_colours(tags, layout, cmyk_profile(icc, name) if is_cmyk else None)
     if layout.samples > layout.colours + (layout.alpha is not None):
         logger.warning("%s: extra channels that are not alpha are dropped", name)
     pixels = np.empty((layout.height, layout.width, colours.channels), colours.dtype)
     if colours.is_identity and is_plain(tags, layout):
         read_plain(tags, layout, pixels)
         return pixels
-    ranges: list[tuple[float, float]] = []
 
     def use(top: int, left: int, decoded: np.ndarray) -> None:
         decoded = colours.used(decoded)
-        if layout.kind == "float":
-            ranges.append((decoded.min(), decoded.max()))
         rows, columns = decoded.shape[:2]
-        with np.errstate(all="ignore"):  # values outside the range are refused below
+        with np.errstate(all="ignore"):  # values outside the range are clipped below
             converted = colours.convert(decoded)
         pixels[top : top + rows, left : left + columns] = converted
 
     for_each_band(tags, layout, use)
-    if ranges:
-        low, high = np.min(ranges), np.max(ranges)
-        if not (low >= 0 and high <= 1):  # NaN fails both
-            raise ImageError(
-                f"{name}: float samples from {low:g} to {high:g}, expected [0, 1]; tone-map it"
-                " first"
-            )
-    return pixels
+    return in_unit_range(pixels, name) if layout.kind == "float" else pixels
 
 
-def _pillow_samples(file: BinaryIO, layout: TiffLayout) -> np.ndarray:
+def _pillow_samples(file: BinaryIO, layout: TiffLayout, icc: bytes | None) -> np.ndarray:
     """Samples (H, W, C) uint8, already upright: Pillow applies the orientation of a TIFF."""
     file.seek(0)
     try:
@@ -203,4 +197,4 @@ def _pillow_samples(file: BinaryIO, layout: TiffLayout) -> np.ndarray:
         raise ImageError(f"{file.name}: {message}") from error
     if sorted(image.size) != sorted((layout.width, layout.height)):
         raise TagError("several tags give the size of the image; the file is damaged")
-    return samples(image, file.name)
+    return samples(image, file.name, icc)

@@ -38,21 +38,23 @@ def test_missing_empty_folder_text(tmp_path):
     refuse(tmp_path / "empty.png", "empty file")
     (tmp_path / "text.jpg").write_text("no image\n")
     refuse(tmp_path / "text.jpg", "not an image")
-    refuse(tmp_path / "text.jpg", "expected JPEG, PNG, TIFF or WebP")
+    refuse(
+        tmp_path / "text.jpg", "expected JPEG, PNG, TIFF, WebP, AVIF, HEIC, JPEG XL or camera raw"
+    )
 
 
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC is not supported, convert it"),
-        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF is not supported"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC or AVIF without an image|needs the package"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "a HEIC or AVIF without an image"),
         (b"GIF89a", "GIF is not supported"),
         (b"BM\x3a\0\0\0\0\0", "BMP is not supported"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL is not supported"),
-        (b"\0\0\0\x18ftypcrx ", "camera raw, develop it"),
-        (b"II*\0\x10\0\0\0CR\x02\0", "camera raw, develop it"),
-        (b"FUJIFILMCCD-RAW 0201", "camera raw, develop it"),
-        (b"IIU\0\x18\0\0\0", "camera raw, develop it"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL without pixels"),
+        (b"\0\0\0\x18ftypcrx ", "camera raw: Unsupported|needs the package rawpy"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "camera raw: Unsupported|needs the package rawpy"),
+        (b"FUJIFILMCCD-RAW 0201", "camera raw: Unsupported|needs the package rawpy"),
+        (b"IIU\0\x18\0\0\0", "camera raw: Unsupported|needs the package rawpy"),
     ],
 )
 def test_other_kinds_are_named_with_what_to_do(tmp_path, head, words):
@@ -147,8 +149,8 @@ def test_first_frame_of_several(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("pixels", "options", "reason"),
     [
-        (np.full((2, 2, 3), 1.5, np.float32), {"photometric": "rgb"}, "from 1.5 to 1.5"),
-        (np.full((2, 2), np.nan, np.float32), {}, "nan"),
+        (np.full((2, 2), np.nan, np.float32), {}, "infinite or not a number"),
+        (np.full((2, 2), -np.inf, np.float32), {}, "infinite or not a number"),
         (np.ones((2, 2), np.int16), {}, "int16"),
         (np.ones((2, 2), np.uint32), {}, "uint32"),
         (np.ones((2, 2, 3), np.uint8), {"photometric": "cielab"}, "LAB"),

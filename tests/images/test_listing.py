@@ -7,6 +7,7 @@ import os
 import pytest
 from metadata_cases import picture
 
+from refusion.images import packages
 from refusion.images.io import read_image, write_image
 from refusion.images.listing import FORMATS, list_images, scan_folder
 from refusion.images.unsupported import kind_by_bytes, kind_by_name
@@ -17,7 +18,7 @@ def left_out(folder, *, recursive=True):
 
 
 @pytest.mark.parametrize(
-    "suffix", [".jpg", ".JPEG", ".jpe", ".jfif", ".JPS", ".mpo", ".pjpeg", ".pjp"]
+    "suffix", [".jpg", ".JPEG", ".jpe", ".jfif", ".JIF", ".jfi", ".JPS", ".mpo", ".pjpeg", ".pjp"]
 )
 def test_every_suffix_of_a_jpeg_is_read_and_written(tmp_path, suffix):
     (tmp_path / f"phone{suffix}").write_bytes(picture("jpg"))
@@ -31,19 +32,15 @@ def test_every_suffix_of_a_jpeg_is_read_and_written(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("a.HEIC", "HEIC"),
         ("a.bmp", "BMP"),
         ("a.gif", "GIF"),
         ("a.tga", "Targa"),
         ("a.exr", "OpenEXR"),
         ("a.hdr", "Radiance HDR"),
-        ("a.jxl", "JPEG XL"),
-        ("a.avif", "AVIF"),
         ("a.svg", "SVG"),
         ("a.ppm", "Netpbm"),
         ("a.jp2", "JPEG 2000"),
         ("a.psd", "Photoshop"),
-        ("a.DNG", "camera raw"),
         ("a.txt", None),
         ("a", None),
     ],
@@ -83,8 +80,26 @@ def test_images_with_the_name_of_something_else_are_counted(tmp_path):
     assert left_out(tmp_path) == {
         "JPEG without the suffix of an image; rename it to NAME.jpg": 2,
         "WEBP without the suffix of an image; rename it to NAME.webp": 1,
-        "HEIC is not supported, convert it to JPEG, PNG, TIFF or WebP first": 1,
+        "HEIC without the suffix of an image; rename it to NAME.heic": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "reason"),
+    [
+        ("a.HEIC", "pillow_heif", "HEIC needs the package pillow-heif; install it with: pip inst"),
+        ("a.NEF", "rawpy", "camera raw needs the package rawpy; install it with: pip install 'ref"),
+        ("a.avif", "imagecodecs", "AVIF needs the package imagecodecs; install it with: pip inst"),
+        ("a.JXL", "imagecodecs", "JPEG XL needs the package imagecodecs; install it with: pip ins"),
+    ],
+)
+def test_photos_whose_package_is_missing_are_left_out(tmp_path, monkeypatch, name, module, reason):
+    (tmp_path / name).write_bytes(b"?")
+    monkeypatch.setattr(packages, "_is_there", lambda other: other == module)
+    assert list_images(tmp_path) == [tmp_path / name]
+    monkeypatch.setattr(packages, "_is_there", lambda other: other != module)
+    ((found, count),) = left_out(tmp_path).items()
+    assert found.startswith(reason) and count == 1
 
 
 def test_links_are_followed_to_files_and_counted_for_folders(tmp_path):
@@ -140,4 +155,4 @@ def test_the_order_is_that_of_the_paths(tmp_path):
         (tmp_path / name).touch()
     found = [str(path.relative_to(tmp_path)) for path in list_images(tmp_path, recursive=True)]
     assert found == sorted(found, key=lambda name: name.split("/")) and len(found) == 5
-    assert set(FORMATS.values()) == {"JPEG", "PNG", "TIFF", "WEBP"}
+    assert set(FORMATS.values()) == {"JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JXL"}

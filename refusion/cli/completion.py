@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from refusion import cli
 from refusion.cli.common import Parser, show
+from refusion.config.option_files import option_files
 from refusion.weights import shipped_weights
 
 SHELLS = ("bash", "zsh", "fish")
@@ -24,7 +25,13 @@ _refusion() {
     case "${COMP_WORDS[1]}" in
 %(options)s
     esac
-    [[ "$current" == -* ]] && COMPREPLY=($(compgen -W "$options" -- "$current"))
+    if [[ "$current" == -* ]]; then
+        COMPREPLY=($(compgen -W "$options" -- "$current"))
+        return
+    fi
+    case "${COMP_WORDS[1]}" in
+%(names)s
+    esac
 }
 complete -o default -F _refusion refusion
 """
@@ -72,6 +79,16 @@ def _choices(parsers: Mapping[str, argparse.ArgumentParser]) -> dict[str, list[s
     return found
 
 
+def _names(parsers: Mapping[str, argparse.ArgumentParser]) -> dict[str, list[str]]:
+    """Names that a command takes without an option, by the command."""
+    found = {"init": list(option_files()), "info": sorted(shipped_weights())}
+    for name, parser in parsers.items():
+        for action in parser._actions:
+            if action.choices and not action.option_strings:
+                found[name] = list(map(str, action.choices))
+    return found
+
+
 def _bash(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     values = [
         f'        {name}) COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$current")); return ;;'
@@ -81,7 +98,12 @@ def _bash(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
         f'        {name}) options="{" ".join(n for a in _options(p) for n in a.option_strings)}" ;;'
         for name, p in parsers.items()
     ]
-    lists = {"values": "\n".join(values), "options": "\n".join(options)}
+    names = [
+        f'        {name}) COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$current")) ;;'
+        for name, words in _names(parsers).items()
+    ]
+    lists = {"values": values, "options": options, "names": names}
+    lists = {key: "\n".join(lines) for key, lines in lists.items()}
     return _BASH % {"commands": " ".join(parsers), **lists}
 
 
@@ -90,6 +112,9 @@ def _fish(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     for name, text in {**cli.TASKS, **cli.COMMANDS}.items():
         words = f"complete -c refusion -n __fish_use_subcommand -a {name}"
         lines.append(f"{words} -d {_quoted(text)}")
+    for name, words in _names(parsers).items():
+        seen = f"complete -c refusion -n '__fish_seen_subcommand_from {name}'"
+        lines.append(f"{seen} -a {_quoted(' '.join(words))}")
     for name, parser in parsers.items():
         for action in _options(parser):
             long = [option for option in action.option_strings if option.startswith("--")]

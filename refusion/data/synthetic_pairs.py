@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -287,6 +288,10 @@ def _listed(folders: Sequence[str | Path], exclude: str | Path | None) -> list[P
     kept = [path for path in photos if path.name not in names]
     if not kept:
         raise ConfigError(f"exclude: {exclude} lists all {len(photos)} photos of the folders")
+    if names and len(kept) == len(photos):
+        logging.getLogger(__name__).warning(
+            "exclude: %s lists none of the %d photos of the folders", exclude, len(photos)
+        )
     return kept
 
 

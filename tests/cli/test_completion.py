@@ -31,6 +31,10 @@ def script(capsys):
         (["refusion", "dehaze", "--format", "p"], ["png"]),
         (["refusion", "restore", "--task", "bo"], ["bokeh"]),
         (["refusion", "dehaze", "photo"], [""]),
+        (["refusion", "init", "deshadow_i"], ["deshadow_irsde"]),
+        (["refusion", "init", "--fo"], ["--force"]),
+        (["refusion", "info", "bo"], ["bokeh"]),
+        (["refusion", "completion", ""], ["bash", "zsh", "fish"]),
     ],
     ids=lambda value: " ".join(value),
 )

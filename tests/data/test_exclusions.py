@@ -40,6 +40,13 @@ def test_listed_photos_are_left_out(photos: Path):
     assert names(photos, listed) == {"a.png"}
 
 
+def test_a_list_of_other_photos_gives_a_warning(photos: Path, caplog):
+    listed = photos.parent / "list.txt"
+    listed.write_text("other.png\n", encoding="utf-8")
+    assert names(photos, listed) == {"a.png", "b.png", "c d.png"}
+    assert "list.txt lists none of the 3 photos" in caplog.text
+
+
 def test_a_list_of_all_photos_is_an_error(photos: Path):
     listed = photos.parent / "list.txt"
     listed.write_text("a.png\nb.png\nc d.png\n", encoding="utf-8")

@@ -1,8 +1,9 @@
-"""Hides warnings of decoders about damage that they tolerate."""
+"""Hides what decoders say about damage: warnings, and lines that a C library writes itself."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -24,3 +25,27 @@ def quiet_decoders() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=_SOURCES)
         yield
+
+
+@contextlib.contextmanager
+def quiet_library() -> Iterator[None]:
+    """Context in which a C library cannot write to the error output of the process.
+
+    LibRaw writes a line there about each damaged file, which then raises an error as well. The
+    error output belongs to the whole process, so in another thread than the main one the context
+    does nothing.
+    """
+    try:
+        saved = os.dup(2) if threading.current_thread() is threading.main_thread() else None
+    except OSError:  # the process has no error output
+        saved = None
+    if saved is None:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

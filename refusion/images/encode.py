@@ -64,10 +64,8 @@ def encode(file: BinaryIO, kind: str, image: Tensor | np.ndarray, like: Photo, n
         encode_tiff(file, pixels, like, exif)
     elif kind == "JPEG":
         _encode_jpeg(file, pixels, like, exif)
-    elif kind == "AVIF":
-        file.write(encode_avif(pixels, like, exif))
-    elif kind == "JXL":
-        file.write(encode_jxl(pixels, like, exif))
+    elif kind in ("AVIF", "JXL"):
+        lost += _encode_new(file, kind, pixels, like, exif)
     else:
         _encode_webp(file, pixels, like, exif)
     if wrong or lost:
@@ -205,6 +203,22 @@ def _encode_jpeg(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | 
     coded = io.BytesIO()
     _pillow(pixels).save(coded, "JPEG", **quality, **blocks)
     file.write(with_gain_map(coded.getvalue(), like.gain_map))
+
+
+def _encode_new(
+    file: BinaryIO, kind: str, pixels: np.ndarray, like: Photo, exif: bytes | None
+) -> tuple[str, ...]:
+    """Write AVIF or JPEG XL; names of what the file cannot hold."""
+    lost: tuple[str, ...] = ()
+    try:
+        if kind == "AVIF":
+            data = encode_avif(pixels, like, exif)
+        else:
+            data, lost = encode_jxl(pixels, like, exif)
+    except RuntimeError as error:  # imagecodecs and pylibjxl raise it, also for too little memory
+        raise ValueError(str(error)) from error
+    file.write(data)
+    return lost
 
 
 def _encode_webp(file: BinaryIO, pixels: np.ndarray, like: Photo, exif: bytes | None) -> None:

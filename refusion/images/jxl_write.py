@@ -8,10 +8,12 @@ photos with a profile with loss, with 8 bits.
 
 from __future__ import annotations
 
+import io
 import struct
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import ImageCms
 
 from refusion.images.jxl_header import CONTAINER, GRAY, RGB, STREAM, Bits, parse_header
 from refusion.images.packages import load
@@ -41,41 +43,68 @@ def distance(quality: int) -> float:
     return round(53 / 3000 * quality**2 - 23 / 20 * quality + 25, 4)
 
 
-def encode_jxl(pixels: np.ndarray, like: Photo, exif: bytes | None) -> bytes:
+def encode_jxl(
+    pixels: np.ndarray, like: Photo, exif: bytes | None
+) -> tuple[bytes, tuple[str, ...]]:
     """Encode an image as JPEG XL with the metadata of a photo.
+
+    A photo whose profile the lossy encoder refuses is encoded without loss.
 
     Args:
         pixels: (H, W, C) uint8 or uint16; with loss, uint8. C gray, gray+alpha, RGB or RGBA.
         like: photo whose ICC profile, XMP, quality and loss are used.
         exif: EXIF block from its TIFF header on, or None.
 
+    Returns:
+        The file, and the names of what it cannot hold.
+
     Raises:
         ValueError: a package is not installed.
     """
-    channels = pixels.shape[2]
-    level = b""
-    if is_lossless(like):
-        level, stream = _stream(
-            load("JXL").jpegxl_encode(_squeezed(pixels), lossless=True, effort=_EFFORT[True])
-        )
-        stream = with_colours(stream, like.icc, is_gray=channels < 3)
-    elif like.icc is None or channels == 2:
-        step = distance(like.quality or QUALITY)
-        packed = load("JXL").jpegxl_encode(
-            _squeezed(pixels), lossless=False, distance=step, effort=_EFFORT[False]
-        )
-        level, stream = _stream(packed)
-    else:
-        step = distance(like.quality or QUALITY)
-        _, stream = _stream(
-            load("JXL with an ICC profile").encode(
-                np.ascontiguousarray(pixels), distance=step, effort=_EFFORT[False], icc=like.icc
-            )
-        )
+    icc, lost = like.icc, ()
+    if icc is not None and not _fits(icc, pixels.shape[2]):
+        icc, lost = None, ("ICC profile that is damaged or for other colours",)
+    level, stream = (None if is_lossless(like) else _lossy(pixels, like, icc)) or _lossless(
+        pixels, icc
+    )
     blocks = _box(b"Exif", bytes(4) + exif) if exif else b""
     blocks += _box(b"xml ", like.xmp) if like.xmp else b""
     kind = _box(b"ftyp", b"jxl \0\0\0\0jxl ")
-    return CONTAINER + kind + level + blocks + _box(b"jxlc", stream)
+    return CONTAINER + kind + level + blocks + _box(b"jxlc", stream), lost
+
+
+def _lossless(pixels: np.ndarray, icc: bytes | None) -> tuple[bytes, bytes]:
+    """Box jxll, and stream."""
+    packed = load("JXL").jpegxl_encode(_squeezed(pixels), lossless=True, effort=_EFFORT[True])
+    level, stream = _stream(packed)
+    return level, with_colours(stream, icc, is_gray=pixels.shape[2] < 3)
+
+
+def _lossy(pixels: np.ndarray, like: Photo, icc: bytes | None) -> tuple[bytes, bytes] | None:
+    """Box jxll, and stream; None if the encoder cannot encode this profile or these channels."""
+    step = distance(like.quality or QUALITY)
+    if icc is None:
+        packed = load("JXL").jpegxl_encode(
+            _squeezed(pixels), lossless=False, distance=step, effort=_EFFORT[False]
+        )
+        return _stream(packed)
+    if pixels.shape[2] == 2:  # pylibjxl has no gray with alpha
+        return None
+    encode = load("JXL with an ICC profile").encode
+    try:
+        packed = encode(np.ascontiguousarray(pixels), distance=step, effort=_EFFORT[False], icc=icc)
+    except RuntimeError:  # "JxlEncoderSetICCProfile failed"
+        return None
+    return _stream(packed)
+
+
+def _fits(icc: bytes, channels: int) -> bool:
+    """Whether a profile is sound, and for gray or RGB as the image; decoders refuse other files."""
+    try:
+        space = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space.strip()
+    except (OSError, ValueError, ImageCms.PyCMSError):
+        return False
+    return len(icc) >= _HEADER and space == ("GRAY" if channels < 3 else "RGB")
 
 
 def _squeezed(pixels: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 
 from refusion.images.colour import rec2020_profile
 from refusion.images.decode import finish
+from refusion.images.decoder_warnings import quiet_library
 from refusion.images.exif import exif_dpi
 from refusion.images.exif_copy import exif_of_tiff
 from refusion.images.jpeg_read import read_jpeg
@@ -30,6 +31,7 @@ _XMP, _IPTC = 700, 33723
 _LONG = 4
 _MOSAICS = (32803, 34892)  # photometric interpretations: colour filter array, linear raw
 _ORIENTATIONS = {3: 3, 5: 8, 6: 6}  # by the rotation of LibRaw
+_TEXTS = {"Input/output error": "truncated or damaged"}  # of LibRaw
 _PREVIEW = "_embedded.jpg"
 
 
@@ -60,7 +62,7 @@ def raw_size(file: BinaryIO) -> tuple[int, int, int]:
     package = load("RAW")
     file.seek(0)
     try:
-        with package.imread(file) as raw:
+        with quiet_library(), package.imread(file) as raw:
             sizes = raw.sizes
     except package.LibRawError as error:
         raise ValueError(_said(error)) from error
@@ -80,7 +82,7 @@ def decode_raw(file: BinaryIO) -> Photo:
     package = load("RAW")
     file.seek(0)
     try:
-        with package.imread(file) as raw:
+        with quiet_library(), package.imread(file) as raw:
             pixels = _developed(package, raw)
             photo = _described(file, raw)
     except package.LibRawError as error:
@@ -143,4 +145,5 @@ def _said(error: Exception) -> str:
     """Text of an error of LibRaw, which is a byte string."""
     text = error.args[0] if error.args else ""
     text = text.decode("latin-1") if isinstance(text, bytes) else str(text)
+    text = _TEXTS.get(text, text)
     return f"camera raw: {' '.join(text.split()) or type(error).__name__}"

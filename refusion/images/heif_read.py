@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from refusion.images.av1_size import HEAD, frame_size
 from refusion.images.colour import cicp_chunk
 from refusion.images.decode import finish
 from refusion.images.exif import exif_dpi
@@ -44,6 +45,8 @@ def decode_heif(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:
     """
     boxes = read_boxes(file)
     dropped = _other_images(boxes)
+    if kind == "AVIF":
+        _check_frames(file, boxes)
     file.seek(0)
     data = file.read()
     if kind == "AVIF":
@@ -59,6 +62,17 @@ def decode_heif(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:
     wide = np.dtype(np.uint8 if bits == 8 else np.uint16)
     photo = finish(photo, in_range(pixels, bits, wide), file.name, orientation, dropped)
     return replace(photo, coded_depth=0 if bits == 8 else bits)
+
+
+def _check_frames(file: BinaryIO, boxes: HeifFile) -> None:
+    """Raise `ValueError` if the coded stream of an image is larger than its box says."""
+    for item in boxes.items.values():
+        if item.kind != b"av01" or not item.extents:
+            continue
+        file.seek(item.extents[0][0] if item.method == 0 else 0)
+        size = frame_size(file.read(HEAD)) if item.method == 0 else None
+        if size is not None and (size[0] > item.size[0] or size[1] > item.size[1]):
+            raise ValueError("its parts state different sizes")
 
 
 def _decoded_avif(data: bytes, boxes: HeifFile) -> tuple[np.ndarray, int]:

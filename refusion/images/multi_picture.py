@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -18,7 +18,7 @@ from refusion.images.jpeg_segments import INDEX_HEADER
 from refusion.images.xmp import DYNAMIC_DEPTH, ITEM
 from refusion.images.xmp_values import items_of
 
-_ITEMS = (ITEM, f"{DYNAMIC_DEPTH}item/")  # namespaces of the items of a container directory
+_SPACES = (ITEM, f"{DYNAMIC_DEPTH}item/")  # of the items of a container directory
 _MAX_PICTURES = 32
 _MAX_DIGITS = 10  # of a length in bytes
 _PRIMARY = 0x030000  # kind of the first picture of an index
@@ -75,9 +75,18 @@ def further_pictures(file: BinaryIO, blocks: JpegBlocks, end: int) -> list[Furth
     return [found[begin] for begin in sorted(found)]
 
 
+def listed_items(blocks: JpegBlocks) -> list[Mapping[str, str]]:
+    """Items of the container directory of a JPEG file: Semantic, Mime, Length, DataURI and others.
+
+    Args:
+        blocks: segments of the file.
+    """
+    return items_of(blocks.xmp, _SPACES) or items_of(extended_packet(blocks), _SPACES)
+
+
 def _in_container(blocks: JpegBlocks, end: int) -> Iterator[FurtherPicture]:
     """Items of the container directory; the first item is the first picture."""
-    items = items_of(blocks.xmp, _ITEMS) or items_of(extended_packet(blocks), _ITEMS)
+    items = listed_items(blocks)
     at = end + _number(items[0].get("Padding")) if items else end
     for item in items[1:]:
         length = _number(item.get("Length"))

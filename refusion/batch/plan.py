@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from refusion.batch.result_names import check_packages, distinct, result_name
 from refusion.errors import ConfigError, ImageError
-from refusion.images.listing import IMAGE_SUFFIXES, USUAL_SUFFIXES, scan_folder
+from refusion.images.listing import FORMATS, READ_ONLY, USUAL_SUFFIXES, scan_folder
 from refusion.images.unsupported import kind_by_name
 
 logger = logging.getLogger(__name__)
@@ -105,8 +106,8 @@ def plan_jobs(
         haze_map: also write maps of the haze: folder for NAME_haze.png, in the same way; or the
             name of a PNG or TIFF file if the input is one file.
         rename: gives the name of a result in a folder from that of its photo; None for the same
-            name. A photo that is the result of another one is left out. `output` must then be a
-            folder.
+            name (NAME.jpg for HEIC, NAME.tif for camera raw). A photo that is the result of another
+            one is left out. `output` must then be a folder.
 
     Returns:
         The jobs in the order of the inputs; the files of a folder are sorted by name.
@@ -131,9 +132,10 @@ def plan_jobs(
         found = [pair for path in paths for pair in _pairs(path, target, results, recursive)]
         if rename is not None:
             found = _renamed(found, rename)
-        pairs = dict.fromkeys(found)  # without repetitions
+        pairs = dict.fromkeys(distinct(found))  # without repetitions
     if not pairs:
         raise ImageError(f"input: no images in {', '.join(map(str, paths)) or 'an empty list'}")
+    check_packages(pairs)
     single = {key: _names_one_map(key, place, paths) for key, place in maps.items()}
 
     def files_of(source: Path, result: Path) -> PhotoFiles:
@@ -188,11 +190,12 @@ def _names_one_file(option: str, target: Path, inputs: list[Path]) -> bool:
     """
     if _is_folder(target):
         return False
-    if kind_by_name(target) is not None and len(inputs) == 1 and not _is_folder(inputs[0]):
+    is_one = len(inputs) == 1 and not _is_folder(inputs[0])
+    if is_one and (kind_by_name(target) is not None or target.suffix.lower() in READ_ONLY):
         raise ConfigError(f"{option}: '{target}': results are {USUAL_SUFFIXES}")
-    if target.suffix.lower() not in IMAGE_SUFFIXES:
+    if target.suffix.lower() not in FORMATS:
         return False
-    if len(inputs) != 1 or _is_folder(inputs[0]):
+    if not is_one:
         raise ConfigError(f"{option}: '{target}' names one file for several inputs; give a folder")
     return True
 
@@ -216,7 +219,7 @@ def _pairs(
 ) -> list[tuple[Path, Path]]:
     """Input and output file of every photo in one input path, except in the folders `results`."""
     if not _is_folder(path):
-        return [(path, target / path.name)]
+        return [(path, result_name(target / path.name))]
     try:
         listing = scan_folder(path, recursive=recursive)
     except OSError as error:
@@ -230,7 +233,7 @@ def _pairs(
     # The input folder can contain results of an earlier run, which are not restored again.
     for folder in {folder.resolve() for folder in results} - {path.resolve()}:
         found = [file for file in found if not file.resolve().is_relative_to(folder)]
-    return [(file, target / file.relative_to(path)) for file in found]
+    return [(file, result_name(target / file.relative_to(path))) for file in found]
 
 
 def _renamed(

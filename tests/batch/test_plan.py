@@ -7,6 +7,7 @@ import torch
 
 from refusion.batch.plan import plan_jobs
 from refusion.errors import ConfigError, ImageError
+from refusion.images import packages
 from refusion.images.io import write_image
 
 
@@ -33,8 +34,8 @@ def test_the_results_keep_the_names_of_the_photos(folder, caplog):
 
 
 def test_everything_that_is_left_out_is_counted_once(folder, caplog):
-    (folder / "x.heic").touch()
-    (folder / "sub" / "y.heic").touch()
+    (folder / "x.gif").touch()
+    (folder / "sub" / "y.gif").touch()
     (folder / "z.bmp").touch()
     (folder / "noname").write_bytes((folder / "b.jfif").read_bytes())
     (folder / "linked").symlink_to(folder)
@@ -46,8 +47,53 @@ def test_everything_that_is_left_out_is_counted_once(folder, caplog):
         "in: 1 left out: JPEG without the suffix of an image; rename it to NAME.jpg",
         "in: 1 left out: broken link",
         "in: 1 left out: linked folder, which is not searched; give it as an input of its own",
-        "in: 2 left out: HEIC is not supported, convert it to JPEG, PNG, TIFF or WebP first",
+        "in: 2 left out: GIF is not supported, convert it to JPEG, PNG, TIFF or WebP first",
     ]
+
+
+def test_the_results_of_heic_and_raw_have_another_format(folder, monkeypatch):
+    monkeypatch.setattr(packages, "_is_there", lambda module: True)
+    for name in ("x.HEIC", "y.NEF", "sub/z.dng", "sub/z.tif", "a.heif", "v.jxl", "w.avif"):
+        (folder / name).touch()
+    for name in ("a.jpg", "b.arw"):
+        (folder / name).touch()
+    assert sorted(planned("in")) == [
+        *("out/a-heif.jpg", "out/a.jpg", "out/a.png", "out/b.jfif", "out/b.tif", "out/sub/c.mpo"),
+        *(
+            "out/sub/z-dng.tif",
+            "out/sub/z.tif",
+            "out/v.jxl",
+            "out/w.avif",
+            "out/x.jpg",
+            "out/y.tif",
+        ),
+    ]
+
+    def as_jpeg(path):
+        return path.with_suffix(".jpg")
+
+    with pytest.raises(ConfigError, match=r"would both become 'out/a\.jpg'"):
+        planned("in", rename=as_jpeg)
+    (folder / "a.png").unlink()
+    (folder / "sub/z.tif").unlink()
+    assert "out/b-arw.jpg" in planned("in", rename=as_jpeg)
+
+
+def test_heic_cannot_be_written(folder):
+    with pytest.raises(ConfigError, match=r"'result.heic': results are \.jpg"):
+        plan_jobs(["in/a.png"], "result.heic")
+    with pytest.raises(ConfigError, match=r"'result.dng': results are \.jpg"):
+        plan_jobs(["in/a.png"], "result.dng")
+
+
+def test_missing_packages_are_named_before_the_work(folder, monkeypatch, caplog):
+    (folder / "x.heic").touch()
+    monkeypatch.setattr(packages, "_is_there", lambda module: False)
+    with pytest.raises(ImageError, match=r"x.heic: HEIC needs .*: pip install 'refusion\[photo\]'"):
+        planned("in/x.heic")
+    with pytest.raises(ConfigError, match=r"'out/a.avif': AVIF needs the package imagecodecs"):
+        planned("in", rename=lambda path: path.with_suffix(".avif"))
+    assert "out/x.jpg" not in planned("in") and "1 left out: HEIC needs" in caplog.text
 
 
 def test_a_linked_folder_is_read_if_it_is_an_input(folder, tmp_path):

@@ -14,18 +14,30 @@ if TYPE_CHECKING:
     from refusion.batch.plan import Job
 
 _LONGEST_SUFFIX = 100
-FORMATS = {"jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp"}
+FORMATS = {
+    "jpeg": ".jpg",
+    "png": ".png",
+    "tiff": ".tif",
+    "webp": ".webp",
+    "avif": ".avif",
+    "jxl": ".jxl",
+}
 """Values of `--format`, and the suffixes of such files."""
 
 
 def add_file_options(add: Callable[..., argparse.Action]) -> None:
     """Add `--format`, `--quality`, `--suffix` and `--overwrite`."""
-    add("--format", choices=FORMATS, help="format of the results (default: that of each photo)")
+    add(
+        "--format",
+        choices=FORMATS,
+        help="format of the results (default: that of each photo; JPEG for HEIC, TIFF for raw)",
+    )
     add(
         "--quality",
         type=_quality,
         metavar="1..100",
-        help="quality of results in JPEG and WebP (default: that of the photo, or 95 and 92)",
+        help="quality of results in JPEG, WebP, AVIF and JPEG XL (default: that of the photo, or "
+        "95, 92, 90 and 90)",
     )
     add(
         "--suffix",

@@ -23,7 +23,7 @@ from refusion.images.listing import list_images
 from refusion.images.resize import shrink
 from refusion.images.samples import store, to_float
 from refusion.optics.defocus import LARGEST, blur_radius, defocus_guide
-from refusion.optics.disparity import defocus_of, read_disparity
+from refusion.optics.disparity import defocus_of, read_disparity, read_own_disparity
 from refusion.optics.lens import lens_between
 from refusion.restorers.base import Conditions
 from refusion.tiling.guided import guided_upsample_bands
@@ -83,7 +83,8 @@ class DisparityMaps:
     """Disparity maps for a batch of photos, and the settings of the lenses.
 
     Attributes:
-        place: file of the map, or folder with one map per photo, of the same stem as the photo.
+        place: file of the map, or folder with one map per photo, of the same stem as the photo;
+            None for the depth maps of the photos themselves.
         source: number of the lens of the photos, see `refusion.optics.lens`.
         target: number of the lens to imitate.
         blur: radius in pixels of the largest discs at f/1.8; None for `BLUR` times the long side.
@@ -91,7 +92,7 @@ class DisparityMaps:
         zero_is_unknown: see `read_disparity`.
     """
 
-    place: Path
+    place: Path | None
     source: float
     target: float
     blur: float | None = None
@@ -118,10 +119,7 @@ class DisparityMaps:
         if 0 < strength < 1:
             between = lens_between(self.source, self.target, strength)
             return replace(self, target=between).conditioned(photo, path)
-        file = self._map_of(path)
-        disparity = read_disparity(file, zero_is_unknown=self.zero_is_unknown)
-        _check_shape(file, disparity, photo)
-        defocus = defocus_of(disparity, self.focus)
+        defocus = defocus_of(self._disparity(path, photo), self.focus)
         long_side = max(photo.shape)
         blur = BLUR * long_side if self.blur is None else self.blur
         largest = max(blur_radius(lens, blur) for lens in (self.source, self.target))
@@ -139,6 +137,17 @@ class DisparityMaps:
         conditions = self._conditions(defocus, small, blur * side / long_side)
         kept = self._kept(defocus, photo, blur, reduction)
         return ConditionedPhoto(small, conditions, photo, kept, strength)
+
+    def _disparity(self, path: Path, photo: Tensor) -> Tensor:
+        """The map (h, w) of a photo (3, H, W)."""
+        if self.place is None:
+            disparity = read_own_disparity(path)
+            _check_shape(f"{path}: its depth map", disparity, photo)
+            return disparity
+        file = self._map_of(path)
+        disparity = read_disparity(file, zero_is_unknown=self.zero_is_unknown)
+        _check_shape(f"{file}:", disparity, photo)
+        return disparity
 
     def _map_of(self, photo: Path) -> Path:
         """File of the map of a photo."""
@@ -174,12 +183,15 @@ class DisparityMaps:
         return kept
 
 
-def _check_shape(file: Path, disparity: Tensor, photo: Tensor) -> None:
-    """Check that a map (h, w) has the aspect ratio of the photo (3, H, W)."""
+def _check_shape(name: str, disparity: Tensor, photo: Tensor) -> None:
+    """Check that a map (h, w) has the aspect ratio of the photo (3, H, W).
+
+    `name` is the start of the message: "FILE:", or what the map is.
+    """
     (height, width), (rows, columns) = disparity.shape, photo.shape[-2:]
     if abs(math.log(width / height * rows / columns)) > _SHAPE + 1 / min(height, width):
         raise ImageError(
-            f"{file}: {width}x{height} has another aspect ratio than the photo, {columns}x{rows}; "
+            f"{name} {width}x{height} has another aspect ratio than the photo, {columns}x{rows}; "
             "give the map of this photo, with its orientation and of the whole photo"
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,13 +94,13 @@ def _restore(options: argparse.Namespace) -> int:
     check_device(options.device)
     if options.method == DEFAULT:
         find_weights(options.weights or options.task or DEFAULT_TASK)
-        if options.weights is None and options.task == "bokeh":
-            imitated_lens(options)
     jobs = _jobs(options)
     if not any(os.path.lexists(file.input) for job in jobs for file in job.photos):
         missing = jobs[0].photos[0].input
         others = f", nor any other of {len(jobs)} photos" if len(jobs) > 1 else ""
         raise ImageError(f"{missing}: no such file{others}; correct the path")
+    if options.method == DEFAULT and options.weights is None and options.task == "bokeh":
+        imitated_lens(options, _inputs(jobs))
     check_existing(jobs, options)
     from refusion.cli.restore_batch import Reporting, run_batch
     from refusion.devices.processes import join_processes
@@ -108,7 +108,7 @@ def _restore(options: argparse.Namespace) -> int:
     with join_processes(options.device) as (world, device):
         source, restorer = _restorer(options, device)
         jobs = jobs if restorer.info.views == 1 else _jobs(options, restorer.info.views)
-        settings = _settings(options, restorer, len(jobs))
+        settings = _settings(options, restorer, _inputs(jobs))
         settings, look = with_same_look(settings, options, jobs, restorer)
         if look and world.is_main and not options.quiet:
             colour = ",".join(f"{level:g}" for level in look["look"]["airlight"])
@@ -131,6 +131,10 @@ def _jobs(options: argparse.Namespace, views: int = 1) -> list[Job]:
         haze_map=options.haze_map,
         rename=renaming(options),
     )
+
+
+def _inputs(jobs: Sequence[Job]) -> list[Path]:
+    return [file.input for job in jobs for file in job.photos]
 
 
 def build_parser(task: str | None = None) -> argparse.ArgumentParser:
@@ -248,7 +252,9 @@ def _memory_limit(options: argparse.Namespace) -> int | None:
     return None if options.max_memory is None else parse_memory(options.max_memory, "--max-memory")
 
 
-def _settings(options: argparse.Namespace, restorer: Restorer, photos: int) -> RestoreOptions:
+def _settings(
+    options: argparse.Namespace, restorer: Restorer, photos: Sequence[Path]
+) -> RestoreOptions:
     from refusion.batch.options import RestoreOptions
     from refusion.batch.prompts import PromptFiles
     from refusion.restorers.base import NO_CONDITIONS

@@ -107,7 +107,7 @@ def _decoded_heic(data: bytes) -> tuple[np.ndarray, int]:
     """Upright samples (H, W, C) as they are stored, and their number of bits."""
     package = load("HEIC")
     image = package.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
-    pixels = np.asarray(image)
+    pixels = np.array(image)  # a copy, because PyTorch takes no read-only array
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     bits = 8 if pixels.dtype == np.uint8 else int(image.info["bit_depth"])

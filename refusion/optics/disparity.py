@@ -1,7 +1,8 @@
-"""Disparity maps from files: brighter is nearer, in any unit.
+"""Disparity maps from files and from the photos themselves: brighter is nearer, in any unit.
 
 Blur is proportional to differences of disparity, so a map may have any scale and offset. A map of
-relative inverse depth from a depth estimator is therefore valid too.
+relative inverse depth from a depth estimator is therefore valid too, and so is the map of a phone,
+whose near and far depth in metres are not needed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from refusion.errors import ImageError
+from refusion.images.depth_map import read_depth_map
 from refusion.images.io import read_image
 from refusion.images.samples import to_float
 
@@ -47,6 +49,27 @@ def read_disparity(path: Path, *, zero_is_unknown: bool = False) -> Tensor:
     filled = _fill_rows(disparity, known)
     empty = ~known.any(dim=1)  # whole rows
     return _fill_rows(filled.T, (~empty).expand(filled.shape[::-1])).T.contiguous()
+
+
+def read_own_disparity(photo: Path) -> Tensor:
+    """Read the disparity map that a photo has itself, as phones write it for portraits.
+
+    Args:
+        photo: a JPEG or HEIC photo, see `refusion.images.depth_map.read_depth_map`.
+
+    Returns:
+        (h, w) float32 in [0, 1], upright; larger is nearer.
+
+    Raises:
+        ImageError: the photo has no map, or it cannot be read.
+    """
+    disparity = read_depth_map(photo)
+    if disparity is None:
+        raise ImageError(
+            f"{photo}: has no depth map of its own; give a map of it by --disparity FILE, or a "
+            "folder of maps with the names of the photos"
+        )
+    return torch.from_numpy(disparity)
 
 
 def defocus_of(disparity: Tensor, focus: tuple[float, float] | None = None) -> Tensor:

@@ -147,6 +147,8 @@ def test_large_discs_are_worked_out_on_a_smaller_copy(restore, capsys):
 @pytest.mark.parametrize(
     ("kind", "argv", "message"),
     [
+        ("guided", [*NAMED, "--zero-unknown"], "error: --disparity: missing"),
+        ("guided", NAMED, "and none of the photos has a depth map of its own: take a portrait"),
         ("guided", NAMED, "error: --disparity: missing; the model blurs the background"),
         ("guided", [], "error: --aperture, --disparity: missing; the model blurs"),
         ("guided", [*NAMED, "--aperture", "2"], "--aperture: --to names the lens, too"),

@@ -1,14 +1,18 @@
-"""Options of a bokeh model that is conditioned on a disparity map of the photo."""
+"""Options of a bokeh model that is conditioned on a disparity map of the photo.
+
+The map is given by `--disparity`, or it is the photo's own, which phones write for portraits.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refusion.cli.options.model import finite_number, option_name, positive
-from refusion.errors import ConfigError
+from refusion.errors import ConfigError, ImageError, printable
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.batch.disparity_maps import DisparityMaps
@@ -19,7 +23,7 @@ SHARP = "Sony50mmf16.0BS"  # the lens of a photo that is sharp from front to bac
 
 
 def add_bokeh_options(add: Callable[..., argparse.Action]) -> None:
-    """Add the options that are used with `--disparity FILE`."""
+    """Add the options for the lens and for the map."""
     add(
         "--aperture",
         type=_aperture,
@@ -48,14 +52,14 @@ def add_bokeh_options(add: Callable[..., argparse.Action]) -> None:
 
 
 def disparity_maps(
-    options: argparse.Namespace, info: RestorerInfo, photos: int
+    options: argparse.Namespace, info: RestorerInfo, photos: Sequence[Path]
 ) -> DisparityMaps | None:
     """The disparity maps for a model that needs a guide; None for other models.
 
     Args:
         options: parsed options.
         info: description of the restorer.
-        photos: number of photos.
+        photos: the photos.
 
     Raises:
         ConfigError: an option is missing, or is given for a model that does not use it.
@@ -69,42 +73,68 @@ def disparity_maps(
     from refusion.batch.disparity_maps import DisparityMaps
     from refusion.optics.lens import lens_number
 
-    imitated = imitated_lens(options)
-    place = _place(options.disparity, info.task, photos)
+    imitated = imitated_lens(options, photos)
+    place = _place(options, info.task, len(photos))
     source, target = lens_number(values["from"] or SHARP), lens_number(imitated)
     unknown = bool(options.zero_unknown)
     return DisparityMaps(place, source, target, options.blur, options.focus, unknown)
 
 
-def imitated_lens(options: argparse.Namespace) -> str:
+def imitated_lens(options: argparse.Namespace, photos: Sequence[Path]) -> str:
     """The name of the lens to imitate, by `--to` or `--aperture`.
 
     This check does not import PyTorch.
 
     Args:
         options: parsed options.
+        photos: the photos, whose own maps are used without `--disparity`.
 
     Raises:
-        ConfigError: the lens or the disparity map is missing, or the lens is given twice.
+        ConfigError: the lens is missing or given twice, or there is no map: none is given, and no
+            photo has one.
     """
-    aperture, named, disparity = options.aperture, options.to, options.disparity
+    aperture, named = options.aperture, options.to
     if named is not None and aperture is not None:
         raise ConfigError("--aperture: --to names the lens, too; give one of them")
     lens = named if aperture is None else f"Canon50mmf{aperture:.4f}BS"
-    given = {"--aperture": lens, "--disparity": disparity}
-    missing = [option for option, value in given.items() if value is None]
-    if missing:
-        raise ConfigError(
-            f"{', '.join(missing)}: missing; the model blurs the background as a lens of the "
-            "f-number --aperture (e.g. 1.8) would, and estimates no depth: give a map FILE by "
+    has_map = options.disparity is not None or _any_has_map(photos)
+    given = {"--aperture": lens is not None, "--disparity": has_map}
+    missing = [option for option, is_given in given.items() if not is_given]
+    if not missing:
+        return lens
+    text = "the model blurs the background as a lens of the f-number --aperture (e.g. 1.8) would"
+    if not has_map:
+        whose = printable(str(photos[0]), 200) if len(photos) == 1 else "none of the photos"
+        text += (
+            f", and {whose} has {'no' if len(photos) == 1 else 'a'} depth map of its own: take a "
+            "portrait photo of a phone that has one (JPEG or HEIC), or give a map FILE by "
             "--disparity (or a folder of maps with the names of the photos), brighter is nearer; "
             "it can be measured, painted or made by a depth estimator"
         )
-    return lens
+    raise ConfigError(f"{', '.join(missing)}: missing; {text}")
 
 
-def _place(given: Path | float, task: str, photos: int) -> Path:
-    """Check the value of --disparity: an existing map, or a folder of maps for several photos."""
+def _any_has_map(photos: Iterable[Path]) -> bool:
+    """Whether a photo has a depth map, or states one; a broken one is reported with its photo."""
+    from refusion.images.depth_map import has_depth_map
+
+    for photo in photos:
+        with contextlib.suppress(ImageError):
+            if has_depth_map(photo):
+                return True
+    return False
+
+
+def _place(options: argparse.Namespace, task: str, photos: int) -> Path | None:
+    """Check --disparity: an existing map, or a folder of maps for several photos.
+
+    None stands for the maps of the photos themselves.
+    """
+    given = options.disparity
+    if given is None:
+        if options.zero_unknown:
+            raise ConfigError("--zero-unknown: is for a map that is given by --disparity")
+        return None
     if not isinstance(given, Path):
         raise ConfigError(
             f"--disparity: the '{task}' model takes a map FILE, brighter is nearer, not the number "

@@ -80,7 +80,8 @@ def _add_condition_options(parser: argparse.ArgumentParser) -> None:
         type=_number_or_path,
         metavar="FILE|DIR|NUMBER",
         help="disparity map of the photo, brighter is nearer, or a folder of maps with the names "
-        "of the photos; published bokeh models take the number in meta.txt of the bokeh data",
+        "of the photos (default: the depth map inside the photo, as phones write it for "
+        "portraits); published bokeh models take the number in meta.txt of the bokeh data",
     )
 
 

@@ -23,13 +23,12 @@ from refusion.images.jpeg_blocks import JpegBlocks, end_of_picture, extended_pac
 from refusion.images.jpeg_segments import read_frame
 from refusion.images.multi_picture import FurtherPicture, further_pictures, listed_items
 from refusion.images.source import MAX_BLOCK
-from refusion.images.xmp import DEPTH_MAP
+from refusion.images.xmp import DEPTH_MAP, GDEPTH
 from refusion.images.xmp_values import properties
 
 DISPARITY, INVERSE, LINEAR = "disparity", "RangeInverse", "RangeLinear"
 """What larger values of a map mean: nearer; farther, linear in disparity; farther, in depth."""
 
-_GDEPTH = "http://ns.google.com/photos/1.0/depthmap/"
 _APPLE_PIXELS = "http://ns.apple.com/pixeldatainfo/1.0/"
 _APPLE_DEPTH = "http://ns.apple.com/depthData/1.0/"
 # Pixel formats of Apple, as numbers: depth in metres with 16 and 32 bits (hdep, fdep).
@@ -85,10 +84,9 @@ def _in_jpeg(file: BinaryIO) -> StoredDepth | None:
     if frame is None:
         return None
     values = _values(blocks.xmp, extended_packet(blocks))
-    text = values.get((_GDEPTH, "Data"))
-    found = None
-    if text:
-        found = _decoded(text), _google(values, _GDEPTH)
+    text = values.get((GDEPTH, "Data"))
+    if text and (GDEPTH, "Format") in values:
+        found = _decoded(text), _google(values, GDEPTH)
     else:
         end = end_of_picture(file, blocks.end) or file.seek(0, 2)
         pictures = further_pictures(file, blocks, end)
@@ -102,7 +100,7 @@ def _in_jpeg(file: BinaryIO) -> StoredDepth | None:
 
 def _values(*packets: bytes | None) -> dict[tuple[str, str], str]:
     """The first value of each property of depth maps in XMP packets."""
-    spaces = (_GDEPTH, DEPTH_MAP, _APPLE_PIXELS, _APPLE_DEPTH)
+    spaces = (GDEPTH, DEPTH_MAP, _APPLE_PIXELS, _APPLE_DEPTH)
     found: dict[tuple[str, str], str] = {}
     for packet in packets:
         for name, value in properties(packet, spaces):
@@ -154,7 +152,7 @@ def _in_container(
     for picture in pictures:
         if {("Semantic", picture.semantic), ("DataURI", picture.uri)} & keys:
             coded = picture.open(file, MAX_BLOCK)
-            space = DEPTH_MAP if any(key[0] == DEPTH_MAP for key in values) else _GDEPTH
+            space = DEPTH_MAP if any(key[0] == DEPTH_MAP for key in values) else GDEPTH
             return coded.read(), _google(values, space)
     raise ValueError("the file lists it, but ends before it")
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import replace
 
-from refusion.images.exif import repaired_exif, upright_exif
+from refusion.images.exif import exif_orientation, repaired_exif, upright_exif
 from refusion.images.photo import Photo
 from refusion.images.xmp import GAIN_MAP, sized_xmp, upright_xmp, without_claims
 
@@ -37,7 +37,8 @@ def checked(photo: Photo, dropped: Sequence[str] = ()) -> tuple[Photo, list[str]
         lost += ["resolution that is too high"] if max(dpi) > _MAX_DPI else []
         dpi = None
     if xmp is not None:
-        xmp, claims = without_claims(xmp, extended=extended is not None)
+        turned = exif is not None and exif_orientation(exif) != 1
+        xmp, claims = without_claims(xmp, extended=extended is not None, turned=turned)
     if photo.gain_map is not None:  # it is kept, and a writer adds its claims again
         claims -= {GAIN_MAP}
     lost = _merged(lost, claims)

@@ -18,6 +18,8 @@ ITEM = "http://ns.google.com/photos/1.0/container/item/"
 # Dynamic Depth 1.0: cameras with depth maps, and a container directory of its own.
 DYNAMIC_DEPTH = "http://ns.google.com/photos/dd/1.0/"
 DEPTH_MAP = f"{DYNAMIC_DEPTH}depthmap/"
+GDEPTH = "http://ns.google.com/photos/1.0/depthmap/"
+"""Namespace of a depth map inside a packet, or inside its extended packet."""
 _XMP = "http://ns.adobe.com/xap/1.0/"
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
@@ -79,13 +81,17 @@ def sized_xmp(xmp: bytes | None, width: int, height: int) -> bytes | None:
         return xmp
 
 
-def without_claims(xmp: bytes, *, extended: bool) -> tuple[bytes | None, set[str]]:
+def without_claims(
+    xmp: bytes, *, extended: bool, turned: bool = False
+) -> tuple[bytes | None, set[str]]:
     """Remove properties that describe other pictures, films or thumbnails of the file.
 
     Args:
         xmp: packet.
         extended: whether the file has the extended packet that this packet names; otherwise its
             name is removed, too.
+        turned: whether the photo is turned upright; then the properties of a depth map inside the
+            packet are removed, too.
 
     Returns:
         The packet, and what the removed properties describe. A packet that cannot be parsed is
@@ -95,13 +101,16 @@ def without_claims(xmp: bytes, *, extended: bool) -> tuple[bytes | None, set[str
     def is_claim(name: Name) -> bool:
         if name == EXTENDED:
             return not extended
+        if name[0] == GDEPTH:
+            return turned
         return bool(_FILM.fullmatch(name[1])) or any(
             name[0] == space and re.fullmatch(local, name[1]) for space, local, _ in _CLAIMS
         )
 
     try:
         text = utf8(xmp)
-        if not any(word in text for word in _WORDS):
+        has_map = turned and GDEPTH.encode() in text
+        if not has_map and not any(word in text for word in _WORDS):
             return xmp, set()
         packet, removed = edited(xmp, is_claim, unneeded=_OWN_SPACES)
     except XmlError:
@@ -110,6 +119,7 @@ def without_claims(xmp: bytes, *, extended: bool) -> tuple[bytes | None, set[str
     found |= {FILM for (_, local), value in removed if local in _FILM_SWITCHES and value != "0"}
     spaces = {space for (space, _), _ in removed}
     found |= {what for space, _, what in _CLAIMS if space in spaces}
+    found |= {DEPTH} if GDEPTH in spaces else set()
     return packet, found - {""}
 
 

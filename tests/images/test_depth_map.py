@@ -162,6 +162,22 @@ def test_the_result_states_no_map_that_it_does_not_have(tmp_path, caplog):
         assert read_depth_map(tmp_path / "b.jpg") is None
 
 
+@pytest.mark.parametrize("extended", [True, False])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_gdepth_stays_in_a_photo_that_is_not_turned(tmp_path, caplog, extended, orientation):
+    """The map in the packet has the orientation of the photo's file."""
+    (tmp_path / "a.jpg").write_bytes(depth.gdepth(extended=extended, orientation=orientation))
+    photo = read_image(tmp_path / "a.jpg")
+    write_image(tmp_path / "b.jpg", photo.samples, photo)
+    found = read_depth_map(tmp_path / "b.jpg")
+    if orientation == 1:
+        check(found)
+        assert not caplog.text
+    else:
+        assert found is None
+        assert caplog.text.endswith("dropped: depth map\n")
+
+
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(ImageError, match=r"none\.jpg: its depth map cannot be read \(No such file"):
         read_depth_map(tmp_path / "none.jpg")

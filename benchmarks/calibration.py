@@ -1,7 +1,7 @@
 """Whether the draws of a model show its errors, on photos kept out of training.
 
-python -m benchmarks.calibration PHOTOS [--task dehaze] [--draws 8] [--photos 40] adds haze to
-photos kept out of training, takes several draws per photo and prints:
+python -m benchmarks.calibration PHOTOS [--task dehaze] [--draws 8] [--photos 40] degrades photos
+kept out of training, takes several draws per photo and prints:
 
 - the Spearman correlation, over pixels, of the deviation of the draws with the absolute error of
   their mean: 1 if larger deviations always have larger errors, 0 if they tell nothing;
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -29,6 +30,11 @@ from refusion.metrics import score_pair
 from refusion.restorers import Conditions, HazeOptions
 
 SIDE = 512  # long side of the photos
+DEGRADATIONS = {  # by task
+    "dehaze": Component("Haze", {"clean_share": 0.0}),
+    "deshadow": Component("Shadow"),
+    "denoise": Component("GaussianNoise", {"sigma": [25, 25], "clip": True}),
+}
 COARSE = 8  # pixels of the maps are means over squares of this side, as noise hides the order
 
 
@@ -71,20 +77,22 @@ def measure(draws: Tensor, truth: Tensor) -> tuple[float, float]:
     return spearman(*coarse), inside.double().mean().item() if inside.numel() else 1.0
 
 
-def calibration(restorer: Any, lq: Tensor, truth: Tensor, draws: int) -> Calibration:
+def calibration(restorer: Any, item: Mapping[str, Any], options: argparse.Namespace) -> Calibration:
     """The measures of one photo.
 
     Args:
         restorer: see `load_restorer`.
-        lq: the photo, (1, 3, H, W).
-        truth: the photo without degradation, same shape.
-        draws: number of draws.
+        item: the photo `lq`, the photo without degradation `gt`, (3, H, W), and its conditions.
+        options: of the command.
     """
-    single = restorer.restore(lq)
-    how = Conditions(haze=HazeOptions(draw=True))
-    results = torch.cat([restorer.restore(lq, seed=n, conditions=how) for n in range(draws)])
-    scores = (score_pair(x.clamp(0, 1), truth)["psnr"] for x in (single, results.mean(0)[None]))
-    return Calibration(*measure(results.clamp(0, 1), truth), *map(float, scores))
+    lq, truth, how = item["lq"][None], item["gt"][None], Conditions.from_item(item)
+    single = restorer.restore(lq, conditions=how)
+    how = replace(how, haze=HazeOptions(draw=restorer.info.predicts_haze))
+    sampling = {"steps": options.steps, "sampler": options.sampler, "conditions": how}
+    draws = [restorer.restore(lq, seed=n, **sampling) for n in range(options.draws)]
+    results = torch.cat(draws).clamp(0, 1)
+    scores = (score_pair(x, truth)["psnr"] for x in (single.clamp(0, 1), results.mean(0)[None]))
+    return Calibration(*measure(results, truth), *map(float, scores))
 
 
 def main() -> None:
@@ -92,25 +100,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", metavar="PHOTOS", help="folder of photos without haze")
-    parser.add_argument("--task", default="dehaze", help="task, or a weights file")
-    parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument("--photos", type=int, default=40)
+    add = parser.add_argument
+    add("folder", metavar="PHOTOS", help="folder of photos")
+    add("--task", default="dehaze", choices=DEGRADATIONS, help="what is added and removed")
+    add("--weights", help="a weights file (default: that of the task)")
+    add("--steps", type=int, help="network calls of a draw (default: that of the model)")
+    add("--sampler", help="sampler of a draw (default: that of the model)")
+    add("--draws", type=int, default=8)
+    add("--photos", type=int, default=40, help="at most so many photos")
+    add("--held-out", type=int, default=4, help="one photo of so many is used; 1: all")
     options = parser.parse_args()
+    every = options.held_out
+    split = {"split": "held_out", "held_out": every} if every > 1 else {}
     data = DATASETS["SyntheticPairs"](
         folders=[options.folder],
-        degradation=Component("Haze", {"clean_share": 0.0}),
-        split="held_out",
-        held_out=4,
+        degradation=DEGRADATIONS[options.task],
+        **split,
         whole=True,
         max_side=SIDE,
         seed=0,
     )
-    restorer, rows = load_restorer(options.task, device="cpu", precision="fp32"), []
+    restorer = load_restorer(options.weights or options.task, device="cpu", precision="fp32")
     step = max(1, len(data) // options.photos)
-    for number in range(0, len(data), step):
-        item = data[number]
-        rows.append(calibration(restorer, item["lq"][None], item["gt"][None], options.draws))
+    rows = [calibration(restorer, data[n], options) for n in range(0, len(data), step)]
     for name in ("correlation", "coverage", "single", "mean"):
         value = fmean(getattr(row, name) for row in rows)
         sys.stdout.write(f"{name:<12} {value:.3f}  (n={len(rows)})\n")

@@ -9,6 +9,7 @@ from refusion.batch.disparity_maps import DisparityMaps
 from refusion.batch.prompts import PromptFiles
 from refusion.images.io import MAX_PIXELS
 from refusion.restorers.base import NO_CONDITIONS, Conditions, RestorerInfo
+from refusion.sde import find_sampler
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ def sampling_warning(info: RestorerInfo, settings: RestoreOptions) -> str | None
     steps, sampler = settings.steps or info.steps, settings.sampler or info.sampler
     if settings.samples == 1 or settings.conditions.haze.draw:
         return None
+    if "noise_std" in info.optional:  # the process starts at the photo itself
+        if steps > 1 and find_sampler(sampler).is_random:
+            return None
+        return (
+            "samples: all samples are equal, because no noise is added on the way; add "
+            "--sampler posterior --steps 10"
+        )
     if not info.stochastic:
         return "samples: all samples are equal, because this model does not depend on the seed"
     if steps == 1 and sampler.partition("@")[0] != "euler":

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refusion.errors import ConfigError, printable
+from refusion.weights import ABOUT, ENOUGH
 
 if TYPE_CHECKING:
     from refusion.batch.plan import Job
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_SUFFIX = 100
 FORMATS = {
@@ -78,6 +82,25 @@ def check_existing(jobs: Sequence[Job], options: argparse.Namespace) -> None:
         sys.stderr.write("\n")
     if answer.strip().lower() not in ("y", "yes"):
         raise ConfigError(f"{what}; nothing was restored")
+
+
+def warn_of_map(options: argparse.Namespace) -> None:
+    """Warn if the map of a shipped model does not show where its errors are.
+
+    Args:
+        options: parsed options, with the name of a task.
+    """
+    about = ABOUT.get(options.task)
+    if options.uncertainty is None or options.weights is not None or about is None:
+        return
+    if about.correlation is None or about.correlation < ENOUGH:
+        found = "was not measured" if about.correlation is None else f"is {about.correlation:g}"
+        logger.warning(
+            "--uncertainty: the map shows how the samples differ, but not reliably where '%s' is "
+            "wrong: its correlation with the error %s (1 is perfect)",
+            options.task,
+            found,
+        )
 
 
 def renaming(options: argparse.Namespace) -> Callable[[Path], Path] | None:

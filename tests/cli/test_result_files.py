@@ -2,6 +2,7 @@
 
 import io
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from cli_cases import make
 from PIL import Image
 
 from refusion import cli
+from refusion.cli.options.results import warn_of_map
 from refusion.images.io import read_image, write_image
 
 
@@ -190,3 +192,22 @@ def test_contradictions_are_refused(restore, capsys, argv, text):
         restore(*argv)
     assert exit_info.value.code == 2
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task": "dehaze"}, "with the error is 0.04"),
+        ({"task": None}, "where 'dehaze' is wrong"),
+        ({"task": "bokeh"}, "was not measured"),
+        ({"task": "denoise"}, None),
+        ({"task": "dehaze", "weights": Path("own.safetensors")}, None),
+        ({"task": "dehaze", "uncertainty": None}, None),
+        ({"task": "dehaze", "method": "ddrm"}, None),
+    ],
+)
+def test_a_map_that_does_not_show_the_errors_is_warned_of(caplog, options, words):
+    given = {"uncertainty": "map.png", "weights": None, "method": "refusion", **options}
+    warn_of_map(Namespace(**given))
+    assert bool(caplog.text) == (words is not None)
+    assert words is None or words in caplog.text

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusion.cli.options.methods import DEFAULT
+from refusion.cli.options.model import DEFAULT_TASK
 from refusion.errors import ConfigError, printable
 from refusion.weights import ABOUT, ENOUGH
 
@@ -88,17 +90,19 @@ def warn_of_map(options: argparse.Namespace) -> None:
     """Warn if the map of a shipped model does not show where its errors are.
 
     Args:
-        options: parsed options, with the name of a task.
+        options: parsed options.
     """
-    about = ABOUT.get(options.task)
-    if options.uncertainty is None or options.weights is not None or about is None:
+    task = options.task or DEFAULT_TASK
+    about = ABOUT.get(task)
+    is_shipped = options.method == DEFAULT and options.weights is None
+    if options.uncertainty is None or not is_shipped or about is None:
         return
     if about.correlation is None or about.correlation < ENOUGH:
         found = "was not measured" if about.correlation is None else f"is {about.correlation:g}"
         logger.warning(
             "--uncertainty: the map shows how the samples differ, but not reliably where '%s' is "
             "wrong: its correlation with the error %s (1 is perfect)",
-            options.task,
+            task,
             found,
         )
 

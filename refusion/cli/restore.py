@@ -19,6 +19,8 @@ from refusion.cli.options.haze import (
     add_haze_options,
     add_strength_option,
     haze_options,
+    look_line,
+    with_look_value,
     with_same_look,
 )
 from refusion.cli.options.methods import DEFAULT, add_method_option, refuse_other_options
@@ -33,7 +35,7 @@ from refusion.cli.options.model import (
     warnings_on_stderr,
 )
 from refusion.cli.options.osediff import add_osediff_options, chosen_osediff
-from refusion.cli.options.results import add_file_options, check_existing, renaming
+from refusion.cli.options.results import add_file_options, check_existing, renaming, warn_of_map
 from refusion.cli.options.stable_diffusion import add_sd_options
 from refusion.config.plugins import import_plugins
 from refusion.errors import ImageError
@@ -73,7 +75,7 @@ def run(argv: list[str], task: str | None = None) -> int:
         RefusionError: the batch cannot start: there is no input or no model, or an option is wrong.
     """
     parser = build_parser(task)
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse_intermixed_args(with_look_value(argv))
     options.task = task or options.task
     import_plugins(options.plugin)
     if options.photos and options.input:
@@ -102,6 +104,7 @@ def _restore(options: argparse.Namespace) -> int:
     if options.method == DEFAULT and options.weights is None and options.task == "bokeh":
         imitated_lens(options, _inputs(jobs))
     check_existing(jobs, options)
+    warn_of_map(options)
     from refusion.cli.restore_batch import Reporting, run_batch
     from refusion.devices.processes import join_processes
 
@@ -109,11 +112,9 @@ def _restore(options: argparse.Namespace) -> int:
         source, restorer = _restorer(options, device)
         jobs = jobs if restorer.info.views == 1 else _jobs(options, restorer.info.views)
         settings = _settings(options, restorer, _inputs(jobs))
-        settings, look = with_same_look(settings, options, jobs, restorer)
+        settings, look = with_same_look(settings, options, jobs, restorer, world)
         if look and world.is_main and not options.quiet:
-            colour = ",".join(f"{level:g}" for level in look["look"]["airlight"])
-            stops, photo = look["look"]["exposure"], look["look"]["photo"]
-            show(f"same look: airlight {colour}, exposure {stops:g}, as in {photo}")
+            show(look_line(look["look"]))
         head = {} if options.log_file is None else _head(options, source, restorer, world.size)
         reporting = Reporting(options.quiet, options.log_file, head | look)
         return run_batch(jobs, restorer, settings, world, reporting)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import depth_cases as depth
 import numpy as np
 import pytest
 import torch
@@ -235,10 +236,78 @@ def test_a_series_needs_a_first_photo_with_haze(restore, capsys):
     assert restore("--input", "in", "--same-look") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "same look: the first photo, 'in/0.png', has no haze; begin the list with" in line
-    Path("in/0.png").write_text("text")
-    assert restore("--input", "in", "--same-look") == 2
-    assert "error: in/0.png: not an image" in capsys.readouterr().err
     assert not Path("results").exists()
+
+
+def test_a_broken_first_photo_does_not_end_the_series(restore, restorer, capsys):
+    Path("in/0.png").write_text("text")
+    (look, *_), warnings = restored_series(restore, capsys, "--same-look", code=1)
+    assert look.endswith(", as in in/a.png")
+    assert warnings[0].startswith("refusion: warning: same look: in/0.png: not an image")
+    assert warnings[0].endswith("; the next photo gives the look")
+    assert warnings[1].startswith("refusion: failed: in/0.png: not an image")
+    haze = restorer.decompose(samples("in/a.png")).haze.look()
+    expected = restorer(samples("in/b.png"), conditions=Conditions(haze=haze))
+    assert torch.equal(samples("results/b.png"), expected)
+    for path in Path("in").iterdir():
+        path.write_text("text")
+    lines, warnings = restored_series(restore, capsys, "--same-look", code=1)
+    assert not lines and len(warnings) == 9  # a warning and an error for each, and their number
+
+
+def restored_series(restore, capsys, *argv, code=0):
+    """Lines on stdout and on stderr of a run with the folder."""
+    assert restore("--input", "in", *argv) == code
+    out = capsys.readouterr()
+    return out.out.splitlines(), out.err.splitlines()
+
+
+def test_the_median_look_of_a_series(restore, restorer, capsys):
+    write_image("in/0.png", torch.full((3, 20, 20), 0.5))  # has no haze, so it does not count
+    Path("in/1.png").write_text("text")
+    argv = ["--same-look", "median", "--exposure", "auto", "--log-file", "log.json"]
+    (line, *_), warnings = restored_series(restore, capsys, *argv, code=1)
+    looks = [
+        restorer.decompose(samples(f"in/{name}.png")).haze.look(1, HazeOptions(exposure="auto"))
+        for name in "abc"
+    ]
+    airlight = tuple(sorted(look.airlight[channel] for look in looks)[1] for channel in range(3))
+    exposure = sorted(look.exposure for look in looks)[1]
+    assert json.loads(Path("log.json").read_text())["look"] == {
+        "median_of": 3,
+        "airlight": [round(255 * value, 1) for value in airlight],
+        "exposure": round(exposure, 3),
+    }
+    assert line.endswith(", the median of 3 with haze")
+    assert len(warnings) == 2 and "failed: in/1.png" in warnings[0]
+    haze = Conditions(haze=HazeOptions(airlight=airlight, exposure=exposure))
+    assert torch.equal(samples("results/b.png"), restorer(samples("in/b.png"), conditions=haze))
+
+
+def test_a_series_without_haze_has_no_median(restore, capsys):
+    for name in "abc":
+        write_image(f"in/{name}.png", torch.full((3, 20, 20), 0.5))
+    assert restore("--input", "in", "--same-look=median") == 2
+    assert "same look: no photo has haze; leave --same-look out" in capsys.readouterr().err
+    for name in "abc":
+        Path(f"in/{name}.png").write_text("text")
+    assert restore("--input", "in", "--same-look=median") == 1
+
+
+def test_photos_behind_the_option_are_no_value_of_it(restore, capsys):
+    for argv in (["--same-look", "in/b.png", "in/a.png"], ["in/b.png", "--same-look", "in/a.png"]):
+        assert restore(*argv) == 0
+        assert capsys.readouterr().out.splitlines()[0].endswith("as in in/b.png")
+    with pytest.raises(SystemExit):
+        restore("in/a.png", "--same-look=best")
+    assert "choose from" in capsys.readouterr().err
+
+
+def test_the_median_look_reads_a_file_without_saying_its_warnings_twice(restore, capsys):
+    Path("in/a.jpg").write_bytes(depth.container())
+    lines, warnings = restored_series(restore, capsys, "--same-look", "median")
+    assert lines[0].endswith(", the median of 4 with haze")
+    assert len(warnings) == 1 and "dropped: " in warnings[0]
 
 
 RUN = """

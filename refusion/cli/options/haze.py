@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,9 +13,11 @@ from refusion.errors import ConfigError
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.batch.options import RestoreOptions
     from refusion.batch.plan import Job
+    from refusion.devices.processes import World
     from refusion.restorers.base import HazeOptions, Restorer, RestorerInfo
 
 _OPTIONS = ("distance", "airlight", "exposure", "haze_map", "same_look")
+SAME_LOOK, FIRST, MEDIAN = "--same-look", "first", "median"
 _STRENGTHS = -2.0, 2.0
 _STOPS = 4.0
 
@@ -63,12 +65,34 @@ def add_haze_options(add: Callable[..., argparse.Action]) -> None:
         "for no haze (for several photos: a folder)",
     )
     add(
-        "--same-look",
-        action="store_true",
-        default=None,
+        SAME_LOOK,
+        nargs="?",
+        const=FIRST,
+        choices=(FIRST, MEDIAN),
         help="for a series: all photos get the colour of the haze of the first photo, and with "
-        "--exposure auto also its exposure",
+        "--exposure auto also its exposure; median: the median of all photos, which are read twice",
     )
+
+
+def with_look_value(argv: Sequence[str]) -> list[str]:
+    """The arguments, in which --same-look has its value.
+
+    Otherwise it would take the name of a photo behind it for its value.
+
+    Args:
+        argv: the arguments of the command.
+
+    >>> with_look_value(["--same-look", "a.jpg", "--same-look", "median"])
+    ['--same-look=first', 'a.jpg', '--same-look=median']
+    """
+    given, found = list(argv), []
+    while given and given[0] != "--":
+        word = given.pop(0)
+        if word == SAME_LOOK:
+            is_value = bool(given) and given[0] in (FIRST, MEDIAN)
+            word = f"{SAME_LOOK}={given.pop(0) if is_value else FIRST}"
+        found.append(word)
+    return found + given
 
 
 def haze_options(options: argparse.Namespace, info: RestorerInfo) -> HazeOptions:
@@ -101,40 +125,67 @@ def haze_options(options: argparse.Namespace, info: RestorerInfo) -> HazeOptions
 
 
 def with_same_look(
-    settings: RestoreOptions, options: argparse.Namespace, jobs: Sequence[Job], restorer: Restorer
+    settings: RestoreOptions,
+    options: argparse.Namespace,
+    jobs: Sequence[Job],
+    restorer: Restorer,
+    world: World,
 ) -> tuple[RestoreOptions, dict[str, Any]]:
-    """The settings with the look of the first photo, if `--same-look` is given.
+    """The settings with one look for all photos, if `--same-look` is given.
 
     Args:
         settings: options for all photos.
         options: parsed options.
         jobs: all jobs of the batch.
         restorer: the model.
+        world: the processes.
 
     Returns:
-        The settings, and an entry for the log: the photo, its airlight in 8-bit levels and the
-        exposure in stops.
+        The settings, and an entry for the log: the photo, or the number of photos of the median;
+        the airlight in 8-bit levels; the exposure in stops.
 
     Raises:
-        ImageError: the first photo cannot be read.
-        ConfigError: the first photo has no haze.
+        ConfigError: the first photo, or every photo, has no haze.
     """
     from dataclasses import replace
 
-    from refusion.batch.same_look import look_of_first
+    from refusion.batch.progress import BatchBar
+    from refusion.batch.same_look import look_of_first, look_of_median
 
     if not options.same_look:
         return settings, {}
     keys = ("steps", "sampler", "seed", "tile", "max_pixels", "max_memory")
     how = {key: getattr(settings, key) for key in keys}
     conditions = settings.conditions
-    look = look_of_first(jobs, restorer, conditions.haze, settings.strength, **how)
-    entry = {
-        "photo": str(jobs[0].photos[0].input),
-        "airlight": [round(255 * value, 1) for value in look.airlight],
-        "exposure": round(look.exposure, 3),
+    arguments = (jobs, restorer, conditions.haze, settings.strength)
+    if options.same_look == FIRST:
+        look = look_of_first(*arguments, **how)
+    else:
+        own = [1] * len(jobs[world.rank :: world.size])
+        with BatchBar(own, quiet=options.quiet or not world.is_main) as bar:
+            how["progress"] = lambda number, job: bar.update(number, job, "look", 0, 1)
+            look = look_of_median(*arguments, world=world, **how)
+    if look is None:  # no photo can be read; each one is reported
+        return settings, {}
+    source = {"photo": str(look.photo)} if look.photo else {"median_of": look.count}
+    values = {
+        "airlight": [round(255 * value, 1) for value in look.haze.airlight],
+        "exposure": round(look.haze.exposure, 3),
     }
-    return replace(settings, conditions=replace(conditions, haze=look)), {"look": entry}
+    settings = replace(settings, conditions=replace(conditions, haze=look.haze))
+    return settings, {"look": source | values}
+
+
+def look_line(look: Mapping[str, Any]) -> str:
+    """One line about the look of a series.
+
+    Args:
+        look: the entry for the log, from `with_same_look`.
+    """
+    colour = ",".join(f"{level:g}" for level in look["airlight"])
+    count = look.get("median_of")
+    source = f"as in {look['photo']}" if count is None else f"the median of {count} with haze"
+    return f"same look: airlight {colour}, exposure {look['exposure']:g}, {source}"
 
 
 def _fraction(text: str, low: float, high: float, example: str) -> float:

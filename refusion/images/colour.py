@@ -119,6 +119,16 @@ def rec2020_profile() -> bytes:
     return _rgb_profile(_PRIMARIES[9], _SRGB_CURVE, "Rec. 2020 with the curve of sRGB")
 
 
+def srgb_primaries_profile(gamma: float | None, *, is_gray: bool) -> bytes:
+    """ICC profile with the primaries of sRGB and a power function, or None: the curve of sRGB.
+
+    Args:
+        gamma: exponent from code values to light; None for the curve of sRGB.
+        is_gray: whether the profile is for a gray image.
+    """
+    return custom_profile(_SRGB, gamma, is_gray=is_gray)
+
+
 def custom_profile(points: tuple[float, ...], gamma: float | None, *, is_gray: bool) -> bytes:
     """ICC profile for white and primaries, and a power function or the curve of sRGB.
 

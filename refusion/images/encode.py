@@ -17,7 +17,7 @@ from refusion.images.carry import fitted
 from refusion.images.exif import upright_exif
 from refusion.images.gain_map_file import gain_map_segments, with_gain_map
 from refusion.images.jpeg_write import extra_segments
-from refusion.images.jxl_write import encode_jxl, is_lossless
+from refusion.images.jxl_write import encode_jxl
 from refusion.images.photo import LUMA, Photo
 from refusion.images.png_write import encode_png
 from refusion.images.source import listed
@@ -170,9 +170,7 @@ def _resized(alpha: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _depth(kind: str, like: Photo, name: str) -> int:
-    deepest = {"PNG": 16, "TIFF": 32, "AVIF": 16}.get(kind, 8)
-    if kind == "JXL" and is_lossless(like):
-        deepest = 16
+    deepest = {"PNG": 16, "TIFF": 32, "AVIF": 16, "JXL": 16}.get(kind, 8)
     if kind == "AVIF" and like.bit_depth > 8 and not like.coded_depth:
         logger.warning("%s: %d bits become 10 for AVIF", name, like.bit_depth)
     elif like.bit_depth > deepest:

@@ -21,7 +21,6 @@ from refusion.images.encode import check_side, encode
 from refusion.images.header import check_header, detect_format, read_header
 from refusion.images.heif_read import decode_heif
 from refusion.images.jxl_read import decode_jxl
-from refusion.images.jxl_write import is_lossless
 from refusion.images.listing import FORMATS, READ, USUAL_SUFFIXES
 from refusion.images.packages import missing_package
 from refusion.images.photo import Photo
@@ -198,8 +197,6 @@ def _format_to_write(path: Path, like: Photo | None) -> str:
     if kind is None:
         raise ImageError(f"{path}: expected a name that ends in {USUAL_SUFFIXES}")
     missing = missing_package(kind)
-    if kind == "JXL" and like is not None and like.icc is not None and not is_lossless(like):
-        missing = missing or missing_package("JXL with an ICC profile")
     if missing is not None:
         raise ImageError(f"{path}: {missing}")
     return kind

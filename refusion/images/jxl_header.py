@@ -21,12 +21,13 @@ ALPHA, BLACK = 0, 4
 """Kinds of extra channels."""
 RGB, GRAY, XYB = 0, 1, 2
 """Colour spaces; XYB is not one of a photo."""
+SIZES = (9, 13, 18, 30)
+"""Numbers of bits that can code a side, less one."""
 _HEAD = 1 << 14  # bytes of the stream that hold its header, without the ICC profile
 _MAX_BOXES = 10_000
 _METADATA = (b"Exif", b"xml ", b"brob")
 _NAMES = {b"jhgm": GAIN_MAP, b"jumb": "content credentials (C2PA)"}  # of boxes that are not kept
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-_SIZES = (9, 13, 18, 30)
 _CUSTOM = 2
 
 
@@ -113,7 +114,8 @@ class JxlHeader:
         is_animated: whether the file has several frames.
         is_xyb: whether colours are stored in the space XYB, as lossy files store them.
         colour: colour space.
-        place: bits at which the colour space begins and ends.
+        places: bits at which the size, the depth and the colour space begin and end; empty if the
+            header states only a size.
     """
 
     width: int
@@ -126,7 +128,7 @@ class JxlHeader:
     is_animated: bool = False
     is_xyb: bool = True
     colour: ColourSpace = field(default_factory=ColourSpace)
-    place: tuple[int, int] = (0, 0)
+    places: tuple[tuple[int, int], ...] = ()
 
 
 def read_boxes(file: BinaryIO) -> tuple[bytes, dict[bytes, bytes], list[str]]:
@@ -199,10 +201,13 @@ def parse_header(stream: bytes) -> JxlHeader:
     bits = Bits(stream[:_HEAD])
     bits.read(16)
     width, height = _size(bits)
+    size = 16, bits.at
     if bits.read(1):  # all values are the defaults
         return JxlHeader(width, height)
     orientation, is_animated = _extra_fields(bits) if bits.read(1) else (1, False)
+    begin = bits.at
     depth, is_float = bits.float_bits()
+    samples = begin, bits.at
     bits.read(1)  # whether 16 bits are sufficient for a decoder
     extras = [_extra_channel(bits) for _ in range(bits.choice((0, 0), (1, 0), (2, 4), (1, 12)))]
     is_xyb, begin = bool(bits.read(1)), bits.at
@@ -218,7 +223,7 @@ def parse_header(stream: bytes) -> JxlHeader:
         is_animated,
         is_xyb,
         colour,
-        (begin, bits.at),
+        (size, samples, (begin, bits.at)),
     )
 
 
@@ -229,7 +234,7 @@ def _size(bits: Bits) -> tuple[int, int]:
     def side() -> int:
         if is_small:
             return 8 * (bits.read(5) + 1)
-        return 1 + bits.read(_SIZES[bits.read(2)])
+        return 1 + bits.read(SIZES[bits.read(2)])
 
     height = side()
     ratio = bits.read(3)

@@ -12,6 +12,8 @@ from refusion.images.decode import finish
 from refusion.images.exif import exif_dpi
 from refusion.images.float_range import in_unit_range
 from refusion.images.heif_boxes import tiff_header
+from refusion.images.jxl_bits import stream_of, with_float_samples
+from refusion.images.jxl_colour import from_linear
 from refusion.images.jxl_header import (
     ALPHA,
     BLACK,
@@ -59,10 +61,10 @@ def decode_jxl(file: BinaryIO, size: tuple[int, int]) -> Photo:
         logger.warning("%s: animated, only the first frame is used", file.name)
     file.seek(0)
     data = file.read()
-    pixels = _pixels(data, header, file.name)
+    icc, chunks = _colours(data, header.colour)
+    pixels = _pixels(data, header, file.name, icc)
     if sorted(pixels.shape[1::-1]) != sorted(size):
         raise ValueError("its parts state different sizes")
-    icc, chunks = _colours(data, header.colour)
     exif = tiff_header(_block(blocks, b"Exif", "EXIF block", dropped) or b"") or None
     photo = Photo(
         np.empty(0),
@@ -77,11 +79,15 @@ def decode_jxl(file: BinaryIO, size: tuple[int, int]) -> Photo:
     return finish(photo, pixels, file.name, 1, dropped)
 
 
-def _pixels(data: bytes, header: JxlHeader, name: str) -> np.ndarray:
+def _pixels(data: bytes, header: JxlHeader, name: str, icc: bytes | None) -> np.ndarray:
     """Upright samples (H, W, C) uint8, uint16 or float32, with straight alpha."""
-    pixels = load("JXL").jpegxl_decode(data, index=0)
+    decode, is_converted = load("JXL").jpegxl_decode, header.is_xyb and icc is not None
+    pixels = decode(with_float_samples(stream_of(data)[1]) if is_converted else data, index=0)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
+    if is_converted:  # the decoder returns linear light
+        dtype = np.float32 if header.is_float else np.uint8 if header.bits <= 8 else np.uint16
+        pixels = from_linear(pixels, icc, np.dtype(dtype))
     if pixels.dtype.kind == "f":
         pixels = in_unit_range(pixels.astype(np.float32), name)
     if pixels.dtype not in (np.uint8, np.uint16, np.float32) or not 1 <= pixels.shape[2] <= 4:

@@ -145,7 +145,7 @@ def build_parser(task: str | None = None) -> argparse.ArgumentParser:
         task: task that the command names; None for all.
     """
     shown = BRIEF_OF_TASK.values() if task is None else [BRIEF_OF_TASK.get(task, set())]
-    kinds = "JPEG, PNG, TIFF and WebP"
+    kinds = "JPEG, PNG, TIFF, WebP, AVIF, HEIC, JPEG XL and camera raw"
     parser = Parser(
         brief=BRIEF.union(*shown) - ({"task", "weights"} if task else set()),
         prog=f"refusion {task or 'restore'}",

@@ -60,7 +60,7 @@ def with_colours(
         icc: ICC profile; None states sRGB.
         is_gray: whether the image is gray.
         depth: bits per sample to state, 8 or 16; None for those of the stream. Only a lossy stream
-            may state others.
+            without alpha may state others.
 
     Raises:
         ValueError: the stream has another header than expected.
@@ -77,10 +77,9 @@ def with_colours(
     if depth is None:
         writer.copy(stream, samples[0], colours[0])
     else:
-        _write_depth(writer, depth)
-        writer.copy(stream, samples[1], samples[1] + 1)  # whether 16 bits suffice for a decoder
-        _write_alpha(writer, len(header.extras), depth)
-        writer.copy(stream, colours[0] - 1, colours[0])  # whether it is lossy
+        writer.write(0, 1)  # not float
+        writer.write(*((0, 2) if depth == 8 else (0b001111_11, 8)))
+        writer.copy(stream, samples[1], colours[0])
     _write_colour_space(writer, is_gray=is_gray, has_icc=icc is not None)
     writer.write(_REST, 3)
     if icc is not None:
@@ -126,22 +125,6 @@ def _sizes(header: JxlHeader) -> Iterator[tuple[int, int]]:
         writer.write(across, 2)
         writer.write(header.width - 1, SIZES[across])
         yield writer.value, writer.count
-
-
-def _write_depth(writer: _Writer, depth: int) -> None:
-    writer.write(0, 1)  # not float
-    writer.write(*((0, 2) if depth == 8 else (0b001111_11, 8)))
-
-
-def _write_alpha(writer: _Writer, count: int, depth: int) -> None:
-    """Write the extra channels: none, or alpha with the depth of the colours."""
-    writer.write(count, 2)
-    if count and depth == 8:
-        writer.write(1, 1)  # the default
-    elif count:
-        writer.write(0, 3)  # not the default; alpha
-        _write_depth(writer, depth)
-        writer.write(0, 5)  # full size, no name, colours are not multiplied
 
 
 def _write_colour_space(writer: _Writer, *, is_gray: bool, has_icc: bool) -> None:

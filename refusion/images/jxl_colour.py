@@ -17,10 +17,10 @@ _ROWS = 1024  # per band
 
 
 def to_linear(pixels: np.ndarray, icc: bytes | None) -> np.ndarray:
-    """Linear light (H, W, C), float32, of samples with a profile; alpha in [0, 1].
+    """Linear light (H, W, C), float32, of samples with a profile.
 
     Args:
-        pixels: (H, W, C) uint8 or uint16; C gray, gray+alpha, RGB or RGBA.
+        pixels: (H, W, C) uint8 or uint16; C gray or RGB.
         icc: ICC profile; None for sRGB.
 
     Raises:
@@ -36,14 +36,21 @@ def from_linear(pixels: np.ndarray, icc: bytes, dtype: np.dtype) -> np.ndarray:
     """Samples with a profile of linear light, as `to_linear` returns it.
 
     Args:
-        pixels: (H, W, C) float32.
+        pixels: (H, W, C) float32; C gray, gray+alpha, RGB or RGBA, alpha in [0, 1].
         icc: ICC profile.
         dtype: uint8, uint16 or float32 of the result.
 
     Raises:
         RuntimeError: the profile cannot be used.
     """
-    return _converted(pixels, srgb_primaries_profile(1.0, is_gray=pixels.shape[2] < 3), icc, dtype)
+    channels = pixels.shape[2]
+    linear = srgb_primaries_profile(1.0, is_gray=channels < 3)
+    converted = _converted(pixels, linear, icc, dtype)
+    if channels in (2, 4):
+        full = 1 if dtype.kind == "f" else np.iinfo(dtype).max
+        alpha = pixels[..., -1].clip(0, 1) * full
+        converted[..., -1] = alpha if full == 1 else np.rint(alpha)
+    return converted
 
 
 def _converted(pixels: np.ndarray, source: bytes, target: bytes, dtype: np.dtype) -> np.ndarray:
@@ -63,13 +70,4 @@ def _converted(pixels: np.ndarray, source: bytes, target: bytes, dtype: np.dtype
             intent=int(ImageCms.Intent.RELATIVE_COLORIMETRIC),
         )
         converted[top : top + _ROWS, :, :colours] = result.reshape(band.shape)
-    if channels in (2, 4):
-        alpha = pixels[..., colours:] / _full(pixels.dtype)
-        alpha = alpha.clip(0, 1) * _full(dtype)
-        converted[..., colours:] = np.rint(alpha) if dtype.kind == "u" else alpha
     return converted
-
-
-def _full(dtype: np.dtype) -> int:
-    """Largest value of alpha."""
-    return 1 if dtype.kind == "f" else np.iinfo(dtype).max

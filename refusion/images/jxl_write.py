@@ -45,6 +45,9 @@ def encode_jxl(
 ) -> tuple[bytes, tuple[str, ...]]:
     """Encode an image as JPEG XL with the metadata of a photo.
 
+    Alpha beside a profile or beside 16 bits makes the file lossless: alpha and colours would have
+    different depths.
+
     Args:
         pixels: (H, W, C) uint8 or uint16; C gray, gray+alpha, RGB or RGBA.
         like: photo whose ICC profile, XMP, quality and loss are used.
@@ -59,7 +62,8 @@ def encode_jxl(
     icc, lost = like.icc, ()
     if icc is not None and not _is_readable(icc, pixels[:1, :1]):
         icc, lost = None, ("ICC profile that is damaged or for other colours",)
-    if is_lossless(like):
+    is_plain = icc is None and pixels.dtype == np.uint8
+    if is_lossless(like) or not (is_plain or pixels.shape[2] in (1, 3)):
         level, stream = _lossless(pixels, icc)
     else:
         level, stream = _lossy(pixels, like, icc)

@@ -243,7 +243,8 @@ def test_lossy_jxl_keeps_colours_outside_srgb(tmp_path, size, dtype, channels):
     icc = rec2020_profile() if channels > 2 else GRAY_ICC
     like = _photo(pixels, icc=icc, lossless=False, quality=98)
     again = rewritten(tmp_path, like, ".jxl")
-    assert again.icc == icc and not again.lossless and again.bit_depth == 8 * dtype().itemsize
+    assert again.icc == icc and again.bit_depth == 8 * dtype().itemsize
+    assert again.lossless == (channels == 4)  # alpha beside a profile makes the file lossless
     full = np.iinfo(dtype).max
     apart = again.samples.numpy().astype(float) - like.samples.numpy()
     assert np.abs(apart).mean() / full < 0.004 and np.abs(apart).max() / full < 0.15

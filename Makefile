@@ -50,7 +50,7 @@ clean: ## delete the environment and caches; runs/ and results/ stay
 # pip prefers a CPU build (2.13.0+cpu) from TORCH_INDEX over the plain release of the same version.
 $(INSTALLED): pyproject.toml constraints.txt | $(RUN)
 	$(RUN) -m pip install --disable-pip-version-check \
-		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[dev]'
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[dev,photo]'
 	@touch $@
 
 $(DOCS_INSTALLED): $(INSTALLED)

@@ -82,8 +82,8 @@ class Page:
 
     def __init__(self, pipe):
         self._pipe = pipe
-        target = pipe.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = pipe.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._target = pipe.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = pipe.call("Target.attachToTarget", targetId=self._target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Network", "Runtime", "DOM"):
             self.call(f"{domain}.enable")
@@ -91,6 +91,20 @@ class Page:
     def call(self, method, **parameters):
         """Result of a command of the protocol."""
         return self._pipe.call(method, self._session, **parameters)
+
+    @contextlib.contextmanager
+    def another(self):
+        """Another tab of the same browser, which is closed at the end of the block."""
+        tab = Page(self._pipe)
+        try:
+            yield tab
+        finally:
+            self._pipe.call("Target.closeTarget", targetId=tab._target)
+
+    def set_width(self, width, height=800):
+        """Give the window a size in CSS pixels; up to 500 it is that of a telephone."""
+        size = {"width": width, "height": height, "mobile": width <= 500}
+        self.call("Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=1)
 
     def open(self, url):
         """Load an address and wait until all of it is there."""
@@ -117,12 +131,30 @@ class Page:
         """What a reader sees."""
         return self.evaluate("document.body ? document.body.innerText : ''")
 
-    def give_file(self, selector, path):
-        """Choose a file in an input, as a user would."""
+    def give_file(self, selector, *paths):
+        """Choose files in an input, as a user would."""
         self.wait_for(f"!!document.querySelector({json.dumps(selector)})")
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
+        self.call("DOM.setFileInputFiles", files=[*map(str, paths)], nodeId=node)
+
+    def download(self, selector, folder):
+        """The file that a click on an element downloads into an empty folder."""
+        where = {"behavior": "allow", "downloadPath": str(folder)}
+        self._pipe.call("Browser.setDownloadBehavior", **where)
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+        end = time.monotonic() + SECONDS
+        while not (found := [f for f in folder.iterdir() if f.suffix != ".crdownload"]):
+            assert time.monotonic() < end, "no download"
+            time.sleep(0.05)
+        return found[0]
+
+    def press_key(self, key):
+        """Press and release a key, such as 'Tab' or 'ArrowRight'."""
+        for kind in ("keyDown", "keyUp"):
+            codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39}
+            known = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
+            self.call("Input.dispatchKeyEvent", type=kind, **known)
 
     def drag(self, start, end):
         """Press the mouse at one point (x, y) of the window, move to another, and let go."""

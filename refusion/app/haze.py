@@ -1,25 +1,19 @@
-"""Keeps the haze of the last photo of each browser tab, so that its sliders run no network."""
+"""Keeps the haze of a photo, so that another strength needs no network."""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from refusion.images.io import write_image
+from refusion.batch.options import RestoreOptions
 from refusion.images.photo import Photo
 from refusion.images.samples import store, to_float
 from refusion.restorers import ArrayDecomposition, HazeOptions, RestorerInfo
 from refusion.restorers.base import NO_CONDITIONS, Conditions
 from refusion.restorers.refusion.decomposition import Decomposition
-
-_TABS = 8  # tabs whose haze is kept: at most 20 MB each
 
 
 class KeepingRestorer:
@@ -58,88 +52,47 @@ class KeepingRestorer:
 
 @dataclass(frozen=True)
 class KeptHaze:
-    """The haze of a restored photo.
+    """The haze of a photo.
 
     Attributes:
-        key: identifies the photo and everything that the haze depends on.
         haze: the haze.
         photo: the reduced copy of the photo that the page shows, uint8 samples.
     """
 
-    key: Hashable
     haze: Decomposition
     photo: Photo
 
     @classmethod
-    def of(cls, key: Hashable, haze: Decomposition, shown: Photo) -> KeptHaze:
+    def of(cls, haze: Decomposition, shown: Photo) -> KeptHaze:
         """Keep the haze of a photo.
 
         Args:
-            key: see `KeptHaze`.
             haze: the haze.
             shown: the reduced copy, with samples of any kind.
         """
-        samples = torch.empty(shown.samples.shape, dtype=torch.uint8)
-        store(to_float(shown.samples), samples)
-        return cls(key, haze.to(samples.device), replace(shown, samples=samples))
+        photo = in_8_bits(shown)
+        return cls(haze.to(photo.samples.device), photo)
 
-    def write_preview(
-        self, strength: float, options: HazeOptions, folder: Path
-    ) -> tuple[Path, Path]:
-        """Write the reduced copy of the photo and the same without haze.
+    def picture(self, options: RestoreOptions) -> Photo:
+        """The reduced copy without haze.
 
         Args:
-            strength: see `Restorer.restore`.
-            options: see `HazeOptions`.
-            folder: folder for the files.
-
-        Returns:
-            Files of both pictures: before and after.
+            options: strength, and how haze is removed.
         """
-        samples = self.photo.samples
-        scene = _clear(self.haze, samples[None], strength, options)[0]
-        files = folder / "before.jpg", folder / "after.jpg"
-        for file, picture in zip(files, (samples, scene), strict=True):
-            write_image(file, picture, self.photo)
-        return files
+        samples = self.photo.samples[None]
+        scene = _clear(self.haze, samples, options.strength, options.conditions.haze)[0]
+        return replace(self.photo, samples=scene)
 
 
-class HazeShelf:
-    """The haze of the last photo of each browser tab; that of the oldest tabs is dropped."""
+def in_8_bits(photo: Photo) -> Photo:
+    """The same photo with samples in uint8, which need little memory.
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, KeptHaze] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def put(self, session: str, kept: KeptHaze) -> None:
-        """Keep the haze of a photo; it replaces that of the previous photo of the tab.
-
-        Args:
-            session: identifies the browser tab.
-            kept: the haze.
-        """
-        with self._lock:
-            self._kept[session] = kept
-            self._kept.move_to_end(session)
-            while len(self._kept) > _TABS:
-                self._kept.popitem(last=False)
-
-    def take(self, session: str, key: Hashable) -> KeptHaze | None:
-        """The kept haze of a tab, if it has the key; otherwise it is dropped.
-
-        Args:
-            session: identifies the browser tab.
-            key: see `KeptHaze`.
-
-        Returns:
-            None if no haze with this key is kept.
-        """
-        with self._lock:
-            kept = self._kept.get(session)
-            if kept is not None and kept.key != key:
-                del self._kept[session]
-                return None
-            return kept
+    Args:
+        photo: a photo with samples of any kind.
+    """
+    samples = torch.empty(photo.samples.shape, dtype=torch.uint8)
+    store(to_float(photo.samples), samples)
+    return replace(photo, samples=samples)
 
 
 def _clear(haze: Decomposition, lq: Tensor, strength: float, options: HazeOptions) -> Tensor:

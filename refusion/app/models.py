@@ -1,4 +1,4 @@
-"""Selects the models for the page: those that need one photo and no conditions."""
+"""Selects the models for the page: those that need one photo, and a depth map for bokeh."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from refusion.app.words import SHIPPED
 from refusion.errors import CheckpointError
 from refusion.restorers import ArrayRestorer, RestorerInfo, load_restorer
 from refusion.weights import find_weights, shipped_weights
@@ -19,7 +20,7 @@ def load_models(
     precision: str = "auto",
     memory: int | None = None,
 ) -> dict[str, ArrayRestorer]:
-    """Load the models by their names on the page; models from files come first.
+    """Load the models by name, in the order of the page; models from files come first.
 
     Args:
         weights: weights files in addition to the shipped ones; the stem is the name of the model.
@@ -33,9 +34,11 @@ def load_models(
         ConfigError: device or precision is unknown or not available.
     """
     given = {path.stem: find_weights(path) for path in weights}
+    shipped = shipped_weights()
+    shipped = {name: shipped[name] for name in SHIPPED if name in shipped} | shipped
     models = {
         name: load_restorer(path, device=device, precision=precision, memory=memory)
-        for name, path in (given | shipped_weights() | given).items()
+        for name, path in (given | shipped | given).items()
     }
     for name, path in given.items():
         if requirement := _requirement(models[name].info):
@@ -49,7 +52,9 @@ def load_models(
 
 
 def _requirement(info: RestorerInfo) -> str:
-    """What a model needs besides one photo, for messages; empty if it needs nothing else."""
+    """What a model needs that the page cannot give, for messages; empty for nothing."""
     if info.views > 1:
         return "needs the two views of a stereo pair"
+    if info.needs == {"lens", "guide"}:  # a depth map gives both
+        return ""
     return f"needs conditions for each photo: {', '.join(sorted(info.needs))}" if info.needs else ""

@@ -13,7 +13,7 @@ from refusion.batch.plan import Job, PhotoFiles, plan_jobs
 from refusion.batch.progress import fraction_done
 from refusion.errors import ImageError
 from refusion.images.io import read_image, write_image
-from refusion.images.listing import IMAGE_SUFFIXES
+from refusion.images.listing import FORMATS, READ_ONLY, RESULTS
 from refusion.images.photo import Photo
 from refusion.images.resize import resize_like, shrink
 from refusion.restorers import Restorer
@@ -50,8 +50,9 @@ def restore_photo(
     options: RestoreOptions,
     folder: Path,
     progress: Callable[[float, str], None],
+    suffix: str | None = None,
 ) -> Restored:
-    """Restore a file; the result has its format, bit depth, colour profile and EXIF data.
+    """Restore a file; the result has its bit depth, colour profile and EXIF data.
 
     Args:
         photo: file of the photo.
@@ -60,14 +61,14 @@ def restore_photo(
         options: steps, seed and other options.
         folder: empty folder for all written files.
         progress: called with the completed fraction, 0..1, and the stage.
+        suffix: suffix of the result, which selects its format; None for the format of the photo.
 
     Raises:
         ImageError: the photo cannot be restored; one line without the temporary folders.
         ConfigError: an option is wrong.
     """
     photo = _own_copy(Path(photo), folder)
-    # The content decides whether a file is a photo, not its name.
-    suffix = photo.suffix if photo.suffix.lower() in IMAGE_SUFFIXES else ".png"
+    suffix = suffix or result_suffix(photo)
     name = f"{photo.stem.lstrip('.')}_{model}"  # Gradio serves no hidden files
     has_map = options.samples > 1
     (job,) = plan_jobs(
@@ -81,12 +82,28 @@ def restore_photo(
 
     (outcome,) = run_jobs([job], restorer, options, report)
     if outcome.error is not None:
-        raise ImageError(_without_folders(outcome.error, photo.parent, folder))
+        maps = () if options.maps is None else (options.maps.place.parent,)
+        raise ImageError(_without_folders(outcome.error, photo.parent, folder, *maps))
     (files,) = job.photos
     before, after, shown, uncertainty = _pictures(
         files, options.max_pixels, restorer.info.scale, folder
     )
     return Restored(files.written, before, after, shown, uncertainty, outcome)
+
+
+def result_suffix(photo: Path) -> str:
+    """Suffix of the result of a photo, which keeps its format if that can be written.
+
+    Args:
+        photo: file of the photo; its content decides whether it is a photo, not its name.
+
+    >>> [result_suffix(Path(name)) for name in ("a.jpg", "a.HEIC", "a.exe")]
+    ['.jpg', '.jpg', '.png']
+    """
+    suffix = photo.suffix.lower()
+    if suffix in FORMATS:
+        return photo.suffix
+    return RESULTS[READ_ONLY[suffix]] if suffix in READ_ONLY else ".png"
 
 
 def _own_copy(photo: Path, folder: Path) -> Path:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from refusion.app.guard import Guard
+from refusion.app.look import CSS, HEAD, theme
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # Gradio is an extra
@@ -52,7 +53,6 @@ def application(page: gradio.Blocks, max_upload: int) -> Any:
     import gradio as gr
     from fastapi import FastAPI
 
-    local_fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}
     page.queue(max_size=20, api_open=False)
     page.has_launched = True  # otherwise Gradio does not check the folders of files
     return gr.mount_gradio_app(
@@ -60,7 +60,9 @@ def application(page: gradio.Blocks, max_upload: int) -> Any:
         page,
         path="/",
         max_file_size=max_upload,
-        theme=gr.themes.Default(**local_fonts),  # other fonts are downloaded
+        theme=theme(gr),
+        css=CSS,
+        head=HEAD,
         show_error=True,
         run_history=False,
         enable_monitoring=False,

@@ -1,6 +1,7 @@
 """The page as a process of its own, as users start it."""
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -96,9 +97,25 @@ class Client:
         status, _, text = self.ask("POST", "/gradio_api/upload", body, **headers)
         return status, json.loads(text)[0] if status == 200 else text
 
-    def join(self, *values, function=0):
-        """Press the button, or move a slider (function 4); status and answer."""
-        asked = {"data": values, "fn_index": function, "session_hash": self.session}
+    @functools.cached_property
+    def config(self):
+        """What the page is made of."""
+        return json.loads(self.ask("GET", "/config")[2])
+
+    def function(self, name, event):
+        """Number of the function that an event of a component calls, and its outputs by name."""
+        names = {part["id"]: part["props"].get("elem_id") for part in self.config["components"]}
+        found = [
+            (entry["id"], [names[output] for output in entry["outputs"]])
+            for entry in self.config["dependencies"]
+            if any((names[target], kind) == (name, event) for target, kind in entry["targets"])
+        ]
+        return found[0]
+
+    def join(self, values, name="restore", event="click"):
+        """Press the button, or let another event happen; status and answer."""
+        number, _ = self.function(name, event)
+        asked = {"data": values, "fn_index": number, "session_hash": self.session}
         status, _, text = self.post("queue/join", asked)
         return status, json.loads(text)
 
@@ -114,12 +131,18 @@ class Client:
             answer.close()
             connection.close()
 
-    def restore(self, *values, function=0):
-        """Whether a restoration, or another function, was successful, and its output."""
-        assert self.join(*values, function=function)[0] == 200
+    def restore(self, values, name="restore", event="click"):
+        """What the components show after a restoration or another event, by name.
+
+        If the values were refused before, only `refused`: the message.
+        """
+        assert self.join(values, name, event)[0] == 200
         with self.waiting() as messages:
             done = next(m for m in messages if m["msg"] == "process_completed")
-        return done["success"], done["output"]
+        if not done["success"]:
+            return {"refused": done["output"]["error"]}
+        outputs = self.function(name, event)[1]
+        return dict(zip(outputs, done["output"]["data"], strict=True))
 
 
 def file(path):
@@ -127,16 +150,35 @@ def file(path):
     return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
 
 
+FIELDS = {
+    "photos": None,
+    "task": "latent",
+    "strength": 100,
+    "maps": None,
+    "aperture": 1.8,
+    "focus": "",
+    "format": "photo",
+    "quality": 95,
+    "distance": 1,
+    "exposure": "keep",
+    "noise_level": 0,
+    "steps": 0,
+    "seed": 0,
+    "samples": 1,
+}
+"""Fields of the page and their values at its start."""
+
+
+def sent(*photos, **values):
+    """What a click sends: uploaded photos, and values that differ from `FIELDS`."""
+    assert not values.keys() - FIELDS.keys()
+    return list((FIELDS | {"photos": [file(path) for path in photos]} | values).values())
+
+
 def peak_mib(process):
     """Most memory that a process ever held (Linux)."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
-def links(page):
-    """Addresses of the files to download by name."""
-    anchors = "[...document.querySelectorAll('#files a')].map(a => [a.download, a.href])"
-    return dict(page.evaluate(anchors))
 
 
 def photo_16(path, height=40, width=56):

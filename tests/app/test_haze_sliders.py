@@ -4,7 +4,8 @@ import pytest
 import torch
 from app_cases import ICC, photo_16
 
-from refusion.app.haze import HazeShelf, KeepingRestorer, KeptHaze
+from refusion.app.haze import KeepingRestorer, KeptHaze
+from refusion.app.preview import write_pictures
 from refusion.app.restoring import restore_photo
 from refusion.app.values import EXPOSURES, checked_haze, checked_options
 from refusion.batch.options import RestoreOptions
@@ -25,8 +26,14 @@ def photo():
     return torch.nn.functional.interpolate(rough, (60, 80), mode="bicubic").clamp(0, 1)
 
 
-def kept(restorer, photo, key="key"):
-    return KeptHaze.of(key, restorer.decompose(photo).haze, Photo(photo[0], icc=ICC))
+def kept(restorer, photo):
+    return KeptHaze.of(restorer.decompose(photo).haze, Photo(photo[0], icc=ICC))
+
+
+def pictures(shown, folder, strength, haze):
+    """Both pictures of the page, as they are read from their files."""
+    options = RestoreOptions(strength=strength, conditions=Conditions(haze=haze))
+    return map(read_image, write_pictures(shown.photo, shown.picture(options), folder))
 
 
 def test_the_kept_haze_gives_the_same_photo_without_the_network(restorer, photo, monkeypatch):
@@ -38,7 +45,7 @@ def test_the_kept_haze_gives_the_same_photo_without_the_network(restorer, photo,
         assert torch.equal(first.restore(lq, strength=1.4, conditions=conditions), expected)
         with monkeypatch.context() as patch:
             patch.setattr(torch.nn.Conv2d, "forward", None)
-            again = KeepingRestorer(restorer, KeptHaze("key", first.haze, None))
+            again = KeepingRestorer(restorer, KeptHaze(first.haze, None))
             assert torch.equal(again.restore(lq, strength=1.4, conditions=conditions), expected)
             assert not torch.equal(again.restore(lq, strength=0.5), expected)
     assert first.info == restorer.info
@@ -64,7 +71,7 @@ def test_the_preview_shows_the_photo_and_the_scene(restorer, photo, tmp_path):
     shown = kept(restorer, photo)
     assert shown.photo.samples.dtype == torch.uint8
     options = HazeOptions(distance=0.5)
-    before, after = map(read_image, shown.write_preview(1.5, options, tmp_path))
+    before, after = pictures(shown, tmp_path, 1.5, options)
     lq = shown.photo.samples[None]
     expected = restorer.decompose(photo).haze.clear(lq, 1.5, options)
     assert (after.image - expected[0] / 255).abs().mean() < 0.01  # JPEG
@@ -76,29 +83,10 @@ def test_the_preview_shows_the_photo_and_the_scene(restorer, photo, tmp_path):
 def test_the_preview_is_the_result_reduced(restorer, photo, tmp_path):
     """The haze of the whole photo is used for the copy, so both show the same."""
     large = torch.nn.functional.interpolate(photo, (240, 320), mode="bicubic").clamp(0, 1)
-    shown = KeptHaze.of("key", restorer.decompose(large).haze, Photo(photo[0]))
-    after = read_image(shown.write_preview(1.0, HazeOptions(), tmp_path)[1]).image
+    shown = KeptHaze.of(restorer.decompose(large).haze, Photo(photo[0]))
+    after = list(pictures(shown, tmp_path, 1.0, HazeOptions()))[1].image
     whole = torch.nn.functional.interpolate(restorer.restore(large), (60, 80), mode="area")[0]
     assert (after - whole).abs().mean() < 0.02
-
-
-def test_the_haze_of_another_photo_is_dropped(restorer, photo):
-    shelf, first = HazeShelf(), kept(restorer, photo)
-    assert shelf.take("tab", "key") is None
-    shelf.put("tab", first)
-    assert shelf.take("tab", "key") is first
-    assert shelf.take("other", "key") is None
-    assert shelf.take("tab", "key") is first
-    assert shelf.take("tab", "another photo") is None
-    assert shelf.take("tab", "key") is None
-
-
-def test_the_memory_is_bounded(restorer, photo):
-    shelf, one = HazeShelf(), kept(restorer, photo)
-    for number in range(100):
-        shelf.put(str(number), one)
-    found = [number for number in range(100) if shelf.take(str(number), "key")]
-    assert found == list(range(92, 100))
 
 
 def test_values_of_the_fields(restorer, tiny_checkpoint):

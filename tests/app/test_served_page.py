@@ -5,15 +5,12 @@ import signal
 import time
 
 import pytest
-from app_cases import Client, file, needs_gradio, photo_16, served
+from app_cases import Client, file, needs_gradio, photo_16, sent, served
 
 pytestmark = [pytest.mark.slow, needs_gradio]
 
 MB = 2**20
-HAZE = (1, "keep")  # distance, exposure
-# Task, steps, strength, seed, samples.
-SMALL = ("latent", 0, 1, 0, 1, *HAZE)
-LONG = ("latent", 0, 1, 0, 64, *HAZE)
+RESTORE = ("restore", "click")
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +70,9 @@ def test_only_uploaded_files_are_read(client, photo, tmp_path):
     outside = photo_16(tmp_path / "outside.png")
     web = "http://127.0.0.1:1/a.png"
     for path in (outside, "/etc/passwd", f"{photo}/../../../../{outside}", web, "absent.png"):
-        success, output = client.restore(file(path), *SMALL)
-        assert not success
-        assert "not an uploaded file" in output["error"]
+        for values in (sent(path), sent(photo, path), sent(photo, maps=[file(path)])):
+            for event in (RESTORE, ("photos", "change"), ("strength", "input")):
+                assert "not an uploaded file" in client.restore(values, *event)["refused"]
     for path in (outside, "/etc/passwd", f"{photo}/../../../../../../etc/passwd", f"//{outside}"):
         assert client.ask("GET", f"/gradio_api/file={path}")[0] == 403
     for path in (web, "https://example.org/a"):
@@ -86,62 +83,71 @@ def test_only_uploaded_files_are_read(client, photo, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (("latent", -1, 1, 0, 1, *HAZE), "steps: expected a whole number from 0 to 1000, got -1"),
-        (("latent", 10**20, 1, 0, 1, *HAZE), "steps: expected"),
-        (
-            ("latent", 0, float("nan"), 0, 1, *HAZE),
-            "strength: expected a number from 0 to 1, got nan",
-        ),
-        (("latent", 0, 1, float("inf"), 1, *HAZE), "seed: expected"),
-        (("latent", 0, 1, 0.5, 1, *HAZE), "seed: expected"),
-        (("latent", 0, 1, 0, 10**9, *HAZE), "samples: expected a whole number from 1 to 64"),
-        (("latent", 0, 1, "<b>", 1, *HAZE), "got &#x27;&lt;b&gt;&#x27;"),
-        (("latent", 0, [1], 0, 1, *HAZE), "expected a text or a number"),
-        (("<img src=x>", 0, 1, 0, 1, *HAZE), "task: expected one of latent, haze"),
-        ((["latent"], 0, 1, 0, 1, *HAZE), "expected a text or a number"),
-        (("latent", 0, 1, 0), "expected 8 values, got 5"),
-        (("latent", 0, 1, 0, 1, 2, "keep"), "distance: expected a number from 0 to 1, got 2"),
-        (("latent", 0, 1, 0, 1, 1, "bright"), "exposure: expected one of keep, auto, "),
-        (("haze", 0, 3, 0, 1, 1, "keep"), "strength: expected a number from -2 to 2, got 3"),
+        ({"steps": -1}, "steps: expected a whole number from 0 to 1000, got -1"),
+        ({"steps": 10**20}, "steps: expected"),
+        ({"strength": float("nan")}, "strength: expected a number from 0 to 100, got nan"),
+        ({"seed": float("inf")}, "seed: expected"),
+        ({"seed": 0.5}, "seed: expected"),
+        ({"samples": 10**9}, "samples: expected a whole number from 1 to 64"),
+        ({"seed": "<b>"}, "got &#x27;&lt;b&gt;&#x27;"),
+        ({"task": "<img src=x>"}, "task: expected one of latent, haze"),
+        ({"task": "haze", "distance": 2}, "distance: expected a number from 0 to 1, got 2"),
+        ({"task": "haze", "exposure": "bright"}, "exposure: expected one of keep, auto, "),
+        ({"task": "haze", "strength": 300}, "strength: expected a number from -200 to 200, got"),
+        ({"format": "exe"}, "format: expected one of photo, jpeg, png"),
+        ({"format": "jpeg", "quality": 0}, "quality: expected a whole number from 1 to 100"),
+        ({"focus": "1, 2"}, "focus: expected two numbers from 0 to 1"),
+        ({"aperture": 0}, "aperture: expected a number from 1.4 to 16, got 0"),
+        ({"noise_level": -1}, "noise level: expected a number from 0 to 100, got -1"),
     ],
 )
 def test_wrong_values_are_one_line(client, photo, values, message):
-    success, output = client.restore(file(photo), *values)
-    assert not success
-    assert message in output["error"]
-    assert "<" not in output["error"]
-    assert photo not in output["error"]
+    shown = client.restore(sent(photo, **values))
+    assert message in shown["status"]
+    assert shown["status"].startswith('<p class="error" role="alert">')
+    assert "<" not in shown["status"][30:-4]
+    assert photo not in shown["status"]
 
 
-def test_a_slider_gives_a_preview_and_the_button_then_the_file(client, photo, tmp_path):
-    """A move of a slider without a photo, or after the choice of another one, does nothing."""
-    first = (file(photo), "haze", 0, 1, 0, 1, *HAZE)
-    moved = (file(photo), "haze", 0, -1, 0, 1, 0.5, "auto")
-    skipped = {"__type__": "update"}
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (sent(strength=[1]), "expected a text or a number"),
+        (sent(task=["latent"]), "expected a text or a number"),
+        (sent()[:4], "expected 14 values, got 4"),
+        (["a.png", *sent()[1:]], "expected an uploaded file"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused(client, values, message):
+    assert message in client.restore(values)["refused"]
 
-    def picture(output):
-        return output["data"][0][1]["path"]
 
-    assert client.restore(*moved, function=4)[1]["data"][0] == skipped
-    success, output = client.restore(*first)
-    assert success
-    restored = picture(output)
-    success, output = client.restore(*moved, function=4)
-    assert success
-    assert picture(output) != restored
-    assert output["data"][1] is None
-    assert "Preview" in output["data"][2]
-    success, output = client.restore(*moved)
-    assert len(output["data"][1]) == 1
-    assert client.restore(*first[:3], 9, *first[4:], function=4)[0] is False
-    other = client.upload(photo_16(tmp_path / "b.png", 30, 40).read_bytes())[1]
-    chosen = (file(other), *first[1:])
-    assert client.restore(*chosen, function=4)[1]["data"][0] == skipped
-    assert client.restore(*moved, function=4)[1]["data"][0] == skipped
+def test_a_slider_gives_a_preview_and_the_button_then_the_file(client, photo):
+    """The slider shows the photo that is chosen, and the button offers the file."""
+
+    def after(shown):
+        return shown["compare"][1]["path"]
+
+    values = {"task": "haze"}
+    moved = values | {"strength": -100, "distance": 0.5, "exposure": "auto"}
+    shown = client.restore(sent(photo, **values))
+    assert "pixels restored in" in shown["status"]
+    assert shown["download"]["value"]["orig_name"].endswith("_haze.png")
+    restored = after(shown)
+    shown = client.restore(sent(photo, **moved), "strength", "input")
+    assert after(shown) != restored
+    assert shown["download"]["visible"] is False
+    assert "Preview" in shown["caption"]
+    shown = client.restore(sent(photo, **moved))
+    assert shown["download"]["visible"] is True
+    shown = client.restore(sent(photo, **values | {"strength": 900}), "strength", "input")
+    assert "strength: expected" in shown["error"]
+    shown = client.restore(sent(**values), "strength", "input")
+    assert "compare" not in shown or shown["compare"] == {"__type__": "update"}
 
 
 def test_functions_of_the_page_are_not_called_past_the_queue(client, photo):
-    asked = {"data": [file(photo), *SMALL], "fn_index": 0, "session_hash": "x"}
+    asked = {"data": sent(photo), "fn_index": 0, "session_hash": "x"}
     assert client.post("run/predict", asked)[0] == 404
     for path in ("api/restore", "call/restore", "run/restore", "component_server"):
         assert client.post(path, asked)[0] == 404
@@ -161,9 +167,7 @@ def test_names_of_uploads_stay_in_the_folder(client, tmp_path, name):
     assert ".." not in path
     assert path.isprintable()
     assert len(rest) < 300
-    success, output = client.restore(file(path), *SMALL)
-    assert success
-    (written,) = output["data"][1]
+    written = client.restore(sent(path))["download"]["value"]
     assert written["path"].startswith(f"{folder}/served/")
     assert "<" not in written["orig_name"]
 
@@ -177,31 +181,33 @@ def test_uploads_have_limits(client):
 
 
 def test_the_slot_is_free_when_the_tab_is_closed(client, page, large, photo):
-    assert client.join(file(large), *LONG)[0] == 200
+    assert client.join(sent(large, samples=64))[0] == 200
     with client.waiting() as messages:
         begin(messages)
     start = time.monotonic()
-    assert Client(page[0], "another").restore(file(photo), *SMALL)[0]
+    assert Client(page[0], "another").restore(sent(photo))["download"]
     assert time.monotonic() - start < 10
 
 
 def test_the_slot_is_free_when_a_tab_never_asks_for_its_results(client, page, large, photo):
-    assert client.join(file(large), *LONG)[0] == 200
+    assert client.join(sent(large, samples=64))[0] == 200
     start = time.monotonic()
-    assert Client(page[0], "another").restore(file(photo), *SMALL)[0]
+    assert Client(page[0], "another").restore(sent(photo))["download"]
     assert time.monotonic() - start < 30
 
 
 def test_cancel_stops_the_restoration(client, page, large, photo):
-    _, event = client.join(file(large), *LONG)
+    _, event = client.join(sent(large, samples=64))
     with client.waiting() as messages:
         begin(messages)
-        cancel = {"session_hash": client.session, "fn_index": 0} | event
+        cancel = {"session_hash": client.session, "fn_index": client.function(*RESTORE)[0]}
+        cancel |= event
         assert client.post("cancel", cancel)[0] == 200
-        pressed = {"data": [], "fn_index": 1, "session_hash": client.session}
+        number, _ = client.function("cancel", "click")
+        pressed = {"data": [], "fn_index": number, "session_hash": client.session}
         assert "Cancelled" in client.post("run/predict", pressed)[2]
         start = time.monotonic()
-        assert Client(page[0], "another").restore(file(photo), *SMALL)[0]
+        assert Client(page[0], "another").restore(sent(photo))["download"]
         assert time.monotonic() - start < 10
 
 
@@ -211,11 +217,11 @@ def test_a_signal_ends_the_page_during_a_restoration(end, tiny_checkpoint, tmp_p
     argv = ("--weights", tiny_checkpoint("latent"))
     with served(tmp_path, *argv, end=end) as (address, process):
         client = Client(address, "a")
-        client.join(file(client.upload(large)[1]), *LONG)
+        client.join(sent(client.upload(large)[1], samples=64))
         with client.waiting() as messages:
             begin(messages)
             process.send_signal(end)
-            assert all(m["msg"] != "process_generating" for m in messages)  # the stream ends
+            assert all("_latent.png" not in str(m) for m in messages)  # the stream ends
 
 
 def test_a_signal_ends_the_page_also_if_the_restoration_does_not_end(tiny_checkpoint, tmp_path):
@@ -228,6 +234,6 @@ def test_a_signal_ends_the_page_also_if_the_restoration_does_not_end(tiny_checkp
     with served(tmp_path, *argv) as (address, _):
         client = Client(address, "a")
         path = client.upload(photo_16(tmp_path / "a.png").read_bytes())[1]
-        client.join(file(path), *SMALL)
+        client.join(sent(path))
         with client.waiting() as messages:
             begin(messages)

@@ -1,12 +1,23 @@
 """Values that a program sends instead of the page."""
 
 import math
+from pathlib import Path
 
 import pytest
+from app_cases import FIELDS
 
-from refusion.app.values import checked_options, checked_values, offered_model, uploaded_photo
+from refusion.app.values import (
+    checked_focus,
+    checked_format,
+    checked_options,
+    checked_settings,
+    checked_values,
+    offered_model,
+    uploaded,
+)
 from refusion.batch.options import RestoreOptions
 from refusion.errors import ConfigError
+from refusion.restorers import Conditions, load_restorer
 
 NAN, INF = math.nan, math.inf
 
@@ -32,6 +43,8 @@ def test_values_of_the_page_are_kept(uploads):
     assert checked_values([None], [True], uploads) == [None]
     sent = file(uploads / "a.png", url="http://evil.example/x", size=3, other={"path": "/x"})
     assert checked_values([sent], [True], uploads) == [photo]
+    assert checked_values([[photo, sent]], [True], uploads) == [[photo, photo]]
+    assert checked_values([[]], [True], uploads) == [[]]
 
 
 @pytest.mark.parametrize(
@@ -44,11 +57,14 @@ def test_only_uploaded_files_are_read(uploads, path):
     path = path.format(uploads)
     with pytest.raises(ConfigError, match="not an uploaded file") as error:
         checked_values([file(path)], [True], uploads)
+    with pytest.raises(ConfigError, match="not an uploaded file"):
+        checked_values([[file(uploads / "a.png"), file(path)]], [True], uploads)
     assert str(uploads) not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "value", ["/etc/passwd", 3, [], [{"path": "/a", "meta": {}}], {}, {"path": 3}, True]
+    "value",
+    ["/etc/passwd", 3, [3], ["/a"], [[]], [[{"path": "/a", "meta": {}}]], {}, {"path": 3}, True],
 )
 def test_a_file_is_a_file(uploads, value):
     with pytest.raises(ConfigError, match="expected an uploaded file"):
@@ -101,7 +117,53 @@ def test_the_task_is_one_of_the_offered():
             offered_model({"dehaze": 1}, value)
 
 
-def test_a_photo_is_needed():
-    assert uploaded_photo({"path": "/a"}) == "/a"
-    with pytest.raises(ConfigError, match="no photo"):
-        uploaded_photo(None)
+def test_paths_of_uploaded_files():
+    assert uploaded({"path": "/a"}) == ["/a"]
+    assert uploaded([{"path": "/a"}, {"path": "/b"}]) == ["/a", "/b"]
+    assert uploaded(None) == uploaded([]) == []
+
+
+def test_a_format_has_a_suffix_and_a_quality_if_it_is_lossy():
+    assert checked_format(None, None) == checked_format("photo", 3) == (None, None)
+    assert checked_format("png", 50) == (".png", None)
+    assert checked_format("jpeg", 50) == (".jpg", 50)
+    assert checked_format("webp", None) == (".webp", 95)
+    for kind in ("exe", ".png", "", 3, ["png"]):
+        with pytest.raises(ConfigError, match=r"^format: expected one of photo, jpeg, png"):
+            checked_format(kind, 95)
+    for quality in (0, 101, 1.5, NAN, "95", True):
+        with pytest.raises(ConfigError, match=r"^quality: expected a whole number from 1 to 100"):
+            checked_format("jpeg", quality)
+
+
+def test_a_focus_is_a_point_of_the_photo():
+    assert checked_focus(None) is checked_focus("") is checked_focus("  ") is None
+    assert checked_focus("0.5, 1") == (0.5, 1)
+    for text in ("0.5", "0.5,2", "-0.1,0", "a,b", "nan,0", "1,1,1", 3, True, [0.5, 0.5]):
+        with pytest.raises(ConfigError, match=r"^focus: expected two numbers from 0 to 1"):
+            checked_focus(text)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_checkpoint):
+    kinds = ("latent", "haze")
+    return {kind: load_restorer(tiny_checkpoint(kind), device="cpu") for kind in kinds}
+
+
+def test_fields_that_a_model_does_not_have_do_nothing(models):
+    values = FIELDS | {"samples": 8, "seed": 5, "noise_level": 20, "distance": 0.5, "maps": []}
+    options = checked_settings(values | {"task": "haze"}, models, 7).options
+    assert (options.samples, options.seed, options.conditions.noise_std) == (1, 0, None)
+    assert options.conditions.haze.distance == 0.5
+    options = checked_settings(values | {"strength": 45}, models, 7, 9).options
+    assert (options.samples, options.seed, options.conditions) == (8, 5, Conditions())
+    assert (options.strength, options.max_pixels, options.max_memory) == (0.45, 7, 9)
+
+
+def test_the_photos_and_the_format_are_part_of_the_settings(models):
+    photos = [{"path": "/a.jpg"}, {"path": "/b.jpg"}]
+    values = FIELDS | {"photos": photos, "format": "jpeg", "quality": 60, "maps": photos}
+    settings = checked_settings(values, models, 7)
+    assert settings.photos == (Path("/a.jpg"), Path("/b.jpg"))
+    assert (settings.suffix, settings.options.quality) == (".jpg", 60)
+    assert settings.maps == ()  # the model takes none

@@ -6,19 +6,20 @@ replaced in the streams that it writes, and the depth in lossy streams that it r
 
 from __future__ import annotations
 
+import io
 import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refusion.images.jxl_header import (
-    CONTAINER,
     GRAY,
     RGB,
     SIZES,
     STREAM,
     Bits,
     JxlHeader,
+    boxes,
     parse_header,
 )
 
@@ -203,21 +204,18 @@ def _varint(value: int) -> bytes:
 def stream_of(data: bytes) -> tuple[bytes, bytes]:
     """The box jxll, which states the level of the stream, if there is one; and the stream.
 
+    A decoder that gets the stream alone does not see the metadata, so a damaged block never makes
+    a photo unreadable.
+
     Args:
         data: a complete file.
     """
     if data.startswith(STREAM):
         return b"", data
-    level, stream, at = b"", b"", len(CONTAINER)
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        start = 8
-        if length == 1:
-            length, start = struct.unpack_from(">Q", data, at + 8)[0], 16
-        end = at + length if length else len(data)
+    level, parts = b"", []
+    for kind, begin, end in boxes(io.BytesIO(data)):
         if kind == b"jxll":
-            level = data[at:end]
+            level = data[begin - 8 : end]
         elif kind in (b"jxlc", b"jxlp"):
-            stream += data[at + start + (4 if kind == b"jxlp" else 0) : end]
-        at = end
-    return level, stream
+            parts.append(data[begin + (4 if kind == b"jxlp" else 0) : end])
+    return level, b"".join(parts)

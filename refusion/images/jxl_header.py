@@ -150,7 +150,7 @@ def read_boxes(file: BinaryIO) -> tuple[bytes, dict[bytes, bytes], list[str]]:
     if head.startswith(STREAM):
         return head, {}, []
     stream, blocks, dropped, end = b"", {}, [], 0
-    for kind, begin, end in _boxes(file):
+    for kind, begin, end in boxes(file):
         file.seek(begin)
         if kind in (b"jxlc", b"jxlp") and len(stream) < _HEAD:
             part = file.read(min(_HEAD, end - begin))
@@ -171,8 +171,12 @@ def read_boxes(file: BinaryIO) -> tuple[bytes, dict[bytes, bytes], list[str]]:
     return stream, blocks, dropped
 
 
-def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, and begin and end of the content, of the boxes of a container."""
+def boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, and begin and end of the content, of the boxes of a container.
+
+    Args:
+        file: opened for reading. The end of the last box may lie behind the end of the file.
+    """
     size, at = file.seek(0, 2), len(CONTAINER)
     for _ in range(_MAX_BOXES):
         file.seek(at)

@@ -60,7 +60,7 @@ def decode_jxl(file: BinaryIO, size: tuple[int, int]) -> Photo:
     if header.is_animated:
         logger.warning("%s: animated, only the first frame is used", file.name)
     file.seek(0)
-    data = file.read()
+    data = stream_of(file.read())[1]
     icc, chunks = _colours(data, header.colour)
     pixels = _pixels(data, header, file.name, icc)
     if sorted(pixels.shape[1::-1]) != sorted(size):
@@ -82,7 +82,7 @@ def decode_jxl(file: BinaryIO, size: tuple[int, int]) -> Photo:
 def _pixels(data: bytes, header: JxlHeader, name: str, icc: bytes | None) -> np.ndarray:
     """Upright samples (H, W, C) uint8, uint16 or float32, with straight alpha."""
     decode, is_converted = load("JXL").jpegxl_decode, header.is_xyb and icc is not None
-    pixels = decode(with_float_samples(stream_of(data)[1]) if is_converted else data, index=0)
+    pixels = decode(with_float_samples(data) if is_converted else data, index=0)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if is_converted:  # the decoder returns linear light

@@ -42,6 +42,7 @@ COMMANDS = {
     "import": "convert published .pth files to a weights file",
     "import-sd": "convert a Stable Diffusion in one file to a folder",
     "info": "describe a weights file",
+    "export": "write a model as an ONNX file",
     "average": "average the weights of several runs",
     "check-submission": "check a challenge entry",
     "completion": "write a script with which a shell completes commands and options",

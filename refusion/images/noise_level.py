@@ -16,7 +16,7 @@ COARSE_SHARE = 0.7  # weight of the estimate from means of 2x2 pixels
 NEGLIGIBLE = 1 / 255  # noise level that no one sees, in [0, 1] units; smaller ones mean no noise
 FLAT = 1.5 / 255  # largest range of the values in 4x4 pixels without any noise, also after JPEG
 MOST_FLAT = 0.5  # share of flat pixels up to which they count as a frame or a caption
-_PENALTY = 3.0  # roughness of blocks that are not used; values of photos are in [0, 1]
+PENALTY = 3.0  # roughness of blocks that are not used; values of photos are in [0, 1]
 
 
 def estimate_noise_std(image: Tensor) -> Tensor:
@@ -96,4 +96,4 @@ def _roughness(blocks: Tensor, halves: Tensor) -> Tensor:
     ranges = cells.amax(dim=(-3, -1)) - cells.amin(dim=(-3, -1))
     flat = (ranges < FLAT).all(dim=1).float().mean(dim=(-2, -1))
     is_frame = flat.mean(dim=1, keepdim=True) <= MOST_FLAT
-    return deviation + _PENALTY * (clipped + flat * is_frame)
+    return deviation + PENALTY * (clipped + flat * is_frame)

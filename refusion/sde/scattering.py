@@ -114,9 +114,9 @@ def scattering_from_output(output: Tensor, mu: Tensor) -> Scattering:
     attention = output[:, 1:2].flatten(2).softmax(-1)
     whole = (mu.flatten(2) * attention).sum(-1)[..., None, None]
     weights = torch.exp(output[:, 2:3].clamp(-_LARGEST_LOG_WEIGHT, _LARGEST_LOG_WEIGHT))
-    cells = _around(F.adaptive_avg_pool2d(torch.cat([mu * weights, weights], 1), _GRID))
+    cells = _around(_cell_means(torch.cat([mu * weights, weights], 1)))
     local = cells[:, :3] / cells[:, 3:]
-    grid = F.adaptive_avg_pool2d(output[:, 3:8], _GRID)
+    grid = _cell_means(output[:, 3:8])
     share = torch.sigmoid(grid[:, :1] + _LOCAL_START)
     logarithm = torch.lerp(_log(whole).expand_as(local), _log(local), share)
     logarithm = logarithm + _BRIGHTNESS * grid[:, 1:2].tanh() + _COLOUR * grid[:, 2:].tanh()
@@ -130,6 +130,21 @@ def _spread(output: Tensor, tau: Tensor) -> Tensor:
     factor = F.softplus(output) / math.log(2) + _LEAST_FACTOR
     of_tau = _TAU_SPREAD * (tau.detach().clamp_min(0) + _LEAST_TAU)
     return factor * torch.cat([of_tau, torch.full_like(of_tau, _AIRLIGHT_SPREAD)], 1)
+
+
+def _cell_means(x: Tensor) -> Tensor:
+    """Means over `_GRID` x `_GRID` cells, (B, C, h, w) -> (B, C, n, n)."""
+    if not torch.jit.is_tracing():
+        return F.adaptive_avg_pool2d(x, _GRID)
+    # By an exporter: sizes are variables of the graph, which has no such pooling.
+    return _cell_shares(x.shape[-2]) @ x @ _cell_shares(x.shape[-1]).T
+
+
+def _cell_shares(length: int | Tensor) -> Tensor:
+    """Share of each row (or column) in the mean of each cell, (n, length); cells may overlap."""
+    number, place = torch.arange(_GRID)[:, None], torch.arange(length)
+    first, end = number * length // _GRID, ((number + 1) * length + _GRID - 1) // _GRID
+    return ((place >= first) & (place < end)).float() / (end - first).float()
 
 
 def _around(cells: Tensor) -> Tensor:

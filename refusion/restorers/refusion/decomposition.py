@@ -30,7 +30,7 @@ NO_HAZE, HAZE = 0.02, 0.04
 
 # The optical depth is smoothed between the edges of the photo: side of the windows relative to the
 # long side, and smoothness of the guided filter. The network's maps are blurred at edges.
-_WINDOW, _SMOOTHNESS = 1 / 9, 0.05
+EDGE_WINDOW, EDGE_SMOOTHNESS = 1 / 9, 0.05
 _GAMMA = 2.2  # of the encoding of photos: one stop multiplies dark values by 2^(1 / 2.2)
 _LARGEST_GAIN = 2.0  # largest factor of dark values by the automatic exposure
 _DRAW = 5  # nodes per side of the grid of a random deviation of the haze
@@ -216,8 +216,8 @@ def decompose(model: LoadedModel, request: Request, lq: Tensor) -> Decomposition
 
 def _along_edges(tau: Tensor, image: Tensor) -> Tensor:
     """The optical depth with the edges of the image, which has the same size."""
-    window = 2 * int(max(tau.shape[-2:]) * _WINDOW / 2) + 1
-    return guided_filter(tau, image, window, _SMOOTHNESS).clamp_min(0)
+    window = 2 * int(max(tau.shape[-2:]) * EDGE_WINDOW / 2) + 1
+    return guided_filter(tau, image, window, EDGE_SMOOTHNESS).clamp_min(0)
 
 
 def brighten(image: Tensor, gain: float) -> Tensor:

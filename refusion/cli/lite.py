@@ -1,0 +1,202 @@
+"""`refusion-lite`: restores photos with ONNX files, without PyTorch."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refusion.batch.plan import Job, PhotoFiles, plan_jobs
+from refusion.cli.common import (
+    EXIT_INTERRUPTED,
+    Parser,
+    complain,
+    errors_to_exit_codes,
+    show,
+    sigterm_as_interrupt,
+)
+from refusion.cli.log_lines import LineFormatter
+from refusion.cli.options.results import add_file_options, check_existing, renaming
+from refusion.errors import ConfigError, ImageError, printable
+from refusion.failures import describe_failure
+
+if TYPE_CHECKING:
+    from refusion.runtime import OnnxModel
+
+EXIT_INCOMPLETE = 1
+_MOST_THREADS = 1024
+
+
+@errors_to_exit_codes
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `refusion-lite`: restore photos.
+
+    Args:
+        argv: arguments after the name of the program; None for `sys.argv[1:]`.
+
+    Returns:
+        0 if all photos were restored, 1 if some failed (stderr names each; the others are
+        restored), 2 for wrong usage, 130 after Ctrl-C or SIGTERM.
+    """
+    handler, logger = logging.StreamHandler(), logging.getLogger("refusion")
+    handler.setFormatter(LineFormatter("refusion: warning: %(message)s"))
+    logger.addHandler(handler)
+    try:
+        with sigterm_as_interrupt():
+            return run(argv)
+    finally:
+        logger.removeHandler(handler)
+
+
+def run(argv: list[str] | None) -> int:
+    """Restore the photos named by the arguments; see `main`.
+
+    Raises:
+        RefusionError: there is no input or no model, an option is wrong, or the package onnxruntime
+            is missing.
+    """
+    parser = build_parser()
+    options = parser.parse_intermixed_args(argv)
+    if "" in options.photos:
+        parser.error("a photo has an empty name; name photos or folders of photos")
+    from refusion.runtime import find_model, load_model
+
+    path = find_model(options.model)
+    jobs = plan_jobs(options.photos, options.output, rename=renaming(options))
+    if not any(os.path.lexists(job.photos[0].input) for job in jobs):
+        raise ImageError(f"{jobs[0].photos[0].input}: no such file; correct the path")
+    check_existing(jobs, options)
+    model = load_model(path, threads=options.threads)
+    low, high = model.strengths
+    if not low <= options.strength <= high:
+        raise ConfigError(
+            f"--strength: expected {low:g}..{high:g} for '{model.task}', got {options.strength:g}"
+        )
+    return _restore_all(jobs, model, options)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Define the options of the command."""
+    parser = Parser(
+        prog="refusion-lite",
+        description="Restore photos of any size with ONNX Runtime, without PyTorch: 'refusion-lite "
+        "dehaze photo.jpg' writes results/photo.jpg. The result is that of 'refusion dehaze' in "
+        "float32 up to rounding.",
+        epilog="Exit code: 0 all restored, 1 some photos failed, 2 wrong usage, 130 interrupted. "
+        "Needs the package onnxruntime: pip install 'refusion[onnx]'.",
+    )
+    add = parser.add_argument
+    add(
+        "model",
+        metavar="TASK|FILE.onnx",
+        help="dehaze, deshadow, denoise or blind, or a file of refusion export",
+    )
+    add("photos", nargs="+", metavar="PHOTO", help="photos or folders of photos")
+    add(
+        "--output",
+        metavar="FILE|DIR",
+        help="folder for the results (default: results), or a file if the input is one file",
+    )
+    add(
+        "--strength",
+        type=_strength,
+        default=1.0,
+        metavar="S",
+        help="strength of the restoration, 0: the photo, 1 or 100%%: the restored photo (default); "
+        "removal of haze takes -2 to 2",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
+    add_file_options(add)
+    add(
+        "--threads",
+        type=_threads,
+        metavar="N",
+        help="number of threads (default: one per core)",
+    )
+    add("--quiet", action="store_true", help="show errors only")
+    return parser
+
+
+def _strength(text: str) -> float:
+    """Option type: a finite number, or percent."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        shown = printable(text, 40)
+        raise argparse.ArgumentTypeError(
+            f"expected a number, or percent such as 60%, got '{shown}'"
+        )
+    return value
+
+
+def _threads(text: str) -> int:
+    """Option type: a whole number from 1."""
+    value = int(text) if text.isdecimal() and len(text) < 5 else 0
+    if not 1 <= value <= _MOST_THREADS:
+        shown = printable(text, 40)
+        raise argparse.ArgumentTypeError(f"expected 1 to {_MOST_THREADS}, got '{shown}'")
+    return value
+
+
+def _restore_all(jobs: Sequence[Job], model: OnnxModel, options: argparse.Namespace) -> int:
+    start, done, skipped, failed = time.monotonic(), [], 0, 0
+    try:
+        for job in jobs:
+            (files,) = job.photos
+            if options.overwrite == "never" and job.is_done:
+                skipped += 1
+            elif _is_restored(files, model, options):
+                done.append(files.output)
+            else:
+                failed += 1
+    except KeyboardInterrupt:
+        complain(f"interrupted after {len(done) + skipped + failed} of {len(jobs)}")
+        return EXIT_INTERRUPTED
+    if not options.quiet:
+        _summarize(done, skipped, time.monotonic() - start)
+    return EXIT_INCOMPLETE if failed else 0
+
+
+def _is_restored(files: PhotoFiles, model: OnnxModel, options: argparse.Namespace) -> bool:
+    """Restore one photo; an error is one line and does not stop the others."""
+    try:
+        _restore(files, model, options)
+    except Exception as error:
+        text = describe_failure(error).text
+        named = text if str(files.input) in text or str(files.output) in text else None
+        complain(f"failed: {named or f'{files.input}: {text}'}")
+        return False
+    return True
+
+
+def _restore(files: PhotoFiles, model: OnnxModel, options: argparse.Namespace) -> None:
+    from refusion.images.io import check_place, read_arrays, write_image
+
+    photo = read_arrays(files.input)
+    height, width = photo.samples.shape[1:]
+    check_place(files.output, photo, width, height)  # before the restoration, which takes long
+    restored = model.restore(photo.samples, options.strength, options.seed)
+    if options.quality is not None:
+        photo = replace(photo, quality=options.quality)
+    write_image(files.output, restored, photo)
+
+
+def _summarize(done: Sequence[Path], skipped: int, seconds: float) -> None:
+    count = _photos(len(done))
+    if done:
+        place = done[0] if len(done) == 1 else Path(os.path.commonpath([p.parent for p in done]))
+        show(f"{count} restored in {seconds:.1f} s: {place}{os.sep if len(done) > 1 else ''}")
+    if skipped:
+        show(f"{_photos(skipped)} skipped, the results exist")
+
+
+def _photos(count: int) -> str:
+    return "1 photo" if count == 1 else f"{count} photos"

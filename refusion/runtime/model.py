@@ -1,0 +1,232 @@
+"""`OnnxModel`: restores one photo at a time with a file of `refusion export`."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refusion.errors import CheckpointError, ConfigError, RefusionError, one_line, suggest
+from refusion.runtime.change import keep_strong_changes
+from refusion.runtime.guided import guided_bands
+from refusion.runtime.haze import certain_depth, clear
+from refusion.runtime.noise_level import estimate_noise_std
+from refusion.runtime.resizing import shrink
+from refusion.runtime.samples import check_photo, store, structure, to_float
+from refusion.runtime.sampling import choose_table, run_sampler
+from refusion.runtime.session import read_description, start_session
+from refusion.runtime.tiles import blend_tiles
+from refusion.weights import FOLDER
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+NOT_FINITE = "the model gave values that are not finite: the file is damaged; export it again"
+
+
+class OnnxModel:
+    """Restores photos with an ONNX file; see `load_model`.
+
+    Args:
+        session: session of ONNX Runtime.
+        plan: how photos are restored: part 'runtime' of the description in the file.
+
+    Attributes:
+        task: task of the model, such as 'dehaze'.
+        strengths: smallest and largest strength.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, plan: Mapping[str, Any]) -> None:
+        self._session, self._plan = session, plan
+        self._inputs = [each.name for each in session.get_inputs()]
+        self.task: str = plan["task"]
+        self.strengths: tuple[float, float] = tuple(plan["strengths"])
+
+    def __call__(self, image: np.ndarray, *, strength: float = 1.0, seed: int = 0) -> np.ndarray:
+        """Restore an image; the result has its shape and dtype.
+
+        Args:
+            image: (H, W, 3) RGB, uint8, uint16, or float in [0, 1].
+            strength: weight of the restoration, see `strengths`; 0 gives the photo.
+            seed: seed of the noise.
+
+        Raises:
+            ImageError: the image has another shape, type or range.
+            ConfigError: the strength is out of range.
+            RefusionError: the model failed, or gave no finite result.
+        """
+        if isinstance(image, np.ndarray) and image.ndim == 3:
+            return self.restore(image.transpose(2, 0, 1), strength, seed).transpose(1, 2, 0)
+        check_photo(image)
+        return image  # not reached: the check raises an error
+
+    def restore(self, photo: np.ndarray, strength: float = 1.0, seed: int = 0) -> np.ndarray:
+        """Restore a photo (3, H, W), such as the samples of `refusion.images.io.read_arrays`.
+
+        Args:
+            photo: uint8, uint16 or float in [0, 1].
+            strength: see `__call__`.
+            seed: see `__call__`.
+
+        Returns:
+            The restored photo, like `photo`.
+
+        Raises:
+            ImageError: the photo has another shape, type or range.
+            ConfigError: the strength is out of range.
+            RefusionError: the model failed, or gave no finite result.
+        """
+        check_photo(photo)
+        low, high = self.strengths
+        if not low <= strength <= high:
+            raise ConfigError(f"strength: expected {low:g}..{high:g}, got {strength:g}")
+        share = structure(photo, *self._plan["flat"])
+        if strength == 0 or share == 0:
+            return photo.copy()
+        if "haze" in self._plan:
+            return self._without_haze(photo, share, strength)
+        copy = self._reduced(photo)
+        if copy is not None:
+            return self._by_copy(photo, copy, strength * share, seed)
+        values = to_float(photo)
+        restored = self._restored(values, strength, seed)
+        out = np.empty_like(photo)
+        store(values + (restored - values) * np.float32(share), out)
+        return out
+
+    def noise_level(self, photo: np.ndarray) -> float | None:
+        """The noise level that is estimated for a photo, in [0, 1] units; None for other models.
+
+        Args:
+            photo: (3, H, W), uint8, uint16 or float in [0, 1].
+        """
+        noise = self._plan.get("process", {}).get("noise")
+        return None if noise is None else estimate_noise_std(photo, noise)
+
+    def _reduced(self, photo: np.ndarray) -> np.ndarray | None:
+        """The small copy that the network runs on; None if it runs on the photo."""
+        side = self._plan.get("copy", {}).get("side", math.inf)
+        return shrink(photo, side) if max(photo.shape[1:]) > side else None
+
+    def _without_haze(self, photo: np.ndarray, share: float, strength: float) -> np.ndarray:
+        copy, haze = self._reduced(photo), self._plan["haze"]
+        image = to_float(photo) if copy is None else copy
+        tau, airlight = self._run(["tau", "airlight"], {"mu": image})
+        tau = certain_depth(tau, image, share, haze)
+        return clear(photo, image, tau, airlight, strength, haze, self._plan.get("copy", {}))
+
+    def _by_copy(
+        self, photo: np.ndarray, copy: np.ndarray, strength: float, seed: int
+    ) -> np.ndarray:
+        """The photo plus the change of its copy, band by band."""
+        change, fit = self._restored(copy, strength, seed) - copy, self._plan["copy"]
+        out = np.empty_like(photo)
+        for rows, band in guided_bands(change, copy, photo, fit["window"], fit["smoothness"]):
+            store(band + to_float(photo[:, rows]), out[:, rows])
+        return out
+
+    def _restored(self, image: np.ndarray, strength: float, seed: int) -> np.ndarray:
+        """The restored image (3, h, w) float32, not clamped."""
+        process = self._plan.get("process")
+        if process is None:
+            found = self._tiled({"photo": image})
+        else:
+            level = self._start_level(image, process)
+            if level is not None and level < process["noise"]["negligible"]:
+                return image
+            table = choose_table(process, level)
+            found = run_sampler(table, self._predict, image, process["start_std"], seed)
+        if "change" in self._plan:
+            found = keep_strong_changes(image, found, self._plan["change"])
+        return image + (found - image) * np.float32(strength)
+
+    def _start_level(self, image: np.ndarray, process: Mapping[str, Any]) -> float | None:
+        if "noise" not in process:
+            return None
+        return min(estimate_noise_std(image, process["noise"]), process["noise"]["largest"])
+
+    def _predict(self, state: np.ndarray, mu: np.ndarray, time: float) -> np.ndarray:
+        return self._tiled({"state": state, "mu": mu}, np.array([time], np.float32))
+
+    def _tiled(
+        self, images: Mapping[str, np.ndarray], time: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The output of the network on images of one size, in tiles if they are large."""
+        names = [name for name in images if name in self._inputs]
+
+        def network(*crops: np.ndarray) -> np.ndarray:
+            return self._run(["output"], dict(zip(names, crops, strict=True)), time)[0]
+
+        is_copy, factor = "copy" in self._plan, self._plan["factor"]
+        shape = images[names[0]].shape
+        tile = max(shape) if is_copy else max(self._plan["tile"], 2 * factor)
+        return blend_tiles(network, [images[name] for name in names], tile, factor)
+
+    def _run(
+        self,
+        outputs: list[str],
+        images: Mapping[str, np.ndarray],
+        time: np.ndarray | None = None,
+    ) -> list[np.ndarray]:
+        """Outputs (C, h, w) of the network for images (C, h, w)."""
+        given = {name: np.ascontiguousarray(image[None]) for name, image in images.items()}
+        if "time" in self._inputs:
+            given["time"] = time
+        try:
+            found = self._session.run(outputs, given)
+        except Exception as error:  # the package has an exception for each code of the library
+            if "alloc" in str(error).lower():
+                raise MemoryError from error
+            raise RefusionError(f"the ONNX model failed: {one_line(error, 200)}") from error
+        if not all(np.isfinite([each.min(), each.max()]).all() for each in found):
+            raise RefusionError(NOT_FINITE)
+        return [each[0] for each in found]
+
+
+def find_model(task_or_path: str | Path) -> Path:
+    """The shipped ONNX file of a task, else an existing path.
+
+    Args:
+        task_or_path: 'dehaze', or a path to an .onnx file.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    path = Path(task_or_path)
+    shipped = {file.stem: file for file in sorted(FOLDER.glob("*.onnx"))}
+    if str(task_or_path) in shipped:
+        return shipped[str(task_or_path)]
+    if not os.path.lexists(path):
+        hint = suggest(str(task_or_path), shipped) if shipped else ""
+        raise CheckpointError(f"{path}: no such ONNX file and no task with a shipped one{hint}")
+    return path
+
+
+def load_model(path: str | Path, *, threads: int | None = None) -> OnnxModel:
+    """Load a file that `refusion export` wrote.
+
+    Args:
+        path: the file, or the name of a task with a shipped ONNX file, such as 'dehaze'.
+        threads: number of threads of ONNX Runtime; None for one per core.
+
+    Raises:
+        CheckpointError: the file does not exist, is no ONNX file, or does not say how photos are
+            restored with it.
+        RefusionError: the package onnxruntime is not installed.
+    """
+    path = find_model(path)
+    try:
+        session = start_session(path, threads)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    plan = read_description(path, session).get("runtime")
+    if plan is None:
+        raise CheckpointError(
+            f"{path}: holds a network whose restoration needs PyTorch; use its weights file with "
+            "refusion restore --weights FILE"
+        )
+    return OnnxModel(session, plan)

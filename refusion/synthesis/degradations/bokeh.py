@@ -10,7 +10,7 @@ processed image. If a photo is shrunk, its disparity shrinks by the same factor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 from refusion.optics.defocus import blur_radius, defocus_guide
 from refusion.randomness import bernoulli, uniform
 from refusion.synthesis.camera import quantise
+from refusion.synthesis.cat_eye import OpticalAxis
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.lens_blur import LensShape, render_bokeh
 from refusion.synthesis.scenes.depth import DEPTHS
@@ -45,12 +46,14 @@ class FocusedScene:
         strength: largest blur radius at f/1.8, relative to the long side.
         highlights: linear light of clipped pixels relative to white.
         defocus: (h, w), 0 in focus, 1 at the farthest point, negative in front of the focus.
+        cat_eye: shift of the rim of both lenses for a corner of the photo, see `LensShape`.
     """
 
     lenses: tuple[float, float]
     strength: float
     highlights: float
     defocus: Tensor
+    cat_eye: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class Bokeh:
         foreground_share: share of the scenes with blurred objects in front of the plane of focus.
         in_focus: depth of field, relative to the defocus of the farthest background.
         highlights: linear light of clipped pixels relative to white, >= 1.
+        cat_eye: shift of the rim of the lens for a corner of the photo, relative to its radius,
+            0..1: discs at the border look like the eyes of a cat. (0, 0), the default, draws no
+            number, so all other draws are the same with and without it.
 
     Raises:
         ConfigError: a setting is out of its domain, or a range is not ascending.
@@ -95,6 +101,7 @@ class Bokeh:
     foreground_share: float = 0.2
     in_focus: tuple[float, float] = (0.02, 0.15)
     highlights: tuple[float, float] = (1.0, 4.0)
+    cat_eye: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         """Check every setting."""
@@ -118,7 +125,9 @@ class Bokeh:
         lenses = self._draw_lenses(generator)
         strength = uniform(generator, *self.blur)
         highlights = uniform(generator, *self.highlights)
-        return FocusedScene(lenses, strength, highlights, self._draw_defocus(thumbnail, generator))
+        defocus = self._draw_defocus(thumbnail, generator)
+        cat_eye = uniform(generator, *self.cat_eye) if self.cat_eye[1] else 0.0
+        return FocusedScene(lenses, strength, highlights, defocus, cat_eye)
 
     def apply(
         self, clean: Tensor, scene: FocusedScene, generator: Generator, frame: PhotoFrame
@@ -127,7 +136,8 @@ class Bokeh:
         scale = _long_side(frame, (clean.shape[-2], clean.shape[-1]))
         defocus = _defocus_of_crop(scene.defocus, clean, frame, scale)
         lens = (*scene.lenses, scene.strength * scale)
-        return photograph(clean, defocus, lens, scene.highlights)
+        axis = _optical_axis(frame, (clean.shape[-2], clean.shape[-1]), scale)
+        return photograph(clean, defocus, lens, scene.highlights, scene.cat_eye, axis)
 
     def _draw_lenses(self, generator: Generator) -> tuple[float, float]:
         pair = [LENSES[_draw_index(self.lens_weights, generator)] for _ in range(2)]
@@ -153,7 +163,7 @@ class Bokeh:
         return _focus(depth, uniform(generator, 0.1, 0.6), tolerance).clamp(nearest, 1.0)
 
 
-def lens_shape(number: float) -> LensShape:
+def lens_shape(number: float, cat_eye: float = 0.0) -> LensShape:
     """Blur disc of a lens, by its maker.
 
     Sony lenses have uniform circular discs; Canon lenses have octagons whose rim is 1.5 times as
@@ -162,12 +172,22 @@ def lens_shape(number: float) -> LensShape:
 
     Args:
         number: lens number, ten times the f-number, negative for Canon.
+        cat_eye: see `LensShape`; the open apertures are those of `LENSES`, f/1.8 and f/1.4.
     """
-    return CANON if number < 0 else SONY
+    shape = CANON if number < 0 else SONY
+    if not cat_eye:
+        return shape
+    widest = min(abs(lens) for lens in LENSES if (lens < 0) == (number < 0))
+    return replace(shape, cat_eye=cat_eye, stop=max(1.0, abs(number) / widest))
 
 
 def photograph(
-    clean: Tensor, defocus: Tensor, lens: tuple[float, float, float], highlights: float
+    clean: Tensor,
+    defocus: Tensor,
+    lens: tuple[float, float, float],
+    highlights: float,
+    cat_eye: float = 0.0,
+    axis: OpticalAxis | None = None,
 ) -> dict[str, Tensor]:
     """Render a scene with two lenses.
 
@@ -177,6 +197,8 @@ def photograph(
             plane of focus.
         lens: numbers of source and target lens, and the largest radius at f/1.8 in pixels.
         highlights: see `render_bokeh`.
+        cat_eye: see `lens_shape`.
+        axis: see `render_bokeh`.
 
     Returns:
         "lq", the source lens, and "gt", the target lens, (3, H, W), 8-bit levels; "lens" (3,)
@@ -185,7 +207,11 @@ def photograph(
     lq, gt = (
         quantise(
             render_bokeh(
-                clean, defocus * blur_radius(number, lens[2]), lens_shape(number), highlights
+                clean,
+                defocus * blur_radius(number, lens[2]),
+                lens_shape(number, cat_eye),
+                highlights,
+                axis,
             )
         )
         for number in lens[:2]
@@ -244,6 +270,25 @@ def _long_side(frame: PhotoFrame, size: tuple[int, int]) -> float:
     across = torch.hypot(rows[0, -1] - rows[0, 0], columns[0, -1] - columns[0, 0])
     down = torch.hypot(rows[-1, 0] - rows[0, 0], columns[-1, 0] - columns[0, 0])
     return (size[0] + size[1] - 2) / max(float(across + down), 1e-6)
+
+
+def _optical_axis(frame: PhotoFrame, size: tuple[int, int], long_side: float) -> OpticalAxis:
+    """The centre of the whole photo, in pixels of the crop.
+
+    The position in the photo is a linear function of the pixel of the crop.
+    """
+    rows, columns = frame.coordinates(size)
+    places = torch.stack([rows, columns]).double()
+    height, width = frame.thumbnail.shape[-2:]
+    centre = torch.tensor([height, width], dtype=torch.float64) / (2 * max(height, width))
+    down, across = (side - 1 for side in size)
+    if not down or not across:  # one row or column: the axis is not known, and hardly matters
+        return OpticalAxis.centre(*size)
+    steps = torch.stack(
+        [(places[:, -1, 0] - places[:, 0, 0]) / down, (places[:, 0, -1] - places[:, 0, 0]) / across]
+    )
+    row, column = torch.linalg.solve(steps.T, centre - places[:, 0, 0]).tolist()
+    return OpticalAxis(row, column, long_side * float(centre.norm()))
 
 
 def _defocus_of_crop(scene: Tensor, crop: Tensor, frame: PhotoFrame, long_side: float) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from xml.sax.saxutils import quoteattr
 
 from refusion.images.xml_edit import (
     ATTRIBUTE,
@@ -117,6 +116,8 @@ def _rdf(packet: bytes) -> tuple[int | None, list[bytes]]:
 
 def _with_prefixes(element: bytes, prefixes: Mapping[str | None, str]) -> bytes:
     """The element with those declarations of prefixes that its own tag does not have."""
+    from xml.sax.saxutils import quoteattr  # slow: imports the modules of HTTP
+
     tag = TAG.match(element)
     own = {part[1] for part in ATTRIBUTE.finditer(element, 0, tag.end() if tag else 0)}
     end = re.match(rb"<[^\s/>]+", element).end()

@@ -73,6 +73,7 @@ READ = {
     ),
     ("import-sd", "--like"): ("x", ["import-sd", "n.safetensors", "--like", "{}", "-o", "o"]),
     ("info", "file"): ("x.safetensors", ["info", "{}"]),
+    ("export", "model"): ("x.safetensors", ["export", "{}", "-o", "o.onnx"]),
     ("average", "files"): (
         "x.safetensors",
         ["average", "tiny.safetensors", "{}", "--output", "o.safetensors"],
@@ -126,6 +127,7 @@ OTHERS = {
     ("train", "--export"): "written as average --output",
     ("test", "--runs"): "a folder; its model is read as --weights",
     ("import", "--output"): "written as average --output",
+    ("export", "--output"): "written as average --output",
 }
 
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refusion.cli.options.methods import DEFAULT
-from refusion.cli.options.model import DEFAULT_TASK
 from refusion.errors import ConfigError, printable
 from refusion.weights import ABOUT, ENOUGH
 
@@ -92,6 +90,9 @@ def warn_of_map(options: argparse.Namespace) -> None:
     Args:
         options: parsed options.
     """
+    from refusion.cli.options.methods import DEFAULT  # refusion-lite works without these
+    from refusion.cli.options.model import DEFAULT_TASK
+
     task = options.task or DEFAULT_TASK
     about = ABOUT.get(task)
     is_shipped = options.method == DEFAULT and options.weights is None

@@ -1,0 +1,101 @@
+"""`refusion-lite`: options, files, errors; and that it runs without PyTorch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("onnxruntime")
+
+from refusion.cli import lite
+
+PROGRAM = """
+import sys
+for name in ("torch", "yaml", "onnx", "kornia", "safetensors", "tqdm"):
+    sys.modules[name] = None  # an import of it fails
+from refusion.cli.lite import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image), image.format, image.info.get("dpi")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows, columns = np.mgrid[:60, :80]
+    levels = np.stack([rows * 2 + 100, columns + 120, rows + columns], -1).clip(0, 255)
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(levels.astype(np.uint8)).save(tmp_path / name, dpi=(72, 72))
+    return tmp_path
+
+
+def test_photo_becomes_a_file_in_results(capsys):
+    assert lite.main(["dehaze", "a.png"]) == 0
+    assert "1 photo restored in" in capsys.readouterr().out
+    result, before = read("results/a.png"), read("a.png")
+    assert result[0].shape == (60, 80, 3) and result[1:] == before[1:] != (None, None)
+    assert not np.array_equal(result[0], before[0])
+
+
+def test_names_formats_and_strength():
+    argv = ["dehaze", "a.png", "b.jpg", "--output", "out", "--suffix=-new", "--format", "tiff"]
+    assert lite.main([*argv, "--strength", "0%", "--threads", "1", "--quiet"]) == 0
+    assert np.array_equal(read("out/a-new.tif")[0], read("a.png")[0])
+    assert read("out/b-new.tif")[1] == "TIFF"
+
+
+def test_existing_results_are_kept(folder, capsys):
+    (folder / "results").mkdir()
+    (folder / "results" / "a.png").write_bytes(b"old")
+    assert lite.main(["dehaze", "a.png", "b.jpg", "--overwrite", "never"]) == 0
+    assert (folder / "results" / "a.png").read_bytes() == b"old"
+    assert "1 photo skipped" in capsys.readouterr().out
+
+
+def test_one_bad_photo_does_not_stop_the_others(folder, capsys):
+    (folder / "bad.png").write_bytes(b"no photo")
+    assert lite.main(["dehaze", "bad.png", "a.png", "--output", "out"]) == 1
+    assert "failed: bad.png: not an image" in capsys.readouterr().err
+    assert [path.name for path in (folder / "out").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["dehase", "a.png"], "did you mean"),
+        (["dehaze", "missing.png"], "missing.png: no such file"),
+        (["dehaze", "a.png", "--strength", "2.5"], "--strength: expected -2..2 for 'dehaze'"),
+        (["denoise", "a.png", "--strength", "-1"], "--strength: expected 0..1 for 'denoise'"),
+        (["a.png", "b.jpg"], "a.png: cannot be loaded as an ONNX file"),
+    ],
+)
+def test_errors_are_one_line(argv, message, capsys, folder):
+    assert lite.main(argv) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["dehaze"], ["dehaze", "a.png", "--threads", "0"], ["dehaze", "a.png", "--strength", "nan"]],
+)
+def test_wrong_usage(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        lite.main(argv)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: refusion-lite")
+
+
+def test_runs_without_torch_and_gives_the_same_file(folder):
+    command = [sys.executable, "-c", PROGRAM, "dehaze", "b.jpg", "--output", "without"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert lite.main(["dehaze", "b.jpg", "--output", "with"]) == 0
+    names = [folder / name / "b.jpg" for name in ("with", "without")]
+    assert names[0].read_bytes() == names[1].read_bytes()

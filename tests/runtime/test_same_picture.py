@@ -1,0 +1,175 @@
+"""The runtime restores photos as PyTorch does in float32, up to one level of 255."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from PIL import Image
+from tiny_models import BLIND, CONFIGS, DENOISING, DIFFUSION, HAZE, PIXEL
+
+from refusion import load_restorer
+from refusion.errors import CheckpointError, ConfigError, RefusionError
+from refusion.export import export_model
+from refusion.runtime import find_model, load_model
+from refusion.runtime.session import INSTALL
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
+from onnx_cases import checkpoint_of
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "hazy-coast.jpg"
+
+
+def photo(width, height, noise=0.0):
+    pixels = np.asarray(Image.open(EXAMPLE).resize((width, height)), np.float64)
+    pixels += np.random.default_rng(0).normal(0, noise, pixels.shape) if noise else 0
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def differences(restorer, model, image, tile="auto", **options):
+    expected = restorer(image, tile=tile, **options).astype(int)
+    found = model(image, **options)
+    assert found.dtype == image.dtype and found.shape == image.shape
+    assert np.abs(expected - image).max() > 3, "the model changes nothing, so this shows nothing"
+    return np.abs(found.astype(int) - expected).max()
+
+
+TINY = {
+    "haze": (HAZE, {}),
+    "copy": ({"network": PIXEL, **DIFFUSION}, {"process_side": 48}),
+    "change": ({"network": PIXEL, **DIFFUSION}, {"process_side": 48, "change_limits": [0.01, 0.1]}),
+    "noise": ({"network": PIXEL, **DIFFUSION}, {"sampler": "sde-data-2@log_snr", "steps": 4}),
+    "denoise": (CONFIGS["denoise"] | DENOISING, {"sampler": "mean", "steps": 2}),
+    "blind": (BLIND, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    made = {}
+
+    def models(name):
+        if name not in made:
+            config, sampling = TINY[name]
+            checkpoint = checkpoint_of(tmp_path_factory.mktemp(name), config, **sampling)
+            path = checkpoint.path.with_suffix(".onnx")
+            export_model(checkpoint, path)
+            restorer = load_restorer(checkpoint.path, device="cpu", precision="fp32")
+            made[name] = restorer, load_model(path, threads=1)
+        return made[name]
+
+    return models
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tiny_models(tiny, name):
+    image = photo(130, 97, noise=12.0)
+    assert differences(*tiny(name), image) <= 1
+    assert differences(*tiny(name), image, strength=0.6, seed=3) <= 1
+
+
+@pytest.mark.parametrize("name", ["haze", "copy", "denoise"])
+def test_other_samples(tiny, name):
+    restorer, model = tiny(name)
+    deep = photo(90, 61, noise=12.0).astype(np.uint16) * 257
+    assert differences(restorer, model, deep) <= 257
+    values = deep / np.float32(65535)
+    assert np.abs(model(values) - restorer(values)).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", ["denoise", "blind"])
+def test_tiles(tiny, name):
+    restorer, model = tiny(name)
+    model._plan["tile"] = 64
+    assert differences(restorer, model, photo(150, 111, noise=12.0), tile=64) <= 1
+    model._plan["tile"] = 1024
+
+
+@pytest.mark.parametrize("name", ["haze", "copy", "denoise"])
+def test_photos_without_structure_and_strength_0(tiny, name):
+    _, model = tiny(name)
+    flat = np.full((20, 30, 3), 180, np.uint8)
+    assert np.array_equal(model(flat), flat)
+    image = photo(40, 30)
+    assert np.array_equal(model(image, strength=0), image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (50, 1)])
+@pytest.mark.parametrize("name", ["haze", "change", "denoise", "blind"])
+def test_tiny_photos(tiny, name, size):
+    image = photo(*size, noise=40.0)
+    assert tiny(name)[1](image).shape == image.shape
+
+
+@pytest.mark.parametrize("task", ["dehaze", "deshadow", "denoise", "blind"])
+def test_shipped_models(task):
+    size, noise = ((420, 300), 0.0) if task == "dehaze" else ((144, 104), 15.0)
+    image = photo(*size, noise=noise)
+    if task == "deshadow":  # a shadow with sharp edges
+        image[30:80, 40:100] = image[30:80, 40:100] * 0.4
+    restorer = load_restorer(task, device="cpu", precision="fp32")
+    assert differences(restorer, load_model(task), image) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["dehaze", "deshadow"])
+def test_shipped_models_on_a_large_photo(task):
+    image = photo(1392, 1044)
+    image[300:700, 400:900] = image[300:700, 400:900] * 0.4
+    restorer = load_restorer(task, device="cpu", precision="fp32")
+    assert differences(restorer, load_model(task), image) <= 1
+
+
+def test_errors_of_a_call(tiny):
+    _, model = tiny("copy")
+    with pytest.raises(ConfigError, match=r"strength: expected 0..1, got 1.5"):
+        model(photo(20, 20), strength=1.5)
+    with pytest.raises(RefusionError, match="three channels"):
+        model(np.zeros((4, 5, 4), np.uint8))
+
+
+def test_values_that_are_not_finite_are_an_error(tiny, monkeypatch):
+    _, model = tiny("copy")
+
+    class Session:
+        def run(self, names, given):
+            return [np.full((1, 3, 20, 20), np.nan, np.float32)]
+
+    monkeypatch.setattr(model, "_session", Session())
+    with pytest.raises(RefusionError, match="not finite"):
+        model(photo(20, 20))
+
+
+def test_wrong_files_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no such ONNX file.*did you mean"):
+        find_model("dehase")
+    (tmp_path / "wrong.onnx").write_bytes(b"no model")
+    with pytest.raises(CheckpointError, match="cannot be loaded as an ONNX file"):
+        load_model(tmp_path / "wrong.onnx")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_model(tmp_path)
+
+
+def test_files_of_others_and_of_networks_alone_are_refused(tmp_path):
+    import onnx
+
+    checkpoint = checkpoint_of(tmp_path, CONFIGS["sr"])
+    export_model(checkpoint, tmp_path / "sr.onnx")
+    with pytest.raises(CheckpointError, match="needs PyTorch"):
+        load_model(tmp_path / "sr.onnx")
+    model = onnx.load(tmp_path / "sr.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(CheckpointError, match="not written by 'refusion export'"):
+        load_model(tmp_path / "other.onnx")
+
+
+def test_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr("refusion.runtime.session.has_onnxruntime", lambda: False)
+    with pytest.raises(RefusionError) as caught:
+        load_model("dehaze")
+    assert str(caught.value) == INSTALL

@@ -6,23 +6,20 @@ function runs. `events` connects them to the components.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from refusion.app.fields import fitting_strength, quality_field, strength_field, visible_fields
 from refusion.app.haze import KeepingRestorer, KeptHaze
-from refusion.app.maps import disparity_maps, write_map_picture
-from refusion.app.messages import error_html, note_html, size_text, stage_text, summary_html
-from refusion.app.preview import Kept, ShownPhoto, preview_key, run_preview, write_pictures
+from refusion.app.maps import disparity_maps, lacks_map, write_map_picture
+from refusion.app.messages import note_html, stage_text, summary_html
+from refusion.app.preview import Kept, ShownPhoto, preview_key, run_preview
 from refusion.app.restoring import Restored, restore_photo
 from refusion.app.series import restore_series
 from refusion.app.slot import Slot
-from refusion.app.storage import Storage
 from refusion.app.tabs import TabStore
+from refusion.app.updates import Update, Updates
 from refusion.app.values import Settings, checked_settings, offered_model, uploaded
 from refusion.app.words import words_of
 from refusion.batch.options import RestoreOptions, sampling_warning
@@ -30,38 +27,30 @@ from refusion.errors import ConfigError
 from refusion.images.photo import Photo
 from refusion.restorers import Restorer
 
-Update = dict[Any, Any]
-"""New values or properties of components."""
 Values = Mapping[str, object]
 """Values of the fields by name, from `values.checked_values`."""
 Report = Callable[[float, str], None]
 """Called with the completed fraction, 0..1, and the stage."""
 
-_NO_MAP = "Add a depth map of the photo, and the preview follows. Nearer parts are brighter in it."
+_NO_MAP = "Add a depth map, in which nearer parts are brighter. This photo has none of its own."
 
 
 @dataclass(frozen=True)
-class Actions:
+class Actions(Updates):
     """The functions of the fields and buttons.
 
     Attributes:
-        gr: the module Gradio.
-        ui: components by name.
         models: restorers by name.
         max_pixels: larger photos are refused before they are decoded.
         max_memory: maximum number of bytes of the process; None for no limit.
         slot: runs the restorations and the previews.
-        storage: contains the uploads and results.
         tabs: what each browser tab shows.
     """
 
-    gr: Any
-    ui: Mapping[str, Any]
     models: Mapping[str, Restorer]
     max_pixels: int
     max_memory: int | None
     slot: Slot
-    storage: Storage
     tabs: TabStore = field(default_factory=TabStore)
 
     def show_photos(self, session: str, values: Values) -> Iterator[Update]:
@@ -76,13 +65,14 @@ class Actions:
             settings = self._settings(values)
             shown = self._shown(session, self._chosen(session, settings))
         parts = {self.ui[name]: self.gr.update(visible=has_photos) for name in ("panel", "stage")}
-        parts = self._clear(parts)
+        parts = self.clear(parts)
         if not has_photos:
             yield parts
             return
         parts[self.ui["compare"]] = self.gr.update(label=self._chosen(session, settings).name)
         picture = self._part(shown, settings)
-        yield from self._compared(picture, picture, parts, "The preview is computed")
+        yield from self.compared(picture, picture, parts, "The preview is computed")
+        yield from self._draw_map(session, values)
         yield from self.show_preview(session, values)
 
     def choose_photo(self, session: str, values: Values, index: object) -> Iterator[Update]:
@@ -109,29 +99,29 @@ class Actions:
             session: identifies the browser tab.
             values: values of the fields.
         """
-        cleared = self._clear({})
+        cleared = self.clear({})
         if not uploaded(values["photos"]):
             yield cleared
             return
         settings = self._settings(values)
         path = self._chosen(session, settings)
         info = self.models[settings.name].info
-        if "guide" in info.needs and not settings.maps:
+        if "guide" in info.needs and lacks_map(path, settings):
             picture = self._part(self._shown(session, path), settings)
-            yield from self._compared(picture, picture, cleared, _NO_MAP)
+            yield from self.compared(picture, picture, cleared, _NO_MAP)
             return
         options = self._options(path, settings)
         key = path, settings.name, preview_key(info, options)
         kept = self.tabs.get(session, "file", key) or self.tabs.get(session, "preview", key)
         if kept is None:
-            yield cleared | self._caption("The preview is computed")
+            yield cleared | self.caption("The preview is computed")
             kept = self._run_preview(session, path, settings, options)
             self.tabs.put(session, "preview", key, kept)
         is_part = words_of(settings.name).detail and max(self._shown(session, path).size) > max(
             kept.photo.samples.shape
         )
         text = "Preview: the middle of the photo at 100 %" if is_part else "Preview"
-        yield from self._compared(kept.photo, kept.picture(options), cleared, text)
+        yield from self.compared(kept.photo, kept.picture(options), cleared, text)
 
     def show_maps(self, session: str, values: Values) -> Iterator[Update]:
         """Draw the depth map of the photo, and show the preview.
@@ -140,13 +130,7 @@ class Actions:
             session: identifies the browser tab.
             values: values of the fields.
         """
-        maps = uploaded(values["maps"])
-        if not maps:
-            yield {self.ui["depth"]: self.gr.update(value=None, visible=False)}
-        else:
-            with self._folder() as folder:
-                file = write_map_picture(Path(maps[0]), self.max_pixels, folder)
-                yield {self.ui["depth"]: self.gr.update(value=str(file), visible=True)}
+        yield from self._draw_map(session, values)
         yield from self.show_preview(session, values)
 
     def show_task(self, session: str, values: Values) -> Iterator[Update]:
@@ -163,13 +147,13 @@ class Actions:
         update = {ui[key]: gr.update(visible=shown) for key, shown in visible.items()}
         update[ui["advanced"]] = gr.update(visible=any(visible.values()))
         update[ui["bokeh"]] = gr.update(visible=is_bokeh)
-        has_map = is_bokeh and bool(uploaded(values["maps"]))
-        update[ui["depth"]] = gr.update(visible=has_map)
         strength = fitting_strength(info, values["strength"])
         update[ui["strength"]] = strength_field(gr, info, strength)
         update[ui["task"]] = gr.update(info=words_of(name).help)
         yield update
-        yield from self.show_preview(session, {**values, "strength": strength})
+        values = {**values, "strength": strength}
+        yield from self._draw_map(session, values)
+        yield from self.show_preview(session, values)
 
     def show_format(self, session: str, values: Values) -> Iterator[Update]:
         """Show the field for the quality if the format has one; an old download disappears.
@@ -179,7 +163,7 @@ class Actions:
             values: values of the fields.
         """
         quality = quality_field(self.gr, values["format"], values["quality"])
-        yield self._clear({self.ui["quality"]: quality})
+        yield self.clear({self.ui["quality"]: quality})
 
     def restore(self, session: str, values: Values, progress: Report) -> Iterator[Update]:
         """Restore the photos in full size, and offer the files.
@@ -192,8 +176,8 @@ class Actions:
         settings = self._settings(values)
         if not settings.photos:
             raise ConfigError("no photo: drop a file on the box, or click on it to choose a file")
-        yield self._clear(self._buttons(is_running=True))
-        with self._folder() as folder:
+        yield self.clear(self.buttons(is_running=True))
+        with self.folder() as folder:
             with self.slot.restoring(session) as check:
 
                 def report(share: float, stage: str) -> None:
@@ -204,7 +188,7 @@ class Actions:
                     update = self._one(session, settings, folder, report)
                 else:
                     update = self._series(settings, folder, report)
-            yield self._buttons(is_running=False) | update
+            yield self.buttons(is_running=False) | update
 
     def cancel(self, session: str) -> Update:
         """Stop the restoration of a browser tab.
@@ -213,16 +197,7 @@ class Actions:
             session: identifies the browser tab.
         """
         self.slot.stop(session)
-        return self._buttons(is_running=False) | {self.ui["status"]: note_html("Cancelled")}
-
-    def failed(self, name: str, text: str) -> Update:
-        """Show an error.
-
-        Args:
-            name: name of the component for it.
-            text: one line.
-        """
-        return self._clear(self._buttons(is_running=False)) | {self.ui[name]: error_html(text)}
+        return self.buttons(is_running=False) | {self.ui["status"]: note_html("Cancelled")}
 
     def _one(self, session: str, settings: Settings, folder: Path, report: Report) -> Update:
         (path,), name = settings.photos, settings.name
@@ -234,7 +209,7 @@ class Actions:
         if keeps and restorer.haze is not None:
             self.tabs.put(session, "file", key, KeptHaze.of(restorer.haze, done.shown))
         warning = sampling_warning(restorer.info, options)
-        return self._results(done, done.files) | {
+        return self.results(done, done.files) | {
             self.ui["status"]: summary_html([done.outcome], (), warning)
         }
 
@@ -252,25 +227,25 @@ class Actions:
         if not series.outcomes:
             raise ConfigError("; ".join(series.errors))
         warning = sampling_warning(self.models[name].info, settings.options)
-        return self._results(series.first, [series.archive]) | {
+        return self.results(series.first, [series.archive]) | {
             self.ui["status"]: summary_html(series.outcomes, series.errors, warning)
         }
 
-    def _results(self, done: Restored, files: Any) -> Update:
-        """Pictures and downloads."""
-        gr, ui = self.gr, self.ui
-        file, *maps = files
-        update = {
-            ui["compare"]: (str(done.before), str(done.after)),
-            ui["caption"]: note_html("Result"),
-            ui["restore"]: gr.update(visible=False),  # until a setting changes
-            ui["download"]: _download(gr, file, "Download"),
-            ui["map"]: gr.update(value=None if done.map is None else str(done.map),
-                                 visible=done.map is not None),
-        }  # fmt: skip
-        for place in maps:
-            update[ui["download_map"]] = _download(gr, place, "Download the map")
-        return update
+    def _draw_map(self, session: str, values: Values) -> Iterator[Update]:
+        """Show the depth map of the photo, if there is one and the task needs it."""
+        depth, update = self.ui["depth"], self.gr.update
+        if not uploaded(values["photos"]):
+            yield {depth: update(visible=False)}
+            return
+        settings = self._settings(values)
+        path = self._chosen(session, settings)
+        needs_map = "guide" in self.models[settings.name].info.needs
+        if not needs_map or lacks_map(path, settings):
+            yield {depth: update(visible=False)}
+            return
+        with self.folder() as folder:
+            file = write_map_picture(path, settings, folder)
+            yield {depth: update(value=str(file), visible=True)}
 
     def _run_preview(
         self, session: str, path: Path, settings: Settings, options: RestoreOptions
@@ -302,42 +277,3 @@ class Actions:
 
     def _part(self, shown: ShownPhoto, settings: Settings) -> Photo:
         return shown.detail if words_of(settings.name).detail else shown.whole
-
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        """A folder for files; Gradio copies those that are yielded within the block."""
-        self.storage.make_room()
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
-
-    def _compared(
-        self, before: Photo, after: Photo, more: Update, caption: str
-    ) -> Iterator[Update]:
-        """Show two pictures, with updates of other components."""
-        with self._folder() as folder:
-            files = tuple(map(str, write_pictures(before, after, folder)))
-            compare = self.ui["compare"]
-            if compare in more:
-                files = more[compare] | {"value": files}
-            yield more | {compare: files} | self._caption(caption)
-
-    def _caption(self, text: str) -> Update:
-        return {self.ui["caption"]: note_html(text)}
-
-    def _clear(self, update: Update) -> Update:
-        """Hide the results and errors of the settings before."""
-        gr, ui = self.gr, self.ui
-        hidden = {ui[key]: gr.update(visible=False) for key in ("download", "download_map", "map")}
-        shown = {ui["restore"]: gr.update(visible=True)}
-        return {ui["error"]: "", ui["status"]: ""} | hidden | shown | update
-
-    def _buttons(self, *, is_running: bool) -> Update:
-        return {
-            self.ui["restore"]: self.gr.update(visible=not is_running),
-            self.ui["cancel"]: self.gr.update(visible=is_running),
-        }
-
-
-def _download(gr: Any, file: Path, verb: str) -> Any:
-    label = f"{verb} {file.name} ({size_text(file.stat().st_size)})"
-    return gr.update(value=str(file), label=label, visible=True)

@@ -60,7 +60,7 @@ body:not(:has(#stage)) #title header { max-width: 640px; margin: 24px auto 0; }
 #status .progress-level-inner { font: inherit; }
 #status .progress-level, #status .progress-bar-wrap { width: 100%; }
 #status .progress-bar { background: var(--primary-600); }
-#status .meta-text { display: none; }
+#status :is(.meta-text, .progress-text) { display: none; }
 #task .wrap:has(label) { flex-direction: column; gap: 4px; }
 #task .wrap label { width: 100%; padding: 6px 10px; }
 #task .wrap label.selected, #task label:has(input:checked) {
@@ -71,6 +71,7 @@ body:not(:has(#stage)) #title header { max-width: 640px; margin: 24px auto 0; }
 #task label:focus-within, label:has(input[type=radio]:focus-visible) {
   outline: 3px solid var(--primary-600, #0d9488) !important; outline-offset: 2px;
 }
+#panel:has(#cancel) #settings { opacity: 0.5; pointer-events: none; }
 #restore, #download, #cancel { min-height: 44px; }
 #download, #download_map { white-space: normal; overflow-wrap: anywhere; }
 .focusable img { cursor: crosshair; }

@@ -64,7 +64,7 @@ def build_page(
                     _add_panel(gr, ui, next(iter(models.values())).info)
             with gr.Column(elem_id="stage", visible=False) as ui["stage"]:
                 _add_stage(gr, ui)
-        connect(Actions(gr, ui, models, max_pixels, max_memory, slot, storage), page)
+        connect(Actions(gr, ui, storage, models, max_pixels, max_memory, slot), page)
     return page
 
 

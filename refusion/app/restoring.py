@@ -82,7 +82,8 @@ def restore_photo(
 
     (outcome,) = run_jobs([job], restorer, options, report)
     if outcome.error is not None:
-        maps = () if options.maps is None else (options.maps.place.parent,)
+        place = None if options.maps is None else options.maps.place
+        maps = () if place is None else (place.parent,)
         raise ImageError(_without_folders(outcome.error, photo.parent, folder, *maps))
     (files,) = job.photos
     before, after, shown, uncertainty = _pictures(

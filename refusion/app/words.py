@@ -25,7 +25,8 @@ _WORDS = {
     "deshadow": Words("Remove shadows", "Makes cast shadows lighter."),
     "bokeh": Words(
         "Blur the background",
-        "Blurs what is out of focus, as a fast lens does. Needs a depth map of the photo.",
+        "Blurs what is out of focus, as a fast lens does. Needs a depth map; portrait photos of "
+        "phones have one.",
     ),
     "blind": Words(
         "Clean up noise and blur",

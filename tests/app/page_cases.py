@@ -52,6 +52,7 @@ def press(page, button="restore"):
 
 def restore(page, folder):
     """Restore the photos; the downloaded file."""
+    page.wait_for("!!document.querySelector('#restore')")
     press(page)
     page.wait_for("!!document.querySelector('#download')", 300)
     return page.download("#download", folder)
@@ -83,7 +84,8 @@ def type_number(page, field, value):
         f"""(() => {{
         const field = document.querySelector('#{field} input[type=number]');
         field.value = {value};
-        for (const kind of ['input', 'change', 'blur']) field.dispatchEvent(new Event(kind));
+        for (const kind of ['input', 'change', 'blur'])
+            field.dispatchEvent(new Event(kind, {{bubbles: true}}));
         }})()"""
     )
 

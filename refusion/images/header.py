@@ -26,8 +26,9 @@ _WEBP = {False: 20, True: 27}  # with alpha or not
 _WEBP_COPIES = 3  # of the coded file, which is read as a whole
 _SPARE_COPIES = 2  # of the bytes of a PNG that are more than its pixels: Pillow skips by reading
 _PILLOW_TIFF = 16
-# Of the other formats, with the coded file; more per copy of the file.
-_AVIF, _HEIC, _JXL, _RAW = 24, 24, 24, 32
+# Of the other formats, besides the copies of the coded file; by more than 8 bits or not. A lossy
+# JPEG XL with a profile is decoded to floats.
+_HEIF, _JXL, _JXL_FLOATS, _RAW = {False: 18, True: 40}, {False: 18, True: 30}, 36, 28
 _FILE_COPIES = 3
 # Copies of a strip or tile in memory: coded and decoded, and five with a codec of images.
 _SEGMENT_COPIES = {True: 5, False: 2}
@@ -222,23 +223,17 @@ def _segment_bytes(layout: TiffLayout) -> int:
     return min(WORKERS, down * across) * one * _SEGMENT_COPIES[layout.compression in IMAGE_CODECS]
 
 
-def _heif(file: BinaryIO, per_pixel: int) -> Header:
-    width, height = heif_boxes.read_boxes(file).primary.size
-    memory = _needed(width, height, per_pixel) + _FILE_COPIES * file.seek(0, 2)
+def _heif(file: BinaryIO) -> Header:
+    image = heif_boxes.read_boxes(file).primary
+    width, height = image.size
+    memory = _needed(width, height, _HEIF[image.depth > 8]) + _FILE_COPIES * file.seek(0, 2)
     return Header(width, height, memory)
-
-
-def _avif(file: BinaryIO) -> Header:
-    return _heif(file, _AVIF)
-
-
-def _heic(file: BinaryIO) -> Header:
-    return _heif(file, _HEIC)
 
 
 def _jxl(file: BinaryIO) -> Header:
     header = jxl_header.parse_header(jxl_header.read_boxes(file)[0])
-    memory = _needed(header.width, header.height, _JXL) + _FILE_COPIES * file.seek(0, 2)
+    per_pixel = _JXL_FLOATS if header.is_xyb and header.colour.has_icc else _JXL[header.bits > 8]
+    memory = _needed(header.width, header.height, per_pixel) + _FILE_COPIES * file.seek(0, 2)
     return Header(header.width, header.height, memory)
 
 
@@ -249,4 +244,4 @@ def _raw(file: BinaryIO) -> Header:
 
 
 _READ = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "TIFF": _tiff}
-_READ |= {"AVIF": _avif, "HEIC": _heic, "JXL": _jxl, "RAW": _raw}
+_READ |= {"AVIF": _heif, "HEIC": _heif, "JXL": _jxl, "RAW": _raw}

@@ -62,13 +62,13 @@ def test_a_result_of_another_kind_is_no_folder(photos, name):
 
 
 def test_photos_of_a_kind_that_is_not_read_are_counted(photos, caplog):
-    for name in ("1.HEIC", "2.heic", "sub/3.NEF", ".hidden/4.heic", "5.txt"):
+    for name in ("1.GIF", "2.gif", "sub/3.jp2", ".hidden/4.gif", "5.txt"):
         Path("in", name).parent.mkdir(exist_ok=True)
         Path("in", name).touch()
     jobs = plan_jobs(["in"])
     assert [job.photos[0].input.suffix for job in jobs] == [".png", ".jpg"]
     said = [record.getMessage() for record in caplog.records]
     assert sorted(said) == [
-        "in: 1 left out: camera raw, develop it to a TIFF or JPEG first",
-        "in: 2 left out: HEIC is not supported, convert it to JPEG, PNG, TIFF or WebP first",
+        "in: 1 left out: JPEG 2000 is not supported, convert it to JPEG, PNG, TIFF or WebP first",
+        "in: 2 left out: GIF is not supported, convert it to JPEG, PNG, TIFF or WebP first",
     ]

@@ -191,7 +191,8 @@ def test_name_that_cannot_be_written_fails_before_restoring(photos):
     restorer = Darken()
     (outcome,) = run_jobs(plan_jobs(["odd.image"]), restorer, RestoreOptions())
     assert outcome.error == (
-        "results/odd.image: expected a name that ends in .jpg, .jpeg, .png, .tif, .tiff, .webp"
+        "results/odd.image: expected a name that ends in .jpg, .jpeg, .png, .tif, .tiff, .webp, "
+        ".avif, .jxl"
     )
     assert restorer.seen == []
 

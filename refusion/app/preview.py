@@ -89,7 +89,8 @@ class KeptResult:
     Attributes:
         photo: what is restored, at the size of the result.
         result: the result, float32 samples (3, h, w).
-        blends: whether `result` is that of strength 1, and others lie between `photo` and it.
+        blends: whether `result` is that of strength 1, and others lie between `photo` and it
+            (except for values that the result clips at black or white).
     """
 
     photo: Photo

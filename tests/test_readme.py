@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from refusion.cli import COMMANDS as SUB_COMMANDS
-from refusion.cli import MODULES, TASKS, restore, restore_main, test, train
+from refusion.cli import MODULES, TASKS, lite, restore, restore_main, test, train
 from refusion.config import config_from_dict, load_config
 from refusion.images.io import read_image, write_image
 
@@ -24,7 +24,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *CARDS,
 ]
-SCRIPTS = {"train.py": train, "test.py": test, "tiled_infer.py": restore}
+SCRIPTS = {"train.py": train, "test.py": test, "tiled_infer.py": restore, "refusion-lite": lite}
 # Tests of these pages run their code with files of their own.
 TESTED_ELSEWHERE = {"docs/extending.md": "tests/test_add_your_own.py"}
 OTHER_PROGRAMS = ("make", "git clone", "pip install", "python benchmarks/", "tensorboard")
@@ -161,6 +161,8 @@ def pages_that_run():
 @pytest.mark.parametrize("page", pages_that_run(), ids=relative)
 def test_python_runs(page, tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if any("refusion.runtime" in code for code in blocks(page, "python")):
+        pytest.importorskip("onnxruntime")
     image = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(0))
     write_image("hazy.jpg", image, None)
     names = {"WEIGHTS": tiny_checkpoint("haze"), "PHOTO": "hazy.jpg"}  # of models that do not ship

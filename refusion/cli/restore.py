@@ -75,7 +75,9 @@ def run(argv: list[str], task: str | None = None) -> int:
         RefusionError: the batch cannot start: there is no input or no model, or an option is wrong.
     """
     parser = build_parser(task)
-    options = parser.parse_intermixed_args(with_look_value(argv))
+    end = argv.index("--") if "--" in argv else len(argv)  # parse_intermixed_args fails at it
+    options = parser.parse_intermixed_args(with_look_value(argv[:end]))
+    options.photos += argv[end + 1 :]
     options.task = task or options.task
     import_plugins(options.plugin)
     if options.photos and options.input:

@@ -143,6 +143,7 @@ def test_the_listed_results_are_those_of_the_model_cards(task):
     ("argv", "text"),
     [
         (["dehaze", "none.jpg"], "none.jpg: no such file; correct the path"),
+        (["dehaze", "--quiet", "--", "-none.jpg"], "error: -none.jpg: no such file; correct"),
         (["dehaze", "none.jpg", "no.png"], "none.jpg: no such file, nor any other of 2 photos"),
         (["restore", "--task", "dehase", "a.png"], "did you mean 'dehaze'?"),
         (["dehaze", "a.png", "--output", "a.png"], "would overwrite the input 'a.png'"),

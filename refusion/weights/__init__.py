@@ -41,7 +41,7 @@ ABOUT = {
         "remove cast shadows",
         "",
         "real shadows (UIUC): 18.18 to 22.85 dB",
-        0.15,
+        0.2,
     ),
     "bokeh": About(
         "blur the background as a fast lens does",
@@ -52,7 +52,7 @@ ABOUT = {
         "remove the noise of cameras and Gaussian noise",
         "",
         "Gaussian noise of 25 levels (Kodak 17 to 24): 20.47 to 30.25 dB",
-        0.7,
+        0.75,
     ),
     "blind": About(
         "remove noise, blur and JPEG artifacts of unknown strength",

@@ -27,8 +27,9 @@ from refusion.images.exif import ORIENTATION, exif_orientation
 from refusion.images.header import detect_format, read_header
 from refusion.images.heif_boxes import orientation_of
 from refusion.images.io import read_image
-from refusion.images.listing import IMAGE_SUFFIXES, READ
+from refusion.images.listing import IMAGE_SUFFIXES, READ, format_by_suffix
 from refusion.images.metadata import checked
+from refusion.images.packages import missing_package
 from refusion.images.photo import Photo
 from refusion.images.png_read import read_png
 from refusion.images.raw_read import raw_size
@@ -44,6 +45,8 @@ FULL_SIDE = 1 << 16  # a `max_side` larger than any photo: the photo keeps its s
 
 def list_photos(folders: Sequence[str | Path], role: str = "folders") -> list[Path]:
     """List all photos in folders, sorted by path; hidden files are left out.
+
+    So are photos in a format whose package is not installed, see `images.packages`.
 
     Args:
         folders: folders, searched recursively; linked folders inside are not searched, and logged.
@@ -76,6 +79,8 @@ def _is_photo(path: Path, role: str) -> bool:
     if path.is_symlink() and path.is_dir():
         logger.warning("%s: linked folder '%s' is not searched; list it, too", role, path)
     if path.suffix.lower() not in IMAGE_SUFFIXES or path.is_dir():
+        return False
+    if missing_package(format_by_suffix(path.suffix)) is not None:
         return False
     try:
         check_regular(path)

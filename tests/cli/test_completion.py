@@ -57,7 +57,7 @@ def test_fish_gets_a_line_per_command_and_option(script):
     assert all(line.startswith("complete -c refusion -n ") for line in lines)
     assert all(any(f" -a {name} -d " in line for line in lines) for name in cli.COMMANDS)
     (line,) = (line for line in lines if "from dehaze'" in line and " -l format " in line)
-    assert line.endswith("-x -a 'jpeg png tiff webp'")
+    assert line.endswith("-x -a 'jpeg png tiff webp avif jxl'")
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")

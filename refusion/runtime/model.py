@@ -15,6 +15,7 @@ from refusion.runtime.change import keep_strong_changes
 from refusion.runtime.guided import guided_bands
 from refusion.runtime.haze import certain_depth, clear
 from refusion.runtime.noise_level import estimate_noise_std
+from refusion.runtime.plan import is_valid
 from refusion.runtime.resizing import shrink
 from refusion.runtime.samples import check_photo, store, structure, to_float
 from refusion.runtime.sampling import choose_table, run_sampler
@@ -228,5 +229,9 @@ def load_model(path: str | Path, *, threads: int | None = None) -> OnnxModel:
         raise CheckpointError(
             f"{path}: holds a network whose restoration needs PyTorch; use its weights file with "
             "refusion restore --weights FILE"
+        )
+    if not is_valid(plan):
+        raise CheckpointError(
+            f"{path}: its description is damaged; export the model again with refusion export"
         )
     return OnnxModel(session, plan)

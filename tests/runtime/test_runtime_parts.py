@@ -75,11 +75,12 @@ def test_guided_transfer():
     assert np.abs(np.concatenate([band for _, band in found], 1) - expected).max() < 1e-4
 
 
+@pytest.mark.parametrize("place", [(90, 120), (3, 305)])  # in the middle, and at the border
 @pytest.mark.parametrize("strength", [0.1, 0.6])
-def test_weak_changes_are_undone(strength):
+def test_weak_changes_are_undone(strength, place):
     before = photo(230, 310, dtype=np.float32)
     rows, columns = np.mgrid[:230, :310]
-    spot = np.exp(-((rows - 90) ** 2 + (columns - 120) ** 2) / 900) * strength
+    spot = np.exp(-((rows - place[0]) ** 2 + (columns - place[1]) ** 2) / 900) * strength
     after = (before * (1 + spot + 0.04)).astype(np.float32)
     expected = keep_tensors(tensor(before), tensor(after), (0.06, 0.4))[0].numpy()
     change = {"limits": [0.06, 0.4], "side": SIDE, "radius": RADIUS, "dark": DARK}

@@ -1,6 +1,5 @@
 """The runtime restores photos as PyTorch does in float32, up to one level of 255."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from onnx_cases import checkpoint_of
 from PIL import Image
 from tiny_models import BLIND, CONFIGS, DENOISING, DIFFUSION, HAZE, PIXEL
 
@@ -16,10 +16,8 @@ from refusion import load_restorer
 from refusion.errors import CheckpointError, ConfigError, RefusionError
 from refusion.export import export_model
 from refusion.runtime import find_model, load_model
+from refusion.runtime.plan import is_valid
 from refusion.runtime.session import INSTALL
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
-from onnx_cases import checkpoint_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hazy-coast.jpg"
 
@@ -166,6 +164,31 @@ def test_files_of_others_and_of_networks_alone_are_refused(tmp_path):
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(CheckpointError, match="not written by 'refusion export'"):
         load_model(tmp_path / "other.onnx")
+
+
+DAMAGES = [
+    ("task", 1),
+    ("tile", 0),
+    ("tile", 1e9),
+    ("flat", [1]),
+    ("strengths", [1, 0]),
+    ("copy", {"side": 48}),
+    ("copy", {"side": 48, "window": 8, "smoothness": 0.1}),
+    ("haze", {}),
+    ("process", {"tables": []}),
+    ("process", {"start_std": 0.1, "tables": [{"columns": ["x"], "times": [1], "rows": [[1]]}]}),
+    ("process", {"start_std": 0.1, "tables": [{"columns": ["mu"], "times": [1], "rows": [[]]}]}),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=str)
+@pytest.mark.parametrize("name", ["change", "denoise"])
+def test_damaged_plans_are_found(tiny, name, damage):
+    plan = tiny(name)[1]._plan
+    assert is_valid(plan)
+    assert not is_valid(plan | dict([damage]))
+    assert not is_valid({key: value for key, value in plan.items() if key != "flat"})
+    assert not is_valid([plan]) and not is_valid("plan")
 
 
 def test_missing_package_is_named(monkeypatch):

@@ -1,0 +1,88 @@
+"""Check of the plan in an ONNX file, which may come from an unknown source."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+_COLUMN = re.compile(r"mu|noise|(state|output)[0-9]")
+_LONGEST_SIDE = 2**16  # pixels
+_MOST_STEPS = 10_000
+_NUMBERS = {
+    "haze": ("window", "smoothness", "min_transmission"),
+    "copy": ("side", "window", "smoothness"),
+    "change": ("side", "radius", "dark"),
+    "noise": ("largest", "block", "most_blocks", "smooth_share", "coarse_share", "negligible",
+              "flat", "most_flat", "penalty"),
+}  # fmt: skip
+"""Numbers above 0 of each part."""
+
+
+def is_valid(plan: object) -> bool:
+    """Whether a plan has all values that a restoration uses, of the right types and ranges.
+
+    Args:
+        plan: part 'runtime' of the description in a file.
+    """
+    try:
+        return _is_valid(plan)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return False
+
+
+def _is_valid(plan: Mapping[str, Any]) -> bool:
+    process = plan.get("process", {})
+    parts = plan | ({"noise": process["noise"]} if "noise" in process else {})
+    checks = [
+        isinstance(plan["task"], str),
+        all(_is_side(plan[key]) for key in ("factor", "tile")),
+        _are_rising(plan["strengths"], 2) and _are_rising(plan["flat"], 2),
+        all(_has_numbers(parts[name], keys) for name, keys in _NUMBERS.items() if name in parts),
+        all(_are_rising(plan[name]["limits"], 2) for name in ("haze", "change") if name in plan),
+        "copy" not in plan or (_is_side(plan["copy"]["side"]) and plan["copy"]["window"] % 2 == 1),
+        not process or _is_process(process),
+    ]
+    return all(checks)
+
+
+def _is_process(process: Mapping[str, Any]) -> bool:
+    tables, noise = process["tables"], process.get("noise")
+    count = 1 if noise is None else len(noise["limits"]) + 1
+    is_known = noise is None or not noise["limits"] or _are_rising(noise["limits"], count - 1)
+    return (
+        is_known and 0 <= process["start_std"] < 1 and len(tables) == count
+        and all(map(_is_table, tables))
+    )  # fmt: skip
+
+
+def _is_table(table: Mapping[str, Any]) -> bool:
+    columns, times, rows = table["columns"], table["times"], table["rows"]
+    return (
+        bool(columns) and all(_COLUMN.fullmatch(name) for name in columns)
+        and 1 <= len(times) == len(rows) <= _MOST_STEPS
+        and all(map(_is_number, times))
+        and all(len(row) == len(columns) and all(map(_is_number, row)) for row in rows)
+    )  # fmt: skip
+
+
+def _has_numbers(part: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
+    return all(_is_number(part[key]) and part[key] > 0 for key in keys)
+
+
+def _is_side(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _LONGEST_SIDE
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _are_rising(values: list[float], count: int) -> bool:
+    return (
+        len(values) == count
+        and all(map(_is_number, values))
+        and all(a <= b for a, b in pairwise(values))
+    )

@@ -92,17 +92,19 @@ def jxl(pixels, *, icc=None, xmp=None, block=None, compressed=False):
     return boxes + struct.pack(">I4s", len(stream) + 8, b"jxlc") + stream
 
 
-def dng(scene, *, orientation=1, neutral=(0.5, 1.0, 0.7), more=()):
+def dng(scene, *, orientation=1, neutral=(0.5, 1.0, 0.7), tint=(1, 1, 1), more=()):
     """Uncompressed DNG: a Bayer mosaic of a scene, and the tags that LibRaw needs.
 
     Args:
         scene: (H, W, 3), linear light with the primaries of sRGB, in [0, 1].
         orientation: of EXIF.
-        neutral: what the camera records for white; the photo must come out without its tint.
+        neutral: what the camera records for white in daylight.
+        tint: of the light; the camera knows it (AsShotNeutral), so the photo must come out without.
         more: further tags, as for tifffile.
     """
     height, width = scene.shape[:2]
-    camera = np.rint((scene * neutral).clip(0, 1) * 65535).astype(np.uint16)
+    shot = np.multiply(neutral, tint)
+    camera = np.rint((scene * shot).clip(0, 1) * 65535).astype(np.uint16)
     mosaic = np.empty((height, width), np.uint16)
     for index, channel in enumerate(_RGGB):
         y, x = divmod(index, 2)
@@ -125,7 +127,7 @@ def dng(scene, *, orientation=1, neutral=(0.5, 1.0, 0.7), more=()):
         (50714, 4, 1, 0, True),  # BlackLevel
         (50717, 4, 1, 65535, True),  # WhiteLevel
         (50721, 10, 9, ratios(matrix), True),  # ColorMatrix1
-        (50728, 5, 3, ratios(neutral), True),  # AsShotNeutral
+        (50728, 5, 3, ratios(shot), True),  # AsShotNeutral
         (50778, 3, 1, 21, True),  # CalibrationIlluminant1: D65
         *more,
     ]

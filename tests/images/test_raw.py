@@ -38,9 +38,10 @@ def curve(light):
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
+@pytest.mark.parametrize("tint", [(1, 1, 1), (0.8, 1, 0.5)])
 @pytest.mark.parametrize("neutral", [(1.0, 1.0, 1.0), (0.5, 1.0, 0.7)])
-def test_colours_are_those_of_the_scene_in_rec_2020(tmp_path, neutral):
-    (tmp_path / "a.dng").write_bytes(files.dng(scene(), neutral=neutral))
+def test_colours_are_those_of_the_scene_in_rec_2020(tmp_path, neutral, tint):
+    (tmp_path / "a.dng").write_bytes(files.dng(scene(), neutral=neutral, tint=tint))
     photo = read_image(tmp_path / "a.dng")
     assert photo.icc == rec2020_profile() and photo.bit_depth == 16 and photo.format == "TIFF"
     for (y, x), colour in PATCHES.items():

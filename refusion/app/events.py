@@ -20,6 +20,7 @@ from refusion.failures import describe_failure, is_debugging
 logger = logging.getLogger(__name__)
 
 _MOVED = ("strength", "distance", "exposure", "noise_level", "aperture", "steps", "seed")
+_WAITING = 10  # restorations that wait for the running one; more wait in the queue of Gradio
 _PRIVATE = {"api_visibility": "private", "preprocess": False}  # the actions check all values
 
 
@@ -39,25 +40,23 @@ def connect(actions: Actions, page: Any) -> None:
             _handler(gr, actions, run, "error", served),
             inputs,
             outputs,
-            concurrency_limit=4,  # one preview runs at a time, see `Slot`
+            concurrency_limit=3,  # one preview runs at a time, see `Slot`
             trigger_mode="always_last",
             show_progress="hidden",
             **_PRIVATE,
         )
 
-    restoration = ui["restore"].click(
+    ui["restore"].click(
         _restoration(gr, actions, served),
         inputs,
         outputs,
-        concurrency_limit=1,
+        concurrency_limit=_WAITING,  # one runs at a time, see `Slot`
         show_progress="full",
         show_progress_on=ui["status"],
         **_PRIVATE,
     )
-    # Gradio removes waiting restorations of this tab from its queue; `Slot` stops the running.
-    ui["cancel"].click(
-        _cancel(gr, actions), None, outputs, cancels=[restoration], queue=False, **_PRIVATE
-    )
+    # `Slot` stops the running and the waiting ones. Gradio would wait a minute for a running one.
+    ui["cancel"].click(_cancel(gr, actions), None, outputs, queue=False, **_PRIVATE)
     listen([ui["photos"].change], actions.show_photos)
     listen([ui["task"].input], actions.show_task)
     listen([ui["maps"].change], actions.show_maps)
@@ -131,7 +130,7 @@ def _reported(
     try:
         yield from updates
     except StoppedError:
-        yield actions.failed("status", "Stopped")
+        yield actions.cancelled()
     except Exception as error:
         yield actions.failed(place, _error_line(error, served))
 

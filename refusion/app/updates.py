@@ -42,6 +42,10 @@ class Updates:
         """
         return self.clear(self.buttons(is_running=False)) | {self.ui[name]: error_html(text)}
 
+    def cancelled(self) -> Update:
+        """Say that the restoration was cancelled."""
+        return self.buttons(is_running=False) | {self.ui["status"]: note_html("Cancelled")}
+
     @contextmanager
     def folder(self) -> Iterator[Path]:
         """A folder for files; Gradio copies those that are yielded within the block."""

@@ -165,6 +165,16 @@ def test_other_programs_read_our_avif(tmp_path, caplog, channels, dtype):
     assert ("16 bits become 10 for AVIF" in caplog.text) == (dtype == np.uint16)
 
 
+@pytest.mark.parametrize("quality", [80, 90])
+def test_avif_results_have_no_tint(tmp_path, quality):
+    """The conversion to brightness and colour differences rounds to the nearest value."""
+    files.package("imagecodecs")
+    photo = Photo(_photo(files.ramp(96, 128)).samples, quality=quality)
+    again = rewritten(tmp_path, photo, ".avif")
+    tint = (again.image - photo.image).mean((1, 2)).numpy() * 255
+    assert np.abs(tint).max() < 0.3
+
+
 @needs_avif
 def test_avif_quality_and_code_points(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -269,7 +279,7 @@ def test_lossy_jxl_with_a_profile_is_as_small_as_without(tmp_path):
 
 
 def test_a_jpeg_inside_a_jxl_is_lossy(place):
-    imagecodecs = files.package("imagecodecs")
+    imagecodecs = files.files.package("imagecodecs")
     file = io.BytesIO()
     Image.fromarray(files.ramp()).save(file, "JPEG", quality=90)
     photo = place("a.jxl", imagecodecs.jpegxl_encode_jpeg(file.getvalue(), usecontainer=True))
@@ -277,7 +287,7 @@ def test_a_jpeg_inside_a_jxl_is_lossy(place):
 
 
 def test_jxl_states_the_colour_space_of_its_header(place):
-    imagecodecs = files.package("imagecodecs")
+    imagecodecs = files.files.package("imagecodecs")
     linear = bytes(imagecodecs.jpegxl_encode(files.ramp(dtype=np.uint16), lossless=True))
     assert place("a.jxl", linear).png_colour[8:12] == bytes((1, 8, 0, 1))  # sRGB, linear light
     plain = bytes(imagecodecs.jpegxl_encode(files.ramp(), lossless=True))
@@ -285,7 +295,7 @@ def test_jxl_states_the_colour_space_of_its_header(place):
 
 
 def test_float_jxl_is_read_with_32_bits_and_clipped(place, caplog):
-    imagecodecs = files.package("imagecodecs")
+    imagecodecs = files.files.package("imagecodecs")
     pixels = np.linspace(0, 1.5, 24 * 32 * 3, dtype=np.float32).reshape(24, 32, 3)
     photo = place("a.jxl", bytes(imagecodecs.jpegxl_encode(pixels, lossless=True)))
     assert photo.bit_depth == 32 and "from 0 to 1.5 are clipped to [0, 1] (33 %" in caplog.text

@@ -19,8 +19,8 @@ _FULL_COLOUR = 90  # quality from which the colours keep the full resolution
 _SPEED = (
     8  # 0.3 to 0.4 of the time of 6, the default of libavif; 0.1 dB less, files of the same size
 )
-# Matrices of ITU-T H.273. For 8 bits with BT.601, libyuv converts and rounds the colours down, which
-# gives every photo a green tint of half a level. With the others libavif converts, and rounds right.
+# Matrices of ITU-T H.273. For 8 bits with BT.601, libyuv converts and rounds the colours down: a
+# green tint of half a level. With the others libavif converts, and rounds to the nearest value.
 _BT709, _BT2020 = 1, 9
 _UNSPECIFIED = 2
 

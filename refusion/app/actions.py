@@ -13,7 +13,7 @@ from pathlib import Path
 from refusion.app.fields import fitting_strength, quality_field, strength_field, visible_fields
 from refusion.app.haze import KeepingRestorer, KeptHaze
 from refusion.app.maps import disparity_maps, lacks_map, write_map_picture
-from refusion.app.messages import stage_text, summary_html
+from refusion.app.messages import note_html, stage_text, summary_html
 from refusion.app.preview import Kept, ShownPhoto, preview_key, run_preview
 from refusion.app.restoring import Restored, restore_photo
 from refusion.app.series import restore_series
@@ -191,13 +191,15 @@ class Actions(Updates):
             yield self.buttons(is_running=False) | update
 
     def cancel(self, session: str) -> Update:
-        """Stop the restoration of a browser tab.
+        """Stop the restoration of a browser tab, which then says that it was cancelled.
 
         Args:
             session: identifies the browser tab.
         """
         self.slot.stop(session)
-        return self.cancelled()
+        return {self.ui["cancel"]: self.gr.update(visible=False)} | {
+            self.ui["status"]: note_html("Cancelling")
+        }
 
     def _one(self, session: str, settings: Settings, folder: Path, report: Report) -> Update:
         (path,), name = settings.photos, settings.name

@@ -71,7 +71,7 @@ body:not(:has(#stage)) #title header { max-width: 640px; margin: 24px auto 0; }
 #task label:focus-within, label:has(input[type=radio]:focus-visible) {
   outline: 3px solid var(--primary-600, #0d9488) !important; outline-offset: 2px;
 }
-#panel:has(#cancel) #settings { opacity: 0.5; pointer-events: none; }
+#panel:not(:has(#restore, #download)) #settings { opacity: 0.5; pointer-events: none; }
 #restore, #download, #cancel { min-height: 44px; }
 #download, #download_map { white-space: normal; overflow-wrap: anywhere; }
 .focusable img { cursor: crosshair; }

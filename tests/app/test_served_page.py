@@ -203,7 +203,7 @@ def test_cancel_stops_the_restoration(client, page, large, photo):
         number, _ = client.function("cancel", "click")
         pressed = {"data": [], "fn_index": number, "session_hash": client.session}
         start = time.monotonic()
-        assert "Cancelled" in client.post("run/predict", pressed)[2]
+        assert "Cancelling" in client.post("run/predict", pressed)[2]
         assert Client(page[0], "another").restore(sent(photo))["download"]
         assert time.monotonic() - start < 10
 

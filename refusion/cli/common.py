@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import os
+import re
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ EXIT_USER_ERROR = 2  # the same code as argparse uses for a wrong option
 EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+_NEGATIVE_NUMBER = re.compile(r"-(\d+|\d*\.\d+)%?$")  # values of options, also percent
 
 
 def errors_to_exit_codes(run: Callable[Parameters, int]) -> Callable[Parameters, int]:
@@ -91,6 +93,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *, brief: Collection[str] = (), **settings: Any) -> None:
         super().__init__(**settings)
         self.brief = frozenset(brief)
+        self._negative_number_matcher = _NEGATIVE_NUMBER
         self.add_argument("--version", action="version", version=f"refusion {__version__}")
         if brief:
             self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show all options")

@@ -11,6 +11,16 @@ from refusion.config.option_files import option_files
 from refusion.weights import shipped_weights
 
 SHELLS = ("bash", "zsh", "fish")
+_ABOUT = """\
+Write a script with which the shell completes the commands and options of refusion.
+
+bash:  mkdir -p ~/.local/share/bash-completion/completions
+       refusion completion bash > ~/.local/share/bash-completion/completions/refusion
+zsh:   add this line to ~/.zshrc: source <(refusion completion zsh)
+fish:  mkdir -p ~/.config/fish/completions
+       refusion completion fish > ~/.config/fish/completions/refusion.fish
+
+A new terminal completes with the Tab key."""
 _BASH = """\
 _refusion() {
     local current="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}" options=""
@@ -51,10 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
     parser = Parser(
         prog="refusion completion",
-        description="Write a script with which the shell completes the commands and options of "
-        "refusion. bash: refusion completion bash > ~/.local/share/bash-completion/completions/"
-        "refusion; zsh: add 'source <(refusion completion zsh)' to ~/.zshrc; fish: refusion "
-        "completion fish > ~/.config/fish/completions/refusion.fish.",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("shell", choices=SHELLS, help="the shell")
     return parser

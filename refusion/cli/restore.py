@@ -155,7 +155,7 @@ def build_parser(task: str | None = None) -> argparse.ArgumentParser:
         "pairs NAME_L and NAME_R, or two files, left then right. Under torchrun, the processes "
         "divide the photos among themselves."
         if task is None
-        else f"{ABOUT[task].does.capitalize()}. Photos: {kinds}, of any size.",
+        else f"{ABOUT[task].does[:1].upper()}{ABOUT[task].does[1:]}. Photos: {kinds}, of any size.",
         epilog="Exit code: 0 all restored, 1 some photos failed or the log could not be written, "
         "2 wrong usage, 130 interrupted.",
     )
@@ -181,13 +181,13 @@ def build_parser(task: str | None = None) -> argparse.ArgumentParser:
     add_osediff_options(unknown)
     add_bokeh_options(parser.add_argument_group("bokeh").add_argument)
     add_haze_options(parser.add_argument_group("haze").add_argument)
-    _add_result_options(parser.add_argument_group("results").add_argument)
+    _add_result_options(parser.add_argument_group("results").add_argument, task)
     _add_batch_options(parser.add_argument_group("many photos").add_argument)
     return parser
 
 
-def _add_result_options(add: Callable[..., argparse.Action]) -> None:
-    add_strength_option(add)
+def _add_result_options(add: Callable[..., argparse.Action], task: str | None) -> None:
+    add_strength_option(add, task)
     add(
         "--samples",
         type=count,

@@ -107,8 +107,9 @@ def test_a_task_is_a_command(fake_commands, task):
 def test_the_help_of_a_task_shows_its_own_options(task, own, other, capsys):
     with pytest.raises(SystemExit):
         cli.main([task, "--help"])
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert shown.startswith(f"usage: refusion {task} ")
+    assert f"{ABOUT[task].does[1:]}. Photos" in shown and ("haze" in shown) is (task == "dehaze")
     options = set(re.findall(r"--[a-z-]+", shown))
     assert own <= options
     assert options.isdisjoint({*other, "--task", "--weights"})

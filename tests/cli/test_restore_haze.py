@@ -55,6 +55,7 @@ def samples(name):
         (["--strength", "150%"], 1.5, {}),
         (["--strength", "-2"], -2, {}),
         (["--strength=-50%"], -0.5, {}),
+        (["--strength", "-50%"], -0.5, {}),
         (["--distance", "0.4"], 1, {"distance": 0.4}),
         (["--distance", "40%"], 1, {"distance": 0.4}),
         (["--airlight", "51,102,204"], 1, {"airlight": (0.2, 0.4, 0.8)}),

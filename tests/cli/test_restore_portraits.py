@@ -106,6 +106,13 @@ def test_what_is_missing_is_named_before_pytorch_is_loaded(tmp_path, argv, messa
     assert line.startswith("refusion: error: ") and message in line
 
 
+def test_apertures_as_photographers_write_them(restore):
+    Path("a.jpg").write_bytes(depth.gdepth())
+    for name, text in (("1", "2.8"), ("2", "f/2.8"), ("3", "F2.8")):
+        assert restore("--input", "a.jpg", "--aperture", text, "--output", f"{name}.png") == 0
+    assert Path("1.png").read_bytes() == Path("2.png").read_bytes() == Path("3.png").read_bytes()
+
+
 def test_only_the_aperture_is_missing(restore, capsys):
     Path("a.jpg").write_bytes(depth.apple())
     assert restore("--input", "a.jpg") == 2

@@ -150,8 +150,8 @@ def _place(options: argparse.Namespace, task: str, photos: int) -> Path | None:
 
 
 def _aperture(text: str) -> float:
-    """Option type: an f-number, 0.5 to 64."""
-    value = finite_number(text)
+    """Option type: an f-number, 0.5 to 64, as 1.8 or f/1.8."""
+    value = finite_number(text.lower().removeprefix("f").removeprefix("/"))
     if not 0.5 <= value <= 64:
         raise argparse.ArgumentTypeError(f"expected an f-number from 0.5 to 64, got '{text}'")
     return value

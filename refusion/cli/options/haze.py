@@ -22,16 +22,22 @@ _STRENGTHS = -2.0, 2.0
 _STOPS = 4.0
 
 
-def add_strength_option(add: Callable[..., argparse.Action]) -> None:
-    """Add `--strength`."""
+def add_strength_option(add: Callable[..., argparse.Action], task: str | None) -> None:
+    """Add `--strength`.
+
+    Args:
+        add: method `add_argument` of a parser or of a group.
+        task: task that the command names; None for all.
+    """
+    more = "-2 to 2: above 1 removes more haze, below 0 adds haze"
+    of_haze = {"dehaze": f"; {more}", None: f"; models that predict haze take {more}"}
     add(
         "--strength",
         type=_strength,
         default=1.0,
         metavar="S",
-        help="strength of the restoration, 0: the photo, 1 or 100%%: the restored photo (default); "
-        "models that predict haze take -2 to 2, negative percent as --strength=-50%%: above 1 "
-        "removes more haze, below 0 adds haze",
+        help="strength of the restoration, 0: the photo, 1 or 100%%: the restored photo (default)"
+        + of_haze.get(task, ""),
     )
 
 

@@ -40,8 +40,9 @@ def add_file_options(add: Callable[..., argparse.Action]) -> None:
         "--quality",
         type=_quality,
         metavar="1..100",
-        help="quality of results in JPEG, WebP, AVIF and JPEG XL (default: that of the photo, or "
-        "95, 92, 90 and 90)",
+        help="quality of results in JPEG, WebP, AVIF and JPEG XL (default: a JPEG keeps that "
+        "of its photo; else JPEG 95, WebP 92, AVIF and JPEG XL 90; photos without loss stay "
+        "lossless in WebP and JPEG XL)",
     )
     add(
         "--suffix",

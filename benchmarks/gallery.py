@@ -95,13 +95,24 @@ def captioned(photo: Tensor, caption: str) -> Image.Image:
     return framed
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gallery",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--photos", type=Path, required=True, help="photos of the training, also those kept out")
+    add("--kodak", type=Path, required=True, help="17.png to 24.png")
+    add("--out", type=Path, required=True, help="folder of the pages")
+    add("--task", nargs="+", choices=PAGES, default=list(PAGES), help="pages (default: all)")
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the pages."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gallery", description=__doc__)
-    for name in ("photos", "kodak", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--task", nargs="+", choices=PAGES, default=list(PAGES))
-    options = parser.parse_args(argv)
+    options = build_parser().parse_args(argv)
     for task in options.task:
         sheet = page(task, items(PAGES[task], options.photos, options.kodak))
         with atomic_write(options.out / f"gallery_{task}.jpg") as aside:

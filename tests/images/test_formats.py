@@ -279,7 +279,7 @@ def test_lossy_jxl_with_a_profile_is_as_small_as_without(tmp_path):
 
 
 def test_a_jpeg_inside_a_jxl_is_lossy(place):
-    imagecodecs = files.files.package("imagecodecs")
+    imagecodecs = files.package("imagecodecs")
     file = io.BytesIO()
     Image.fromarray(files.ramp()).save(file, "JPEG", quality=90)
     photo = place("a.jxl", imagecodecs.jpegxl_encode_jpeg(file.getvalue(), usecontainer=True))
@@ -287,7 +287,7 @@ def test_a_jpeg_inside_a_jxl_is_lossy(place):
 
 
 def test_jxl_states_the_colour_space_of_its_header(place):
-    imagecodecs = files.files.package("imagecodecs")
+    imagecodecs = files.package("imagecodecs")
     linear = bytes(imagecodecs.jpegxl_encode(files.ramp(dtype=np.uint16), lossless=True))
     assert place("a.jxl", linear).png_colour[8:12] == bytes((1, 8, 0, 1))  # sRGB, linear light
     plain = bytes(imagecodecs.jpegxl_encode(files.ramp(), lossless=True))
@@ -295,7 +295,7 @@ def test_jxl_states_the_colour_space_of_its_header(place):
 
 
 def test_float_jxl_is_read_with_32_bits_and_clipped(place, caplog):
-    imagecodecs = files.files.package("imagecodecs")
+    imagecodecs = files.package("imagecodecs")
     pixels = np.linspace(0, 1.5, 24 * 32 * 3, dtype=np.float32).reshape(24, 32, 3)
     photo = place("a.jxl", bytes(imagecodecs.jpegxl_encode(pixels, lossless=True)))
     assert photo.bit_depth == 32 and "from 0 to 1.5 are clipped to [0, 1] (33 %" in caplog.text

@@ -110,6 +110,8 @@ def _decoded(coded: bytes, name: str) -> np.ndarray:
 
 def _decoded_heic(file: BinaryIO, stored: StoredDepth) -> tuple[np.ndarray, StoredDepth]:
     """Values (h, w) in [0, 1] of the auxiliary image, and what they mean."""
+    header, size = read_header(file, "HEIC"), file.seek(0, 2)
+    check_header(file.name, header, size, header.width * header.height, None)
     file.seek(0)
     photo = load("HEIC").open_heif(file, convert_hdr_to_8bit=False)
     maps = photo.info.get("depth_images") or ()

@@ -30,6 +30,9 @@ _PILLOW_TIFF = 16
 # JPEG XL with a profile is decoded to floats.
 _HEIF, _JXL, _JXL_FLOATS, _RAW = {False: 18, True: 40}, {False: 18, True: 30}, 36, 28
 _FILE_COPIES = 3
+_MOST_RAW = 2 << 30  # bytes of a file; LibRaw handles no longer ones
+# Bytes of any other file that is read as a whole: for each pixel, and for films behind the photo.
+_MOST_BYTES, _MOST_OTHER = 16, 1 << 30
 # Copies of a strip or tile in memory: coded and decoded, and five with a codec of images.
 _SEGMENT_COPIES = {True: 5, False: 2}
 _FIXED = 8 << 20  # bytes of buffers that do not depend on the size
@@ -47,12 +50,15 @@ class Header:
         height: stored height in pixels.
         memory: estimate of the bytes that decoding needs at its peak, with the decoded photo.
         least: smallest number of bytes of a complete file of this size.
+        most: largest number of bytes of a file of this size, for files that are read as a whole;
+            None for no limit.
     """
 
     width: int
     height: int
     memory: int
     least: int = 0
+    most: int | None = None
 
 
 def detect_format(file: BinaryIO) -> str | None:
@@ -91,6 +97,28 @@ def read_header(file: BinaryIO, kind: str) -> Header:
     return header
 
 
+def check_length(name: str, kind: str, size: int, max_memory: int | None) -> None:
+    """Raise `ImageError` for camera raw that is too long to read.
+
+    LibRaw reads the whole file before it states the size of the photo.
+
+    Args:
+        name: path of the file, for messages.
+        kind: format of the file.
+        size: length of the file in bytes.
+        max_memory: see `check_header`.
+    """
+    if kind != "RAW":
+        return
+    most = _MOST_RAW if max_memory is None else min(_MOST_RAW, max(0, max_memory) // _FILE_COPIES)
+    if size > most:
+        advice = "" if most == _MOST_RAW else "; increase the limit of the memory (--max-memory)"
+        raise ImageError(
+            f"{name}: camera raw of {size / 2**20:.1f} MB, expected at most {most / 2**20:.1f} MB"
+            f"{advice}"
+        )
+
+
 def check_header(
     name: str, header: Header, size: int, max_pixels: int, max_memory: int | None
 ) -> None:
@@ -113,6 +141,11 @@ def check_header(
         raise ImageError(
             f"{name}: truncated, {width}x{height} pixels take {header.least} bytes or more, got"
             f" {size}"
+        )
+    if header.most is not None and size > header.most:
+        raise ImageError(
+            f"{name}: has {size / 2**30:.1f} GB, expected at most {header.most / 2**30:.1f} GB for"
+            f" {width}x{height} pixels; save the photo again"
         )
     if max_memory is not None and header.memory > max_memory:
         needed, left = header.memory / 2**30, max(0, max_memory) / 2**30
@@ -184,8 +217,7 @@ def _webp(file: BinaryIO) -> Header:
         has_alpha = False
     else:
         raise ValueError("a WebP without pixels")
-    memory = _needed(width, height, _WEBP[has_alpha]) + _WEBP_COPIES * file.seek(0, 2)
-    return Header(width, height, memory)
+    return _of_whole_file(file, width, height, _WEBP[has_alpha], _WEBP_COPIES)
 
 
 def _tiff(file: BinaryIO) -> Header:
@@ -226,21 +258,27 @@ def _segment_bytes(layout: TiffLayout) -> int:
 def _heif(file: BinaryIO) -> Header:
     image = heif_boxes.read_boxes(file).primary
     width, height = image.size
-    memory = _needed(width, height, _HEIF[image.depth > 8]) + _FILE_COPIES * file.seek(0, 2)
-    return Header(width, height, memory)
+    return _of_whole_file(file, width, height, _HEIF[image.depth > 8])
 
 
 def _jxl(file: BinaryIO) -> Header:
     header = jxl_header.parse_header(jxl_header.read_boxes(file)[0])
     per_pixel = _JXL_FLOATS if header.is_xyb and header.colour.has_icc else _JXL[header.bits > 8]
-    memory = _needed(header.width, header.height, per_pixel) + _FILE_COPIES * file.seek(0, 2)
-    return Header(header.width, header.height, memory)
+    return _of_whole_file(file, header.width, header.height, per_pixel)
 
 
 def _raw(file: BinaryIO) -> Header:
     width, height, _ = raw_size(file)
-    memory = _needed(width, height, _RAW) + _FILE_COPIES * file.seek(0, 2)
-    return Header(width, height, memory)
+    return _of_whole_file(file, width, height, _RAW)
+
+
+def _of_whole_file(
+    file: BinaryIO, width: int, height: int, per_pixel: float, copies: int = _FILE_COPIES
+) -> Header:
+    """Header of a file whose bytes are all read, also those that are not pixels."""
+    size, pixels = file.seek(0, 2), width * height
+    memory = _needed(width, height, per_pixel) + copies * size
+    return Header(width, height, memory, most=_MOST_OTHER + _MOST_BYTES * pixels)
 
 
 _READ = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "TIFF": _tiff}

@@ -207,8 +207,10 @@ def _items(content: bytes) -> dict[int, Item]:
     """Items by number (box iinf)."""
     items: dict[int, Item] = {}
     for kind, entry in _boxes(content[6 if content[:1] == b"\0" else 8 :]):
-        if kind != b"infe" or entry[0] < 2 or len(items) >= _MAX_ITEMS:
+        if kind != b"infe" or entry[0] < 2:
             continue
+        if len(items) >= _MAX_ITEMS:
+            raise ValueError("too many boxes")
         form = ">HH4s" if entry[0] == 2 else ">IH4s"
         number, _, name = struct.unpack_from(form, entry, 4)
         rest = entry[4 + struct.calcsize(form) :].split(b"\0")

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from refusion.images.av1_size import HEAD, frame_size
+from refusion.images.av1_size import frame_size
 from refusion.images.colour import cicp_chunk
 from refusion.images.decode import finish
 from refusion.images.exif import exif_dpi
@@ -25,6 +25,7 @@ from refusion.images.xmp import GAIN_MAP
 
 logger = logging.getLogger(__name__)
 
+_STILL, _SEQUENCE = b"avif", b"avis"  # brands
 _XMP_TYPE = b"application/rdf+xml"
 # Names of auxiliary images for a warning, by a part of their type; alpha is kept.
 _AUXILIARY = ((b"alpha", None), (b"auxid:1", None), (b"gainmap", GAIN_MAP), (b"depth", "depth map"))
@@ -45,11 +46,10 @@ def decode_heif(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:
     """
     boxes = read_boxes(file)
     dropped = _other_images(boxes)
-    if kind == "AVIF":
-        _check_frames(file, boxes)
     file.seek(0)
     data = file.read()
     if kind == "AVIF":
+        _check_frames(data, boxes)
         pixels, bits, orientation = *_decoded_avif(data, boxes), orientation_of(boxes.primary)
         dropped += ["clean aperture"] if boxes.primary.of_kind(b"clap") else []
     else:
@@ -64,19 +64,32 @@ def decode_heif(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:
     return replace(photo, coded_depth=0 if bits == 8 else bits)
 
 
-def _check_frames(file: BinaryIO, boxes: HeifFile) -> None:
+def _check_frames(data: bytes, boxes: HeifFile) -> None:
     """Raise `ValueError` if the coded stream of an image is larger than its box says."""
+    left, checked = 2 * len(data), set()
     for item in boxes.items.values():
-        if item.kind != b"av01" or not item.extents:
+        if item.kind != b"av01":
             continue
-        file.seek(item.extents[0][0] if item.method == 0 else 0)
-        size = frame_size(file.read(HEAD)) if item.method == 0 else None
-        if size is not None and (size[0] > item.size[0] or size[1] > item.size[1]):
+        key = item.size, item.method, tuple(item.extents)
+        if key in checked:  # equal tiles may share their data
+            continue
+        checked.add(key)
+        left -= sum(length for _, length in item.extents)
+        if left < 0:
+            raise ValueError("damaged boxes")
+        source = boxes.inline if item.method else data
+        parts = (source[offset : offset + length] for offset, length in item.extents)
+        width, height = frame_size(b"".join(parts))
+        if width > item.size[0] or height > item.size[1]:
             raise ValueError("its parts state different sizes")
 
 
 def _decoded_avif(data: bytes, boxes: HeifFile) -> tuple[np.ndarray, int]:
     """Samples (H, W, C) as they are stored, and their number of bits."""
+    if data[8:12] == _SEQUENCE:
+        # The decoder then takes the main image. Of tracks, imagecodecs 2026.3 writes all frames
+        # into the memory of the first one, which crashes the program.
+        data = data[:8] + _STILL + data[12:]
     pixels = load("AVIF").avif_decode(data, index=0)
     if pixels.ndim == 2:
         pixels = pixels[..., None]

@@ -18,7 +18,7 @@ from refusion.files import atomic_write, check_replaceable, open_regular
 from refusion.images.decode import decode_pillow
 from refusion.images.decoder_warnings import quiet_decoders
 from refusion.images.encode import check_side, encode
-from refusion.images.header import check_header, detect_format, read_header
+from refusion.images.header import check_header, check_length, detect_format, read_header
 from refusion.images.heif_read import decode_heif
 from refusion.images.jxl_read import decode_jxl
 from refusion.images.listing import FORMATS, READ, USUAL_SUFFIXES
@@ -178,6 +178,7 @@ def _decode(file: BinaryIO, max_pixels: int, max_memory: int | None) -> Photo:
     missing = missing_package(kind)
     if missing is not None:
         raise ImageError(f"{file.name}: {missing}")
+    check_length(file.name, kind, size, max_memory)
     header = read_header(file, kind)
     check_header(file.name, header, size, max_pixels, max_memory)
     file.seek(0)

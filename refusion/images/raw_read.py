@@ -31,7 +31,11 @@ _XMP, _IPTC = 700, 33723
 _LONG = 4
 _MOSAICS = (32803, 34892)  # photometric interpretations: colour filter array, linear raw
 _ORIENTATIONS = {3: 3, 5: 8, 6: 6}  # by the rotation of LibRaw
-_TEXTS = {"Input/output error": "truncated or damaged"}  # of LibRaw
+_TEXTS = {  # of LibRaw
+    "Input/output error": "truncated or damaged",
+    "Unsupported file format or not RAW file": "not a raw photo that LibRaw knows; rename a plain "
+    "TIFF to NAME.tif",
+}
 _PREVIEW = "_embedded.jpg"
 
 

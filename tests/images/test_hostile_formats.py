@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import os
 import random
 import struct
+import subprocess
+import sys
+from types import ModuleType
 
 import format_files as files
 import numpy as np
 import pytest
 from image_cases import ICC
+from PIL import Image
 
 from refusion.errors import ImageError
+from refusion.images.av1_size import frame_size
 from refusion.images.io import read_arrays
 
 MUTATIONS = 60  # of each kind; the page names the number of a longer run
@@ -133,3 +140,88 @@ def test_damaged_metadata_is_dropped_with_a_warning(tmp_path, caplog):
     broken = data[:at] + b"\xff\xff\xff" + data[at + 3 :]
     assert outcome(tmp_path / "a.jxl", broken) is None
     assert "damaged EXIF block" in caplog.text
+
+
+def _forged_avif(frames=1, before=b""):
+    """An AVIF of 96x96 pixels whose boxes state 64x64, and whose streams begin with some bytes."""
+    images = [Image.new("RGB", (96, 96), (40 * index,) * 3) for index in range(frames)]
+    file = io.BytesIO()
+    images[0].save(file, "AVIF", save_all=frames > 1, append_images=images[1:])
+    data = file.getvalue()
+    at = data.index(b"ispe") + 8
+    data = data[:at] + struct.pack(">II", 64, 64) + data[at + 8 :]
+    if not before:
+        return data
+    begin = data.index(b"mdat") + 4
+    old, new = len(data) - begin, len(data) - begin + len(before)
+    place = data.index(struct.pack(">I", old), data.index(b"iloc"))
+    data = data[:place] + struct.pack(">I", new) + data[place + 4 : begin] + before + data[begin:]
+    return data[: begin - 8] + struct.pack(">I", new + 8) + data[begin - 4 :]
+
+
+@pytest.mark.parametrize("units", [1, 9, 20_000])
+def test_padding_does_not_hide_the_size_of_an_avif_stream(tmp_path, units):
+    message = outcome(tmp_path / "a.avif", _forged_avif(before=b"\x7a\0" * units))
+    assert "different sizes" in message or "too many parts" in message
+
+
+def test_every_sequence_header_of_an_av1_stream_counts():
+    def header(side):  # a short header of a still picture
+        bits = f"000{1:b}{1:b}{0:05b}{15:04b}{15:04b}{side - 1:016b}{side - 1:016b}".ljust(56, "0")
+        return b"\x0a" + bytes((7,)) + int(bits, 2).to_bytes(7, "big")
+
+    assert frame_size(header(64)) == (64, 64)
+    assert frame_size(header(64) + b"\x12\0" + header(4000)) == (4000, 4000)
+    with pytest.raises(ValueError, match="truncated"):
+        frame_size(header(64)[:5])
+
+
+def test_timing_in_an_av1_stream_does_not_hide_its_size():
+    bits = "000" + "0" + "0"  # profile, not a still picture, a full header
+    bits += "1" + f"{1:032b}{25:032b}" + "1" + "00101" + "1" + f"{4:05b}{1:032b}{9:05b}{9:05b}"
+    bits += "1" + f"{0:05b}" + f"{0:012b}{8:05b}0" + "1" + "0" * 11 + "1" + "0000"
+    bits += f"{15:04b}{15:04b}{2999:016b}{1999:016b}"
+    content = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+    assert frame_size(b"\x0a" + bytes((len(content),)) + content) == (3000, 2000)
+
+
+def test_an_animated_avif_gives_its_first_frame(tmp_path):
+    """In a process of its own: the decoder would overwrite memory and end the program."""
+    images = [Image.new("RGB", (500, 400), (level,) * 3) for level in (200, 40)]
+    images[0].save(tmp_path / "a.avif", save_all=True, append_images=images[1:])
+    assert (tmp_path / "a.avif").read_bytes()[8:12] == b"avis"
+    program = (
+        "import sys; from refusion.images.io import read_arrays\n"
+        "photo = read_arrays(sys.argv[1]); print(photo.samples.shape, photo.samples.mean())"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "a.avif")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    shape, mean = found.stdout.rsplit(" ", 1)
+    assert shape == "(3, 400, 500)" and abs(float(mean) - 200) < 2
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_a_file_of_many_gigabytes_is_refused_before_it_is_read(tmp_path, suffix, monkeypatch):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(KINDS[suffix]())
+    os.truncate(path, 3 << 30)  # has no blocks on the disk
+    for module in ("imagecodecs", "pillow_heif", "rawpy"):
+        monkeypatch.setitem(sys.modules, module, ModuleType(module))  # nothing is decoded
+    with pytest.raises(ImageError, match=r"3\.0 GB, expected at most 1\.0|3072\.0 MB, expected"):
+        read_arrays(path)
+
+
+def test_the_limit_of_the_memory_holds_for_the_bytes_of_camera_raw(tmp_path):
+    path = tmp_path / "a.dng"
+    path.write_bytes(_dng())
+    os.truncate(path, 50 << 20)
+    with pytest.raises(ImageError, match=r"camera raw of 50\.0 MB, expected at most 33\.3 MB"):
+        read_arrays(path, max_memory=100 << 20)
+
+
+def test_a_plain_tiff_with_a_name_of_camera_raw_is_explained(tmp_path):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "TIFF")
+    pytest.importorskip("rawpy")
+    assert "rename a plain TIFF to NAME.tif" in outcome(tmp_path / "a.nef", file.getvalue())

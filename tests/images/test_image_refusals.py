@@ -51,10 +51,10 @@ def test_missing_empty_folder_text(tmp_path):
         (b"GIF89a", "GIF is not supported"),
         (b"BM\x3a\0\0\0\0\0", "BMP is not supported"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL without pixels"),
-        (b"\0\0\0\x18ftypcrx ", "camera raw: Unsupported|needs the package rawpy"),
-        (b"II*\0\x10\0\0\0CR\x02\0", "camera raw: Unsupported|needs the package rawpy"),
-        (b"FUJIFILMCCD-RAW 0201", "camera raw: Unsupported|needs the package rawpy"),
-        (b"IIU\0\x18\0\0\0", "camera raw: Unsupported|needs the package rawpy"),
+        (b"\0\0\0\x18ftypcrx ", "camera raw: not a raw photo|needs the package rawpy"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "camera raw: not a raw photo|needs the package rawpy"),
+        (b"FUJIFILMCCD-RAW 0201", "camera raw: not a raw photo|needs the package rawpy"),
+        (b"IIU\0\x18\0\0\0", "camera raw: not a raw photo|needs the package rawpy"),
     ],
 )
 def test_other_kinds_are_named_with_what_to_do(tmp_path, head, words):

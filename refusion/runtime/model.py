@@ -26,6 +26,8 @@ from refusion.weights import FOLDER
 if TYPE_CHECKING:
     import onnxruntime
 
+WRONG_OUTPUT = "has another shape or type than the photo: the file is damaged; export it again"
+_CHANNELS = {"tau": 1}  # of the outputs of a network; 3 for all others
 NOT_FINITE = "the model gave values that are not finite: the file is damaged; export it again"
 
 
@@ -183,8 +185,13 @@ class OnnxModel:
             if "alloc" in str(error).lower():
                 raise MemoryError from error
             raise RefusionError(f"the ONNX model failed: {one_line(error, 200)}") from error
-        if not all(np.isfinite([each.min(), each.max()]).all() for each in found):
-            raise RefusionError(NOT_FINITE)
+        sides = next(iter(given.values())).shape[2:]
+        for name, each in zip(outputs, found, strict=True):
+            shape = 1, _CHANNELS.get(name, 3), *sides
+            if not isinstance(each, np.ndarray) or each.dtype != np.float32 or each.shape != shape:
+                raise RefusionError(f"the output '{name}' of the ONNX model {WRONG_OUTPUT}")
+            if not np.isfinite([each.min(), each.max()]).all():
+                raise RefusionError(NOT_FINITE)
         return [each[0] for each in found]
 
 

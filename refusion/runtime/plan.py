@@ -11,6 +11,7 @@ from typing import Any
 _COLUMN = re.compile(r"mu|noise|(state|output)[0-9]")
 _LONGEST_SIDE = 2**16  # pixels
 _MOST_STEPS = 10_000
+_LARGEST = 1e6  # of the numbers
 _NUMBERS = {
     "haze": ("window", "smoothness", "min_transmission"),
     "copy": ("side", "window", "smoothness"),
@@ -18,7 +19,7 @@ _NUMBERS = {
     "noise": ("largest", "block", "most_blocks", "smooth_share", "coarse_share", "negligible",
               "flat", "most_flat", "penalty"),
 }  # fmt: skip
-"""Numbers above 0 of each part."""
+"""Numbers above 0 of each part; each is small, so that no window needs much memory."""
 
 
 def is_valid(plan: object) -> bool:
@@ -43,7 +44,8 @@ def _is_valid(plan: Mapping[str, Any]) -> bool:
         all(_has_numbers(parts[name], keys) for name, keys in _NUMBERS.items() if name in parts),
         all(_are_rising(plan[name]["limits"], 2) for name in ("haze", "change") if name in plan),
         "copy" not in plan or (_is_side(plan["copy"]["side"]) and plan["copy"]["window"] % 2 == 1),
-        not process or _is_process(process),
+        "haze" not in plan or plan["haze"]["window"] <= 1,  # a share of the side
+        "process" not in plan or _is_process(process),
     ]
     return all(checks)
 
@@ -69,7 +71,7 @@ def _is_table(table: Mapping[str, Any]) -> bool:
 
 
 def _has_numbers(part: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
-    return all(_is_number(part[key]) and part[key] > 0 for key in keys)
+    return all(_is_number(part[key]) and 0 < part[key] <= _LARGEST for key in keys)
 
 
 def _is_side(value: object) -> bool:

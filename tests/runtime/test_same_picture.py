@@ -175,6 +175,10 @@ DAMAGES = [
     ("copy", {"side": 48}),
     ("copy", {"side": 48, "window": 8, "smoothness": 0.1}),
     ("haze", {}),
+    ("haze", {"limits": [0.02, 0.04], "window": 1e9, "smoothness": 0.05, "min_transmission": 0.1}),
+    ("copy", {"side": 48, "window": 9, "smoothness": 1e308}),
+    ("process", {}),
+    ("process", []),
     ("process", {"tables": []}),
     ("process", {"start_std": 0.1, "tables": [{"columns": ["x"], "times": [1], "rows": [[1]]}]}),
     ("process", {"start_std": 0.1, "tables": [{"columns": ["mu"], "times": [1], "rows": [[]]}]}),
@@ -189,6 +193,29 @@ def test_damaged_plans_are_found(tiny, name, damage):
     assert not is_valid(plan | dict([damage]))
     assert not is_valid({key: value for key, value in plan.items() if key != "flat"})
     assert not is_valid([plan]) and not is_valid("plan")
+
+
+class _OtherGraph:
+    """A session whose outputs do not suit the photo."""
+
+    def __init__(self, output):
+        self.output = output
+
+    def run(self, names, given):
+        return [self.output for _ in names]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [np.zeros((1, 3, 1, 1), np.float32), np.zeros((1, 3, 64, 64)), np.array(["text"]), ["text"]],
+    ids=["size", "type", "texts", "list"],
+)
+def test_outputs_that_do_not_suit_the_photo_are_refused(tiny, monkeypatch, output):
+    model = tiny("change")[1]
+    monkeypatch.setattr(model, "_session", _OtherGraph(output))
+    photo = np.arange(3 * 64 * 64, dtype=np.uint32).reshape(3, 64, 64).astype(np.uint8)
+    with pytest.raises(RefusionError, match="another shape or type"):
+        model.restore(photo)
 
 
 def test_missing_package_is_named(monkeypatch):

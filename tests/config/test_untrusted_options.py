@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import re
-import gc
 import resource
 import subprocess
 import sys

@@ -35,7 +35,7 @@ from refusion.cli.options.model import (
     warnings_on_stderr,
 )
 from refusion.cli.options.osediff import add_osediff_options, chosen_osediff
-from refusion.cli.options.results import add_file_options, check_existing, renaming, warn_of_map
+from refusion.cli.options.results import add_file_options, check_existing, renaming, warn_of_limits
 from refusion.cli.options.stable_diffusion import add_sd_options
 from refusion.config.plugins import import_plugins
 from refusion.errors import ImageError
@@ -106,7 +106,7 @@ def _restore(options: argparse.Namespace) -> int:
     if options.method == DEFAULT and options.weights is None and options.task == "bokeh":
         imitated_lens(options, _inputs(jobs))
     check_existing(jobs, options)
-    warn_of_map(options)
+    warn_of_limits(options)
     from refusion.cli.restore_batch import Reporting, run_batch
     from refusion.devices.processes import join_processes
 

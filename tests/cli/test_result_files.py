@@ -10,7 +10,7 @@ from cli_cases import make
 from PIL import Image
 
 from refusion import cli
-from refusion.cli.options.results import warn_of_map
+from refusion.cli.options.results import warn_of_limits
 from refusion.images.io import read_image, write_image
 
 
@@ -204,10 +204,14 @@ def test_contradictions_are_refused(restore, capsys, argv, text):
         ({"task": "dehaze", "weights": Path("own.safetensors")}, None),
         ({"task": "dehaze", "uncertainty": None}, None),
         ({"task": "dehaze", "method": "ddrm"}, None),
+        ({"task": "deshadow", "uncertainty": None, "steps": 10}, "'deshadow' get worse"),
+        ({"task": "deshadow", "uncertainty": None, "steps": 3}, None),
+        ({"task": "denoise", "uncertainty": None, "steps": 10}, None),
     ],
 )
-def test_a_map_that_does_not_show_the_errors_is_warned_of(caplog, options, words):
-    given = {"uncertainty": "map.png", "weights": None, "method": "refusion", **options}
-    warn_of_map(Namespace(**given))
+def test_steps_and_maps_that_do_not_suit_a_model_are_warned_of(caplog, options, words):
+    given = {"uncertainty": "map.png", "weights": None, "method": "refusion"}
+    given |= {"steps": None, **options}
+    warn_of_limits(Namespace(**given))
     assert bool(caplog.text) == (words is not None)
     assert words is None or words in caplog.text

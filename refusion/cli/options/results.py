@@ -85,8 +85,8 @@ def check_existing(jobs: Sequence[Job], options: argparse.Namespace) -> None:
         raise ConfigError(f"{what}; nothing was restored")
 
 
-def warn_of_map(options: argparse.Namespace) -> None:
-    """Warn if the map of a shipped model does not show where its errors are.
+def warn_of_limits(options: argparse.Namespace) -> None:
+    """Warn of steps and maps of uncertainty that do not suit a shipped model.
 
     Args:
         options: parsed options.
@@ -97,9 +97,16 @@ def warn_of_map(options: argparse.Namespace) -> None:
     task = options.task or DEFAULT_TASK
     about = ABOUT.get(task)
     is_shipped = options.method == DEFAULT and options.weights is None
-    if options.uncertainty is None or not is_shipped or about is None:
+    if not is_shipped or about is None:
         return
-    if about.correlation is None or about.correlation < ENOUGH:
+    if options.steps and about.most_steps and options.steps > about.most_steps:
+        logger.warning(
+            "--steps %d: with more than %d steps, the results of '%s' get worse; leave --steps out",
+            options.steps,
+            about.most_steps,
+            task,
+        )
+    if options.uncertainty and (about.correlation is None or about.correlation < ENOUGH):
         found = "was not measured" if about.correlation is None else f"is {about.correlation:g}"
         logger.warning(
             "--uncertainty: the map shows how the samples differ, but not reliably where '%s' is "

@@ -75,6 +75,7 @@ def test_two_processes_give_the_curves_of_one(options_of, tmp_path):
     assert equal.float().mean() > 0.99
 
 
+@pytest.mark.slow
 def test_two_processes_end_together_when_the_time_is_over(options_of, tmp_path):
     options = options_of("diffusion")
     raw = yaml.safe_load(options.read_text())

@@ -9,6 +9,8 @@ highlights are not clipped further.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, BinaryIO
 
@@ -63,15 +65,22 @@ def raw_size(file: BinaryIO) -> tuple[int, int, int]:
     Raises:
         ValueError: the file is damaged or not supported, or the package rawpy is missing.
     """
+    with _opened(file) as (_, raw):
+        sizes = raw.sizes
+    width, height = max(sizes.width, sizes.raw_width), max(sizes.height, sizes.raw_height)
+    return width, height, _ORIENTATIONS.get(sizes.flip, 1)
+
+
+@contextmanager
+def _opened(file: BinaryIO) -> Iterator[tuple[Any, Any]]:
+    """The package rawpy and the file opened with it; its errors become a `ValueError`."""
     package = load("RAW")
     file.seek(0)
     try:
         with quiet_library(), package.imread(file) as raw:
-            sizes = raw.sizes
+            yield package, raw
     except package.LibRawError as error:
         raise ValueError(_said(error)) from error
-    width, height = max(sizes.width, sizes.raw_width), max(sizes.height, sizes.raw_height)
-    return width, height, _ORIENTATIONS.get(sizes.flip, 1)
 
 
 def decode_raw(file: BinaryIO) -> Photo:
@@ -83,14 +92,9 @@ def decode_raw(file: BinaryIO) -> Photo:
     Raises:
         ValueError: the file is damaged or not supported, or the package rawpy is missing.
     """
-    package = load("RAW")
-    file.seek(0)
-    try:
-        with quiet_library(), package.imread(file) as raw:
-            pixels = _developed(package, raw)
-            photo = _described(file, raw)
-    except package.LibRawError as error:
-        raise ValueError(_said(error)) from error
+    with _opened(file) as (package, raw):
+        pixels = _developed(package, raw)
+        photo = _described(file, raw)
     return finish(photo, pixels, file.name, 1)  # LibRaw has applied the orientation
 
 

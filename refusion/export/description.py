@@ -18,7 +18,7 @@ from refusion.restorers.base import HAZE_STRENGTHS, STRENGTHS
 from refusion.restorers.contract import FLAT, STRUCTURED
 from refusion.restorers.refusion import decomposition, hysteresis
 from refusion.restorers.refusion.conditions import required_conditions
-from refusion.runtime.session import FORMAT
+from refusion.runtime.description import FORMAT
 from refusion.sde import IRSDE, DenoisingSDE, build_sde, find_sampler
 from refusion.sde.scattering import MIN_TRANSMISSION
 from refusion.tiling import guided

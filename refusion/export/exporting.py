@@ -23,7 +23,7 @@ from refusion.export.onnx_file import (
     trace,
 )
 from refusion.files import atomic_write
-from refusion.runtime.session import has_onnxruntime, start_session
+from refusion.runtime.engines import DEFAULT, is_installed, start_engine
 
 if TYPE_CHECKING:
     import onnx
@@ -155,10 +155,9 @@ def compare(
     Raises:
         RefusionError: the file cannot be loaded or run.
     """
-    if not has_onnxruntime():
+    if not is_installed(DEFAULT):
         return ()
-    session = start_session(path)
-    used = {each.name for each in session.get_inputs()}
+    engine = start_engine(path, DEFAULT)
     found = []
     for seed, size in enumerate(sizes):
         height, width = (max(1, side // graph.multiple) * graph.multiple for side in size)
@@ -166,8 +165,9 @@ def compare(
         with torch.no_grad():
             expected = graph.module(*example)
         expected = expected if isinstance(expected, tuple) else (expected,)
-        given = {n: v.numpy() for n, v in zip(graph.inputs, example, strict=True) if n in used}
-        results = session.run(list(graph.outputs), given)
+        images = zip(graph.inputs, example, strict=True)
+        given = {name: image.numpy() for name, image in images if name in engine.inputs}
+        results = engine.run(graph.outputs, given)
         pairs = [(each.numpy(), own) for each, own in zip(expected, results, strict=True)]
         difference = max(float(np.abs(a - b).max()) for a, b in pairs)
         largest = max(float(np.abs(a).max()) for a, _ in pairs)

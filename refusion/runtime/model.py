@@ -6,12 +6,14 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from refusion.errors import CheckpointError, ConfigError, RefusionError, one_line, suggest
 from refusion.runtime.change import keep_strong_changes
+from refusion.runtime.description import read_description
+from refusion.runtime.engines import Engine, choose_engine, start_engine
 from refusion.runtime.guided import guided_bands
 from refusion.runtime.haze import certain_depth, clear
 from refusion.runtime.noise_level import estimate_noise_std
@@ -19,12 +21,8 @@ from refusion.runtime.plan import is_valid
 from refusion.runtime.resizing import shrink
 from refusion.runtime.samples import check_photo, store, structure, to_float
 from refusion.runtime.sampling import choose_table, run_sampler
-from refusion.runtime.session import read_description, start_session
 from refusion.runtime.tiles import blend_tiles
 from refusion.weights import FOLDER
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 WRONG_OUTPUT = "has another shape or type than the photo: the file is damaged; export it again"
 _CHANNELS = {"tau": 1}  # of the outputs of a network; 3 for all others
@@ -35,7 +33,7 @@ class OnnxModel:
     """Restores photos with an ONNX file; see `load_model`.
 
     Args:
-        session: session of ONNX Runtime.
+        engine: runs the graph of the file.
         plan: how photos are restored: part 'runtime' of the description in the file.
 
     Attributes:
@@ -43,9 +41,8 @@ class OnnxModel:
         strengths: smallest and largest strength.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, plan: Mapping[str, Any]) -> None:
-        self._session, self._plan = session, plan
-        self._inputs = [each.name for each in session.get_inputs()]
+    def __init__(self, engine: Engine, plan: Mapping[str, Any]) -> None:
+        self._engine, self._plan = engine, plan
         self.task: str = plan["task"]
         self.strengths: tuple[float, float] = tuple(plan["strengths"])
 
@@ -159,7 +156,7 @@ class OnnxModel:
         self, images: Mapping[str, np.ndarray], time: np.ndarray | None = None
     ) -> np.ndarray:
         """The output of the network on images of one size, in tiles if they are large."""
-        names = [name for name in images if name in self._inputs]
+        names = [name for name in images if name in self._engine.inputs]
 
         def network(*crops: np.ndarray) -> np.ndarray:
             return self._run(["output"], dict(zip(names, crops, strict=True)), time)[0]
@@ -177,11 +174,11 @@ class OnnxModel:
     ) -> list[np.ndarray]:
         """Outputs (C, h, w) of the network for images (C, h, w)."""
         given = {name: np.ascontiguousarray(image[None]) for name, image in images.items()}
-        if "time" in self._inputs:
+        if "time" in self._engine.inputs:
             given["time"] = time
         try:
-            found = self._session.run(outputs, given)
-        except Exception as error:  # the package has an exception for each code of the library
+            found = self._engine.run(outputs, given)
+        except Exception as error:  # the packages have exceptions of their own
             if "alloc" in str(error).lower():
                 raise MemoryError from error
             raise RefusionError(f"the ONNX model failed: {one_line(error, 200)}") from error
@@ -214,24 +211,25 @@ def find_model(task_or_path: str | Path) -> Path:
     return path
 
 
-def load_model(path: str | Path, *, threads: int | None = None) -> OnnxModel:
+def load_model(path: str | Path, *, threads: int | None = None, engine: str = "auto") -> OnnxModel:
     """Load a file that `refusion export` wrote.
 
     Args:
         path: the file, or the name of a task with a shipped ONNX file, such as 'dehaze'.
-        threads: number of threads of ONNX Runtime; None for one per core.
+        threads: number of threads of the engine; None for one per core.
+        engine: 'onnxruntime', 'openvino', or 'auto' for the fastest one that is installed.
 
     Raises:
         CheckpointError: the file does not exist, is no ONNX file, or does not say how photos are
             restored with it.
-        RefusionError: the package onnxruntime is not installed.
+        ConfigError: the engine is unknown.
+        RefusionError: the package of the engine is not installed.
     """
     path = find_model(path)
     try:
-        session = start_session(path, threads)
+        plan = read_description(path).get("runtime")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    plan = read_description(path, session).get("runtime")
     if plan is None:
         raise CheckpointError(
             f"{path}: holds a network whose restoration needs PyTorch; use its weights file with "
@@ -241,4 +239,5 @@ def load_model(path: str | Path, *, threads: int | None = None) -> OnnxModel:
         raise CheckpointError(
             f"{path}: its description is damaged; export the model again with refusion export"
         )
-    return OnnxModel(session, plan)
+    name = choose_engine(engine, plan["task"])
+    return OnnxModel(start_engine(path, name, threads), plan)

@@ -16,8 +16,8 @@ from refusion import load_restorer
 from refusion.errors import CheckpointError, ConfigError, RefusionError
 from refusion.export import export_model
 from refusion.runtime import find_model, load_model
+from refusion.runtime.engines import missing
 from refusion.runtime.plan import is_valid
-from refusion.runtime.session import INSTALL
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hazy-coast.jpg"
 
@@ -133,11 +133,13 @@ def test_errors_of_a_call(tiny):
 def test_values_that_are_not_finite_are_an_error(tiny, monkeypatch):
     _, model = tiny("copy")
 
-    class Session:
+    class Engine:
+        inputs = ("state", "mu", "time")
+
         def run(self, names, given):
             return [np.full((1, 3, 20, 20), np.nan, np.float32)]
 
-    monkeypatch.setattr(model, "_session", Session())
+    monkeypatch.setattr(model, "_engine", Engine())
     with pytest.raises(RefusionError, match="not finite"):
         model(photo(20, 20))
 
@@ -196,7 +198,9 @@ def test_damaged_plans_are_found(tiny, name, damage):
 
 
 class _OtherGraph:
-    """A session whose outputs do not suit the photo."""
+    """An engine whose outputs do not suit the photo."""
+
+    inputs = ("state", "mu", "time")
 
     def __init__(self, output):
         self.output = output
@@ -212,14 +216,14 @@ class _OtherGraph:
 )
 def test_outputs_that_do_not_suit_the_photo_are_refused(tiny, monkeypatch, output):
     model = tiny("change")[1]
-    monkeypatch.setattr(model, "_session", _OtherGraph(output))
+    monkeypatch.setattr(model, "_engine", _OtherGraph(output))
     photo = np.arange(3 * 64 * 64, dtype=np.uint32).reshape(3, 64, 64).astype(np.uint8)
     with pytest.raises(RefusionError, match="another shape or type"):
         model.restore(photo)
 
 
 def test_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr("refusion.runtime.session.has_onnxruntime", lambda: False)
+    monkeypatch.setattr("refusion.runtime.engines.is_installed", lambda package: False)
     with pytest.raises(RefusionError) as caught:
         load_model("dehaze")
-    assert str(caught.value) == INSTALL
+    assert str(caught.value) == missing("onnxruntime")

@@ -22,6 +22,7 @@ from refusion.export.onnx_file import (
     store_as_float16,
     trace,
 )
+from refusion.export.simplify import simplify
 from refusion.files import atomic_write
 from refusion.runtime.engines import DEFAULT, is_installed, start_engine
 
@@ -126,6 +127,7 @@ def export_model(
         own = plan if number == 0 else None
         texts = metadata(checkpoint, model, graph, own)
         file = trace(graph, opset)
+        simplify(file)
         if storage == "float16":
             store_as_float16(file)
         elif storage == "linked":
@@ -175,14 +177,28 @@ def compare(
     return tuple(found)
 
 
+def checked(path: Path, graph: Graph, output: Path) -> tuple[Difference, ...]:
+    """The differences of an ONNX file from PyTorch, if they are small; see `compare`.
+
+    Args:
+        path: the ONNX file.
+        graph: the call in it, on the CPU.
+        output: the file that it becomes or becomes a part of, for the message.
+
+    Raises:
+        RefusionError: a difference is too large, or the file cannot be loaded or run.
+    """
+    differences = compare(path, graph)
+    for each in differences:
+        if not each.largest <= TOLERANCE * max(each.value, 1):
+            raise RefusionError(
+                f"{output}: not written, its result differs from that of PyTorch by "
+                f"{each.largest:.3g} at {each.width}x{each.height}; use the weights file"
+            )
+    return differences
+
+
 def _write(file: onnx.ModelProto, path: Path, graph: Graph) -> tuple[Difference, ...]:
     with atomic_write(path) as temporary:
         temporary.write_bytes(file.SerializeToString())
-        differences = compare(temporary, graph)
-        for each in differences:
-            if not each.largest <= TOLERANCE * max(each.value, 1):
-                raise RefusionError(
-                    f"{path}: not written, its result differs from that of PyTorch by "
-                    f"{each.largest:.3g} at {each.width}x{each.height}; use the weights file"
-                )
-    return differences
+        return checked(temporary, graph, path)

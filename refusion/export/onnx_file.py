@@ -112,11 +112,12 @@ def link_weights(model: onnx.ModelProto, weights: Path) -> None:
     """Replace the weights by references to the tensors of a safetensors file.
 
     Args:
-        model: changed in place; its weights have the names of the tensors.
+        model: changed in place; its weights have the names of the tensors. Other constants stay
+            in it.
         weights: the file, which must lie in the folder of the ONNX file.
 
     Raises:
-        CheckpointError: a tensor is missing in the file, or has another type or size.
+        CheckpointError: a tensor has another type or size in the file.
     """
     import onnx
 
@@ -124,7 +125,9 @@ def link_weights(model: onnx.ModelProto, weights: Path) -> None:
     narrow = []
     for tensor in _large_weights(model):
         entry = entries.get(tensor.name)
-        if entry is None or entry["shape"] != list(tensor.dims) or entry["dtype"] not in _STORED:
+        if entry is None:  # no weight but a constant that was computed from weights: it is small
+            continue
+        if entry["shape"] != list(tensor.dims) or entry["dtype"] not in _STORED:
             raise CheckpointError(
                 f"{weights}: has no tensor {tensor.name} that an ONNX file can refer to"
             )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from refusion.sde import IRSDE, DenoisingSDE, Sampler, SolverState, estimate
 
+_DECIMALS = 12  # of factors, which a runtime uses in float32
 _BISECTIONS = 60  # of noise levels: to the last bit of a float64
 
 
@@ -92,8 +93,9 @@ def noise_limits(sde: DenoisingSDE) -> list[float]:
 
 
 def as_json(table: StepTable) -> dict[str, Any]:
-    """The table as JSON values."""
-    return {"columns": table.columns, "times": table.times, "rows": table.rows}
+    """The table as JSON values, rounded: the last bits differ between processors."""
+    rows = [[round(factor, _DECIMALS) for factor in row] for row in table.rows]
+    return {"columns": table.columns, "times": table.times, "rows": rows}
 
 
 @dataclass(frozen=True)

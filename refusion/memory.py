@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
+import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from refusion.errors import RefusionError, one_line
+from refusion.errors import ConfigError, RefusionError, one_line
 
 MINIMUM = 800 * 2**20
 """Bytes of address space that the import of PyTorch takes at least; with less it can abort."""
 
+_PROCESS = 400 * 2**20  # bytes of a process with a model and no photo, if it cannot be measured
 _CGROUP = Path("/sys/fs/cgroup")
 _FILES = ("memory.max", "memory/memory.limit_in_bytes")  # of version 2 and 1 of control groups
 # Texts of PyTorch, oneDNN, the C++ library, Python, codecs and the loader of libraries.
@@ -74,6 +76,40 @@ def out_of_memory_text(error: BaseException) -> str:
     found = [gpu[0]] if gpu else [f"{size / 2**30:.1f} GB {what}" for what, size in _limits()]
     there = f" ({', '.join(found)})" if found else ""
     return f"{text}{there}; {_ADVICE}"
+
+
+def process_bytes() -> int:
+    """Memory of the process at this moment, in bytes."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    except OSError:  # this file exists only on Linux
+        return _PROCESS
+
+
+def parse_memory(text: str, name: str = "memory") -> int:
+    """Convert a size as users write it to bytes.
+
+    Args:
+        text: a number, optionally followed by K, M, G or T (powers of 1024), then optionally B or
+            iB; for example 800M or 1.5GiB.
+        name: what the error names, such as the option.
+
+    Returns:
+        Bytes, >= 1.
+
+    Raises:
+        ConfigError: `text` is not a size, or the size is 0.
+
+    >>> parse_memory("1.5G") == 3 * 2**29
+    True
+    """
+    match = re.fullmatch(
+        r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE
+    )
+    size = 0 if match is None else int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper()))
+    if size < 1:
+        raise ConfigError(f"{name}: expected a size such as 800M or 4G, got {text!r}")
+    return size
 
 
 def address_space() -> int | None:

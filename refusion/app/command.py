@@ -24,8 +24,9 @@ from refusion.cli.common import (
     show,
     sigterm_as_interrupt,
 )
-from refusion.cli.options.model import count, option_name, warnings_on_stderr
+from refusion.cli.options.model import warnings_on_stderr
 from refusion.cli.options.plugins import add_plugin_option
+from refusion.cli.options.values import count, option_name
 from refusion.config.plugins import import_plugins
 from refusion.errors import ConfigError
 from refusion.images.decoder_warnings import quiet_decoders
@@ -205,7 +206,7 @@ def _serve(options: argparse.Namespace, ignore_signals: Callable[[], None]) -> b
 
 def _check_sizes(options: argparse.Namespace) -> None:
     """Replace the sizes in the options by bytes."""
-    from refusion.tiling.memory import parse_memory
+    from refusion.memory import parse_memory
 
     for key in ("max_upload", "max_stored", "max_memory"):
         text = vars(options)[key]

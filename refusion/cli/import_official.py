@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.cli.common import Parser, show
-from refusion.cli.options.model import count, warnings_on_stderr
+from refusion.cli.options.model import warnings_on_stderr
+from refusion.cli.options.values import count
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # imports torch, which is too slow for --help

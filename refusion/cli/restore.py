@@ -23,6 +23,7 @@ from refusion.cli.options.haze import (
     with_look_value,
     with_same_look,
 )
+from refusion.cli.options.limits import add_limit_options, memory_limit
 from refusion.cli.options.methods import DEFAULT, add_method_option, refuse_other_options
 from refusion.cli.options.model import (
     DEFAULT_TASK,
@@ -30,13 +31,13 @@ from refusion.cli.options.model import (
     check_device,
     check_sampler,
     chosen_checkpoint,
-    count,
     photo_conditions,
     warnings_on_stderr,
 )
 from refusion.cli.options.osediff import add_osediff_options, chosen_osediff
 from refusion.cli.options.results import add_file_options, check_existing, renaming, warn_of_limits
 from refusion.cli.options.stable_diffusion import add_sd_options
+from refusion.cli.options.values import count
 from refusion.config.plugins import import_plugins
 from refusion.errors import ImageError
 from refusion.weights import ABOUT, find_weights
@@ -217,10 +218,7 @@ def _add_batch_options(add: Callable[..., argparse.Action]) -> None:
         action="store_true",
         help="skip photos whose results exist, for example after an interrupted run",
     )
-    add(
-        "--max-memory", metavar="SIZE", help="memory limit per process, e.g. 4G; sets the tile size"
-    )
-    add("--max-pixels", type=count, metavar="N", help="refuse larger photos")
+    add_limit_options(add)
     # Not --log: torchrun has an option of this name. argparse accepts --log as an abbreviation.
     add(
         "--log-file",
@@ -236,7 +234,7 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]
     from refusion.restorers import find_prior, load_restorer
 
     refuse_other_options(options)
-    limit = _memory_limit(options)
+    limit = memory_limit(options)
     if options.method == "ddrm":
         return find_prior(options.weights), chosen_ddrm(options, device)
     if options.method == "diffbir":
@@ -247,12 +245,6 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]
     checkpoint = chosen_checkpoint(options)
     restorer = load_restorer(checkpoint, device=device, precision=options.precision, memory=limit)
     return checkpoint.path, restorer
-
-
-def _memory_limit(options: argparse.Namespace) -> int | None:
-    from refusion.tiling.memory import parse_memory
-
-    return None if options.max_memory is None else parse_memory(options.max_memory, "--max-memory")
 
 
 def _settings(
@@ -276,7 +268,7 @@ def _settings(
         strength=options.strength,
         samples=options.samples or 1,
         max_pixels=options.max_pixels or RestoreOptions.max_pixels,
-        max_memory=_memory_limit(options),
+        max_memory=memory_limit(options),
         skip_existing=options.skip_existing or options.overwrite == "never",
         quality=options.quality,
     )

@@ -16,13 +16,11 @@ from refusion.cli.options.model import (
     add_model_options,
     check_sampler,
     chosen_checkpoint,
-    count,
-    option_name,
     photo_conditions,
     warnings_on_stderr,
-    whole,
 )
 from refusion.cli.options.submit import add_submit_options, entry_of
+from refusion.cli.options.values import count, option_name, whole
 from refusion.config.plugins import import_plugins
 from refusion.errors import CheckpointError, ConfigError
 from refusion.evaluation.baselines import BASELINES

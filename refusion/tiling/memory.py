@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import mmap
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from refusion.errors import ConfigError, ImageError
-from refusion.memory import is_out_of_memory
+from refusion.errors import ImageError
+from refusion.memory import is_out_of_memory, process_bytes
 from refusion.nets import LatentUNet
 from refusion.tiling.receptive_field import halo_of
 
@@ -32,7 +29,6 @@ _GPU_SHARE = 0.5  # of the free memory, because this is an estimate and other co
 _GPU_BUDGET = 8 * 2**30
 _PHOTO_SHARE = 0.25  # of the free memory of a GPU, for whole photos and their results
 _MIN_TILE = 64  # pixels
-_PROCESS = 400 * 2**20  # bytes of the process with a model and no photo, if it cannot be measured
 _DEFAULT_WIDTH = 64  # channels of the first level, assumed for a network without an `nn.Conv2d`
 
 
@@ -105,32 +101,6 @@ def auto_tile(
             "photo"
         )
     return max(smallest, side(budget))
-
-
-def parse_memory(text: str, name: str = "memory") -> int:
-    """Convert a size as users write it to bytes.
-
-    Args:
-        text: a number, optionally followed by K, M, G or T (powers of 1024), then optionally B or
-            iB; for example 800M or 1.5GiB.
-        name: what the error names, such as the option.
-
-    Returns:
-        Bytes, >= 1.
-
-    Raises:
-        ConfigError: `text` is not a size, or the size is 0.
-
-    >>> parse_memory("1.5G") == 3 * 2**29
-    True
-    """
-    match = re.fullmatch(
-        r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE
-    )
-    size = 0 if match is None else int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper()))
-    if size < 1:
-        raise ConfigError(f"{name}: expected a size such as 800M or 4G, got {text!r}")
-    return size
 
 
 def with_smaller_tiles(run: Callable[[int], T], tile: int) -> T:
@@ -211,10 +181,7 @@ def _process_bytes(device: torch.device) -> int:
     """Memory of the process at this moment, in bytes."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
-    except OSError:  # this file exists only on Linux
-        return _PROCESS
+    return process_bytes()
 
 
 def _whole_photo_bytes(network: nn.Module, dtype: torch.dtype, photos: Tensor) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from refusion.cli.options.model import CONDITION_OPTIONS, option_name, share
+from refusion.cli.options.model import CONDITION_OPTIONS
+from refusion.cli.options.values import option_name, share
 from refusion.errors import ConfigError, suggest
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help

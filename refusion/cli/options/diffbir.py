@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refusion.cli.options.model import positive, share
 from refusion.cli.options.stable_diffusion import SHARED, TASK, check_sd_options
+from refusion.cli.options.values import positive, share
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help

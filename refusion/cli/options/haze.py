@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from refusion.cli.options.model import finite_number, option_name
+from refusion.cli.options.values import finite_number, option_name
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from refusion.cli.options import ddrm, diffbir, osediff
-from refusion.cli.options.model import option_name
+from refusion.cli.options.values import option_name
 from refusion.errors import ConfigError
 
 DEFAULT = "refusion"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refusion.cli.log_lines import LineFormatter
+from refusion.cli.options.noise import add_noise_option, noise_std_of
 from refusion.cli.options.plugins import add_plugin_option
+from refusion.cli.options.values import count, finite_number, option_name
 from refusion.config.plugins import import_allowed_plugins
-from refusion.errors import ConfigError, printable, suggest
-from refusion.hints import LARGEST_INT
+from refusion.errors import ConfigError, suggest
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.checkpoint import Checkpoint
@@ -66,13 +66,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_condition_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--noise-level",
-        type=_noise_level,
-        metavar="SIGMA|auto",
-        help="standard deviation of the photos' noise in 8-bit levels (denoising models; default: "
-        "auto, estimated for each photo)",
-    )
+    add_noise_option(add)
     add("--from", metavar="LENS", help="lens of the photos, e.g. Sony50mmf1.8BS (bokeh models)")
     add("--to", metavar="LENS", help="lens to imitate, e.g. Canon50mmf1.4BS (bokeh models)")
     add(
@@ -85,36 +79,6 @@ def _add_condition_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def count(text: str) -> int:
-    """Option type: an integer, 1 to 10^9."""
-    is_short = text.isdecimal() and len(text) <= len(str(LARGEST_INT))
-    if not is_short or not 1 <= int(text) <= LARGEST_INT:
-        shown = printable(text, 40)
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got '{shown}'")
-    return int(text)
-
-
-def whole(text: str) -> int:
-    """Option type: an integer, 0 or larger."""
-    return 0 if text == "0" else count(text)
-
-
-def share(text: str) -> float:
-    """Option type: a number from 0 to 1."""
-    value = finite_number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got '{text}'")
-    return value
-
-
-def positive(text: str) -> float:
-    """Option type: a number above 0."""
-    value = finite_number(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
-    return value
-
-
 def _number_or_path(text: str) -> float | Path:
     """Option type: a finite number, else a path."""
     try:
@@ -123,30 +87,9 @@ def _number_or_path(text: str) -> float | Path:
         return Path(text)
 
 
-def finite_number(text: str) -> float:
-    """Option type: a finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"expected a number, got '{text}'")
-    return value
-
-
 def _tile_side(text: str) -> int | str:
     """Option type: 'auto' or pixels from 1."""
     return text if text == "auto" else count(text)
-
-
-def _noise_level(text: str) -> float | str:
-    """Option type: 'auto' or a finite number."""
-    return text if text == "auto" else finite_number(text)
-
-
-def option_name(key: str) -> str:
-    """Name of an option on the command line, from its key in the parsed options."""
-    return f"--{key.replace('_', '-')}"
 
 
 def check_device(name: str) -> None:
@@ -234,9 +177,7 @@ def photo_conditions(options: argparse.Namespace, info: RestorerInfo) -> Conditi
     for need, names in _CONDITIONS.items():
         if need not in info.optional:
             _check_given(values, names, info.task, is_used=need in info.needs)
-    noise_std = lens = None
-    if options.noise_level not in (None, "auto"):
-        noise_std = options.noise_level / 255  # from 8-bit levels
+    noise_std, lens = noise_std_of(options), None
     if "lens" in info.needs:
         lenses = (lens_number(values[option]) for option in ("from", "to"))
         lens = torch.tensor([*lenses, options.disparity])

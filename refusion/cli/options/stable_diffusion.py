@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from refusion.cli.options.model import CONDITION_OPTIONS, count, option_name
+from refusion.cli.options.model import CONDITION_OPTIONS
+from refusion.cli.options.values import count, option_name
 from refusion.errors import ConfigError
 
 TASK = "blind"

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from refusion.runtime import OnnxModel
 
 EXIT_INCOMPLETE = 1
+ENGINES = ("auto", "onnxruntime", "openvino")
+"""Values of --engine, not imported from `refusion.runtime`, so that --help does not import it."""
 _MOST_THREADS = 1024
 
 
@@ -58,8 +60,8 @@ def run(argv: list[str] | None) -> int:
     """Restore the photos named by the arguments; see `main`.
 
     Raises:
-        RefusionError: there is no input or no model, an option is wrong, or the package onnxruntime
-            is missing.
+        RefusionError: there is no input or no model, an option is wrong, or the package of the
+            engine is missing.
     """
     parser = build_parser()
     options = parser.parse_intermixed_args(argv)
@@ -72,7 +74,7 @@ def run(argv: list[str] | None) -> int:
     if not any(os.path.lexists(job.photos[0].input) for job in jobs):
         raise ImageError(f"{jobs[0].photos[0].input}: no such file; correct the path")
     check_existing(jobs, options)
-    model = load_model(path, threads=options.threads)
+    model = load_model(path, threads=options.threads, engine=options.engine)
     low, high = model.strengths
     if not low <= options.strength <= high:
         raise ConfigError(
@@ -85,11 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
     """Define the options of the command."""
     parser = Parser(
         prog="refusion-lite",
-        description="Restore photos of any size with ONNX Runtime, without PyTorch: 'refusion-lite "
+        description="Restore photos of any size without PyTorch: 'refusion-lite "
         "dehaze photo.jpg' writes results/photo.jpg. The result is that of 'refusion dehaze' in "
         "float32 up to rounding.",
         epilog="Exit code: 0 all restored, 1 some photos failed, 2 wrong usage, 130 interrupted. "
-        "Needs the package onnxruntime: pip install 'refusion[onnx]'.",
+        "Needs the package onnxruntime (pip install 'refusion[onnx]') or openvino.",
     )
     add = parser.add_argument
     add(
@@ -113,6 +115,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
     add_file_options(add)
+    add(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="package that runs the model (default: auto, the fastest one that is installed)",
+    )
     add(
         "--threads",
         type=_threads,

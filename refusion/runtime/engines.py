@@ -13,6 +13,7 @@ from refusion.errors import CheckpointError, ConfigError, RefusionError, one_lin
 from refusion.files import check_regular
 
 _FATAL = 4  # level of the log: errors become exceptions, which name the cause
+_OPENVINO = 2026  # oldest version; in 2025.4.1 dehazed pictures are wrong by up to 10 levels
 
 
 class Engine(Protocol):
@@ -70,6 +71,7 @@ class OpenVino:
             has it.
 
     Raises:
+        RefusionError: the package is too old.
         Exception: the file cannot be loaded.
     """
 
@@ -77,6 +79,11 @@ class OpenVino:
         import openvino
         from openvino.frontend import FrontEndManager
 
+        if int(openvino.__version__.split(".")[0]) < _OPENVINO:
+            raise RefusionError(
+                f"openvino {openvino.__version__} gives wrong pictures; update it with: "
+                "pip install --upgrade 'refusion[openvino]'"
+            )
         # Without the name of a format, the package would try every format that it knows.
         reader = FrontEndManager().load_by_framework("onnx")
         model = reader.convert(reader.load(str(path)))
@@ -95,11 +102,9 @@ class OpenVino:
 
 
 ENGINES = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}
-"""The engines by the name of their package."""
-FASTEST: Mapping[str, str] = {}
-"""The engine that is fastest for the shipped model of a task; see 'Engines' in docs/results.md."""
-DEFAULT = "onnxruntime"
-"""The engine for other tasks."""
+"""The engines by the name of their package. The first one is the fastest for every task with a
+shipped ONNX file, see 'Engines' in docs/results.md."""
+DEFAULT = next(iter(ENGINES))
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 
 
@@ -112,12 +117,11 @@ def is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def choose_engine(name: str, task: str) -> str:
+def choose_engine(name: str) -> str:
     """The key of `ENGINES` for an engine that is installed.
 
     Args:
         name: a key of `ENGINES`, or 'auto' for the fastest one that is installed.
-        task: task of the model, such as 'dehaze'.
 
     Raises:
         ConfigError: the name is unknown.
@@ -125,8 +129,7 @@ def choose_engine(name: str, task: str) -> str:
     """
     if name != "auto" and name not in ENGINES:
         raise ConfigError(f"engine: unknown engine '{name}'{suggest(name, ['auto', *ENGINES])}")
-    best = FASTEST.get(task, DEFAULT)
-    wanted = [name] if name != "auto" else [best, *(other for other in ENGINES if other != best)]
+    wanted = list(ENGINES) if name == "auto" else [name]
     found = next(filter(is_installed, wanted), None)
     if found is None:
         raise RefusionError(missing(wanted[0]))
@@ -153,15 +156,19 @@ def start_engine(path: Path, name: str, threads: int | None = None) -> Engine:
 
     Raises:
         CheckpointError: the file is damaged, or its linked weights are missing.
+        RefusionError: the package is too old.
         OSError: the path is not a regular file.
     """
     check_regular(path)
     try:
         return ENGINES[name](path, threads)
+    except RefusionError:
+        raise
     except Exception as error:  # the packages have exceptions of their own
         reason = one_line(_reason(error), 200)
         raise CheckpointError(
-            f"{path}: cannot be loaded as an ONNX file by {name} ({reason})"
+            f"{path}: cannot be loaded as an ONNX file by {name} ({reason}); keep the weights file "
+            "that it names in the same folder, or export the model again"
         ) from error
 
 

@@ -239,5 +239,4 @@ def load_model(path: str | Path, *, threads: int | None = None, engine: str = "a
         raise CheckpointError(
             f"{path}: its description is damaged; export the model again with refusion export"
         )
-    name = choose_engine(engine, plan["task"])
-    return OnnxModel(start_engine(path, name, threads), plan)
+    return OnnxModel(start_engine(path, choose_engine(engine), threads), plan)

@@ -111,7 +111,8 @@ def photo_for(task: str, source: Path, width: int, height: int) -> np.ndarray:
         width: in pixels.
         height: in pixels.
     """
-    pixels = np.asarray(Image.open(source).convert("RGB").resize((width, height))).copy()
+    with Image.open(source) as image:
+        pixels = np.array(image.convert("RGB").resize((width, height)))
     if task == "denoise":
         noise = np.random.default_rng(0).normal(0, 15, pixels.shape)
         return (pixels + noise).round().clip(0, 255).astype(np.uint8)
@@ -123,7 +124,8 @@ def photo_for(task: str, source: Path, width: int, height: int) -> np.ndarray:
 
 def write_photos(task: str, source: Path, sizes: Sequence[float], folder: Path) -> None:
     """Write the small photo and one of each number of megapixels as arrays."""
-    width, height = Image.open(source).size
+    with Image.open(source) as image:
+        width, height = image.size
     np.save(folder / "small.npy", photo_for(task, source, SMALL, SMALL))
     for megapixels in sizes:
         scale = math.sqrt(megapixels * 1e6 / (width * height))
@@ -245,7 +247,7 @@ def table(
     lines += ["|---" * (4 + 3 * len(sizes)) + "|"]
     for engine, taken in runs.items():
         if not taken:
-            lines.append(f"| {engine} {'| ' * (4 + 3 * len(sizes))}|")
+            lines.append(f"| {engine} {'| ' * (3 + 3 * len(sizes))}|")
             continue
         cells = [engine, f"{middle(run.start for run in taken):.2f}"]
         for index, size in enumerate(sizes):

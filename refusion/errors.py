@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import unicodedata
 from collections.abc import Iterable
 
@@ -12,6 +13,7 @@ LONGEST = 1000
 # Controls, formats such as a change of the writing direction, surrogates (bytes of a file name that
 # are no text), and separators of lines and paragraphs.
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_LONGEST_VALUE = 40  # characters of a value in a message
 _JOINERS = "\u200c\u200d"  # formats that words of some languages and emoji contain
 
 
@@ -78,6 +80,28 @@ def _shortened(text: str, longest: int) -> str:
     return f"{text[:half]} ... {text[-half:]}"
 
 
+def short(raw: object) -> str:
+    """Python's text of a value, shortened; a number of thousands of digits has no text."""
+    if type(raw) is int and abs(raw) >= 10**20:
+        return f"a whole number of {int(raw.bit_length() * math.log10(2)) + 1} digits"
+    text, most = repr(raw), _LONGEST_VALUE
+    return printable(text if len(text) <= most else f"{text[: most - 3]}...", 5 * most)
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """End of an error message about an unknown name: the nearest option, or nothing.
+
+    Args:
+        name: the unknown name.
+        options: the valid names.
+
+    >>> nearest("dehase", ["dehaze", "derain"])
+    "; did you mean 'dehaze'?"
+    """
+    near = difflib.get_close_matches(str(name), sorted(options), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
 def suggest(name: str, options: Iterable[str]) -> str:
     """End of an error message about an unknown name: the nearest option, or all options.
 
@@ -91,5 +115,4 @@ def suggest(name: str, options: Iterable[str]) -> str:
     '; expected one of: a, b'
     """
     options = sorted(options)
-    near = difflib.get_close_matches(str(name), options, n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; expected one of: {', '.join(options)}"
+    return nearest(name, options) or f"; expected one of: {', '.join(options)}"

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn, ParamSpec
 
 from refusion import __version__
-from refusion.errors import RefusionError, one_line, printable
+from refusion.errors import RefusionError, nearest, one_line, printable
 from refusion.memory import MINIMUM, address_space
 
 Parameters = ParamSpec("Parameters")
@@ -83,7 +83,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose messages are one printable line; arguments can contain anything.
 
     Every parser has the option `--version`. With many options, `--help` shows the most important
-    ones and `--help-all` shows all.
+    ones and `--help-all` shows all. An error is one line, without the usage.
 
     Args:
         settings: arguments of `argparse.ArgumentParser`.
@@ -123,9 +123,28 @@ class Parser(argparse.ArgumentParser):
     def _is_hidden(self, action: argparse.Action) -> bool:
         return bool(self.brief) and action.dest not in self.brief | {"help", "help_all"}
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """See `argparse.ArgumentParser.parse_args`."""
+        return self._checked(*self.parse_known_args(args, namespace))
+
+    def parse_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """See `argparse.ArgumentParser.parse_intermixed_args`."""
+        return self._checked(*self.parse_known_intermixed_args(args, namespace))
+
+    def _checked(self, options: argparse.Namespace, unknown: list[str]) -> argparse.Namespace:
+        """The options, if nothing else was given."""
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            kind = "option" if name.startswith("-") else "argument"
+            known = [text for action in self._actions for text in action.option_strings]
+            self.error(f"unknown {kind} '{printable(name, 100)}'{nearest(name, known)}")
+        return options
+
     def error(self, message: str) -> NoReturn:
-        """See `argparse.ArgumentParser.error`."""
-        super().error(one_line(message))
+        """Show the message in one line and end the program with the code of a wrong option."""
+        text = one_line(message)
+        see = "" if "--help" in text else f"; see {self.prog} --help"
+        self.exit(EXIT_USER_ERROR, f"{self.prog}: error: {text}{see}\n")
 
 
 class _HelpAll(argparse.Action):

@@ -54,7 +54,9 @@ def test_usage_error_exits_with_2(fake_commands, capsys, argv):
     with pytest.raises(SystemExit) as exit_info:
         cli.main(argv)
     assert exit_info.value.code == 2
-    assert "usage: refusion" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("refusion: error: ") and error.endswith("see refusion --help\n")
+    assert error.count("\n") == 1
     assert fake_commands == []
 
 

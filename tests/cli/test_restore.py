@@ -133,7 +133,8 @@ def test_argparse_errors_are_2(restore, capsys, argv):
     with pytest.raises(SystemExit) as exit_info:
         restore(*argv)
     assert exit_info.value.code == 2
-    assert "usage: refusion restore" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("refusion restore: error: ") and error.count("\n") == 1
 
 
 def test_missing_weights_are_2(restore, capsys):

@@ -1,5 +1,6 @@
 """`tiled_infer.py` with models for bokeh, stereo pairs, noise and super-resolution."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from cli_cases import make
 
 from refusion import cli
+from refusion.cli.options.bokeh import add_bokeh_options
 from refusion.images.io import read_image, write_image
 from refusion.images.photo import Photo
 
@@ -169,6 +171,15 @@ def test_what_a_map_needs_is_checked_before_any_photo(restore, capsys, kind, arg
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("refusion: error: ")
     assert message in line
+
+
+def test_the_point_in_focus_takes_percent():
+    parser = argparse.ArgumentParser()
+    add_bokeh_options(parser.add_argument)
+    given = [
+        parser.parse_args(["--focus", text]).focus for text in ("0.5,0.25", "50%,25%", "50%, 0.25")
+    ]
+    assert given == [(0.5, 0.25)] * 3
 
 
 @pytest.mark.parametrize("argv", [["--focus", "0.5"], ["--focus", "0.5,1.5"], ["--blur", "0"]])

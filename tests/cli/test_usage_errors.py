@@ -1,0 +1,23 @@
+"""Messages for arguments that a command does not know."""
+
+import pytest
+
+from refusion import cli
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [
+        (["dehaze", "--strenght", "2", "a.jpg"], "unknown option '--strenght'; did you mean '--st"),
+        (["dehaze", "--strenght=2", "a.jpg"], "unknown option '--strenght'; did you mean '--st"),
+        (["info", "a", "--zzzz"], "unknown option '--zzzz'; see refusion info --help"),
+        (["info", "a", "b"], "unknown argument 'b'"),
+        (["train", "-opt", "a.yml", "\x1b[31m"], "unknown argument '\\x1b[31m'"),
+    ],
+)
+def test_what_a_command_does_not_know_is_named_in_one_line(argv, error, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(argv)
+    shown = capsys.readouterr().err
+    assert exit_info.value.code == 2
+    assert error in shown and shown.count("\n") == 1

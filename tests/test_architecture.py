@@ -21,7 +21,17 @@ MODULES = {
 # Packages from the ground up. A package imports those of lower floors only; the parts of `PURE`
 # do not know each other. `refusion` itself holds the version and lazy names: anyone may import it.
 LAYERS = [
-    {"", "errors", "failures", "files", "hints", "memory", "randomness", "tensor_files"},
+    {
+        "",
+        "errors",
+        "failures",
+        "files",
+        "haze_options",
+        "hints",
+        "memory",
+        "randomness",
+        "tensor_files",
+    },
     {"config", "weights"},
     {"images"},
     {"sde", "nets", "metrics", "operators", "runtime"},

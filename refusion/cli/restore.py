@@ -17,6 +17,7 @@ from refusion.cli.options.ddrm import add_ddrm_options, chosen_ddrm
 from refusion.cli.options.diffbir import add_diffbir_options, chosen_diffbir
 from refusion.cli.options.haze import (
     add_haze_options,
+    add_same_look_option,
     add_strength_option,
     haze_options,
     look_line,
@@ -181,7 +182,9 @@ def build_parser(task: str | None = None) -> argparse.ArgumentParser:
     add_diffbir_options(unknown)
     add_osediff_options(unknown)
     add_bokeh_options(parser.add_argument_group("bokeh").add_argument)
-    add_haze_options(parser.add_argument_group("haze").add_argument)
+    of_haze = parser.add_argument_group("haze").add_argument
+    add_haze_options(of_haze)
+    add_same_look_option(of_haze)
     _add_result_options(parser.add_argument_group("results").add_argument, task)
     _add_batch_options(parser.add_argument_group("many photos").add_argument)
     return parser

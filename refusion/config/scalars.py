@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from refusion.errors import ConfigError, printable, suggest
+from refusion.errors import ConfigError, printable, short, suggest
 from refusion.hints import LARGEST_FLOAT, LARGEST_INT, LONGEST_TEXT, Bound, limit_text
 
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -87,14 +87,6 @@ def _names(text: str) -> list[str]:
 def suggested(name: object, options: Iterable[str]) -> str:
     """As `errors.suggest`, for a name of any type and length."""
     return suggest(printable(name, _LONGEST) if isinstance(name, str) else short(name), options)
-
-
-def short(raw: object) -> str:
-    """Python's text of a value, shortened; a number of thousands of digits has no text."""
-    if type(raw) is int and abs(raw) >= 10**20:
-        return f"a whole number of {int(raw.bit_length() * math.log10(2)) + 1} digits"
-    text = repr(raw)
-    return printable(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}...", 5 * _LONGEST)
 
 
 def shown(raw: object) -> str:

@@ -126,6 +126,8 @@ def _haze() -> dict[str, Any]:
         "window": decomposition.EDGE_WINDOW,
         "smoothness": decomposition.EDGE_SMOOTHNESS,
         "min_transmission": MIN_TRANSMISSION,
+        "gamma": decomposition.GAMMA,
+        "largest_gain": decomposition.LARGEST_GAIN,
     }
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from refusion.config.scalars import short
 from refusion.errors import ConfigError
+from refusion.haze_options import is_between
 from refusion.images.samples import is_integer, store, to_float
-from refusion.restorers.base import STRENGTHS, is_between
+from refusion.restorers.base import STRENGTHS
 
 # Differences between the darkest and the brightest sample of a photo, in [0, 1] units. Up to FLAT a
 # photo shows one colour and the rounding or noise of a file; from STRUCTURED it is restored fully.

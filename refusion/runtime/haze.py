@@ -1,57 +1,117 @@
 """Removal of haze: the optical depth of a small copy, and the scattering model on the photo.
 
-What `refusion.restorers.refusion.decomposition` does with its default options.
+What `refusion.restorers.refusion.decomposition` does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from refusion.haze_options import ALL_HAZE, HazeOptions
 from refusion.runtime.guided import guided_bands, guided_filter
 from refusion.runtime.samples import store, to_float
 
 
-def clear(
-    photo: np.ndarray,
-    copy: np.ndarray,
-    tau: np.ndarray,
-    airlight: np.ndarray,
-    strength: float,
-    haze: Mapping[str, Any],
-    fit: Mapping[str, Any],
-) -> np.ndarray:
-    """The photo without haze.
+@dataclass(frozen=True)
+class Decomposition:
+    """The haze of a photo, which gives its scene without haze; it does not hold the photo.
+
+    Attributes:
+        copy: the photo or its small copy, (3, h, w) float in [0, 1].
+        tau: optical depth of the copy, (1, h, w), see `certain_depth`; 0 without haze.
+        airlight: colour of the haze at each pixel of the copy, (3, h, w), or everywhere, (3, 1, 1).
+        constants: part 'haze' of the plan of the file.
+        fit: part 'copy' of the plan: window and smoothness of the guided transfer.
+    """
+
+    copy: np.ndarray
+    tau: np.ndarray
+    airlight: np.ndarray
+    constants: Mapping[str, Any]
+    fit: Mapping[str, Any]
+
+    def clear(
+        self, photo: np.ndarray, strength: float = 1.0, options: HazeOptions = ALL_HAZE
+    ) -> np.ndarray:
+        """The photo without haze.
+
+        Args:
+            photo: (3, H, W), integers or float in [0, 1].
+            strength: factor of the optical depth, -2 to 2.
+            options: distance, colour of the haze and exposure; there is no draw.
+
+        Returns:
+            Samples like `photo`; a photo without haze is returned as it is.
+        """
+        if options.airlight is not None:
+            airlight = np.array(options.airlight, np.float32)[:, None, None]
+            return replace(self, airlight=airlight).clear(
+                photo, strength, replace(options, airlight=None)
+            )
+        farthest = self._farthest(options.distance)
+        if strength == 0 or farthest == 0 or not self.tau.any():
+            return photo.copy()
+        out, gain = np.empty_like(photo), self._gain(strength, options)
+        for rows, tau, airlight in self._bands(photo):
+            depth = tau.clip(0, farthest) * np.float32(strength)
+            scene = self._scene(to_float(photo[:, rows]), depth, airlight)
+            store(scene if gain == 1 else brighten(scene, gain), out[:, rows])
+        return out
+
+    def amount(self, photo: np.ndarray) -> np.ndarray:
+        """How much haze each pixel has, 1 - t, (1, H, W) float32 in [0, 1].
+
+        Args:
+            photo: (3, H, W), integers or float in [0, 1].
+        """
+        out = np.zeros((1, *photo.shape[1:]), np.float32)
+        for rows, tau, _ in self._bands(photo) if self.tau.any() else ():
+            out[:, rows] = -np.expm1(-tau.clip(0, None))
+        return out
+
+    def _scene(self, part: np.ndarray, depth: np.ndarray, airlight: np.ndarray) -> np.ndarray:
+        limit = -math.log(self.constants["min_transmission"])
+        return part + (part - airlight) * np.expm1(depth.clip(None, limit))
+
+    def _farthest(self, distance: float) -> float:
+        """Largest optical depth that is removed."""
+        return math.inf if distance == 1 else distance * float(self.tau.max())
+
+    def _gain(self, strength: float, options: HazeOptions) -> float:
+        """Factor of the dark values."""
+        if options.exposure != "auto":
+            return 2 ** (options.exposure / self.constants["gamma"])
+        depth = self.tau.clip(None, self._farthest(options.distance)) * np.float32(strength)
+        scene = self._scene(self.copy, depth, self.airlight).clip(0, 1)
+        ratio = float(self.copy.mean()) / max(float(scene.mean()), 1e-3)
+        return min(max(math.sqrt(ratio), 1.0), self.constants["largest_gain"])
+
+    def _bands(self, photo: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Rows of the photo, with tau and airlight of these rows."""
+        if photo.shape == self.copy.shape:
+            yield slice(None), self.tau, self.airlight
+            return
+        smooth = None if self.airlight.shape[1:] == (1, 1) else self.airlight
+        fit = self.fit["window"], self.fit["smoothness"]
+        for rows, values in guided_bands(self.tau, self.copy, photo, *fit, smooth):
+            yield rows, values[:1], self.airlight if smooth is None else values[1:]
+
+
+def brighten(image: np.ndarray, gain: float) -> np.ndarray:
+    """A monotone tone curve that keeps black and white: dark values grow by `gain`.
 
     Args:
-        photo: (3, H, W), integers or float in [0, 1].
-        copy: the photo or its small copy, (3, h, w) float.
-        tau: optical depth of the copy, (1, h, w), see `certain_depth`.
-        airlight: colour of the haze at each pixel of the copy, (3, h, w).
-        strength: factor of the optical depth, -2 to 2.
-        haze: part 'haze' of the plan of the file.
-        fit: part 'copy' of the plan: window and smoothness of the guided transfer.
-
-    Returns:
-        Samples like `photo`; a photo without haze is returned as it is.
+        image: any values; those outside [0, 1] are clamped.
+        gain: slope at 0, above 0.
     """
-    if not tau.any():
-        return photo.copy()
-    out = np.empty_like(photo)
-    if photo.shape == copy.shape:
-        bands = [(slice(None), np.concatenate([tau, airlight]))]
-    else:
-        bands = guided_bands(tau, copy, photo, fit["window"], fit["smoothness"], airlight)
-    limit = -math.log(haze["min_transmission"])
-    for rows, values in bands:
-        part = to_float(photo[:, rows])
-        depth = values[:1].clip(0, None) * np.float32(strength)
-        part += (part - values[1:]) * np.expm1(depth.clip(None, limit))
-        store(part, out[:, rows])
-    return out
+    image = image.clip(0, 1)
+    slope = np.float32(gain - 1) * image
+    return image + slope * (1 - image) / (1 + slope)
 
 
 def certain_depth(

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from refusion.errors import CheckpointError, ConfigError, RefusionError, one_line, suggest
+from refusion.haze_options import ALL_HAZE, HazeOptions
 from refusion.runtime.change import keep_strong_changes
 from refusion.runtime.description import read_description
 from refusion.runtime.engines import Engine, choose_engine, start_engine
 from refusion.runtime.guided import guided_bands
-from refusion.runtime.haze import certain_depth, clear
+from refusion.runtime.haze import Decomposition, certain_depth
 from refusion.runtime.noise_level import estimate_noise_std
 from refusion.runtime.plan import is_valid
 from refusion.runtime.resizing import shrink
@@ -39,64 +40,114 @@ class OnnxModel:
     Attributes:
         task: task of the model, such as 'dehaze'.
         strengths: smallest and largest strength.
+        predicts_haze: whether the model finds the haze of a photo, see `decompose`.
+        largest_noise: largest noise level in [0, 1] units; None for a model that needs none.
     """
 
     def __init__(self, engine: Engine, plan: Mapping[str, Any]) -> None:
         self._engine, self._plan = engine, plan
         self.task: str = plan["task"]
         self.strengths: tuple[float, float] = tuple(plan["strengths"])
+        self.predicts_haze = "haze" in plan
+        self.largest_noise: float | None = plan.get("process", {}).get("noise", {}).get("largest")
 
-    def __call__(self, image: np.ndarray, *, strength: float = 1.0, seed: int = 0) -> np.ndarray:
+    def __call__(
+        self,
+        image: np.ndarray,
+        *,
+        strength: float = 1.0,
+        seed: int = 0,
+        haze: HazeOptions = ALL_HAZE,
+        noise_std: float | None = None,
+    ) -> np.ndarray:
         """Restore an image; the result has its shape and dtype.
 
         Args:
             image: (H, W, 3) RGB, uint8, uint16, or float in [0, 1].
             strength: weight of the restoration, see `strengths`; 0 gives the photo.
             seed: seed of the noise.
+            haze: how haze is removed, for models that predict it; `draw` has no effect.
+            noise_std: noise level of the photo in [0, 1] units, for models of denoising; None for
+                an estimate.
 
         Raises:
             ImageError: the image has another shape, type or range.
-            ConfigError: the strength is out of range.
+            ConfigError: a value is out of range, or the model does not use it.
             RefusionError: the model failed, or gave no finite result.
         """
         if isinstance(image, np.ndarray) and image.ndim == 3:
-            return self.restore(image.transpose(2, 0, 1), strength, seed).transpose(1, 2, 0)
+            options = {"haze": haze, "noise_std": noise_std}
+            photo = image.transpose(2, 0, 1)
+            return self.restore(photo, strength, seed, **options).transpose(1, 2, 0)
         check_photo(image)
         return image  # not reached: the check raises an error
 
-    def restore(self, photo: np.ndarray, strength: float = 1.0, seed: int = 0) -> np.ndarray:
+    def restore(
+        self,
+        photo: np.ndarray,
+        strength: float = 1.0,
+        seed: int = 0,
+        *,
+        haze: HazeOptions = ALL_HAZE,
+        noise_std: float | None = None,
+    ) -> np.ndarray:
         """Restore a photo (3, H, W), such as the samples of `refusion.images.io.read_arrays`.
 
         Args:
             photo: uint8, uint16 or float in [0, 1].
             strength: see `__call__`.
             seed: see `__call__`.
+            haze: see `__call__`.
+            noise_std: see `__call__`.
 
         Returns:
             The restored photo, like `photo`.
 
         Raises:
             ImageError: the photo has another shape, type or range.
-            ConfigError: the strength is out of range.
+            ConfigError: a value is out of range, or the model does not use it.
             RefusionError: the model failed, or gave no finite result.
         """
         check_photo(photo)
-        low, high = self.strengths
-        if not low <= strength <= high:
-            raise ConfigError(f"strength: expected {low:g}..{high:g}, got {strength:g}")
+        self.check(strength, haze, noise_std)
         share = structure(photo, *self._plan["flat"])
         if strength == 0 or share == 0:
             return photo.copy()
-        if "haze" in self._plan:
-            return self._without_haze(photo, share, strength)
+        if self.predicts_haze:
+            return self.decompose(photo).clear(photo, strength, haze)
         copy = self._reduced(photo)
         if copy is not None:
-            return self._by_copy(photo, copy, strength * share, seed)
+            return self._by_copy(photo, copy, strength * share, seed, noise_std)
         values = to_float(photo)
-        restored = self._restored(values, strength, seed)
+        restored = self._restored(values, strength, seed, noise_std)
         out = np.empty_like(photo)
         store(values + (restored - values) * np.float32(share), out)
         return out
+
+    def check(self, strength: float, haze: HazeOptions, noise_std: float | None) -> None:
+        """Raise `ConfigError` if a value is out of range or the model does not use it.
+
+        Args:
+            strength: see `__call__`.
+            haze: see `__call__`.
+            noise_std: see `__call__`.
+        """
+        low, high = self.strengths
+        if not low <= strength <= high:
+            raise ConfigError(
+                f"strength: expected {low:g}..{high:g} for '{self.task}', got {strength:g}"
+            )
+        if haze != ALL_HAZE and not self.predicts_haze:
+            raise ConfigError(f"haze: the '{self.task}' model does not use it")
+        if noise_std is None:
+            return
+        if self.largest_noise is None:
+            raise ConfigError(f"noise level: the '{self.task}' model does not use it")
+        if not 0 <= noise_std <= self.largest_noise * (1 + 1e-6):
+            raise ConfigError(
+                f"noise level: expected 0..{255 * self.largest_noise:g} 8-bit levels, the range of "
+                f"the model, got {255 * noise_std:g}"
+            )
 
     def noise_level(self, photo: np.ndarray) -> float | None:
         """The noise level that is estimated for a photo, in [0, 1] units; None for other models.
@@ -107,36 +158,57 @@ class OnnxModel:
         noise = self._plan.get("process", {}).get("noise")
         return None if noise is None else estimate_noise_std(photo, noise)
 
+    def decompose(self, photo: np.ndarray) -> Decomposition:
+        """Find the haze of a photo, which gives the photo without haze and a map of the haze.
+
+        Args:
+            photo: (3, H, W), uint8, uint16 or float in [0, 1].
+
+        Raises:
+            ImageError: the photo has another shape, type or range.
+            ConfigError: the model does not predict haze.
+            RefusionError: the model failed, or gave no finite result.
+        """
+        check_photo(photo)
+        if not self.predicts_haze:
+            raise ConfigError(f"haze: the '{self.task}' model does not predict it")
+        copy, constants = self._reduced(photo), self._plan["haze"]
+        image = to_float(photo) if copy is None else copy
+        tau, airlight = self._run(["tau", "airlight"], {"mu": image})
+        tau = certain_depth(tau, image, structure(photo, *self._plan["flat"]), constants)
+        return Decomposition(image, tau, airlight, constants, self._plan.get("copy", {}))
+
     def _reduced(self, photo: np.ndarray) -> np.ndarray | None:
         """The small copy that the network runs on; None if it runs on the photo."""
         side = self._plan.get("copy", {}).get("side", math.inf)
         return shrink(photo, side) if max(photo.shape[1:]) > side else None
 
-    def _without_haze(self, photo: np.ndarray, share: float, strength: float) -> np.ndarray:
-        copy, haze = self._reduced(photo), self._plan["haze"]
-        image = to_float(photo) if copy is None else copy
-        tau, airlight = self._run(["tau", "airlight"], {"mu": image})
-        tau = certain_depth(tau, image, share, haze)
-        return clear(photo, image, tau, airlight, strength, haze, self._plan.get("copy", {}))
-
     def _by_copy(
-        self, photo: np.ndarray, copy: np.ndarray, strength: float, seed: int
+        self,
+        photo: np.ndarray,
+        copy: np.ndarray,
+        strength: float,
+        seed: int,
+        noise_std: float | None,
     ) -> np.ndarray:
         """The photo plus the change of its copy, band by band."""
-        change, fit = self._restored(copy, strength, seed) - copy, self._plan["copy"]
+        change = self._restored(copy, strength, seed, noise_std) - copy
+        fit = self._plan["copy"]
         out = np.empty_like(photo)
         for rows, band in guided_bands(change, copy, photo, fit["window"], fit["smoothness"]):
             store(band + to_float(photo[:, rows]), out[:, rows])
         return out
 
-    def _restored(self, image: np.ndarray, strength: float, seed: int) -> np.ndarray:
+    def _restored(
+        self, image: np.ndarray, strength: float, seed: int, noise_std: float | None
+    ) -> np.ndarray:
         """The restored image (3, h, w) float32, not clamped."""
         process = self._plan.get("process")
         if process is None:
             found = self._tiled({"photo": image})
         else:
-            level = self._start_level(image, process)
-            if level is not None and level < process["noise"]["negligible"]:
+            level = self._estimated(image) if noise_std is None else noise_std
+            if noise_std is None and level is not None and level < process["noise"]["negligible"]:
                 return image
             table = choose_table(process, level)
             found = run_sampler(table, self._predict, image, process["start_std"], seed)
@@ -144,10 +216,9 @@ class OnnxModel:
             found = keep_strong_changes(image, found, self._plan["change"])
         return image + (found - image) * np.float32(strength)
 
-    def _start_level(self, image: np.ndarray, process: Mapping[str, Any]) -> float | None:
-        if "noise" not in process:
-            return None
-        return min(estimate_noise_std(image, process["noise"]), process["noise"]["largest"])
+    def _estimated(self, image: np.ndarray) -> float | None:
+        level = self.noise_level(image)
+        return None if level is None else min(level, self.largest_noise)
 
     def _predict(self, state: np.ndarray, mu: np.ndarray, time: float) -> np.ndarray:
         return self._tiled({"state": state, "mu": mu}, np.array([time], np.float32))

@@ -13,7 +13,7 @@ _LONGEST_SIDE = 2**16  # pixels
 _MOST_STEPS = 10_000
 _LARGEST = 1e6  # of the numbers
 _NUMBERS = {
-    "haze": ("window", "smoothness", "min_transmission"),
+    "haze": ("window", "smoothness", "min_transmission", "gamma", "largest_gain"),
     "copy": ("side", "window", "smoothness"),
     "change": ("side", "radius", "dark"),
     "noise": ("largest", "block", "most_blocks", "smooth_share", "coarse_share", "negligible",

@@ -15,6 +15,9 @@ from tiny_models import BLIND, CONFIGS, DENOISING, DIFFUSION, HAZE, PIXEL
 from refusion import load_restorer
 from refusion.errors import CheckpointError, ConfigError, RefusionError
 from refusion.export import export_model
+from refusion.haze_options import HazeOptions
+from refusion.restorers import Conditions
+from refusion.restorers.base import NO_CONDITIONS
 from refusion.runtime import find_model, load_model
 from refusion.runtime.engines import missing
 from refusion.runtime.plan import is_valid
@@ -28,9 +31,10 @@ def photo(width, height, noise=0.0):
     return pixels.clip(0, 255).astype(np.uint8)
 
 
-def differences(restorer, model, image, tile="auto", **options):
-    expected = restorer(image, tile=tile, **options).astype(int)
-    found = model(image, **options)
+def differences(restorer, model, image, tile="auto", conditions=NO_CONDITIONS, **options):
+    expected = restorer(image, tile=tile, conditions=conditions, **options).astype(int)
+    given = {"haze": conditions.haze, "noise_std": conditions.noise_std}
+    found = model(image, **given, **options)
     assert found.dtype == image.dtype and found.shape == image.shape
     assert np.abs(expected - image).max() > 3, "the model changes nothing, so this shows nothing"
     return np.abs(found.astype(int) - expected).max()
@@ -38,6 +42,7 @@ def differences(restorer, model, image, tile="auto", **options):
 
 TINY = {
     "haze": (HAZE, {}),
+    "haze copy": (HAZE, {"process_side": 100}),
     "copy": ({"network": PIXEL, **DIFFUSION}, {"process_side": 48}),
     "change": ({"network": PIXEL, **DIFFUSION}, {"process_side": 48, "change_limits": [0.01, 0.1]}),
     "noise": ({"network": PIXEL, **DIFFUSION}, {"sampler": "sde-data-2@log_snr", "steps": 4}),
@@ -77,6 +82,76 @@ def test_other_samples(tiny, name):
     assert differences(restorer, model, deep) <= 257
     values = deep / np.float32(65535)
     assert np.abs(model(values) - restorer(values)).max() < 1e-3
+
+
+HAZE_OPTIONS = {
+    "distance": HazeOptions(distance=0.6),
+    "colour": HazeOptions(airlight=(0.7, 0.8, 0.9)),
+    "stops": HazeOptions(exposure=-0.5),
+    "auto": HazeOptions(airlight=(0.9, 0.95, 1.0), exposure="auto"),
+    "all": HazeOptions(distance=0.8, airlight=(0.6, 0.7, 0.7), exposure="auto"),
+}
+
+
+@pytest.mark.parametrize("size", [(90, 61), (130, 97)])  # the network sees the photo, or a copy
+@pytest.mark.parametrize("name", HAZE_OPTIONS)
+def test_options_of_haze(tiny, name, size):
+    restorer, model = tiny("haze copy")
+    image, haze = photo(*size), HAZE_OPTIONS[name]
+    conditions = Conditions(haze=haze)
+    assert differences(restorer, model, image, conditions=conditions) <= 1
+    assert differences(restorer, model, image, conditions=conditions, strength=-0.5) <= 1
+    assert np.abs(model(image, haze=haze).astype(int) - model(image)).max() > 3
+
+
+def test_no_haze_is_removed_up_to_distance_0(tiny):
+    image = photo(90, 61)
+    assert np.array_equal(tiny("haze")[1](image, haze=HazeOptions(distance=0)), image)
+
+
+@pytest.mark.parametrize("size", [(90, 61), (130, 97)])
+def test_map_of_the_haze(tiny, size):
+    restorer, model = tiny("haze copy")
+    image = photo(*size)
+    expected = 1 - restorer.decompose(image).transmission
+    found = model.decompose(image.transpose(2, 0, 1)).amount(image.transpose(2, 0, 1))[0]
+    assert found.max() > 0.2 and np.abs(found - expected.reshape(found.shape)).max() < 1e-4
+
+
+@pytest.mark.parametrize("level", [12.3, 30, 69.9, 70])
+def test_noise_levels(tiny, level):
+    image = photo(130, 97, noise=12.0)
+    how = {"conditions": Conditions(noise_std=level / 255)}
+    assert differences(*tiny("denoise"), image, **how) <= 1
+
+
+@pytest.mark.parametrize("level", [0, 0.5])  # below that where a photo counts as one without noise
+def test_small_noise_levels_are_used(tiny, level):
+    (restorer, model), image = tiny("denoise"), photo(130, 97, noise=12.0)
+    values, std = image / np.float32(255), level / 255
+    expected = restorer(values, conditions=Conditions(noise_std=std))
+    found = model(values, noise_std=std)
+    assert 0 < np.abs(found - values).max() < 0.01
+    assert np.abs(found - expected).max() < 0.01 * np.abs(expected - values).max()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("denoise", {"noise_std": 0.5}, "noise level: expected 0..70 8-bit levels, .* got 127.5"),
+        ("denoise", {"noise_std": -0.1}, "noise level: expected"),
+        ("blind", {"noise_std": 0.1}, "noise level: the 'blind' model does not use it"),
+        ("blind", {"haze": HazeOptions(0.5)}, "haze: the 'blind' model does not use it"),
+    ],
+)
+def test_options_that_do_not_suit_the_model(tiny, name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny(name)[1](photo(20, 20), **options)
+
+
+def test_a_model_that_finds_no_haze_has_no_decomposition(tiny):
+    with pytest.raises(ConfigError, match="does not predict it"):
+        tiny("blind")[1].decompose(photo(20, 20).transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("name", ["denoise", "blind"])
@@ -124,7 +199,7 @@ def test_shipped_models_on_a_large_photo(task):
 
 def test_errors_of_a_call(tiny):
     _, model = tiny("copy")
-    with pytest.raises(ConfigError, match=r"strength: expected 0..1, got 1.5"):
+    with pytest.raises(ConfigError, match=r"strength: expected 0..1 for 'test', got 1.5"):
         model(photo(20, 20), strength=1.5)
     with pytest.raises(RefusionError, match="three channels"):
         model(np.zeros((4, 5, 4), np.uint8))

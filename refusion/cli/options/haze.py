@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from refusion.cli.options.values import finite_number, option_name
 from refusion.errors import ConfigError
+from refusion.haze_options import HazeOptions
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.batch.options import RestoreOptions
     from refusion.batch.plan import Job
     from refusion.devices.processes import World
-    from refusion.restorers.base import HazeOptions, Restorer, RestorerInfo
+    from refusion.restorers.base import Restorer, RestorerInfo
 
 _OPTIONS = ("distance", "airlight", "exposure", "haze_map", "same_look")
 SAME_LOOK, FIRST, MEDIAN = "--same-look", "first", "median"
@@ -42,7 +44,7 @@ def add_strength_option(add: Callable[..., argparse.Action], task: str | None) -
 
 
 def add_haze_options(add: Callable[..., argparse.Action]) -> None:
-    """Add the options of models that predict haze."""
+    """Add the options of models that predict haze, for single photos."""
     add(
         "--distance",
         type=_distance,
@@ -70,6 +72,10 @@ def add_haze_options(add: Callable[..., argparse.Action]) -> None:
         help="also write how much haze each pixel has, 1 - t, as a 16-bit gray PNG or TIFF, black "
         "for no haze (for several photos: a folder)",
     )
+
+
+def add_same_look_option(add: Callable[..., argparse.Action]) -> None:
+    """Add `--same-look`, the option of models that predict haze for a series of photos."""
     add(
         SAME_LOOK,
         nargs="?",
@@ -112,22 +118,35 @@ def haze_options(options: argparse.Namespace, info: RestorerInfo) -> HazeOptions
         ConfigError: an option is given for a model that does not predict haze, or the strength is
             out of the range of the model.
     """
-    from refusion.restorers.base import HazeOptions
     from refusion.restorers.contract import check_strength
 
-    values = vars(options)
     check_strength(options.strength, info.strengths, "--strength")
-    given = [key for key in _OPTIONS if values[key] is not None]
-    if given and not info.predicts_haze:
+    chosen = chosen_haze(options, info.task, predicts_haze=info.predicts_haze)
+    return replace(chosen, draw=info.predicts_haze and (options.samples or 1) > 1)
+
+
+def chosen_haze(options: argparse.Namespace, task: str, *, predicts_haze: bool) -> HazeOptions:
+    """How haze is removed, without a random draw.
+
+    Args:
+        options: parsed options.
+        task: task of the model, for messages.
+        predicts_haze: whether the model predicts haze.
+
+    Raises:
+        ConfigError: an option is given for a model that does not predict haze.
+    """
+    values = vars(options)
+    given = [key for key in _OPTIONS if values.get(key) is not None]
+    if given and not predicts_haze:
         raise ConfigError(
-            f"{option_name(given[0])}: the '{info.task}' model does not use it; it is for models "
+            f"{option_name(given[0])}: the '{task}' model does not use it; it is for models "
             "that predict haze (prediction 'scattering')"
         )
     levels = None if options.airlight == "auto" else options.airlight
     airlight = None if levels is None else tuple(level / 255 for level in levels)
     distance = 1.0 if options.distance is None else options.distance
-    draw = info.predicts_haze and (options.samples or 1) > 1
-    return HazeOptions(distance, airlight, options.exposure or 0.0, draw)
+    return HazeOptions(distance, airlight, options.exposure or 0.0)
 
 
 def with_same_look(
@@ -153,8 +172,6 @@ def with_same_look(
     Raises:
         ConfigError: the first photo, or every photo, has no haze.
     """
-    from dataclasses import replace
-
     from refusion.batch.progress import BatchBar
     from refusion.batch.same_look import look_of_first, look_of_median
 

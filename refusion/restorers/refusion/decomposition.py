@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from refusion.haze_options import ALL_HAZE, HazeOptions
 from refusion.images.samples import is_integer, store, to_float
-from refusion.restorers.base import ALL_HAZE, HazeOptions
 from refusion.restorers.contract import structure
 from refusion.restorers.refusion.model import LoadedModel
 from refusion.restorers.refusion.reverse_process import Request, run_process
@@ -31,8 +31,8 @@ NO_HAZE, HAZE = 0.02, 0.04
 # The optical depth is smoothed between the edges of the photo: side of the windows relative to the
 # long side, and smoothness of the guided filter. The network's maps are blurred at edges.
 EDGE_WINDOW, EDGE_SMOOTHNESS = 1 / 9, 0.05
-_GAMMA = 2.2  # of the encoding of photos: one stop multiplies dark values by 2^(1 / 2.2)
-_LARGEST_GAIN = 2.0  # largest factor of dark values by the automatic exposure
+GAMMA = 2.2  # of the encoding of photos: one stop multiplies dark values by 2^(1 / 2.2)
+LARGEST_GAIN = 2.0  # largest factor of dark values by the automatic exposure
 _DRAW = 5  # nodes per side of the grid of a random deviation of the haze
 
 
@@ -116,7 +116,7 @@ class Decomposition:
         if options.exposure != "auto":
             return options
         gain = self._with_airlight(colour)._gain(strength, options)
-        return replace(options, exposure=_GAMMA * math.log2(gain))
+        return replace(options, exposure=GAMMA * math.log2(gain))
 
     def to(self, device: torch.device) -> Decomposition:
         """The same values on another device.
@@ -160,12 +160,12 @@ class Decomposition:
     def _gain(self, strength: float, options: HazeOptions) -> float:
         """Factor of the dark values of one photo."""
         if options.exposure != "auto":
-            return 2 ** (options.exposure / _GAMMA)
+            return 2 ** (options.exposure / GAMMA)
         farthest = self._farthest(options.distance)
         removed = self.scattering.tau.clamp_max(farthest) * strength
         scene = replace(self.scattering, tau=removed).clear(self.copy).clamp(0, 1)
         ratio = self.copy.mean().item() / max(scene.mean().item(), 1e-3)
-        return min(max(math.sqrt(ratio), 1.0), _LARGEST_GAIN)
+        return min(max(math.sqrt(ratio), 1.0), LARGEST_GAIN)
 
     def _bands(self, photo: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Rows of one photo, with tau and A of these rows; tau may be below 0 by overshoot."""

@@ -94,13 +94,15 @@ def _positions(large: int, small: int) -> np.ndarray:
 def _enlarged(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Linear values of (C, h, w) at ascending positions: first columns, on few rows, then rows."""
     first, last = int(rows[0]), min(int(rows[-1]) + 1, x.shape[1] - 1)
-    wide = _at(x[:, first : last + 1], columns)
-    return _at(wide.swapaxes(1, 2), rows - first).swapaxes(1, 2)
+    return _at(_at(x[:, first : last + 1], columns, 2), rows - first, 1)
 
 
-def _at(x: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Linear values along the last axis."""
+def _at(x: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarray:
+    """Linear values along an axis of (C, h, w), contiguous in memory."""
     low = positions.astype(int)
-    high, share = np.minimum(low + 1, x.shape[-1] - 1), (positions - low).astype(np.float32)
-    start = x[..., low]
-    return start + (x[..., high] - start) * share
+    share = (positions - low).astype(np.float32)
+    start, values = x.take(low, axis), x.take(np.minimum(low + 1, x.shape[axis] - 1), axis)
+    values -= start
+    values *= share if axis == 2 else share[:, None]
+    values += start
+    return values

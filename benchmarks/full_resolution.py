@@ -41,9 +41,9 @@ from torch import Tensor
 
 from refusion import load_restorer, read_image, write_image
 from refusion.checkpoint import Model, build_model, read_checkpoint, save_checkpoint
+from refusion.memory import parse_memory
 from refusion.nets import NETS
 from refusion.sde import SAMPLERS, Estimate, SeededNoise, build_sde, estimate
-from refusion.tiling.memory import parse_memory
 from refusion.weights import find_weights
 
 STAGES = ("start", "load", "read", "encode", "sample", "decode", "write")

@@ -87,7 +87,7 @@ def runtime_plan(model: Model, steps: int | None, sampler: str | None) -> dict[s
         ConfigError: steps or sampler do not suit the model.
     """
     config, network = model.config, model.network
-    if not _is_restorer_of_photos(model):
+    if not is_restorer_of_photos(model):
         return None
     is_haze = config.prediction == "scattering"
     plan = {
@@ -110,7 +110,12 @@ def runtime_plan(model: Model, steps: int | None, sampler: str | None) -> dict[s
     return plan | {"process": _process(model, steps, sampler)}
 
 
-def _is_restorer_of_photos(model: Model) -> bool:
+def is_restorer_of_photos(model: Model) -> bool:
+    """Whether a model restores a photo of any size from the photo alone.
+
+    Args:
+        model: networks and config.
+    """
     config, network = model.config, model.network
     if network is None or model.latent_unet is not None or config.upscale is not None:
         return False

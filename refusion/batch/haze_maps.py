@@ -5,12 +5,10 @@ A model that predicts haze gives the map and the restored photo from one run of 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from refusion.batch.uncertainty import write_gray
 from refusion.restorers.base import Conditions, Restorer, RestorerInfo
 
 
@@ -45,16 +43,3 @@ class HazeRecorder:
         else:
             self.amount.lerp_(amount, 1 / self._calls)
         return split.clear(strength, haze.distance, haze.airlight, haze.exposure)
-
-
-def write_haze_map(path: Path, amount: Tensor) -> None:
-    """Write a map of the haze as a 16-bit gray image; its XMP metadata describe the scale.
-
-    Args:
-        path: a .png or .tif file.
-        amount: 1 - t, (1, H, W) in [0, 1]; 0 is black, 1 is white.
-
-    Raises:
-        ImageError: the file cannot be written.
-    """
-    write_gray(path, amount, "Haze, 1 - transmission; white = only haze, black = no haze")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from refusion.batch.plan import Job
-from refusion.errors import ImageError
+from refusion.batch.result_memory import check_result_memory
 from refusion.images.io import read_image
 from refusion.images.photo import Photo
-from refusion.images.write_memory import write_memory
 from refusion.restorers.base import RestorerInfo
 from refusion.tiling.memory import memory_left
 
@@ -52,18 +51,6 @@ def check_results(
     """
     if max_memory is None:
         return
-    results, writing = 0, 0
-    for file, photo in zip(job.photos, photos, strict=True):
-        height, width = (side * info.scale for side in photo.samples.shape[1:])
-        itemsize = 4 if samples > 1 else photo.samples.element_size()
-        results += 3 * height * width * itemsize
-        writing = max(writing, write_memory(file.output, photo, width, height))
-        if file.haze_map is not None:  # a float map, and its samples of 16 bits
-            results += (4 + 2 * 3) * height * width
-    needed, left = results + writing, memory_left(max_memory, info.device)
-    if needed > left:
-        raise ImageError(
-            f"{job.photos[0].input}: max memory: the result of {width}x{height} pixels and its file"
-            f" need about {needed / 2**30:.2f} GB, the limit leaves {max(0, left) / 2**30:.2f} GB;"
-            " increase the limit (--max-memory) or reduce the photo"
-        )
+    left = memory_left(max_memory, info.device)
+    itemsize = 4 if samples > 1 else None
+    check_result_memory(job.photos, photos, left, scale=info.scale, itemsize=itemsize)

@@ -16,9 +16,9 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from refusion.batch.haze_maps import write_haze_map
 from refusion.batch.plan import Job
 from refusion.batch.uncertainty import write_map
+from refusion.images.gray_map import write_haze_map
 from refusion.images.io import write_image
 from refusion.images.photo import Photo
 from refusion.images.resize import resize_like, shrink
@@ -78,7 +78,7 @@ class Results:
             if file.uncertainty is not None:
                 write_map(file.uncertainty, self.deviation[view])
             if file.haze_map is not None:
-                write_haze_map(file.haze_map, self.haze)
+                write_haze_map(file.haze_map, self.haze.cpu().numpy())
 
 
 class ResultWriter:

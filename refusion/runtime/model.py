@@ -233,8 +233,10 @@ class OnnxModel:
             return self._run(["output"], dict(zip(names, crops, strict=True)), time)[0]
 
         is_copy, factor = "copy" in self._plan, self._plan["factor"]
-        shape = images[names[0]].shape
-        tile = max(shape) if is_copy else max(self._plan["tile"], 2 * factor)
+        height, width = images[names[0]].shape[1:]
+        tile = max(self._plan["tile"], 2 * factor)
+        if is_copy or height * width <= tile**2:
+            tile = max(height, width)
         return blend_tiles(network, [images[name] for name in names], tile, factor)
 
     def _run(

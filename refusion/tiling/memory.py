@@ -71,7 +71,8 @@ def auto_tile(
             small image would have too little context.
 
     Returns:
-        Side >= 64, a multiple of 64 unless it is the longer side of `copy`.
+        Side >= 64, a multiple of 64 unless it is the longer side of `copy`, or of photos that have
+        no more pixels than a tile.
 
     Raises:
         ImageError: the photos need more memory than the limit with the smallest tiles.
@@ -100,7 +101,10 @@ def auto_tile(
             f"GB, more than the limit of {limit / 2**30:.1f} GB; increase the limit or reduce the "
             "photo"
         )
-    return max(smallest, side(budget))
+    found, (height, width) = max(smallest, side(budget)), inputs.shape[-2:]
+    # A photo of no more pixels than a tile needs no tiles, which would overlap by a quarter.
+    is_small = (height + 2 * halo) * (width + 2 * halo) <= (found + 2 * halo) ** 2
+    return max(found, height, width) if is_small else found
 
 
 def with_smaller_tiles(run: Callable[[int], T], tile: int) -> T:

@@ -162,6 +162,19 @@ def test_tiles(tiny, name):
     model._plan["tile"] = 1024
 
 
+def test_photos_of_no_more_pixels_than_a_tile_are_not_cut(tiny, monkeypatch):
+    restorer, model = tiny("blind")
+    sizes, run = [], model._engine.run
+    monkeypatch.setitem(model._plan, "tile", 64)
+    monkeypatch.setattr(
+        model._engine, "run", lambda names, x: sizes.append(x["photo"].shape) or run(names, x)
+    )
+    assert differences(restorer, model, photo(100, 40, noise=12.0), tile=None) <= 1
+    assert sizes == [(1, 3, 40, 100)]
+    model(photo(100, 42))
+    assert len(sizes) > 2 and max(sizes[-1]) < 100
+
+
 @pytest.mark.parametrize("name", ["haze", "copy", "denoise"])
 def test_photos_without_structure_and_strength_0(tiny, name):
     _, model = tiny(name)

@@ -35,6 +35,15 @@ def test_a_lower_limit_gives_smaller_tiles_up_to_what_is_of_use(networks):
         assert sides[-1] == memory.auto_tile(network, torch.bfloat16, photo(1000), CPU)
 
 
+def test_photos_of_no_more_pixels_than_a_tile_are_not_cut(networks):
+    for network in networks:
+        of = torch.zeros(1, 3, 1, 1).expand
+        side = memory.auto_tile(network, torch.float32, of(1, 3, 5000, 5000), CPU)
+        long = of(1, 3, side // 4, 2 * side)
+        assert memory.auto_tile(network, torch.float32, long, CPU) == 2 * side
+        assert memory.auto_tile(network, torch.float32, of(1, 3, side, side + 64), CPU) == side
+
+
 def test_what_is_held_of_a_large_photo_counts(networks):
     def side(of):
         return memory.auto_tile(networks[0], torch.bfloat16, photo(of), CPU, 2 * 2**30)

@@ -2,7 +2,7 @@
 
 The names of tensors are `network.<name>` and `latent_unet.<name>`. The metadata key `refusion`
 contains JSON, `{format, task, config, info}`. A file may come from an unknown source: reading it
-never runs code from it.
+never runs code from it. In a folder as the Hugging Face Hub has it, the config is `config.json`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from refusion.config.yaml_text import MAX_DEPTH
 from refusion.errors import CheckpointError, ConfigError, one_line, printable
 from refusion.files import atomic_write
 from refusion.tensor_files.containers import check_safetensors
+from refusion.tensor_files.model_folder import CONFIG, WEIGHTS, read_config
 
 FORMAT = 1
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
@@ -106,7 +107,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     imported; see `refusion.config.plugins`.
 
     Args:
-        path: the file.
+        path: the file, or a folder with `model.safetensors` and `config.json`. In a folder the
+            config is that of `config.json`, so the tensors may be written by any library.
 
     Raises:
         CheckpointError: the file is not safetensors, is truncated, was not written by this project,
@@ -114,13 +116,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             larger than its networks; or a tensor has a wrong name, an unexpected dtype or values
             that are not finite.
     """
-    path = Path(path)
+    path, config = Path(path), None
+    if path.is_dir():
+        path, config = path / WEIGHTS, read_config(path)
     check_safetensors(path, _OF_PICKLE)
     import_allowed_plugins()
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            model, info = _parse_head(path, metadata)
+            model, info = _parse_head(path, metadata, config)
             check_size(path, expected_shapes(path, model))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
@@ -136,7 +140,13 @@ def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.detach().to("cpu", chosen).clone(memory_format=torch.contiguous_format)
 
 
-def _parse_head(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, dict[str, Any]]:
+def _parse_head(
+    path: Path, metadata: Mapping[str, str], config: object = None
+) -> tuple[ModelConfig, dict[str, Any]]:
+    """Config and training summary of a file; `config` replaces the one in its metadata."""
+    if config is not None:
+        info = _parse_head(path, metadata)[1] if "refusion" in metadata else {}
+        return _parse_config(path.with_name(CONFIG), config, ""), info
     if "refusion" not in metadata:
         fail(
             path,
@@ -155,19 +165,23 @@ def _parse_head(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, d
             f"has checkpoint format {str(head['format'])[:20]}; this version reads format {FORMAT}:"
             " use the version of refusion that wrote it, or a newer one",
         )
-    try:
-        model = model_config_from_dict(head.get("config"), f"{path} (stored config)")
-    except ConfigError as error:
-        _check_plugins(path, head.get("config"))
-        raise CheckpointError(
-            f"{error}. A newer version of refusion may have written this file"
-        ) from None
+    model = _parse_config(path, head.get("config"), " (stored config)")
     info = head.get("info", {})
     if _depth(info) > MAX_DEPTH:
         fail(path, f"its information has more than {MAX_DEPTH} levels")
     if head.get("task") != model.task or not isinstance(info, dict):
         fail(path, "its 'refusion' metadata contradicts itself (task or info)")
     return model, info
+
+
+def _parse_config(path: Path, config: object, place: str) -> ModelConfig:
+    try:
+        return model_config_from_dict(config, f"{path}{place}")
+    except ConfigError as error:
+        _check_plugins(path, config)
+        raise CheckpointError(
+            f"{error}. A newer version of refusion may have written this file"
+        ) from None
 
 
 def _depth(value: object) -> int:

@@ -49,6 +49,22 @@ def build_model(checkpoint: Checkpoint) -> Model:
     return Model(nets["network"], nets["latent_unet"], checkpoint.model)
 
 
+def stored_tensors(model: Model, dtypes: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
+    """The tensors of a weights file that a model was built from.
+
+    Args:
+        model: result of `build_model`.
+        dtypes: dtype of each tensor in the file by its name there. Nothing is lost, except that
+            tensors of float64 were rounded to float32.
+    """
+    return {
+        f"{part}.{name}": tensor.to(dtypes[f"{part}.{name}"])
+        for part in PARTS
+        if (net := getattr(model, part)) is not None
+        for name, tensor in net.state_dict().items()
+    }
+
+
 def _load(part: str, component: Component, tensors: Mapping[str, Tensor]) -> nn.Module:
     """Build one network and load its tensors, cast to float32."""
     with torch.random.fork_rng(devices=[]):  # random initial weights must not change the global RNG

@@ -10,29 +10,24 @@ A new method is a class with the methods of `Restorer`, with an entry in `RESTOR
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
-from refusion.checkpoint import Checkpoint, Model, build_model, read_checkpoint
-from refusion.config.plugins import import_plugins
-from refusion.devices.precision import choose_device, choose_precision
-from refusion.errors import ConfigError, suggest
+from refusion.checkpoint import Checkpoint
 from refusion.restorers.array_decomposition import ArrayDecomposition
 from refusion.restorers.array_restorer import ArrayRestorer
 from refusion.restorers.base import Conditions, HazeOptions, Progress, Restorer, RestorerInfo
 from refusion.restorers.colour_attenuation import ColourAttenuation
 from refusion.restorers.dark_channel import DarkChannel
-from refusion.restorers.ddrm.priors import build_prior, find_prior, is_prior, load_prior
-from refusion.restorers.ddrm.problems import denoise
+from refusion.restorers.ddrm.priors import find_prior, load_prior
 from refusion.restorers.ddrm.restorer import DDRM
 from refusion.restorers.diffbir import DiffBIR
+from refusion.restorers.loading import RESTORERS
 from refusion.restorers.osediff.restorer import OSEDiff, load_osediff
 from refusion.restorers.refusion.restorer import Refusion
 from refusion.restorers.regression import Regression
-from refusion.weights import find_weights
 
 __all__ = [
     "DDRM",
@@ -56,20 +51,6 @@ __all__ = [
     "load_restorer",
 ]
 
-logger = logging.getLogger(__name__)
-
-RESTORERS = {
-    "Refusion": Refusion,
-    "DDRM": DDRM,
-    "DiffBIR": DiffBIR,
-    "OSEDiff": OSEDiff,
-    "Regression": Regression,
-    "DarkChannel": DarkChannel,
-    "ColourAttenuation": ColourAttenuation,
-}
-"""Restorer classes by the name in `RestorerInfo.family`. `load_restorer` calls a class that a
-network names as `(model, *, device, precision, memory)`; see docs/extending.md."""
-
 
 def load_restorer(
     source: str | Path | Checkpoint,
@@ -86,7 +67,8 @@ def load_restorer(
     If the file contains only a latent U-Net, a warning is logged.
 
     Args:
-        source: 'dehaze' or another task with shipped weights, a .safetensors file, or the content
+        source: 'dehaze' or another task with shipped weights, a .safetensors file, a folder with
+            `config.json` and `model.safetensors` as the Hugging Face Hub has them, or the content
             of a file as `read_checkpoint` returns it.
         device: 'auto' (CUDA if there is a GPU, otherwise the CPU), 'cpu', 'cuda' or a
             `torch.device`.
@@ -107,44 +89,6 @@ def load_restorer(
     >>> restorer(torch.full((3, 20, 30), 0.7)).shape
     torch.Size([3, 20, 30])
     """
-    import_plugins(plugins)
-    is_read = isinstance(source, Checkpoint)
-    checkpoint = source if is_read else read_checkpoint(find_weights(source))
-    model = build_model(checkpoint)
-    if model.network is None:
-        logger.warning(
-            "%s: a latent U-Net alone, which encodes and decodes photos without restoring them",
-            checkpoint.path,
-        )
-    family = _family(model)
-
-    def load(device: str | torch.device, precision: str) -> Restorer:
-        if family == "DDRM":
-            where = choose_device(device)
-            prior = build_prior(model, where, choose_precision(precision, where))
-            return DDRM(prior, denoise(model.config.task))
-        return RESTORERS[family](model, device=device, precision=precision, memory=memory)
-
-    return ArrayRestorer(load, device, precision)
-
-
-def _family(model: Model) -> str:
-    """Key of `RESTORERS` for a model.
-
-    The class of the network may name it with the attribute `restorer`. Otherwise it depends on the
-    process, and on the attribute `is_regression`.
-
-    Raises:
-        ConfigError: `restorer` is not a key of `RESTORERS`.
-    """
-    network = model.network
-    if is_prior(model.config.sde):
-        return "DDRM"
-    default = "Regression" if getattr(network, "is_regression", False) else "Refusion"
-    family = getattr(network, "restorer", default)
-    if family not in RESTORERS:
-        raise ConfigError(
-            f"{type(network).__name__}.restorer: unknown restorer {family!r}"
-            f"{suggest(str(family), RESTORERS)}"
-        )
-    return family
+    return ArrayRestorer.from_pretrained(
+        source, device=device, precision=precision, memory=memory, plugins=plugins
+    )

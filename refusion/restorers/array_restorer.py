@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from refusion.checkpoint import Checkpoint
 from refusion.errors import ConfigError
 from refusion.images.kinds import Kind, as_batch
 from refusion.restorers.array_decomposition import ArrayDecomposition
-from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restorer, RestorerInfo
-
-Loader = Callable[[str | torch.device, str], Restorer]
-"""`(device, precision) -> restorer`: loads the same model."""
+from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
+from refusion.restorers.loading import Loader, open_weights
 
 
 class ArrayRestorer:
@@ -24,12 +24,52 @@ class ArrayRestorer:
         load: loads the model, `(device, precision) -> restorer`.
         device: 'auto', 'cpu', 'cuda' or a `torch.device`.
         precision: 'auto', 'fp32', 'bf16' or 'fp16'.
+        save: writes the model as a folder; None if it has no weights to write.
     """
 
     def __init__(
-        self, load: Loader, device: str | torch.device = "auto", precision: str = "auto"
+        self,
+        load: Loader,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        save: Callable[[str | Path], None] | None = None,
     ) -> None:
-        self._load, self._restorer = load, load(device, precision)
+        self._load, self._save, self._restorer = load, save, load(device, precision)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path | Checkpoint,
+        *,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        memory: int | None = None,
+        plugins: Iterable[str] = (),
+    ) -> ArrayRestorer:
+        """The same as `refusion.load_restorer`, by the name that it has in other libraries.
+
+        Nothing is downloaded: `source` is a task, a file or a folder.
+        """
+        weights = open_weights(source, memory, plugins)
+        return cls(weights.load, device, precision, weights.save)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model as a folder, as the Hugging Face Hub has it.
+
+        The folder holds `config.json`, `model.safetensors` with the dtypes of the file that was
+        loaded, and a model card, `README.md`. `from_pretrained` and `refusion.load_restorer` read
+        it. The files are replaced if they exist, except the card.
+
+        Args:
+            folder: is created if it does not exist.
+
+        Raises:
+            CheckpointError: a file cannot be written.
+            ConfigError: the restorer was not loaded from weights.
+        """
+        if self._save is None:
+            raise ConfigError("save_pretrained: this restorer was not loaded from weights")
+        self._save(folder)
 
     def __repr__(self) -> str:
         """Task, family, sampler, device and precision."""
@@ -54,7 +94,7 @@ class ArrayRestorer:
         Raises:
             ConfigError: device or precision unknown or not available.
         """
-        return ArrayRestorer(self._load, device, precision)
+        return type(self)(self._load, device, precision, self._save)
 
     def __call__(
         self,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from refusion.errors import CheckpointError, suggest
+from refusion.tensor_files.model_folder import check_model_folder
 
 
 class About(NamedTuple):
@@ -78,19 +79,22 @@ def find_weights(
     """Find a weights file: the default weights of a task, else an existing path.
 
     Args:
-        task_or_path: 'dehaze', or a path to a .safetensors file.
+        task_or_path: 'dehaze', or a path to a .safetensors file or to a folder with config.json and
+            model.safetensors.
         folder: where default weights lie; None for those shipped with the package.
         steps: network evaluations they are for; with 1, weights of the task that were distilled for
             it (<task>_one_step) come first, where there are any.
 
     Raises:
-        CheckpointError: no such file, or no default weights for the task (lists those there are).
+        CheckpointError: no such file, a folder without these files, or no default weights for the
+            task (lists those there are).
     """
     path, shipped = Path(task_or_path), shipped_weights(folder)
     is_task = str(task_or_path) in shipped  # also if a file has this name: ./dehaze is a path
-    if (
-        not is_task and path.exists() and not path.is_dir()
-    ):  # what is no regular file is refused by its reader
+    if not is_task and path.is_dir():
+        check_model_folder(path)
+        return path
+    if not is_task and path.exists():  # what is no regular file is refused by its reader
         return path
     if path.suffix or len(path.parts) != 1:
         raise CheckpointError(f"{path}: no such weights file")

@@ -24,6 +24,7 @@ from refusion.nets.layers import pad_to_multiple
 from refusion.sde import VPSDE, build_sde
 from refusion.stable_diffusion.libraries import import_library, read_json
 from refusion.stable_diffusion.schedule import schedule_of
+from refusion.tensor_files.model_folder import is_model_folder
 from refusion.tiling.memory import auto_tile
 from refusion.weights import find_weights
 
@@ -97,8 +98,9 @@ def load_prior(
     """Load a prior from a file or a folder; nothing is downloaded.
 
     Args:
-        source: a .safetensors checkpoint (trained by stage `prior`, or imported), or the folder of
-            a diffusers `DDPMPipeline` or of a `UNet2DModel` alone; None for the shipped prior.
+        source: a .safetensors checkpoint (trained by stage `prior`, or imported) or a folder with
+            one and its config.json, or the folder of a diffusers `DDPMPipeline` or of a
+            `UNet2DModel` alone; None for the shipped prior.
         device: 'auto', 'cpu', 'cuda' or a `torch.device`.
         precision: 'auto', 'fp32', 'bf16' or 'fp16'.
 
@@ -110,7 +112,7 @@ def load_prior(
     where = choose_device(device)
     dtype = choose_precision(precision, where)
     path = find_prior(source)
-    if path.is_dir():
+    if path.is_dir() and not is_model_folder(path):
         return _load_diffusers_folder(path, where, dtype)
     checkpoint = read_checkpoint(path)
     if not is_prior(checkpoint.model.sde):

@@ -102,8 +102,8 @@ class OpenVino:
 
 
 ENGINES = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}
-"""The engines by the name of their package. The first one is the fastest for every task with a
-shipped ONNX file, see 'Engines' in docs/results.md."""
+"""The engines by the name of their package. The first one is the fastest, its start
+included, for every task with a shipped ONNX file: 'Engines' in docs/results.md."""
 DEFAULT = next(iter(ENGINES))
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 

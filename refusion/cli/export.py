@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
         "model",
         nargs="?",
         metavar="FILE",
-        help="a .safetensors file, or the name of a shipped model",
+        help="a .safetensors file, a folder with one, or the name of a shipped model",
     )
     add("--task", metavar="NAME", help="a shipped model, such as dehaze")
     add(

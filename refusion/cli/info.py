@@ -54,7 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit code: 0 described, 2 wrong usage or not a weights file.",
     )
     parser.add_argument(
-        "file", metavar="FILE", help="a .safetensors file, or the name of a shipped model"
+        "file",
+        metavar="FILE",
+        help="a .safetensors file, a folder with one, or the name of a shipped model",
     )
     add_plugin_option(parser.add_argument)
     parser.add_argument("--json", action="store_true", help="write JSON")

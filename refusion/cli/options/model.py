@@ -36,7 +36,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the model, of sampling and of the conditions."""
     add = parser.add_argument
     add("--task", help=f"use the default weights of this task (default: {DEFAULT_TASK})")
-    add("--weights", type=Path, metavar="FILE", help="use these weights, a .safetensors file")
+    add(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="use these weights: a .safetensors file, or a folder with config.json and "
+        "model.safetensors",
+    )
     add_plugin_option(add)
     add("--steps", type=count, metavar="N", help="sampling steps (default: set by the model)")
     add(

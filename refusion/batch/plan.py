@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from refusion.batch.result_names import check_packages, distinct, result_name
 from refusion.errors import ConfigError, ImageError
-from refusion.images.listing import FORMATS, READ_ONLY, USUAL_SUFFIXES, scan_folder
+from refusion.images.listing import FORMATS, READ, READ_ONLY, USUAL_SUFFIXES, scan_folder
 from refusion.images.unsupported import kind_by_name
 
 logger = logging.getLogger(__name__)
@@ -229,7 +229,7 @@ def _pairs(
         logger.warning("%s: %d left out: %s", path, count, reason)
     found = listing.images
     if not found:
-        logger.warning("%s: no images in it (%s)", path, USUAL_SUFFIXES)
+        logger.warning("%s: no images in it (%s)", path, READ)
     # The input folder can contain results of an earlier run, which are not restored again.
     for folder in {folder.resolve() for folder in results} - {path.resolve()}:
         found = [file for file in found if not file.resolve().is_relative_to(folder)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
-import math
 import os
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +24,18 @@ from refusion.cli.common import (
     sigterm_as_interrupt,
 )
 from refusion.cli.log_lines import LineFormatter
+from refusion.cli.options.haze import add_haze_options, add_strength_option, chosen_haze
+from refusion.cli.options.limits import add_limit_options, memory_limit
+from refusion.cli.options.noise import add_noise_option, noise_std_of
 from refusion.cli.options.results import add_file_options, check_existing, renaming
 from refusion.errors import ConfigError, ImageError, printable
 from refusion.failures import describe_failure
+from refusion.haze_options import HazeOptions
+from refusion.memory import process_bytes
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from refusion.runtime import OnnxModel
 
 EXIT_INCOMPLETE = 1
@@ -65,22 +74,68 @@ def run(argv: list[str] | None) -> int:
     """
     parser = build_parser()
     options = parser.parse_intermixed_args(argv)
+    if not options.model:
+        parser.error("the model has an empty name; name a task or an ONNX file")
     if "" in options.photos:
         parser.error("a photo has an empty name; name photos or folders of photos")
     from refusion.runtime import find_model, load_model
 
-    path = find_model(options.model)
-    jobs = plan_jobs(options.photos, options.output, rename=renaming(options))
+    path, limit = find_model(options.model), memory_limit(options)
+    jobs = plan_jobs(
+        options.photos, options.output, haze_map=options.haze_map, rename=renaming(options)
+    )
     if not any(os.path.lexists(job.photos[0].input) for job in jobs):
         raise ImageError(f"{jobs[0].photos[0].input}: no such file; correct the path")
     check_existing(jobs, options)
+    _import_meanwhile("refusion.images.io")
     model = load_model(path, threads=options.threads, engine=options.engine)
+    return _restore_all(jobs, model, _how(options, model, limit), options)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How every photo is restored; the values are those of `OnnxModel.restore`."""
+
+    strength: float
+    seed: int
+    haze: HazeOptions
+    noise_std: float | None
+    quality: int | None
+    max_pixels: int | None
+    max_memory: int | None
+
+
+def _how(options: argparse.Namespace, model: OnnxModel, limit: int | None) -> _How:
+    """The checked options.
+
+    Raises:
+        ConfigError: the model does not use an option, or a value is out of its range.
+    """
     low, high = model.strengths
     if not low <= options.strength <= high:
         raise ConfigError(
             f"--strength: expected {low:g}..{high:g} for '{model.task}', got {options.strength:g}"
         )
-    return _restore_all(jobs, model, options)
+    if options.noise_level is not None and model.largest_noise is None:
+        raise ConfigError(f"--noise-level: the '{model.task}' model does not use it")
+    haze = chosen_haze(options, model.task, predicts_haze=model.predicts_haze)
+    how = _How(options.strength, options.seed, haze, noise_std_of(options), options.quality,
+               options.max_pixels, limit)  # fmt: skip
+    model.check(how.strength, how.haze, how.noise_std)
+    return how
+
+
+def _import_meanwhile(module: str) -> None:
+    """Import a module in a thread, while the main one loads a graph and does not run Python.
+
+    An error is not shown; the import where the module is used raises it again.
+    """
+
+    def load() -> None:
+        with contextlib.suppress(Exception):
+            import_module(module)
+
+    threading.Thread(target=load).start()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -105,15 +160,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE|DIR",
         help="folder for the results (default: results), or a file if the input is one file",
     )
-    add(
-        "--strength",
-        type=_strength,
-        default=1.0,
-        metavar="S",
-        help="strength of the restoration, 0: the photo, 1 or 100%%: the restored photo (default); "
-        "removal of haze takes -2 to 2",
-    )
+    add_strength_option(add, None)
     add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
+    add_noise_option(add)
+    add_haze_options(parser.add_argument_group("haze").add_argument)
     add_file_options(add)
     add(
         "--engine",
@@ -127,22 +177,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="number of threads (default: one per core)",
     )
+    add_limit_options(add)
     add("--quiet", action="store_true", help="show errors only")
     return parser
-
-
-def _strength(text: str) -> float:
-    """Option type: a finite number, or percent."""
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        shown = printable(text, 40)
-        raise argparse.ArgumentTypeError(
-            f"expected a number, or percent such as 60%, got '{shown}'"
-        )
-    return value
 
 
 def _threads(text: str) -> int:
@@ -154,14 +191,16 @@ def _threads(text: str) -> int:
     return value
 
 
-def _restore_all(jobs: Sequence[Job], model: OnnxModel, options: argparse.Namespace) -> int:
+def _restore_all(
+    jobs: Sequence[Job], model: OnnxModel, how: _How, options: argparse.Namespace
+) -> int:
     start, done, skipped, failed = time.monotonic(), [], 0, 0
     try:
         for job in jobs:
             (files,) = job.photos
             if options.overwrite == "never" and job.is_done:
                 skipped += 1
-            elif _is_restored(files, model, options):
+            elif _is_restored(files, model, how):
                 done.append(files.output)
             else:
                 failed += 1
@@ -173,10 +212,10 @@ def _restore_all(jobs: Sequence[Job], model: OnnxModel, options: argparse.Namesp
     return EXIT_INCOMPLETE if failed else 0
 
 
-def _is_restored(files: PhotoFiles, model: OnnxModel, options: argparse.Namespace) -> bool:
+def _is_restored(files: PhotoFiles, model: OnnxModel, how: _How) -> bool:
     """Restore one photo; an error is one line and does not stop the others."""
     try:
-        _restore(files, model, options)
+        _restore(files, model, how)
     except Exception as error:
         text = describe_failure(error).text
         named = text if str(files.input) in text or str(files.output) in text else None
@@ -185,16 +224,39 @@ def _is_restored(files: PhotoFiles, model: OnnxModel, options: argparse.Namespac
     return True
 
 
-def _restore(files: PhotoFiles, model: OnnxModel, options: argparse.Namespace) -> None:
-    from refusion.images.io import check_place, read_arrays, write_image
+def _restore(files: PhotoFiles, model: OnnxModel, how: _How) -> None:
+    from refusion.batch.result_memory import check_result_memory
+    from refusion.images.io import MAX_PIXELS, check_place, read_arrays, write_image
 
-    photo = read_arrays(files.input)
+    limit = how.max_memory
+    left = None if limit is None else limit - process_bytes()
+    photo = read_arrays(files.input, max_pixels=how.max_pixels or MAX_PIXELS, max_memory=left)
     height, width = photo.samples.shape[1:]
     check_place(files.output, photo, width, height)  # before the restoration, which takes long
-    restored = model.restore(photo.samples, options.strength, options.seed)
-    if options.quality is not None:
-        photo = replace(photo, quality=options.quality)
+    if files.haze_map is not None:
+        check_place(files.haze_map, None, 1, 1)
+    if limit is not None:
+        check_result_memory([files], [photo], limit - process_bytes())
+        model = model.within(limit, photo.samples)
+    restored, amount = _result(photo.samples, model, how, is_mapped=files.haze_map is not None)
+    if how.quality is not None:
+        photo = replace(photo, quality=how.quality)
     write_image(files.output, restored, photo)
+    if files.haze_map is not None:
+        from refusion.images.gray_map import write_haze_map
+
+        write_haze_map(files.haze_map, amount)
+
+
+def _result(
+    samples: np.ndarray, model: OnnxModel, how: _How, *, is_mapped: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The restored photo, and the amount of haze for a map, from one run of the network."""
+    if is_mapped:
+        found = model.decompose(samples)
+        return found.clear(samples, how.strength, how.haze), found.amount(samples)
+    options = {"haze": how.haze, "noise_std": how.noise_std}
+    return model.restore(samples, how.strength, how.seed, **options), None
 
 
 def _summarize(done: Sequence[Path], skipped: int, seconds: float) -> None:

@@ -116,7 +116,7 @@ def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
         cause = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: cannot be listed ({cause})") from error
     if not found:
-        raise ImageError(f"{path}: no images in it ({USUAL_SUFFIXES})")
+        raise ImageError(f"{path}: no images in it ({READ})")
     return list(found)
 
 

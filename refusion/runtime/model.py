@@ -17,6 +17,7 @@ from refusion.runtime.description import read_description
 from refusion.runtime.engines import Engine, choose_engine, start_engine
 from refusion.runtime.guided import guided_bands
 from refusion.runtime.haze import Decomposition, certain_depth
+from refusion.runtime.limits import tile_within
 from refusion.runtime.noise_level import estimate_noise_std
 from refusion.runtime.plan import is_valid
 from refusion.runtime.resizing import shrink
@@ -148,6 +149,19 @@ class OnnxModel:
                 f"noise level: expected 0..{255 * self.largest_noise:g} 8-bit levels, the range of "
                 f"the model, got {255 * noise_std:g}"
             )
+
+    def within(self, limit: int, photo: np.ndarray) -> OnnxModel:
+        """The same model with tiles that are small enough for a limit of the memory.
+
+        Args:
+            limit: bytes of the whole process.
+            photo: the photo (3, H, W) that will be restored; it counts as a part of the process.
+
+        Raises:
+            ImageError: the photo needs more with the smallest tiles.
+        """
+        tile = tile_within(limit, photo, self._plan)
+        return OnnxModel(self._engine, {**self._plan, "tile": tile})
 
     def noise_level(self, photo: np.ndarray) -> float | None:
         """The noise level that is estimated for a photo, in [0, 1] units; None for other models.

@@ -10,6 +10,7 @@ from PIL import Image
 pytest.importorskip("onnxruntime")
 
 from refusion.cli import lite
+from refusion.cli import main as refusion
 
 PROGRAM = """
 import sys
@@ -70,7 +71,11 @@ def test_one_bad_photo_does_not_stop_the_others(folder, capsys):
     [
         (["dehase", "a.png"], "did you mean"),
         (["dehaze", "missing.png"], "missing.png: no such file"),
-        (["dehaze", "a.png", "--strength", "2.5"], "--strength: expected -2..2 for 'dehaze'"),
+        (["blind", "a.png", "--distance", "0.5"], "--distance: the 'blind' model does not use it"),
+        (["blind", "a.png", "--haze-map", "m.png"], "--haze-map: the 'blind' model does not"),
+        (["blind", "a.png", "--noise-level", "5"], "--noise-level: the 'blind' model does not use"),
+        (["denoise", "a.png", "--noise-level", "300"], "noise level: expected 0..80 8-bit levels"),
+        (["dehaze", "a.png", "--max-memory", "much"], "--max-memory: expected a size such as"),
         (["denoise", "a.png", "--strength", "-1"], "--strength: expected 0..1 for 'denoise'"),
         (["a.png", "b.jpg"], "a.png: cannot be loaded as an ONNX file"),
     ],
@@ -84,7 +89,17 @@ def test_errors_are_one_line(argv, message, capsys, folder):
 
 @pytest.mark.parametrize(
     "argv",
-    [["dehaze"], ["dehaze", "a.png", "--threads", "0"], ["dehaze", "a.png", "--strength", "nan"]],
+    [
+        ["dehaze"],
+        [""],
+        ["", "a.png"],
+        ["dehaze", ""],
+        ["dehaze", "a.png", "--threads", "0"],
+        ["dehaze", "a.png", "--strength", "nan"],
+        ["dehaze", "a.png", "--strength", "2.5"],
+        ["dehaze", "a.png", "--airlight", "red"],
+        ["dehaze", "a.png", "--max-pixels", "0"],
+    ],
 )
 def test_wrong_usage(argv, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -94,9 +109,51 @@ def test_wrong_usage(argv, capsys):
     assert error.startswith("refusion-lite: error: ") and error.count("\n") == 1
 
 
+def test_photos_above_the_limits_fail(capsys, folder):
+    assert lite.main(["dehaze", "a.png", "--max-pixels", "4799"]) == 1
+    assert lite.main(["dehaze", "a.png", "--max-memory", "50M"]) == 1
+    pixels, memory = capsys.readouterr().err.splitlines()
+    assert "(--max-pixels)" in pixels and "a.png: max memory: " in memory
+    assert not list((folder / "results").glob("*"))
+    assert lite.main(["dehaze", "a.png", "--max-pixels", "4800", "--max-memory", "8G"]) == 0
+
+
+def test_a_folder_without_photos_names_the_formats(capsys, folder):
+    (folder / "empty").mkdir()
+    assert lite.main(["dehaze", "empty"]) == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert "HEIC" in warning and "camera raw" in warning and "no images in empty" in error
+
+
+HAZE = ["--distance", "60%", "--airlight", "190,195,205", "--exposure", "auto"]
+
+
+def test_options_of_haze_are_those_of_the_large_program(folder):
+    own, other = folder / "own", folder / "other"
+    how = ["dehaze", "a.png", *HAZE]
+    assert lite.main([*how, "--output", "own/a.png", "--haze-map", "own/map.png"]) == 0
+    large = ["--output", "other/a.png", "--haze-map", "other/map.png", "--precision", "fp32"]
+    assert refusion([*how, *large, "--device", "cpu", "--quiet"]) == 0
+    for name in ("a.png", "map.png"):
+        found, expected = (read(place / name)[0].astype(int) for place in (own, other))
+        assert np.ptp(found) > 20
+        assert np.abs(found - expected).max() <= 1
+    assert np.abs(read(own / "a.png")[0].astype(int) - read("a.png")[0]).max() > 3
+
+
+def test_the_noise_level_is_used(folder):
+    for level in ("1", "60"):
+        argv = ["denoise", "a.png", "--noise-level", level, "--output", f"{level}.png"]
+        assert lite.main(argv) == 0
+    pictures = [read(name)[0].astype(int) for name in ("a.png", "1.png", "60.png")]
+    weak, strong = (np.abs(pictures[0] - other).mean() for other in pictures[1:])
+    assert weak < 0.5 * strong
+
+
 def test_runs_without_torch_and_gives_the_same_file(folder):
-    command = [sys.executable, "-c", PROGRAM, "dehaze", "b.jpg", "--output", "without"]
+    argv = ["dehaze", "b.jpg", *HAZE, "--max-memory", "4G", "--haze-map", "map.png"]
+    command = [sys.executable, "-c", PROGRAM, *argv, "--output", "without"]
     subprocess.run(command, check=True, capture_output=True)
-    assert lite.main(["dehaze", "b.jpg", "--output", "with"]) == 0
+    assert lite.main([*argv, "--output", "with"]) == 0
     names = [folder / name / "b.jpg" for name in ("with", "without")]
     assert names[0].read_bytes() == names[1].read_bytes()

@@ -22,6 +22,13 @@ _NUMBERS = {
 """Numbers above 0 of each part; each is small, so that no window needs much memory."""
 
 
+_WHOLE = {"copy": ("side", "window"), "change": ("side", "radius"),
+          "noise": ("block", "most_blocks")}  # fmt: skip
+"""Those of them that are whole."""
+_LEAST_GAMMA = 0.1
+_LARGEST_WINDOW = 1001  # pixels
+
+
 def is_valid(plan: object) -> bool:
     """Whether a plan has all values that a restoration uses, of the right types and ranges.
 
@@ -40,14 +47,28 @@ def _is_valid(plan: Mapping[str, Any]) -> bool:
     checks = [
         isinstance(plan["task"], str),
         all(_is_side(plan[key]) for key in ("factor", "tile")),
-        _are_rising(plan["strengths"], 2) and _are_rising(plan["flat"], 2),
+        _are_rising(plan["strengths"], 2) and _is_range(plan["flat"]),
         all(_has_numbers(parts[name], keys) for name, keys in _NUMBERS.items() if name in parts),
-        all(_are_rising(plan[name]["limits"], 2) for name in ("haze", "change") if name in plan),
-        "copy" not in plan or (_is_side(plan["copy"]["side"]) and plan["copy"]["window"] % 2 == 1),
-        "haze" not in plan or plan["haze"]["window"] <= 1,  # a share of the side
+        all(type(parts[name][key]) is int for name, keys in _WHOLE.items() if name in parts
+            for key in keys),
+        "change" not in plan or (_is_range(plan["change"]["limits"])
+                                 and plan["change"]["limits"][0] > 0),
+        "copy" not in plan or _is_copy(plan["copy"]),
+        "haze" not in plan or _is_haze(plan["haze"]),
         "process" not in plan or _is_process(process),
-    ]
+    ]  # fmt: skip
     return all(checks)
+
+
+def _is_copy(copy: Mapping[str, Any]) -> bool:
+    # A huge window would repeat the border of the copy, which takes any amount of memory.
+    is_window = copy["window"] % 2 == 1 and copy["window"] <= _LARGEST_WINDOW
+    return _is_side(copy["side"]) and is_window
+
+
+def _is_haze(haze: Mapping[str, Any]) -> bool:
+    shares = haze["window"], haze["min_transmission"]  # of the side, of the light
+    return max(shares) <= 1 and haze["gamma"] >= _LEAST_GAMMA and _is_range(haze["limits"])
 
 
 def _is_process(process: Mapping[str, Any]) -> bool:
@@ -80,6 +101,10 @@ def _is_side(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_range(limits: list[float]) -> bool:
+    return _are_rising(limits, 2) and limits[0] < limits[1]
 
 
 def _are_rising(values: list[float], count: int) -> bool:

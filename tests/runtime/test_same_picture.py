@@ -195,8 +195,8 @@ def test_tiny_photos(tiny, name, size):
 def test_shipped_models(task):
     size, noise = ((420, 300), 0.0) if task == "dehaze" else ((144, 104), 15.0)
     image = photo(*size, noise=noise)
-    if task == "deshadow":  # a shadow with sharp edges
-        image[30:80, 40:100] = image[30:80, 40:100] * 0.4
+    if task == "deshadow":  # a shadow over a part of the photo
+        image[:, 60:] = image[:, 60:] * 0.4
     restorer = load_restorer(task, device="cpu", precision="fp32")
     assert differences(restorer, load_model(task), image) <= 1
 
@@ -256,6 +256,18 @@ def test_files_of_others_and_of_networks_alone_are_refused(tmp_path):
         load_model(tmp_path / "other.onnx")
 
 
+HAZE_PLAN = {
+    "limits": [0.02, 0.04],
+    "window": 0.1,
+    "smoothness": 0.05,
+    "min_transmission": 0.1,
+    "gamma": 2.2,
+    "largest_gain": 2.0,
+}
+ONE_STEP = {"columns": ["mu"], "times": [1], "rows": [[1]]}
+NOISE_PLAN = {"limits": [], "largest": 0.3, "block": 64, "most_blocks": 9, "smooth_share": 0.1,
+              "coarse_share": 0.5, "negligible": 0.001, "flat": 0.1, "most_flat": 0.5,
+              "penalty": 1}  # fmt: skip
 DAMAGES = [
     ("task", 1),
     ("tile", 0),
@@ -267,6 +279,15 @@ DAMAGES = [
     ("haze", {}),
     ("haze", {"limits": [0.02, 0.04], "window": 1e9, "smoothness": 0.05, "min_transmission": 0.1}),
     ("copy", {"side": 48, "window": 9, "smoothness": 1e308}),
+    ("copy", {"side": 48, "window": 99_999, "smoothness": 0.1}),
+    ("copy", {"side": 48, "window": 9.0, "smoothness": 0.1}),
+    ("flat", [0.1, 0.1]),
+    ("haze", HAZE_PLAN | {"gamma": 1e-300}),
+    ("haze", HAZE_PLAN | {"min_transmission": 2}),
+    ("haze", HAZE_PLAN | {"limits": [0.04, 0.04]}),
+    ("change", {"limits": [0, 0.4], "side": 48, "radius": 2, "dark": 0.1}),
+    ("change", {"limits": [0.1, 0.4], "side": 48, "radius": 2.5, "dark": 0.1}),
+    ("process", {"start_std": 0.1, "tables": [ONE_STEP], "noise": NOISE_PLAN | {"block": 64.5}}),
     ("process", {}),
     ("process", []),
     ("process", {"tables": []}),
@@ -280,6 +301,9 @@ DAMAGES = [
 def test_damaged_plans_are_found(tiny, name, damage):
     plan = tiny(name)[1]._plan
     assert is_valid(plan)
+    assert is_valid(plan | {"haze": HAZE_PLAN})
+    assert is_valid(plan | {"process": {"start_std": 0.1, "tables": [ONE_STEP],
+                                        "noise": NOISE_PLAN}})  # fmt: skip
     assert not is_valid(plan | dict([damage]))
     assert not is_valid({key: value for key, value in plan.items() if key != "flat"})
     assert not is_valid([plan]) and not is_valid("plan")

@@ -16,6 +16,7 @@ import torch
 from refusion import __version__
 from refusion.errors import CheckpointError, ConfigError, RefusionError, one_line
 from refusion.export.graphs import Graph, axis_names
+from refusion.export.simplify import COMPUTED
 from refusion.files import open_regular
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def link_weights(model: onnx.ModelProto, weights: Path) -> None:
         weights: the file, which must lie in the folder of the ONNX file.
 
     Raises:
-        CheckpointError: a tensor has another type or size in the file.
+        CheckpointError: a tensor is missing in the file, or has another type or size.
     """
     import onnx
 
@@ -125,9 +126,7 @@ def link_weights(model: onnx.ModelProto, weights: Path) -> None:
     narrow = []
     for tensor in _large_weights(model):
         entry = entries.get(tensor.name)
-        if entry is None:  # no weight but a constant that was computed from weights: it is small
-            continue
-        if entry["shape"] != list(tensor.dims) or entry["dtype"] not in _STORED:
+        if entry is None or entry["shape"] != list(tensor.dims) or entry["dtype"] not in _STORED:
             raise CheckpointError(
                 f"{weights}: has no tensor {tensor.name} that an ONNX file can refer to"
             )
@@ -162,7 +161,8 @@ def _large_weights(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     import onnx
 
     floats = (t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
-    return [tensor for tensor in floats if np.prod(tensor.dims) >= _SMALLEST]
+    weights = (tensor for tensor in floats if not tensor.name.startswith(COMPUTED))
+    return [tensor for tensor in weights if np.prod(tensor.dims) >= _SMALLEST]
 
 
 def _convert_when_loaded(model: onnx.ModelProto, names: Iterable[str]) -> None:

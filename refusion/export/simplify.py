@@ -15,6 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
+COMPUTED = "computed:"
+"""Start of the names of constants that are no weights but results of nodes."""
 _LARGEST = 2**14  # values of a result that is stored; larger ones take more space than their nodes
 _MOVE = "Transpose"  # of a weight: the weight itself stays, so that it can be linked
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
@@ -78,11 +80,15 @@ def _fold_constants(model: onnx.ModelProto) -> None:
             kept.append(node)
         else:
             values.update(zip(node.output, results, strict=True))
-    used = {name for node in kept for name in node.input} | {each.name for each in graph.output}
+    used = {name for node in kept for name in node.input}
+    names = {name: f"{COMPUTED}{name}" for name in sorted(used & set(values) - stored)}
+    names |= {each.name: each.name for each in graph.output if each.name in set(values) - stored}
+    for node in kept:
+        node.input[:] = [names.get(name, name) for name in node.input]
     del graph.node[:]
     graph.node.extend(kept)
-    made = sorted(used & set(values) - stored)
-    graph.initializer.extend(onnx.numpy_helper.from_array(values[name], name) for name in made)
+    made = (onnx.numpy_helper.from_array(values[name], new) for name, new in names.items())
+    graph.initializer.extend(made)
 
 
 def _known_lengths(
@@ -213,7 +219,8 @@ def _channel_slice(
     node: onnx.NodeProto, values: Mapping[str, np.ndarray]
 ) -> tuple[int, int] | None:
     """First and last + 1 channel of a node that takes neighbouring channels."""
-    if node.op_type != "Slice" or not all(name in values for name in node.input[1:]):
+    has_axis = node.op_type == "Slice" and len(node.input) >= 4
+    if not has_axis or not all(name in values for name in node.input[1:]):
         return None
     start, end, axis, *step = (values[name].ravel() for name in node.input[1:])
     is_simple = len(axis) == 1 and axis[0] == 1 and all(part[0] == 1 for part in step)

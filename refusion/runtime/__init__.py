@@ -2,8 +2,8 @@
 
 `load_model` reads a file of `refusion export`; the result restores one photo as an array. All
 numbers of the method (coefficients of samplers, limits, sizes) come from the file. The package
-imports `files`, `errors` and `images` only and never torch; it may be imported from `export` and
-`cli`. Each module does what a module of `restorers`, `tiling` or `images` does with tensors; a
+imports `images`, `weights` and base modules only and never torch; it may be imported from `export`
+and `cli`. Each module does what a module of `restorers`, `tiling` or `images` does with tensors; a
 new kind of restoration is a module here and a part of the plan in `refusion.export.description`.
 """
 

@@ -77,6 +77,13 @@ def test_float16_halves_the_file_and_keeps_weights_of_16_bits(tmp_path):
     assert narrow.differences == wide.differences  # the file of the weights has 16 bits, too
 
 
+def test_float16_does_not_round_what_is_computed_from_weights(tmp_path):
+    checkpoint = checkpoint_of(tmp_path, MODELS["dark"])  # its scales by the time are constants
+    files = [(tmp_path / f"{storage}.onnx", storage) for storage in ("float32", "float16")]
+    wide, narrow = (export_model(checkpoint, path, storage=how)[0] for path, how in files)
+    assert narrow.differences == wide.differences
+
+
 def test_float16_refuses_large_weights(tmp_path):
     checkpoint = checkpoint_of(tmp_path, MODELS["pixel"])
     checkpoint.tensors["network.intro.weight"] = (

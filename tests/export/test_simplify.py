@@ -70,6 +70,17 @@ def test_constants_are_computed():
     assert numpy_helper.to_array(stored) == pytest.approx(np.exp(np.float32(2)))
 
 
+def test_a_constant_output_keeps_its_name():
+    model = model_of([node("Exp", "c"), node("Mul", "x y", "z")], {"c": np.ones((1, 1, 1, 1), "f")},
+                     outputs=("y", "z"))  # fmt: skip
+    assert simplified(model) == ["Mul"]
+
+
+def test_slices_without_an_axis_stay():
+    model = model_of([node("Slice", "x 0 1")], {"0": np.array([0]), "1": np.array([1])})
+    assert simplified(model) == ["Slice"]
+
+
 def test_known_lengths_are_constants_and_unknown_ones_are_not():
     nodes = [
         node("Shape", "x", "shape"),

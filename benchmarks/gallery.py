@@ -48,7 +48,7 @@ class Source:
 
 PAGES = {
     "dehaze": Source(Component("Haze"), held_out=4),
-    "deshadow": Source(Component("Shadow"), held_out=16),
+    "deshadow": Source(Component("Shadow"), held_out=5),
     "denoise": Source(Component("GaussianNoise", {"sigma": [25, 25], "clip": True})),
     "blind": Source(Component("SecondOrder")),
 }

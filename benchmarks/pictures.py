@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 WIDTH = 640  # pixels of each image
 
 HAZE = ROOT / "examples" / "hazy-coast.jpg"
-SHADOW = "ubuntu__Wall_with_door_on_Gozo_by_Matthias_Niess.jpg"
+SHADOW = "ubuntu__brad_huchteman_stone_mountain.jpg"
 DOG = "ubudgie__stray_dog_by_radu_galan.jpg"
 CELL = 520  # width in pixels of each of the six parts of tasks.jpg; their sides are 3:2
 GAP = 6  # white pixels between the parts
@@ -91,7 +91,7 @@ def save_tasks(photos: Path) -> None:
     )
     results = [load_restorer("dehaze", device="cpu").restore(haze)]
     results += [load_restorer("deshadow", device="cpu").restore(shadow), blurred(photos / DOG)]
-    windows = ((0.1, 0.22, 0.75), (0.5, 0.0, 0.5), (0.08, 0.08, 0.84))
+    windows = ((0.1, 0.22, 0.75), (0.2, 0.18, 0.72), (0.08, 0.08, 0.84))
     rows = [
         torch.cat([cell(image, *window) for image, window in zip(images, windows, strict=True)], -1)
         for images in ((haze, shadow, dog), results)

@@ -4,6 +4,7 @@ import ast
 import importlib
 import re
 import shlex
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -165,6 +166,7 @@ def test_python_runs(page, tiny_checkpoint, tmp_path, monkeypatch):
         pytest.importorskip("onnxruntime")
     image = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(0))
     write_image("hazy.jpg", image, None)
+    shutil.copy(tiny_checkpoint("pixel"), "average.safetensors")
     names = {"WEIGHTS": tiny_checkpoint("haze"), "PHOTO": "hazy.jpg"}  # of models that do not ship
     for code in blocks(page, "python"):
         exec(compile(code, page.name, "exec"), names)

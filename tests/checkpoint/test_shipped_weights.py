@@ -140,8 +140,11 @@ def test_denoising_hardly_changes_photos_without_noise():
         assert float(psnr(restorer.restore(photo), photo)) > 36
 
 
-def test_shadows_get_lighter_on_photos_kept_out_of_training(tmp_path):
-    """Three draws each, and photos as they are, some of whose own darkness looks like shadow."""
+def test_shadows_get_lighter_on_photos(tmp_path):
+    """Three draws each, and photos as they are, some of whose own darkness looks like shadow.
+
+    The shadow model was trained on one of the photos, see tests/photos/README.md.
+    """
     restorer, gains = load_restorer("deshadow", device="cpu"), []
     for seed in range(3):
         for pair in degraded("Shadow", tmp_path, seed=seed, max_side=768):

@@ -204,14 +204,11 @@ def test_contradictions_are_refused(restore, capsys, argv, text):
         ({"task": "dehaze", "weights": Path("own.safetensors")}, None),
         ({"task": "dehaze", "uncertainty": None}, None),
         ({"task": "dehaze", "method": "ddrm"}, None),
-        ({"task": "deshadow", "uncertainty": None, "steps": 10}, "'deshadow' get worse"),
-        ({"task": "deshadow", "uncertainty": None, "steps": 3}, None),
-        ({"task": "denoise", "uncertainty": None, "steps": 10}, None),
     ],
 )
-def test_steps_and_maps_that_do_not_suit_a_model_are_warned_of(caplog, options, words):
+def test_maps_that_do_not_show_the_errors_are_warned_of(caplog, options, words):
     given = {"uncertainty": "map.png", "weights": None, "method": "refusion"}
-    given |= {"steps": None, **options}
+    given |= options
     warn_of_limits(Namespace(**given))
     assert bool(caplog.text) == (words is not None)
     assert words is None or words in caplog.text

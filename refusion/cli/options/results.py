@@ -86,7 +86,7 @@ def check_existing(jobs: Sequence[Job], options: argparse.Namespace) -> None:
 
 
 def warn_of_limits(options: argparse.Namespace) -> None:
-    """Warn of steps and maps of uncertainty that do not suit a shipped model.
+    """Warn of maps of uncertainty that a shipped model cannot give.
 
     Args:
         options: parsed options.
@@ -99,13 +99,6 @@ def warn_of_limits(options: argparse.Namespace) -> None:
     is_shipped = options.method == DEFAULT and options.weights is None
     if not is_shipped or about is None:
         return
-    if options.steps and about.most_steps and options.steps > about.most_steps:
-        logger.warning(
-            "--steps %d: with more than %d steps, the results of '%s' get worse; leave --steps out",
-            options.steps,
-            about.most_steps,
-            task,
-        )
     if options.uncertainty and (about.correlation is None or about.correlation < ENOUGH):
         found = "was not measured" if about.correlation is None else f"is {about.correlation:g}"
         logger.warning(

@@ -273,9 +273,11 @@ def _check_outputs(files: Sequence[PhotoFiles]) -> None:
         for path in file.written:
             key = _identity(path)
             if key in sources:
+                option = next((name for name in _MAPS if getattr(file, name) == path), "output")
+                advice = f"another place with --{option.replace('_', '-')}"
                 raise ConfigError(
-                    f"output: '{path}' would overwrite the input '{sources[key]}'; "
-                    "choose another folder with --output"
+                    f"{option.replace('_', ' ')}: '{path}' would overwrite the input "
+                    f"'{sources[key]}'; choose {advice}"
                 )
             if key in writers:
                 raise ConfigError(

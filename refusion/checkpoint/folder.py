@@ -10,6 +10,7 @@ from typing import Any
 from refusion.checkpoint.file import Checkpoint, save_checkpoint
 from refusion.checkpoint.shapes import fail
 from refusion.config import config_to_dict
+from refusion.errors import CheckpointError
 from refusion.files import atomic_write
 from refusion.tensor_files.model_folder import CARD, CONFIG, WEIGHTS
 from refusion.weights import FOLDER
@@ -30,6 +31,8 @@ def save_folder(folder: str | Path, checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: a tensor has a wrong name or is not finite, or a file cannot be written.
     """
+    if str(folder) == "":
+        raise CheckpointError("save_pretrained: expected a folder, got an empty name")
     folder = Path(folder)
     config = json.dumps(config_to_dict(checkpoint.model), indent=2) + "\n"
     try:

@@ -99,7 +99,9 @@ def _decoded(coded: bytes, name: str) -> np.ndarray:
     kind = format_by_bytes(coded[:16])
     if kind not in ("JPEG", "PNG"):
         raise ValueError("it is neither a JPEG nor a PNG")
-    check_header(name, read_header(file, kind), len(coded), MAX_PIXELS, None)
+    header = read_header(file, kind)
+    _check_size(header.width, header.height)
+    check_header(name, header, len(coded), MAX_PIXELS, None)
     file.seek(0)
     if kind == "JPEG":
         image = JpegImagePlugin.JpegImageFile(read_jpeg(file).open())
@@ -118,14 +120,19 @@ def _decoded_heic(file: BinaryIO, stored: StoredDepth) -> tuple[np.ndarray, Stor
     if not maps:
         raise ValueError("the decoder finds no depth image")
     width, height = maps[0].size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width}x{height} is more than {MAX_PIXELS >> 20} megapixels")
+    _check_size(width, height)
     about = maps[0].info.get("metadata") or {}
     if about.get("representation_type") == _UNIFORM_DEPTH:
         near, far = (float(about.get(key) or "nan") for key in ("z_near", "z_far"))
         stored = replace(stored, meaning=LINEAR, near=near, far=far)
     pixels = np.asarray(maps[0])
     return _normalised(pixels[..., None] if pixels.ndim == 2 else pixels), stored
+
+
+def _check_size(width: int, height: int) -> None:
+    """Raise `ValueError` for a map that is too large; no option changes this limit."""
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}x{height} is more than {MAX_PIXELS >> 20} megapixels")
 
 
 def _normalised(pixels: np.ndarray) -> np.ndarray:
@@ -146,9 +153,11 @@ def _disparity(values: np.ndarray, stored: StoredDepth) -> np.ndarray:
     if stored.meaning == INVERSE:
         return 1 - values
     near, far = stored.near, stored.far
-    if not 0 < near < far < math.inf:
-        raise ValueError(f"it states depths from {near:g} to {far:g}, expected 0 < near < far")
-    ratio = np.float32(near / far)
+    ratio = np.float32(near / far if 0 < near < far < math.inf else 0)
+    if not 0 < ratio < 1:  # also where float32 cannot tell the depths apart
+        raise ValueError(
+            f"it states depths from {near:.12g} to {far:.12g}, expected 0 < near < far"
+        )
     depth = ratio + values * (1 - ratio)  # relative to the far depth
     return (ratio / depth - ratio) / (1 - ratio)
 

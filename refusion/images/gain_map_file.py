@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from refusion.images.jpeg_segments import (
     APP2,
     INDEX_HEADER,
     ISO_GAIN_MAP,
+    Frame,
     read_frame,
     segment,
     segments,
@@ -32,6 +34,7 @@ from refusion.images.xmp_values import properties
 
 _VERSION = bytes(4)  # of ISO 21496-1: minimum version and version of the writer
 _START = b"\xff\xd8\xff"
+_ASPECT = 0.1  # tolerance of the logarithm of the ratio of two aspect ratios
 
 
 def find_gain_map(
@@ -45,20 +48,20 @@ def find_gain_map(
 
     Returns:
         The gain map and its place; None if there is none, or if it is damaged, longer than 32 MB or
-        has more pixels than the photo.
+        has more pixels or another aspect ratio than the photo.
     """
     frame = read_frame(file) if pictures else None
     for picture in pictures if frame is not None else ():
         with contextlib.suppress(ValueError, struct.error):
-            found = _gain_map(picture.open(file, MAX_BLOCK), frame.width * frame.height)
+            found = _gain_map(picture.open(file, MAX_BLOCK), frame)
             if found is not None:
                 gain_map, length = found
                 return gain_map, replace(picture, end=picture.begin + length)
     return None
 
 
-def _gain_map(file: BinaryIO, most_pixels: int) -> tuple[GainMap, int] | None:
-    """The gain map at the start of a file, and its length in the file."""
+def _gain_map(file: BinaryIO, photo: Frame) -> tuple[GainMap, int] | None:
+    """The gain map of a photo at the start of a file, and its length in the file."""
     if file.read(3) != _START:
         return None
     blocks = read_blocks(file)
@@ -66,10 +69,19 @@ def _gain_map(file: BinaryIO, most_pixels: int) -> tuple[GainMap, int] | None:
     if not {HDR_GAIN_MAP, APPLE_GAIN_MAP} & spaces and not blocks.is_iso_gain_map:
         return None
     frame, end = read_frame(file), end_of_picture(file, blocks.end)
-    if frame is None or end is None or not 0 < frame.width * frame.height <= most_pixels:
+    if frame is None or end is None or not _suits(frame, photo):
         return None
     jpeg = _without_index(file, end)
     return GainMap(jpeg, HDR_GAIN_MAP in spaces, blocks.is_iso_gain_map), end
+
+
+def _suits(frame: Frame, photo: Frame) -> bool:
+    """Whether a gain map has at most the pixels of its photo, and nearly its aspect ratio."""
+    pixels = frame.width * frame.height
+    if not 0 < pixels <= photo.width * photo.height:
+        return False
+    ratio = frame.width * photo.height / (frame.height * photo.width)
+    return abs(math.log(ratio)) <= _ASPECT + 1 / min(frame.width, frame.height)
 
 
 def _without_index(file: BinaryIO, end: int) -> bytes:

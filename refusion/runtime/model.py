@@ -295,6 +295,11 @@ def find_model(task_or_path: str | Path) -> Path:
     if not os.path.lexists(path):
         hint = suggest(str(task_or_path), shipped) if shipped else ""
         raise CheckpointError(f"{path}: no such ONNX file and no task with a shipped one{hint}")
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path}: is a folder, expected an .onnx file; make one from a folder with weights: "
+            f"refusion export {path} -o FILE.onnx"
+        )
     return path
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from refusion.errors import CheckpointError, suggest
+from refusion.errors import CheckpointError, printable, suggest
 from refusion.tensor_files.model_folder import check_model_folder
 
 
@@ -65,6 +65,8 @@ ABOUT = {
 ENOUGH = 0.4
 """Correlation from which a map of uncertainty shows where the errors are."""
 
+_NO_HUB = " or folder; nothing is downloaded: give a folder with config.json and model.safetensors"
+
 FOLDER = Path(__file__).parent
 ONE_STEP = "_one_step"  # end of the names of weights that were distilled for one step
 
@@ -85,7 +87,10 @@ def find_weights(
         CheckpointError: no such file, a folder without these files, or no default weights for the
             task (lists those there are).
     """
+    if str(task_or_path) == "":
+        raise CheckpointError("weights: expected a task, a file or a folder, got an empty name")
     path, shipped = Path(task_or_path), shipped_weights(folder)
+    shown = printable(task_or_path, 200)
     is_task = str(task_or_path) in shipped  # also if a file has this name: ./dehaze is a path
     if not is_task and path.is_dir():
         check_model_folder(path)
@@ -93,14 +98,14 @@ def find_weights(
     if not is_task and path.exists():  # what is no regular file is refused by its reader
         return path
     if path.suffix or len(path.parts) != 1:
-        raise CheckpointError(f"{path}: no such weights file")
+        raise CheckpointError(f"{shown}: no such weights file{'' if path.suffix else _NO_HUB}")
     distilled = shipped.get(path.name + ONE_STEP)
     if steps == 1 and distilled is not None:
         return distilled
     if path.name not in shipped:
         hint = suggest(path.name, shipped) if shipped else "; this installation ships none"
         listed = f" (shipped: {', '.join(sorted(shipped))})" if "did you mean" in hint else ""
-        raise CheckpointError(f"no default weights for task '{task_or_path}'{hint}{listed}")
+        raise CheckpointError(f"no default weights for task '{shown}'{hint}{listed}")
     return shipped[path.name]
 
 

@@ -170,6 +170,28 @@ def test_the_name_of_a_task_is_no_folder(tmp_path, saved, monkeypatch):
     assert read_checkpoint(find_weights("./dehaze/")).model == MODEL
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("user/model", "user/model: no such weights file or folder; nothing is downloaded: give a"),
+        ("", "weights: expected a task, a file or a folder, got an empty name"),
+        ("x\ny", r"no default weights for task 'x\ny'"),
+    ],
+)
+def test_names_that_are_no_folder(name, message):
+    with pytest.raises(CheckpointError) as caught:
+        find_weights(name)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_needs_a_name(saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(CheckpointError, match="expected a folder, got an empty name"):
+        save_folder("", read_checkpoint(saved))
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_the_hub_reads_and_writes_the_same_folders(saved, tmp_path):
     """A class with the mixin of the hub, whose arguments are the sections of a config."""
     hub = pytest.importorskip("huggingface_hub")

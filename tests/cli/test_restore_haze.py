@@ -172,7 +172,8 @@ def test_the_map_of_several_samples_is_their_mean(restore, restorer):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--input", "in/a.png", "--haze-map", "in/a.png"], "would overwrite the input 'in/a.png'"),
+        (["--input", "in/a.png", "--haze-map", "in/a.png"],
+         "overwrite the input 'in/a.png'; choose another place with --haze-map"),
         (["--input", "in", "--haze-map", "map.png"], "haze map: 'map.png' names one file for sev"),
         (["--input", "in/a.png", "--haze-map", "m.jpg"], "haze map: 'm.jpg': a map is a 16-bit"),
         (["--input", "in/a.png", "--output", "m.png", "--haze-map", "m.png"], "would both become"),

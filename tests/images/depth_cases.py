@@ -60,11 +60,13 @@ def stored(form, near=0.5, far=8.0):
     return (depth - near) / (far - near)
 
 
-def gdepth(form="RangeInverse", *, kind="PNG", bits=8, orientation=1, extended=True, text=None):
+def gdepth(
+    form="RangeInverse", *, kind="PNG", bits=8, orientation=1, extended=True, text=None, near="0.5"
+):
     """GDepth in XMP; the base64 text is in the extended packet, as Google's camera writes it."""
     if text is None:
         text = base64.b64encode(picture(stored(form), kind, bits)).decode()
-    about = f'GDepth:Format="{form}" GDepth:Near="0.5" GDepth:Far="8.0" GDepth:Mime="image/png"'
+    about = f'GDepth:Format="{form}" GDepth:Near="{near}" GDepth:Far="8.0" GDepth:Mime="image/png"'
     if not extended:
         packet = cases.packet("", f'{GDEPTH} {about} GDepth:Data="{text}"')
         return hdr.with_segments(photo(orientation), (cases.APP1, cases.XMP_HEADER + packet))

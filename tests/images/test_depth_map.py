@@ -124,6 +124,14 @@ WRONG = {
         depth.gdepth("RangeLinear").replace(b'Near="0.5"', b'Near="9.5"'),
         "it states depths from 9.5 to 8, expected 0 < near < far",
     ),
+    "near and far are equal in float32": (
+        depth.gdepth("RangeLinear", near="7.999999999"),
+        "it states depths from 7.999999999 to 8, expected 0 < near < far",
+    ),
+    "near is 0 in float32": (
+        depth.gdepth("RangeLinear", near="1e-50"),
+        "it states depths from 1e-50 to 8, expected 0 < near < far",
+    ),
     "near is missing": (
         depth.gdepth("RangeLinear").replace(b"GDepth:Near", b"GDepth:Nigh"),
         "it states depths from nan to 8",

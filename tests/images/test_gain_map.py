@@ -194,6 +194,7 @@ def with_places(*places):
 WRONG = {
     "cut off": cut(hdr.ultra_hdr()),
     "larger than the photo": hdr.ultra_hdr(gain_map=hdr.map_jpeg(np.zeros((99, 99), np.uint8))),
+    "another shape": hdr.ultra_hdr(gain_map=hdr.map_jpeg(np.zeros((10, 90), np.uint8))),
     "no picture": hdr.ultra_hdr(gain_map=b"\xff\xd8\xff" + bytes(999)),
     "a segment of ISO 21496-1 alone": cases.jpeg((cases.APP2, hdr.ISO + bytes(4))),
     "no gain map": hdr.ultra_hdr(gain_map=cases.picture("jpg")),

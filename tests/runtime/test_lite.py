@@ -77,6 +77,7 @@ def test_one_bad_photo_does_not_stop_the_others(folder, capsys):
         (["denoise", "a.png", "--noise-level", "300"], "noise level: expected 0..80 8-bit levels"),
         (["dehaze", "a.png", "--max-memory", "much"], "--max-memory: expected a size such as"),
         (["denoise", "a.png", "--strength", "-1"], "--strength: expected 0..1 for 'denoise'"),
+        ([".", "a.png"], ".: is a folder, expected an .onnx file; make one from a folder"),
         (["a.png", "b.jpg"], "a.png: cannot be loaded as an ONNX file"),
     ],
 )

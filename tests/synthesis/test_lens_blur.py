@@ -49,7 +49,8 @@ def test_point_light_becomes_a_disc_of_the_radius(radius: float, sign: int) -> N
     shown = render_bokeh(image, torch.full((61, 67), sign * radius), highlights=1.0)[0] ** 2.2
     lit = shown / shown.amax()
     assert float(lit.sum()) == pytest.approx(math.pi * radius**2, rel=0.05)
-    rows, columns = (lit > 0.5).nonzero().T
+    # Pixels whose centre is on the edge have 0.5 up to rounding, so the limit is another one.
+    rows, columns = (lit > 0.45).nonzero().T
     assert (rows.min() + rows.max(), columns.min() + columns.max()) == (60, 66)
     assert abs(float(rows.max() - rows.min() + 1) / 2 - radius) <= 0.6
     assert float((shown).sum()) == pytest.approx(1, rel=1e-3)  # no light is lost

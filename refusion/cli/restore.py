@@ -36,7 +36,12 @@ from refusion.cli.options.model import (
     warnings_on_stderr,
 )
 from refusion.cli.options.osediff import add_osediff_options, chosen_osediff
-from refusion.cli.options.results import add_file_options, check_existing, renaming, warn_of_limits
+from refusion.cli.options.results import (
+    add_file_options,
+    check_existing,
+    renaming,
+    warn_of_uncertainty,
+)
 from refusion.cli.options.stable_diffusion import add_sd_options
 from refusion.cli.options.values import count
 from refusion.config.plugins import import_plugins
@@ -108,7 +113,7 @@ def _restore(options: argparse.Namespace) -> int:
     if options.method == DEFAULT and options.weights is None and options.task == "bokeh":
         imitated_lens(options, _inputs(jobs))
     check_existing(jobs, options)
-    warn_of_limits(options)
+    warn_of_uncertainty(options)
     from refusion.cli.restore_batch import Reporting, run_batch
     from refusion.devices.processes import join_processes
 

@@ -20,8 +20,6 @@ _NUMBERS = {
               "flat", "most_flat", "penalty"),
 }  # fmt: skip
 """Numbers above 0 of each part; each is small, so that no window needs much memory."""
-
-
 _WHOLE = {"copy": ("side", "window"), "change": ("side", "radius"),
           "noise": ("block", "most_blocks")}  # fmt: skip
 """Those of them that are whole."""

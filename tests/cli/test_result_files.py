@@ -10,7 +10,7 @@ from cli_cases import make
 from PIL import Image
 
 from refusion import cli
-from refusion.cli.options.results import warn_of_limits
+from refusion.cli.options.results import warn_of_uncertainty
 from refusion.images.io import read_image, write_image
 
 
@@ -209,6 +209,6 @@ def test_contradictions_are_refused(restore, capsys, argv, text):
 def test_maps_that_do_not_show_the_errors_are_warned_of(caplog, options, words):
     given = {"uncertainty": "map.png", "weights": None, "method": "refusion"}
     given |= options
-    warn_of_limits(Namespace(**given))
+    warn_of_uncertainty(Namespace(**given))
     assert bool(caplog.text) == (words is not None)
     assert words is None or words in caplog.text

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refusion.cli.options.values import finite_number, option_name, positive
+from refusion.cli.options.values import finite_number, number_or_percent, option_name, positive
 from refusion.errors import ConfigError, ImageError, printable
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
@@ -160,17 +160,11 @@ def _aperture(text: str) -> float:
 def _point(text: str) -> tuple[float, float]:
     """Option type: two numbers from 0 to 1, or in percent."""
     try:
-        x, y = (_fraction(part) for part in text.split(","))
-    except ValueError:
+        x, y = (number_or_percent(part.strip()) for part in text.split(","))
+    except (ValueError, argparse.ArgumentTypeError):
         x = y = -1.0
     if not (0 <= x <= 1 and 0 <= y <= 1):
         raise argparse.ArgumentTypeError(
             f"expected X,Y from 0 to 1 or in percent, e.g. 0.5,0.6 or 50%,60%, got '{text}'"
         )
     return x, y
-
-
-def _fraction(text: str) -> float:
-    """A number, or a hundredth of it where it ends with a percent sign."""
-    text = text.strip()
-    return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)

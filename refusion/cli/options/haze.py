@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from refusion.cli.options.values import finite_number, option_name
+from refusion.cli.options.values import finite_number, number_or_percent, option_name
 from refusion.errors import ConfigError
 from refusion.haze_options import HazeOptions
 
@@ -213,7 +213,7 @@ def look_line(look: Mapping[str, Any]) -> str:
 
 def _fraction(text: str, low: float, high: float, example: str) -> float:
     """A number from low to high, or percent."""
-    value = finite_number(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    value = number_or_percent(text)
     if not low <= value <= high:
         raise argparse.ArgumentTypeError(
             f"expected a number from {low:g} to {high:g}, or percent such as {example}, "

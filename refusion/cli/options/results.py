@@ -85,8 +85,8 @@ def check_existing(jobs: Sequence[Job], options: argparse.Namespace) -> None:
         raise ConfigError(f"{what}; nothing was restored")
 
 
-def warn_of_limits(options: argparse.Namespace) -> None:
-    """Warn of maps of uncertainty that a shipped model cannot give.
+def warn_of_uncertainty(options: argparse.Namespace) -> None:
+    """Warn if `--uncertainty` does not show the errors of a shipped model.
 
     Args:
         options: parsed options.

@@ -53,6 +53,11 @@ def finite_number(text: str) -> float:
     return value
 
 
+def number_or_percent(text: str) -> float:
+    """Option type: a finite number, or a hundredth of it where it ends with a percent sign."""
+    return finite_number(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+
+
 def option_name(key: str) -> str:
     """Name of an option on the command line, from its key in the parsed options."""
     return f"--{key.replace('_', '-')}"

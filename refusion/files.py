@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from refusion.errors import RefusionError, short
+
 _STALE_S = 600  # seconds without a write after which a part file belongs to a killed process
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -22,6 +24,23 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+def as_path(value: object, expected: str, error: type[RefusionError]) -> Path:
+    """A path that was given as an argument: a text, or an object such as `pathlib.Path`.
+
+    Args:
+        value: the argument; None, for example, is no path.
+        expected: start of the message: the argument and what it names.
+        error: class of the error.
+
+    Raises:
+        RefusionError: of class `error`: the value is no path, or empty.
+    """
+    if isinstance(value, str | os.PathLike) and str(value) != "":
+        return Path(value)
+    got = "an empty name" if value == "" else short(value)
+    raise error(f"{expected}, got {got}")
 
 
 def open_regular(path: str | Path) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import socket
 import stat
 import time
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from refusion.errors import CheckpointError, ImageError
 from refusion.files import (
+    as_path,
     atomic_write,
     check_no_link,
     check_regular,
@@ -18,6 +21,19 @@ from refusion.files import (
     open_regular,
     sha256_of,
 )
+
+
+@pytest.mark.parametrize(
+    ("value", "got"), [(None, "None"), (3, "3"), (b"x", "b'x'"), (["a"], "['a']"), ("", "an empty")]
+)
+def test_an_argument_that_is_no_path_gives_one_line(value, got):
+    with pytest.raises(ImageError, match=rf"^x: expected a file, got {re.escape(got)}"):
+        as_path(value, "x: expected a file", ImageError)
+
+
+def test_texts_and_paths_are_paths():
+    assert as_path("a/b", "x", CheckpointError) == as_path(Path("a/b"), "x", CheckpointError)
+
 
 REFUSED = r"expected a|symbolic links|not a possible name"
 

@@ -24,7 +24,7 @@ from refusion.config import ModelConfig, config_to_dict, model_config_from_dict
 from refusion.config.plugins import first_names, import_allowed_plugins, missing_plugins
 from refusion.config.yaml_text import MAX_DEPTH
 from refusion.errors import CheckpointError, ConfigError, one_line, printable
-from refusion.files import atomic_write
+from refusion.files import as_path, atomic_write
 from refusion.tensor_files.containers import check_safetensors
 from refusion.tensor_files.model_folder import CONFIG, WEIGHTS, read_config
 
@@ -77,7 +77,7 @@ def save_checkpoint(
             be written.
         ConfigError: `model` is a mapping with a wrong key or value.
     """
-    path = Path(path)
+    path = as_path(path, "weights: expected a file to write", CheckpointError)
     model = model if isinstance(model, ModelConfig) else model_config_from_dict(model, str(path))
     stored = {name: _stored(tensor, dtype) for name, tensor in tensors.items()}
     _check_tensors(path, stored)
@@ -116,7 +116,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             larger than its networks; or a tensor has a wrong name, an unexpected dtype or values
             that are not finite.
     """
-    path, config = Path(path), None
+    path, config = as_path(path, "weights: expected a file or a folder", CheckpointError), None
     if path.is_dir():
         path, config = path / WEIGHTS, read_config(path)
     check_safetensors(path, _OF_PICKLE)
@@ -132,6 +132,23 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         fail(path, f"damaged or truncated safetensors file ({reason}); download or copy it again")
     _check_tensors(path, tensors)
     return Checkpoint(model, tensors, info, path)
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether a file is a weights file of this project; in a folder, its config may say so.
+
+    Args:
+        path: any path, also of a file that does not exist or is damaged.
+    """
+    try:
+        check_safetensors(path, _OF_PICKLE)
+        with safe_open(path, framework="pt") as file:
+            if "refusion" in (file.metadata() or {}):
+                return True
+        # The libraries of the hub write a model of this project without these metadata.
+        return bool(_parse_head(path, {}, read_config(path.parent)))
+    except (CheckpointError, SafetensorError, OSError):
+        return False
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
-from refusion.checkpoint.file import Checkpoint, save_checkpoint
+from refusion.checkpoint.file import Checkpoint, is_own_file, save_checkpoint
 from refusion.checkpoint.shapes import fail
 from refusion.config import config_to_dict
 from refusion.errors import CheckpointError
-from refusion.files import atomic_write
+from refusion.files import as_path, atomic_write
 from refusion.tensor_files.model_folder import CARD, CONFIG, WEIGHTS
 from refusion.weights import FOLDER
 
@@ -21,19 +22,19 @@ _LINK = re.compile(r"\[([^\]]*)\]\((?!\w+:|#)[^)]*\)")  # to a file of this proj
 def save_folder(folder: str | Path, checkpoint: Checkpoint) -> None:
     """Write `config.json`, `model.safetensors` and, if there is none, `README.md`.
 
-    The weights file is a complete one: it also works alone. Existing files are replaced, except
-    README.md, which may be the user's.
+    The weights file is a complete one: it also works alone. The files of a model that refusion
+    wrote are replaced, except README.md, which may be the user's. Other files stay as they are.
 
     Args:
         folder: is created if it does not exist.
         checkpoint: the model.
 
     Raises:
-        CheckpointError: a tensor has a wrong name or is not finite, or a file cannot be written.
+        CheckpointError: `folder` is no path, or has files of these names that refusion did not
+            write; a tensor has a wrong name or is not finite; or a file cannot be written.
     """
-    if str(folder) == "":
-        raise CheckpointError("save_pretrained: expected a folder, got an empty name")
-    folder = Path(folder)
+    folder = as_path(folder, "save_pretrained: expected a folder", CheckpointError)
+    _check_own(folder)
     config = json.dumps(config_to_dict(checkpoint.model), indent=2) + "\n"
     try:
         with atomic_write(folder / CONFIG) as temporary:
@@ -45,6 +46,17 @@ def save_folder(folder: str | Path, checkpoint: Checkpoint) -> None:
                 temporary.write_text(model_card(checkpoint), encoding="utf-8")
     except OSError as error:
         fail(folder, f"cannot be written ({error.strerror}); choose another folder")
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse a folder with files that would be replaced and are not refusion's."""
+    there = [name for name in (CONFIG, WEIGHTS) if os.path.lexists(folder / name)]
+    if there and not is_own_file(folder / WEIGHTS):
+        fail(
+            folder,
+            f"has {' and '.join(there)} of something else, which would be replaced; choose another "
+            "folder, or move them away",
+        )
 
 
 def model_card(checkpoint: Checkpoint) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from refusion.errors import ImageError
-from refusion.files import atomic_write, check_replaceable, open_regular
+from refusion.files import as_path, atomic_write, check_replaceable, open_regular
 from refusion.images.decode import decode_pillow
 from refusion.images.decoder_warnings import quiet_decoders
 from refusion.images.encode import check_side, encode
@@ -79,7 +79,7 @@ def read_arrays(
     Raises:
         ImageError: see `read_image`.
     """
-    path = Path(path)
+    path = as_path(path, "read_image: expected an image file", ImageError)
     try:
         file = open_regular(path)
     except FileNotFoundError as error:
@@ -117,7 +117,7 @@ def write_image(path: str | Path, image: Tensor | np.ndarray, like: Photo | None
     Raises:
         ImageError: the shape is wrong, a value is not finite, or the file cannot be written.
     """
-    path = Path(path)
+    path = as_path(path, "write_image: expected a file to write", ImageError)
     kind = _format_to_write(path, like)
     is_known = str(image.dtype).removeprefix("torch.") in _DTYPES
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or not is_known:

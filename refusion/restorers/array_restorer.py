@@ -58,13 +58,14 @@ class ArrayRestorer:
 
         The folder holds `config.json`, `model.safetensors` with the dtypes of the file that was
         loaded, and a model card, `README.md`. `from_pretrained` and `refusion.load_restorer` read
-        it. The files are replaced if they exist, except the card.
+        it. The files of a model that refusion wrote are replaced, except the card.
 
         Args:
             folder: is created if it does not exist.
 
         Raises:
-            CheckpointError: a file cannot be written.
+            CheckpointError: the folder has files of these names that refusion did not write, or a
+                file cannot be written.
             ConfigError: the restorer was not loaded from weights.
         """
         if self._save is None:

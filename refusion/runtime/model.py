@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from refusion.errors import CheckpointError, ConfigError, RefusionError, one_line, suggest
+from refusion.files import as_path
 from refusion.haze_options import ALL_HAZE, HazeOptions
 from refusion.runtime.change import keep_strong_changes
 from refusion.runtime.description import read_description
@@ -288,7 +289,7 @@ def find_model(task_or_path: str | Path) -> Path:
     Raises:
         CheckpointError: there is no such file.
     """
-    path = Path(task_or_path)
+    path = as_path(task_or_path, "load_model: expected a task or an .onnx file", CheckpointError)
     shipped = {file.stem: file for file in sorted(FOLDER.glob("*.onnx"))}
     if str(task_or_path) in shipped:
         return shipped[str(task_or_path)]

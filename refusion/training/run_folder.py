@@ -20,6 +20,8 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 LOCK, CONFIG, BOARD = ".lock", "config.yml", "tensorboard"
 MODEL, BEST, STATE = "model.safetensors", "best.safetensors", "state.pt"
 LATENTS, SNAPSHOTS = "latents.safetensors", "snapshots"
+_REPLACED = (CONFIG, MODEL, BEST)
+_MARKS = (LOCK, STATE, BOARD)  # a folder with one of them is that of a run
 _NAMES = (LOCK, CONFIG, BOARD, MODEL, BEST, STATE, LATENTS, SNAPSHOTS)
 
 
@@ -29,8 +31,8 @@ def make_run_folder(folder: Path) -> None:
     The folder itself may be a link, for example to another disk.
 
     Raises:
-        ConfigError: the folder cannot be created, or a name that a run uses belongs to a link or to
-            another kind of file.
+        ConfigError: the folder cannot be created; a name that a run uses belongs to a link or to
+            another kind of file; or the folder is not that of a run and has files of these names.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,6 +49,12 @@ def make_run_folder(folder: Path) -> None:
                 raise NotADirectoryError(errno.ENOTDIR, "is a file, expected a folder", str(path))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+    there = [name for name in _REPLACED if (folder / name).exists()]
+    if there and not any((folder / name).exists() for name in _MARKS):
+        raise ConfigError(
+            f"{folder}: has {' and '.join(there)} of something else, which would be replaced; "
+            "choose another name or --runs, or move them away"
+        )
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from refusion.errors import CheckpointError, printable, suggest
+from refusion.files import as_path
 from refusion.tensor_files.model_folder import check_model_folder
 
 
@@ -87,9 +88,8 @@ def find_weights(
         CheckpointError: no such file, a folder without these files, or no default weights for the
             task (lists those there are).
     """
-    if str(task_or_path) == "":
-        raise CheckpointError("weights: expected a task, a file or a folder, got an empty name")
-    path, shipped = Path(task_or_path), shipped_weights(folder)
+    expected = "weights: expected a task, a file or a folder"
+    path, shipped = as_path(task_or_path, expected, CheckpointError), shipped_weights(folder)
     shown = printable(task_or_path, 200)
     is_task = str(task_or_path) in shipped  # also if a file has this name: ./dehaze is a path
     if not is_task and path.is_dir():

@@ -86,6 +86,40 @@ def test_the_card_has_a_header_and_stays_if_it_exists(saved):
     assert read_checkpoint(saved).info == {}
 
 
+@pytest.mark.parametrize("kind", ["config", "weights", "both", "damaged"])
+def test_files_of_something_else_are_not_replaced(saved, tmp_path, kind):
+    """Only a model that refusion wrote is replaced, or one that it can read."""
+    other, checkpoint = tmp_path / "other", read_checkpoint(saved)
+    other.mkdir()
+    if kind != "weights":
+        (other / "config.json").write_text('{"model_type": "bert"}')
+    if kind in ("weights", "both"):
+        save_file(make_tensors(), other / "model.safetensors", {"format": "pt"})
+    if kind == "damaged":
+        (other / "model.safetensors").write_bytes(b"x" * 100)
+    (other / "notes.txt").write_text("mine")
+    before = {file.name: file.read_bytes() for file in other.iterdir()}
+    with pytest.raises(CheckpointError, match="of something else, which would be replaced") as e:
+        save_folder(other, checkpoint)
+    assert str(other) in str(e.value) and "\n" not in str(e.value)
+    assert {file.name: file.read_bytes() for file in other.iterdir()} == before
+
+
+def test_a_model_of_refusion_is_replaced_and_other_files_stay(saved, tmp_path):
+    checkpoint = read_checkpoint(saved)
+    (saved / "notes.txt").write_text("mine")
+    save_folder(saved, replace(checkpoint, info={"step": 6}))
+    assert read_checkpoint(saved).info == {"step": 6}
+    assert (saved / "notes.txt").read_text() == "mine"
+    save_file(checkpoint.tensors, saved / "model.safetensors", {"format": "pt"})
+    save_folder(saved, checkpoint)  # the libraries of the hub write no metadata of ours
+    assert read_checkpoint(saved).info == INFO
+    (tmp_path / "clone").mkdir()  # of a new repository of the hub
+    (tmp_path / "clone" / ".gitattributes").touch()
+    save_folder(tmp_path / "clone", checkpoint)
+    assert same(read_checkpoint(tmp_path / "clone").tensors, checkpoint.tensors)
+
+
 @pytest.mark.parametrize("card", sorted(FOLDER.glob("*.md")), ids=lambda path: path.stem)
 def test_shipped_cards_have_a_header_with_numbers_of_the_card(card):
     _, header, text = card.read_text(encoding="utf-8").split("---\n", 2)

@@ -5,9 +5,10 @@ import torch
 
 from refusion import cli, load_restorer
 from refusion.checkpoint import read_checkpoint
-from refusion.errors import CheckpointError, ConfigError
-from refusion.images.io import write_image
+from refusion.errors import CheckpointError, ConfigError, ImageError
+from refusion.images.io import read_image, write_image
 from refusion.restorers import ArrayRestorer, load_prior
+from refusion.runtime import load_model
 
 PHOTO = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(0))
 HOW = {"device": "cpu", "precision": "fp32"}
@@ -53,6 +54,24 @@ def test_a_folder_that_is_no_model_gives_one_line(tmp_path, capsys):
 def test_a_prior_may_lie_in_such_a_folder(tmp_path):
     load_restorer("ddrm_prior", **HOW).save_pretrained(tmp_path / "prior")
     assert load_prior(tmp_path / "prior", **HOW).network is not None
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"x", ""])
+def test_what_is_no_path_gives_one_line(tiny_checkpoint, wrong):
+    restorer = load_restorer(tiny_checkpoint("pixel"), **HOW)
+    for call in (
+        restorer.save_pretrained,
+        ArrayRestorer.from_pretrained,
+        load_restorer,
+        load_prior if wrong is not None else load_restorer,
+        load_model,
+        read_checkpoint,
+    ):
+        with pytest.raises(CheckpointError, match=r"^\w+: expected a .*, got [^\n]+$"):
+            call(wrong)
+    for call in (read_image, lambda path: write_image(path, PHOTO)):
+        with pytest.raises(ImageError, match=r"^\w+_image: expected .*, got [^\n]+$"):
+            call(wrong)
 
 
 def test_a_restorer_without_weights_cannot_be_saved(tmp_path):

@@ -61,6 +61,19 @@ def test_a_pipe_or_a_folder_is_no_file_of_a_run(run, folder, name):
         run()
 
 
+@pytest.mark.parametrize("name", ["config.yml", "model.safetensors", "best.safetensors"])
+def test_files_of_something_else_are_not_replaced(run, folder, name):
+    (folder / name).write_text("mine")
+    with pytest.raises(ConfigError, match=f"{folder}: has {name} of something else"):
+        run()
+    assert (folder / name).read_text() == "mine" and len(list(folder.iterdir())) == 1
+
+
+def test_a_run_without_its_state_begins_anew(run):
+    run(train=TRAIN | {"steps": 1}).state_file.unlink()
+    assert run(train=TRAIN | {"steps": 1}).step == 1
+
+
 def test_a_lock_that_becomes_a_link_is_refused(folder, tmp_path):
     (folder / ".lock").symlink_to(tmp_path / "missing")
     with pytest.raises(ConfigError, match=r"\.lock: is a link"), run_lock(folder):

@@ -20,6 +20,7 @@ from refusion.devices.precision import (
     precision_name,
 )
 from refusion.errors import CheckpointError
+from refusion.files import as_path
 from refusion.nets.layers import pad_to_multiple
 from refusion.sde import VPSDE, build_sde
 from refusion.stable_diffusion.libraries import import_library, read_json
@@ -78,7 +79,8 @@ def find_prior(source: str | Path | None = None) -> Path:
         CheckpointError: there is no such file or folder, or this installation has no shipped prior.
     """
     if source is not None:
-        return Path(source) if Path(source).is_dir() else find_weights(source)
+        path = as_path(source, "prior: expected a task, a file or a folder", CheckpointError)
+        return path if path.is_dir() else find_weights(source)
     try:
         return find_weights(SHIPPED)
     except CheckpointError:

@@ -1,11 +1,13 @@
 """The best weights of a run, kept beside the last ones.
 
 `best.safetensors` has the best ones. With `train.keep_best` above 1, the folder `snapshots` has
-that number of the best validated weights. The name of each file states its step and score.
+that number of the best validated weights. The name of each file states its step and score. With 1
+there is no snapshot: those of the run before it was continued with 1 are removed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -91,6 +93,13 @@ def keep_snapshot(
     _remove(one.path for one in known if one.path not in chosen)
 
 
+def remove_snapshots(run: Path) -> None:
+    """Remove the snapshots in the folder of a run, and this folder if nothing else is in it."""
+    _remove(one.path for one in snapshots_of(run))
+    with contextlib.suppress(OSError):  # it has other files, or there is none
+        (run / SNAPSHOTS).rmdir()
+
+
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
@@ -157,7 +166,11 @@ class BestWeights:
             self.record = {"score": score, "photos": photos}
             if export is not None:
                 export(self.run / BEST)
-        if count > 1 and step and export is not None:
+        if export is None or not step:
+            return
+        if count == 1:
+            remove_snapshots(self.run)
+        else:
             how = {"count": count, "is_comparable": is_comparable, "export": export}
             keep_snapshot(self.run, step, metric, score, **how)
 

@@ -8,7 +8,13 @@ from refusion.checkpoint import read_checkpoint
 from refusion.errors import CheckpointError, ConfigError
 from refusion.training import Trainer
 from refusion.training.budget import Budget
-from refusion.training.snapshots import BestWeights, best_metric, keep_snapshot, snapshots_of
+from refusion.training.snapshots import (
+    BestWeights,
+    best_metric,
+    keep_snapshot,
+    remove_snapshots,
+    snapshots_of,
+)
 
 CPU = torch.device("cpu")
 PSNR = "whole/restored/psnr"
@@ -128,6 +134,24 @@ def test_fewer_and_more_snapshots_when_a_run_is_continued(config_of, tmp_path, s
     more = scored(trainer_of(config_of(keep_best=5), tmp_path), SCORES)
     more.train()
     assert steps(more) == [4, 12, 8]
+
+
+def test_a_run_continued_with_one_best_file_has_no_snapshots(config_of, tmp_path, scored):
+    trainer = scored(trainer_of(config_of(steps=8), tmp_path), SCORES)
+    trainer.train()
+    assert len(steps(trainer)) == 3
+    one = scored(trainer_of(config_of(steps=10, keep_best=1), tmp_path), SCORES)
+    one.train()
+    assert not (one.folder / "snapshots").exists()
+    assert read_checkpoint(one.best_file).info["step"] == 4
+
+
+def test_without_snapshots_the_files_of_others_stay(tmp_path):
+    keep(tmp_path, 1, 1.0)
+    (tmp_path / "snapshots" / "notes.txt").write_text("mine")
+    remove_snapshots(tmp_path)
+    assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["notes.txt"]
+    remove_snapshots(tmp_path / "no run")
 
 
 def keep(folder, step, score, **changes):

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn, ParamSpec
 
@@ -124,21 +124,44 @@ class Parser(argparse.ArgumentParser):
         return bool(self.brief) and action.dest not in self.brief | {"help", "help_all"}
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """See `argparse.ArgumentParser.parse_args`."""
-        return self._checked(*self.parse_known_args(args, namespace))
+        """See `argparse.ArgumentParser.parse_args`; a wrong name is reported before what lacks."""
+        return self._checked(self.parse_known_args, args, namespace)
 
     def parse_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
         """See `argparse.ArgumentParser.parse_intermixed_args`."""
-        return self._checked(*self.parse_known_intermixed_args(args, namespace))
+        return self._checked(self.parse_known_intermixed_args, args, namespace)
 
-    def _checked(self, options: argparse.Namespace, unknown: list[str]) -> argparse.Namespace:
-        """The options, if nothing else was given."""
+    def _checked(self, parse: Callable[..., Any], args: Any, namespace: Any) -> argparse.Namespace:
+        """The options, if nothing else was given.
+
+        A mistyped option often is the one that lacks, so unknown options are reported first. The
+        values of unknown options look like arguments, and these are reported last.
+        """
+        with self._nothing_required():
+            unknown = parse(args)[1]
+        self._refuse([name for name in unknown if name.startswith("-")])
+        options, unknown = parse(args, namespace)
+        self._refuse(unknown)
+        return options
+
+    @contextlib.contextmanager
+    def _nothing_required(self) -> Iterator[None]:
+        required = [part for part in (*self._actions, *self._mutually_exclusive_groups)
+                    if part.required]  # fmt: skip
+        for part in required:
+            part.required = False
+        try:
+            yield
+        finally:
+            for part in required:
+                part.required = True
+
+    def _refuse(self, unknown: Sequence[str]) -> None:
         if unknown:
             name = unknown[0].partition("=")[0]
             kind = "option" if name.startswith("-") else "argument"
             known = [text for action in self._actions for text in action.option_strings]
             self.error(f"unknown {kind} '{printable(name, 100)}'{nearest(name, known)}")
-        return options
 
     def error(self, message: str) -> NoReturn:
         """Show the message in one line and end the program with the code of a wrong option."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from refusion.batch.result_names import check_packages, distinct, result_name
+from refusion.batch.searching import Searching
 from refusion.errors import ConfigError, ImageError
 from refusion.images.listing import FORMATS, READ, READ_ONLY, USUAL_SUFFIXES, scan_folder
 from refusion.images.unsupported import kind_by_name
@@ -88,6 +89,7 @@ def plan_jobs(
     uncertainty: str | Path | None = None,
     haze_map: str | Path | None = None,
     rename: Callable[[Path], Path] | None = None,
+    searching: Searching | None = None,
 ) -> list[Job]:
     """Decide which files are read and written.
 
@@ -108,6 +110,7 @@ def plan_jobs(
         rename: gives the name of a result in a folder from that of its photo; None for the same
             name (NAME.jpg for HEIC, NAME.tif for camera raw). A photo that is the result of another
             one is left out. `output` must then be a folder.
+        searching: is called while folders are searched.
 
     Returns:
         The jobs in the order of the inputs; the files of a folder are sorted by name.
@@ -129,7 +132,8 @@ def plan_jobs(
         root, pairs = target.parent, {(paths[0], target): None}
     else:
         root, results = target, [target, *maps.values()]
-        found = [pair for path in paths for pair in _pairs(path, target, results, recursive)]
+        found = [pair for path in paths
+                 for pair in _pairs(path, target, results, recursive, searching)]  # fmt: skip
         if rename is not None:
             found = _renamed(found, rename)
         pairs = dict.fromkeys(distinct(found))  # without repetitions
@@ -215,13 +219,17 @@ def _names_one_map(key: str, target: Path, inputs: list[Path]) -> bool:
 
 
 def _pairs(
-    path: Path, target: Path, results: Sequence[Path], recursive: bool
+    path: Path,
+    target: Path,
+    results: Sequence[Path],
+    recursive: bool,
+    searching: Searching | None,
 ) -> list[tuple[Path, Path]]:
     """Input and output file of every photo in one input path, except in the folders `results`."""
     if not _is_folder(path):
         return [(path, result_name(target / path.name))]
     try:
-        listing = scan_folder(path, recursive=recursive)
+        listing = scan_folder(path, recursive=recursive, searching=searching)
     except OSError as error:
         logger.warning("%s: cannot be listed (%s)", path, error.strerror)
         return []

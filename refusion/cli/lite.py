@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refusion.batch.plan import Job, PhotoFiles, plan_jobs
+from refusion.batch.searching import SearchLines
 from refusion.cli.common import (
     EXIT_INTERRUPTED,
     Parser,
@@ -82,7 +83,11 @@ def run(argv: list[str] | None) -> int:
 
     path, limit = find_model(options.model), memory_limit(options)
     jobs = plan_jobs(
-        options.photos, options.output, haze_map=options.haze_map, rename=renaming(options)
+        options.photos,
+        options.output,
+        haze_map=options.haze_map,
+        rename=renaming(options),
+        searching=None if options.quiet else SearchLines(),
     )
     if not any(os.path.lexists(job.photos[0].input) for job in jobs):
         raise ImageError(f"{jobs[0].photos[0].input}: no such file; correct the path")

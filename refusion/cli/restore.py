@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusion.batch.plan import Job, plan_jobs
+from refusion.batch.searching import SearchLines
 from refusion.cli.common import Parser, show
 from refusion.cli.options.bokeh import add_bokeh_options, disparity_maps, imitated_lens
 from refusion.cli.options.ddrm import add_ddrm_options, chosen_ddrm
@@ -140,7 +141,14 @@ def _jobs(options: argparse.Namespace, views: int = 1) -> list[Job]:
         uncertainty=options.uncertainty,
         haze_map=options.haze_map,
         rename=renaming(options),
+        searching=_search_lines(options),
     )
+
+
+def _search_lines(options: argparse.Namespace) -> SearchLines | None:
+    if options.quiet:
+        return None
+    return SearchLines(", --no-recursive leaves out sub-folders" if options.recursive else "")
 
 
 def _inputs(jobs: Sequence[Job]) -> list[Path]:

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +120,12 @@ def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
     return list(found)
 
 
-def scan_folder(folder: Path, *, recursive: bool) -> Listing:
+def scan_folder(
+    folder: Path,
+    *,
+    recursive: bool,
+    searching: Callable[[Path, int, int], None] | None = None,
+) -> Listing:
     """Find the image files of a folder, and count what looks like an image but is left out.
 
     Hidden files and hidden folders are ignored.
@@ -128,6 +133,8 @@ def scan_folder(folder: Path, *, recursive: bool) -> Listing:
     Args:
         folder: the folder, or a link to it.
         recursive: also search the sub-folders.
+        searching: called for every file as `(folder, folders, images)`, with the numbers of folders
+            and images found so far.
 
     Raises:
         OSError: the folder cannot be listed.
@@ -143,6 +150,8 @@ def scan_folder(folder: Path, *, recursive: bool) -> Listing:
             left_out[f"folder that cannot be listed ({error.strerror})"] += 1
             continue
         for entry in entries:
+            if searching is not None:
+                searching(folder, len(folders), len(images))
             path = place / entry.name
             if entry.is_dir(follow_symlinks=False):
                 folders += [path] * recursive

@@ -222,7 +222,7 @@ def _restored(
     check_results(job, photos, restorer.info, options.samples, options.max_memory)
     with measured.timed("restore"):
         conditioned = _conditioned(job, photos, options)
-        measured.noise_level = _estimated_noise(restorer.info, conditioned)
+        conditioned, measured.noise_level = _with_noise_level(restorer.info, conditioned)
         recorder = None if job.photos[0].haze_map is None else HazeRecorder(restorer)
         result, deviation = _result(recorder or restorer, conditioned, options, report)
     if restorer.info.colours:
@@ -246,11 +246,18 @@ def _conditioned(job: Job, photos: Sequence[Photo], options: RestoreOptions) -> 
     return options.maps.conditioned(samples, job.photos[0].input, options.strength)
 
 
-def _estimated_noise(info: RestorerInfo, photo: ConditionedPhoto) -> float | None:
-    """The noise level that the restorer estimates, in 8-bit levels; None if it estimates none."""
+def _with_noise_level(
+    info: RestorerInfo, photo: ConditionedPhoto
+) -> tuple[ConditionedPhoto, float | None]:
+    """The photo with the noise level that the restorer would estimate, also in 8-bit levels.
+
+    None if it estimates none. All samples of the photo use this estimate.
+    """
     if "noise_std" not in info.optional or photo.conditions.noise_std is not None:
-        return None
-    return round(255 * estimate_noise_std(photo.lq).item(), 2)
+        return photo, None
+    found = estimate_noise_std(photo.lq)
+    conditions = replace(photo.conditions, estimated_noise=found)
+    return replace(photo, conditions=conditions), round(255 * found.item(), 2)
 
 
 def _result(

@@ -27,19 +27,23 @@ class Conditions:
     Attributes:
         lens: source lens, target lens and disparity, float (3,) or one row per photo (B, 3);
             lenses as numbers, see `refusion.optics.lens`.
-        noise_std: standard deviation of the photo's noise, in [0, 1] units; None for an estimate
-            from the photo, in models that make one (`RestorerInfo.optional`).
+        noise_std: standard deviation of the photo's noise, in [0, 1] units. A model with
+            `noise_std` in `RestorerInfo.optional` takes one per photo, too, (B,), and estimates it
+            from the photo if it is None.
         guide: conditions for every pixel, (G, H, W), or one map per photo (B, G, H, W); float in
             [0, 1], or uint8 or uint16 over their full range; see `refusion.optics.defocus`.
         prompt: description of the photo, for restorers with a text input; None for their default.
         haze: how haze is removed, for models with the prediction `scattering`.
+        estimated_noise: result of `refusion.images.noise_level.estimate_noise_std` for the photos,
+            (B,), if the caller has it; it is used where `noise_std` is None. None otherwise.
     """
 
     lens: Tensor | None = None
-    noise_std: float | None = None
+    noise_std: float | Tensor | None = None
     guide: Tensor | None = None
     prompt: str | None = None
     haze: HazeOptions = ALL_HAZE
+    estimated_noise: Tensor | None = None
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Conditions:
@@ -48,9 +52,10 @@ class Conditions:
         Args:
             item: values by name; the names are those of the attributes.
         """
-        noise_std = item.get("noise_std")
-        noise_std = None if noise_std is None else float(noise_std)
-        return cls(item.get("lens"), noise_std, item.get("guide"))
+        level = item.get("noise_std")
+        if isinstance(level, Tensor) and level.numel() == 1:
+            level = level.item()
+        return cls(item.get("lens"), level, item.get("guide"))
 
 
 NO_CONDITIONS = Conditions()

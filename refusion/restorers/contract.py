@@ -63,6 +63,27 @@ def check_strength(strength: float, strengths: tuple[float, float], name: str = 
     raise ConfigError(f"{name}: expected {low:g}..{high:g}, got {short(strength)}{reason}")
 
 
+def noise_levels(noise_std: object, batch: int = 1) -> list[float]:
+    """The noise level of every photo of a batch.
+
+    Args:
+        noise_std: see `Conditions.noise_std`; not None. Also an array or a list of numbers.
+        batch: number of photos; 1 for a restorer that takes one level for all.
+
+    Raises:
+        ConfigError: `noise_std` is neither a number nor one number per photo.
+    """
+    try:
+        found = torch.as_tensor(noise_std, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None or (found.numel() != 1 and found.shape != (batch,)):
+        got = short(noise_std) if found is None else f"numbers of shape {tuple(found.shape)}"
+        several = "" if batch == 1 else f" or {batch}, one per photo"
+        raise ConfigError(f"noise level: expected one number{several}, got {got}")
+    return found.flatten().expand(batch).tolist()
+
+
 def match_dtype(result: Tensor, lq: Tensor) -> Tensor:
     """Convert restored photos to the dtype of the degraded photos.
 

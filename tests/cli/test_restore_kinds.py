@@ -48,6 +48,22 @@ def test_noise_level_says_how_much_is_taken_away(restore):
     assert change("a.png", "0.png") < change("a.png", "12.5.png") < change("a.png", "50.png")
 
 
+@pytest.mark.parametrize("samples", [[], ["--samples", "3"]])
+def test_the_noise_level_of_a_photo_is_estimated_once(restore, monkeypatch, capsys, samples):
+    make("a.png")
+    estimated = []
+
+    def counted(image):
+        estimated.append(image.shape)
+        return torch.tensor([0.1])
+
+    for module in ("batch.jobs", "restorers.refusion.noise_level"):
+        monkeypatch.setattr(f"refusion.{module}.estimate_noise_std", counted)
+    assert restore("denoise", "--input", "a.png", *samples) == 0
+    assert len(estimated) == 1
+    assert "estimated noise level: 25.5 of 255" in capsys.readouterr().out
+
+
 def test_the_noise_level_is_estimated_shown_and_logged(restore, capsys):
     flat = torch.full((3, 48, 64), 0.5)
     flat[..., :20] = 0.7

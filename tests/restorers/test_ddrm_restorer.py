@@ -185,6 +185,11 @@ def test_load_restorer_makes_a_denoiser_from_a_prior(prior_file):
     assert restorer.restore(photo(), conditions=Conditions(noise_std=0.1)).shape == (1, 3, 12, 16)
     with pytest.raises(ConfigError, match="DDRM needs the noise level of the photo"):
         restorer.restore(photo())
+    one = restorer.restore(photo(), conditions=Conditions(noise_std=torch.tensor([0.1])))
+    assert torch.equal(one, restorer.restore(photo(), conditions=Conditions(noise_std=0.1)))
+    for wrong in (torch.tensor([0.1, 0.2]), "x"):
+        with pytest.raises(ConfigError, match=r"^noise level: expected one number, got [^\n]+$"):
+            restorer.restore(photo(), conditions=Conditions(noise_std=wrong))
 
 
 def test_files_that_are_not_priors_raise_an_error(tiny_checkpoint, tmp_path, monkeypatch):

@@ -17,7 +17,12 @@ from refusion.images.check import check_image
 from refusion.images.samples import to_float
 from refusion.operators import LinearOperator
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
-from refusion.restorers.contract import check_options, keep_flat_photos, match_dtype
+from refusion.restorers.contract import (
+    check_options,
+    keep_flat_photos,
+    match_dtype,
+    noise_levels,
+)
 from refusion.restorers.ddrm.mean import estimate_mean
 from refusion.restorers.ddrm.priors import Prior
 from refusion.restorers.ddrm.problems import Problem
@@ -176,7 +181,7 @@ class DDRM:
                 "noise level: DDRM needs the noise level of the photo; give --noise-level (8-bit "
                 "levels), or in Python `sigma` or `Conditions.noise_std`"
             )
-        return sigma
+        return noise_levels(sigma)[0]
 
     def _sample(
         self,

@@ -121,7 +121,7 @@ class Refusion:
         margin = 6 * model.sde.lam if isinstance(model.sde, DenoisingSDE) else 0.0
         check_image("lq", lq, 3 * info.views, margin, integers=True)
         check_options(len(lq), seed, tile, strength, info.strengths)
-        if conditions.noise_std is None and "noise_std" in info.optional:
+        if "noise_std" in info.optional and not isinstance(conditions.noise_std, int | float):
             how = {"sampler": sampler, "tile": tile, "strength": strength, "callback": callback}
             how |= {"seed": seed, "steps": steps}
             return restore_with_own_levels(self.restore, model.sde, lq, conditions, **how)

@@ -227,6 +227,7 @@ class DiffBIR:
                 condition,
                 latent_tile,
                 sd.align,
+                is_square=True,
             )
             if settings.fidelity == 0:
                 return output

@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 class Regression:
     """Restores photos with the regression network of a checkpoint; see `Restorer` for the contract.
 
-    Photos that need too much memory are restored in tiles, which overlap by at least a quarter and
-    are blended. The context of the network ends at the border of a tile, so the result differs
-    slightly from the result without tiles.
+    Photos that need too much memory are restored in tiles, which overlap and are blended. The
+    context of the network ends at the border of a tile, so the result differs slightly from the
+    result without tiles.
 
     Args:
         model: network and config; the network is copied.

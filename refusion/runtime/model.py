@@ -247,11 +247,10 @@ class OnnxModel:
         def network(*crops: np.ndarray) -> np.ndarray:
             return self._run(["output"], dict(zip(names, crops, strict=True)), time)[0]
 
-        is_copy, factor = "copy" in self._plan, self._plan["factor"]
-        height, width = images[names[0]].shape[1:]
+        factor = self._plan["factor"]
         tile = max(self._plan["tile"], 2 * factor)
-        if is_copy or height * width <= tile**2:
-            tile = max(height, width)
+        if "copy" in self._plan:
+            tile = max(images[names[0]].shape)
         return blend_tiles(network, [images[name] for name in names], tile, factor)
 
     def _run(

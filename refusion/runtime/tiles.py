@@ -7,6 +7,11 @@ from itertools import product
 
 import numpy as np
 
+Window = tuple[int, np.ndarray]
+"""Start of a tile on one axis, and its weights (n,) float32."""
+OVERLAP = 64
+"""Pixels that neighbouring tiles share, or a quarter of the side of a tile if that is less."""
+
 
 def blend_tiles(
     network: Callable[..., np.ndarray], images: Sequence[np.ndarray], tile: int, align: int
@@ -16,19 +21,18 @@ def blend_tiles(
     Args:
         network: crops of the images -> output of the size of a crop.
         images: (C, H, W) float32, all of one size.
-        tile: side of the tiles in pixels, >= 1.
+        tile: tiles have at most as many pixels as a square of this side, >= 1.
         align: tiles start at multiples of this number.
 
     Returns:
         Output (C', H, W).
     """
     height, width = images[0].shape[1:]
-    if max(height, width) <= tile:
+    if height * width <= tile**2:
         return network(*images)
-    side = max(align, tile // align * align)
-    rows, columns = (tile_windows(length, side, align) for length in (height, width))
     out = None
-    for (top, row_weights), (left, column_weights) in product(rows, columns):
+    for window in product(*grid_windows(height, width, max(align, tile // align * align), align)):
+        (top, row_weights), (left, column_weights) = window
         crop = ..., slice(top, top + len(row_weights)), slice(left, left + len(column_weights))
         part = network(*(image[crop] for image in images))
         if out is None:
@@ -37,20 +41,56 @@ def blend_tiles(
     return out
 
 
-def tile_windows(length: int, tile: int, align: int) -> list[tuple[int, np.ndarray]]:
-    """Start of each tile of an axis, and weights that add up to 1 at every pixel.
+def grid_windows(
+    height: int, width: int, tile: int, align: int
+) -> tuple[list[Window], list[Window]]:
+    """Tiles of the rows and of the columns; the weights of each axis add up to 1 at every pixel.
 
     Args:
-        length: pixels of the axis.
-        tile: length of a tile, a multiple of `align`; the last one can be longer.
+        height: rows of the photo.
+        width: columns of the photo.
+        tile: a tile has at most tile^2 pixels; a multiple of `align`.
         align: tiles start at multiples of this number.
     """
-    last = (length - tile) // align * align
-    if last <= 0:
-        return [(0, np.ones(length, np.float32))]
-    step = max(align, (tile - tile // 4) // align * align)
-    starts = [*range(0, last, step), last]
-    windows = [_trapezoid(length - last if start == last else tile, tile // 4) for start in starts]
+    if height * width <= tile**2:
+        return [(0, np.ones(height, np.float32))], [(0, np.ones(width, np.float32))]
+    overlap, longest = min(tile // 4, OVERLAP), tile // align
+    # From here on all lengths are multiples of `align`.
+    shared = min(-(-overlap // align), longest - 1)
+    high, wide = -(-height // align), -(-width // align)
+    fewest, most = (
+        _count(high, side, shared) for side in (longest * 3 // 2, max(longest * 2 // 3, shared + 1))
+    )
+    found = []
+    for rows in range(fewest, most + 1):
+        side = _side(high, rows, shared)
+        if longest**2 // side > shared:
+            columns = _count(wide, longest**2 // side, shared)
+            pixels = rows * side * columns * _side(wide, columns, shared)
+            found.append((pixels, rows * columns, rows, columns))
+    _, _, rows, columns = min(found)
+    return (
+        _windows(height, rows, shared, align, overlap),
+        _windows(width, columns, shared, align, overlap),
+    )
+
+
+def _count(length: int, longest: int, shared: int) -> int:
+    """Fewest tiles of up to `longest` pixels that cover an axis and share `shared` pixels."""
+    return 1 if length <= longest else 1 - (longest - length) // (longest - shared)
+
+
+def _side(length: int, count: int, shared: int) -> int:
+    """Shortest side of `count` tiles that cover an axis and share `shared` pixels."""
+    return -(-(length + (count - 1) * shared) // count)
+
+
+def _windows(length: int, count: int, shared: int, align: int, ramp: int) -> list[Window]:
+    """`count` tiles of an axis, spread evenly; `length` and `ramp` in pixels."""
+    cells = -(-length // align)
+    side = _side(cells, count, shared)
+    starts = [(cells - side) * number // max(1, count - 1) * align for number in range(count)]
+    windows = [_trapezoid(min(side * align, length - start), ramp) for start in starts]
     total = np.zeros(length)
     for start, window in zip(starts, windows, strict=True):
         total[start : start + len(window)] += window

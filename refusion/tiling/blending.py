@@ -5,6 +5,10 @@ weights before the sampler takes its step, so the results of the tiles stay cons
 ("MultiDiffusion", Bar-Tal 2023). The noise field is generated for the whole photo, so overlapping
 tiles have the same noise. The result is an approximation, because the channel attention averages
 over a tile instead of the photo.
+
+Two tilings exist. Networks that take any size get rectangles, as few and as large as the memory
+allows, because large tiles have averages like those of the photo. Networks with a training size,
+such as a Stable Diffusion, get squares of this size.
 """
 
 from __future__ import annotations
@@ -18,9 +22,14 @@ from torch import Tensor
 from refusion.errors import ConfigError
 from refusion.tiling.regions import TileProgress
 
+Window = tuple[int, Tensor]
+"""Start of a tile on one axis, and its weights (n,) float32."""
+OVERLAP = 64
+"""Pixels that neighbouring rectangles share, or a quarter of the side of a tile if that is less."""
 
-def tile_windows(length: int, tile: int, align: int) -> list[tuple[int, Tensor]]:
-    """Overlapping tiles of one axis, with weights that add up to 1 at every pixel.
+
+def tile_windows(length: int, tile: int, align: int) -> list[Window]:
+    """Tiles of a fixed length on one axis, with weights that add up to 1 at every pixel.
 
     The weights are a symmetric, strictly positive trapezoid, divided by the sum over all tiles.
 
@@ -32,21 +41,56 @@ def tile_windows(length: int, tile: int, align: int) -> list[tuple[int, Tensor]]
             to align - 1 pixels longer than the others.
 
     Returns:
-        (start, weights (n,) float32) per tile, start >= 0; one tile if `length` <= `tile`.
+        The tiles, start >= 0; one tile if `length` <= `tile`.
     """
     last = (length - tile) // align * align
     if last <= 0:
         return [(0, torch.ones(length))]
     step = max(align, (tile - tile // 4) // align * align)
     starts = [*range(0, last, step), last]
-    windows = [_trapezoid(length - last if start == last else tile, tile // 4) for start in starts]
-    total = torch.zeros(length, dtype=torch.float64)
-    for start, window in zip(starts, windows, strict=True):
-        total[start : start + len(window)] += window
-    return [
-        (start, (window / total[start : start + len(window)]).float())
-        for start, window in zip(starts, windows, strict=True)
-    ]
+    lengths = [length - last if start == last else tile for start in starts]
+    return _windows(starts, lengths, tile // 4)
+
+
+def grid_windows(
+    height: int, width: int, tile: int, align: int
+) -> tuple[list[Window], list[Window]]:
+    """Rectangular tiles of a photo, of which the fewest pixels lie in more than one tile.
+
+    All tiles have the same size and are spread evenly. Neighbours overlap by `OVERLAP` pixels, or
+    by a quarter of `tile` if that is less, or by up to 2 align - 1 pixels more.
+
+    Args:
+        height: rows of the photo.
+        width: columns of the photo.
+        tile: a tile has at most tile^2 pixels, and sides of at most 3/2 tile; a multiple of
+            `align`.
+        align: see `tile_windows`, but the last tile is up to align - 1 pixels shorter.
+
+    Returns:
+        Tiles of the rows and of the columns; the weights of each axis add up to 1 at every pixel.
+    """
+    if height * width <= tile**2:
+        return [(0, torch.ones(height))], [(0, torch.ones(width))]
+    overlap, longest = min(tile // 4, OVERLAP), tile // align
+    # From here on all lengths are multiples of `align`.
+    shared = min(-(-overlap // align), longest - 1)
+    high, wide = -(-height // align), -(-width // align)
+    fewest, most = (
+        _count(high, side, shared) for side in (longest * 3 // 2, max(longest * 2 // 3, shared + 1))
+    )
+    found = []
+    for rows in range(fewest, most + 1):
+        side = _side(high, rows, shared)
+        if longest**2 // side > shared:
+            columns = _count(wide, longest**2 // side, shared)
+            pixels = rows * side * columns * _side(wide, columns, shared)
+            found.append((pixels, rows * columns, rows, columns))
+    _, _, rows, columns = min(found)
+    return (
+        _even_windows(height, rows, shared, align, overlap),
+        _even_windows(width, columns, shared, align, overlap),
+    )
 
 
 def blend_tiles(
@@ -56,6 +100,8 @@ def blend_tiles(
     tile: int,
     align: int,
     progress: TileProgress | None = None,
+    *,
+    is_square: bool = False,
 ) -> Tensor:
     """Run a network tile by tile on one state and blend its outputs.
 
@@ -64,9 +110,10 @@ def blend_tiles(
         xt: state (B, C, H, W).
         mu: degraded image, the same shape.
         tile: side of the tiles in pixels, rounded down to a multiple of `align`, but at least
-            `align`.
+            `align`. Rectangles have at most as many pixels as a square of this side.
         align: stride of the network.
         progress: called as `(done, total)` after each tile; None for no report.
+        is_square: cut squares (`tile_windows`), not rectangles (`grid_windows`).
 
     Returns:
         Output (B, C, H, W), dtype and device of `xt`.
@@ -77,13 +124,17 @@ def blend_tiles(
     if tile < 1:
         raise ConfigError(f"tile: expected a side of at least 1 pixel, got {tile}")
     height, width = xt.shape[-2:]
-    if max(height, width) <= tile:
+    if max(height, width) <= tile or (not is_square and height * width <= tile**2):
         out = network(xt, mu).to(xt)
         if progress is not None:
             progress(1, 1)
         return out
     side = max(align, tile // align * align)
-    return blend_scaled(network, (xt, mu), side, align, progress=progress)
+    if is_square:
+        rows, columns = (tile_windows(length, side, align) for length in (height, width))
+    else:
+        rows, columns = grid_windows(height, width, side, align)
+    return _blend(network, (xt, mu), rows, columns, progress=progress)
 
 
 def blend_scaled(
@@ -93,9 +144,8 @@ def blend_scaled(
     align: int,
     up: int = 1,
     down: int = 1,
-    progress: TileProgress | None = None,
 ) -> Tensor:
-    """Run a network that changes the size of its maps by up / down, tile by tile, and blend.
+    """Run a network that changes the size of its maps by up / down, in square tiles, and blend.
 
     Args:
         network: crops of `maps` -> output, each side up / down times as long.
@@ -104,17 +154,29 @@ def blend_scaled(
         align: tiles start at multiples of this number, which is a multiple of `down`.
         up: output pixels per `down` pixels of the maps and axis.
         down: see `up`.
-        progress: called as `(done, total)` after each tile; None for no report.
 
     Returns:
         Output (B, C', H * up / down, W * up / down), dtype and device of the maps.
     """
-    like = maps[0]
-    height, width = (side * up // down for side in like.shape[-2:])
     rows, columns = (
-        tile_windows(side, tile * up // down, align * up // down) for side in (height, width)
+        tile_windows(side * up // down, tile * up // down, align * up // down)
+        for side in maps[0].shape[-2:]
     )
-    out = None
+    return _blend(network, maps, rows, columns, up, down)
+
+
+def _blend(
+    network: Callable[..., Tensor],
+    maps: Sequence[Tensor],
+    rows: Sequence[Window],
+    columns: Sequence[Window],
+    up: int = 1,
+    down: int = 1,
+    progress: TileProgress | None = None,
+) -> Tensor:
+    """Outputs of all tiles, whose windows are in pixels of the output, times their weights."""
+    like, out = maps[0], None
+    height, width = (side * up // down for side in like.shape[-2:])
     tiles = list(product(rows, columns))
     for done, ((top, row_weights), (left, column_weights)) in enumerate(tiles, 1):
         bottom, right = top + len(row_weights), left + len(column_weights)
@@ -133,6 +195,36 @@ def blend_scaled(
         if progress is not None:
             progress(done, len(tiles))
     return out
+
+
+def _count(length: int, longest: int, shared: int) -> int:
+    """Fewest tiles of up to `longest` pixels that cover an axis and share `shared` pixels."""
+    return 1 if length <= longest else 1 - (longest - length) // (longest - shared)
+
+
+def _side(length: int, count: int, shared: int) -> int:
+    """Shortest side of `count` tiles that cover an axis and share `shared` pixels."""
+    return -(-(length + (count - 1) * shared) // count)
+
+
+def _even_windows(length: int, count: int, shared: int, align: int, ramp: int) -> list[Window]:
+    """`count` tiles of an axis, spread evenly; `length` and `ramp` in pixels."""
+    cells = -(-length // align)
+    side = _side(cells, count, shared)
+    starts = [(cells - side) * number // max(1, count - 1) * align for number in range(count)]
+    return _windows(starts, [min(side * align, length - start) for start in starts], ramp)
+
+
+def _windows(starts: Sequence[int], lengths: Sequence[int], ramp: int) -> list[Window]:
+    """Trapezoids divided by their sum."""
+    windows = [_trapezoid(length, ramp) for length in lengths]
+    total = torch.zeros(starts[-1] + lengths[-1], dtype=torch.float64)
+    for start, window in zip(starts, windows, strict=True):
+        total[start : start + len(window)] += window
+    return [
+        (start, (window / total[start : start + len(window)]).float())
+        for start, window in zip(starts, windows, strict=True)
+    ]
 
 
 def _trapezoid(length: int, ramp: int) -> Tensor:

@@ -102,7 +102,7 @@ def auto_tile(
             "photo"
         )
     found, (height, width) = max(smallest, side(budget)), inputs.shape[-2:]
-    # A photo of no more pixels than a tile needs no tiles, which would overlap by a quarter.
+    # A photo of no more pixels than a tile needs no tiles, which would overlap.
     is_small = (height + 2 * halo) * (width + 2 * halo) <= (found + 2 * halo) ** 2
     return max(found, height, width) if is_small else found
 

@@ -21,7 +21,7 @@ from refusion.runtime.noise import noise_field, standard_normal
 from refusion.runtime.noise_level import estimate_noise_std
 from refusion.runtime.resizing import shrink
 from refusion.runtime.samples import check_photo, structure
-from refusion.runtime.tiles import blend_tiles, tile_windows
+from refusion.runtime.tiles import blend_tiles, grid_windows
 from refusion.sde import SeededNoise
 from refusion.tiling import blending, guided
 
@@ -111,12 +111,13 @@ def test_noise_level(size, framed):
     assert abs(estimate_noise_std(image, NOISE) - expected) < 1e-6
 
 
-@pytest.mark.parametrize(("length", "tile", "align"), [(100, 32, 8), (101, 32, 8), (33, 32, 16),
-                                                       (16, 32, 8), (9, 1, 1)])  # fmt: skip
-def test_tile_windows(length, tile, align):
-    found, expected = tile_windows(length, tile, align), blending.tile_windows(length, tile, align)
-    assert [start for start, _ in found] == [start for start, _ in expected]
-    assert all(np.array_equal(a, b.numpy()) for (_, a), (_, b) in zip(found, expected, strict=True))
+@pytest.mark.parametrize("size", [(100, 70), (101, 33), (16, 300), (9, 9), (2000, 3000)])
+@pytest.mark.parametrize(("tile", "align"), [(32, 8), (32, 16), (8, 8), (9, 1), (1024, 16)])
+def test_grid_windows(size, tile, align):
+    found, expected = (each(*size, tile, align) for each in (grid_windows, blending.grid_windows))
+    for axis, same in zip(found, expected, strict=True):
+        assert [start for start, _ in axis] == [start for start, _ in same]
+        assert all(np.array_equal(a, b.numpy()) for (_, a), (_, b) in zip(axis, same, strict=True))
 
 
 def test_blended_tiles():

@@ -233,9 +233,10 @@ def one_step(sd: StableDiffusion, z: Tensor, prompts: Tensor, tile: int | None =
     def predict_noise(z: Tensor, _: Tensor) -> Tensor:
         return sd.predict(z, last, prompts)
 
-    noise = (
-        predict_noise(z, z) if tile is None else blend_tiles(predict_noise, z, z, tile, sd.align)
-    )
+    if tile is None:
+        noise = predict_noise(z, z)
+    else:
+        noise = blend_tiles(predict_noise, z, z, tile, sd.align, is_square=True)
     return sd.schedule.x0(z, noise, last)
 
 

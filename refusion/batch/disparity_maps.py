@@ -20,7 +20,7 @@ from torch import Tensor
 
 from refusion.errors import ImageError
 from refusion.images.listing import list_images
-from refusion.images.resize import shrink
+from refusion.images.resize import antialiased, shrink
 from refusion.images.samples import store, to_float
 from refusion.optics.defocus import LARGEST, blur_radius, defocus_guide
 from refusion.optics.disparity import defocus_of, read_disparity, read_own_disparity
@@ -217,7 +217,7 @@ def fitted_bands(defocus: Tensor, photo: Tensor) -> Iterator[tuple[slice, Tensor
             yield rows, resized[rows]
         return
     small = shrink(photo, min(_FIT, max(defocus.shape)))
-    value = F.interpolate(defocus[None, None], small.shape[-2:], mode="bilinear", antialias=True)
+    value = antialiased(defocus[None, None], small.shape[-2:], "bilinear")
     for rows, band in guided_upsample_bands(value, small, photo):
         yield rows, band[0, 0].clamp_(-1, 1)
 

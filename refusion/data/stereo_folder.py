@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from refusion.data.augment import FlipRotate, aligned_crops
@@ -15,6 +14,7 @@ from refusion.data.stream import PhotoStream, check_crop, photo_at
 from refusion.errors import ConfigError
 from refusion.hints import Count, PatchSide, Scale, Seed
 from refusion.images.cache import FULL_SIDE, PhotoCache, to_tensor
+from refusion.images.resize import antialiased
 from refusion.randomness import keyed_generator, uniform
 from refusion.synthesis.camera import quantise
 
@@ -139,4 +139,4 @@ def _flipped(views: list[Tensor], generator: Generator) -> list[Tensor]:
 
 def _downsample(views: Tensor, scale: int) -> Tensor:
     size = [side // scale for side in views.shape[1:]]
-    return quantise(F.interpolate(views[None], size, mode="bicubic", antialias=True)[0])
+    return quantise(antialiased(views[None], size)[0])

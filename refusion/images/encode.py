@@ -164,9 +164,9 @@ def _planes(image: np.ndarray, like: Photo, kind: str, name: str) -> Iterator[np
 def _resized(alpha: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     import torch  # only super-resolution changes the size
 
-    planes = torch.from_numpy(alpha)[None]
-    resize = torch.nn.functional.interpolate
-    return resize(planes, size, mode="bilinear", antialias=True)[0].numpy()
+    from refusion.images.resize import antialiased
+
+    return antialiased(torch.from_numpy(alpha)[None], size, "bilinear")[0].numpy()
 
 
 def _depth(kind: str, like: Photo, name: str) -> int:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from refusion.errors import ImageError
 from refusion.images.arrays import from_batch, to_batch
 from refusion.images.check import check_image
 from refusion.images.photo import LUMA
+from refusion.images.resize import antialiased
 from refusion.images.samples import is_integer, store, to_float
 
 Kind = TypeVar("Kind", np.ndarray, Tensor, Image.Image)
@@ -111,9 +111,7 @@ def _gray(result: Tensor) -> Tensor:
 def _resized(alpha: Tensor, result: Tensor) -> Tensor:
     """Alpha (B, 1, H, W) at the size of the result, in its dtype and on its device."""
     if alpha.shape[-2:] != result.shape[-2:]:
-        alpha = functional.interpolate(
-            to_float(alpha), result.shape[-2:], mode="bilinear", antialias=True
-        )
+        alpha = antialiased(to_float(alpha), result.shape[-2:], "bilinear")
     return _like(alpha.to(result.device), result)
 
 

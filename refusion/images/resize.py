@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,12 +33,29 @@ def shrink(image: Tensor, side: int) -> Tensor:
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
     # The filter is separable: each band is shrunk along its rows first, which saves memory.
     bands = image.split(_ROWS, dim=-2)
-    narrow = torch.cat([_resized(to_float(b), b.shape[-2], columns) for b in bands], dim=-2)
-    return _resized(narrow, rows, columns).clamp_(0, 1)
+    narrow = torch.cat([antialiased(to_float(b), (b.shape[-2], columns)) for b in bands], dim=-2)
+    return antialiased(narrow, (rows, columns)).clamp_(0, 1)
 
 
-def _resized(image: Tensor, rows: int, columns: int) -> Tensor:
-    return F.interpolate(image, size=(rows, columns), mode="bicubic", antialias=True)
+def antialiased(image: Tensor, size: Sequence[int], mode: str = "bicubic") -> Tensor:
+    """Resize images with an antialiasing filter, as Pillow does; any size from 1x1.
+
+    PyTorch 2.13 computes wrong values of a result with one column on the CPU. So such a result is
+    computed as a row.
+
+    Args:
+        image: (B, C, H, W) float.
+        size: height and width of the result.
+        mode: 'bicubic' or 'bilinear'.
+
+    Returns:
+        (B, C, *size). Bicubic values may leave the range of the image.
+    """
+    rows, columns = size
+    if columns == 1 and rows > 1:
+        row = F.interpolate(image.mT, size=(1, rows), mode=mode, antialias=True)
+        return row.mT.contiguous()
+    return F.interpolate(image, size=(rows, columns), mode=mode, antialias=True)
 
 
 def enlarge(lq: Tensor, upscale: UpscaleConfig | None) -> Tensor:

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refusion.devices.precision import PRECISIONS
 from refusion.errors import ConfigError, RefusionError
+from refusion.images.resize import antialiased
 from refusion.nets.layers import pad_to_multiple
 from refusion.stable_diffusion.folder import StableDiffusion, cast
 
@@ -44,7 +44,7 @@ def enlarged(photo: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return photo.clone()
     size = [round(side * scale) for side in photo.shape[-2:]]
-    return F.interpolate(photo, size, mode="bicubic", antialias=True).clamp_(0, 1)
+    return antialiased(photo, size).clamp_(0, 1)
 
 
 def on_canvas(sd: StableDiffusion, photo: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
@@ -70,7 +70,7 @@ def on_canvas(sd: StableDiffusion, photo: Tensor, work: Callable[[Tensor], Tenso
     result = result[..., : canvas.shape[-2], : canvas.shape[-1]]
     if scale == 1:
         return result
-    return F.interpolate(result, (height, width), mode="bicubic", antialias=True)
+    return antialiased(result, (height, width))
 
 
 def retry_in_float32(run: Callable[[], Tensor], what: str, *networks: nn.Module) -> Tensor:

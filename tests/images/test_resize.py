@@ -1,10 +1,14 @@
 """Sizes and places that resizing keeps."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from refusion.config.sections import UpscaleConfig
-from refusion.images.resize import enlarge, resize_like, shrink
+from refusion.images.resize import antialiased, enlarge, resize_like, shrink
+from refusion.images.samples import to_float
+from refusion.runtime import resizing
 
 
 def photo(*size):
@@ -32,6 +36,40 @@ def test_shrink_is_an_average_not_a_choice_of_pixels():
     stripes[..., ::2] = 1
     middle = shrink(stripes, 16)[..., 2:-2]
     torch.testing.assert_close(middle, torch.full_like(middle, 0.5), rtol=0, atol=0.05)
+
+
+def by_pillow(image, size, mode):
+    resample = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[mode]
+    planes = [Image.fromarray(plane).resize(size[::-1], resample) for plane in image[0].numpy()]
+    return torch.stack([torch.from_numpy(np.array(plane)) for plane in planes])[None]
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("height", [1, 2, 3, 30, 301])
+@pytest.mark.parametrize("width", [1, 2, 3, 30, 301])
+def test_every_size_is_filtered_as_by_pillow(height, width, mode):
+    """PyTorch alone is wrong by up to 0.9 where the result has one column."""
+    image = photo(height, width)
+    for rows in {1, 2, max(1, height // 2), height, height + 3}:
+        for columns in {1, 2, max(1, width // 2), width, width + 3}:
+            found = antialiased(image, (rows, columns), mode)
+            expected = by_pillow(image, (rows, columns), mode)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+            assert found.is_contiguous()
+
+
+@pytest.mark.parametrize("size", [(900, 1), (1, 900), (900, 3), (3, 900), (900, 600), (600, 1)])
+@pytest.mark.parametrize("side", [1, 2, 30, 384])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.uint16])
+def test_photos_of_one_column_shrink_as_by_pillow(size, side, dtype):
+    image = photo(*size)
+    if dtype != torch.float32:
+        image = (image * torch.iinfo(dtype).max).to(torch.int32).to(dtype)
+    small = shrink(image, side)
+    expected = by_pillow(to_float(image), small.shape[-2:], "bicubic").clamp(0, 1)
+    torch.testing.assert_close(small, expected, rtol=0, atol=1e-4)
+    lite = resizing.shrink(image[0].numpy(), side)
+    torch.testing.assert_close(small[0], torch.from_numpy(lite), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "nearest"])

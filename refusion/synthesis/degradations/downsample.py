@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from refusion.errors import ConfigError, ImageError, suggest
+from refusion.images.resize import antialiased
 from refusion.randomness import uniform
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.checks import check_range
@@ -86,7 +87,7 @@ class Downsample:
 
     def _shrink(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         if self.mode == "bicubic":
-            return F.interpolate(image[None], size, mode="bicubic", antialias=True)[0]
+            return antialiased(image[None], size)[0]
         return F.interpolate(
             image[None], size, mode={"area": "area", "nearest": "nearest-exact"}[self.mode]
         )[0]

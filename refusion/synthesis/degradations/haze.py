@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from refusion.hints import Share
+from refusion.images.resize import antialiased
 from refusion.randomness import bernoulli, uniform
 from refusion.synthesis.camera import GAMMA, add_noise, expose, file_round_trip, power, quantise
 from refusion.synthesis.checks import check_settings
@@ -303,7 +304,7 @@ def _blurred(clean: Tensor, factor: float) -> Tensor:
     """The image reduced by a factor and enlarged again, (3, H, W) in [0, 1]."""
     size = (clean.shape[-2], clean.shape[-1])
     small = [max(1, round(side / factor)) for side in size]
-    reduced = F.interpolate(clean[None], small, mode="bicubic", antialias=True)
+    reduced = antialiased(clean[None], small)
     return F.interpolate(reduced, size, mode="bicubic")[0].clamp(0, 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from itertools import pairwise
@@ -25,6 +24,16 @@ _WHOLE = {"copy": ("side", "window"), "change": ("side", "radius"),
 """Those of them that are whole."""
 _LEAST_GAMMA = 0.1
 _LARGEST_WINDOW = 1001  # pixels
+_LARGEST_STRENGTH = 2
+_LARGEST_RATIO = 10.0  # logarithm of a ratio of brightness
+_MOST_COLUMNS = 32
+_SHARES = {
+    "change": ("dark",),
+    "noise": ("largest", "smooth_share", "coarse_share", "negligible", "flat", "most_flat"),
+}
+"""Numbers that are at most 1: shares, and values of photos."""
+_SIDES = {"change": ("side", "radius"), "noise": ("block",)}
+"""Numbers of pixels: a huge one would take any amount of memory."""
 
 
 def is_valid(plan: object) -> bool:
@@ -46,11 +55,15 @@ def _is_valid(plan: Mapping[str, Any]) -> bool:
         isinstance(plan["task"], str),
         all(_is_side(plan[key]) for key in ("factor", "tile")),
         _are_rising(plan["strengths"], 2) and _is_range(plan["flat"]),
+        all(abs(strength) <= _LARGEST_STRENGTH for strength in plan["strengths"]),
+        all(parts[name][key] <= 1 for name, keys in _SHARES.items() if name in parts
+            for key in keys),
+        all(_is_side(parts[name][key]) for name, keys in _SIDES.items() if name in parts
+            for key in keys),
         all(_has_numbers(parts[name], keys) for name, keys in _NUMBERS.items() if name in parts),
         all(type(parts[name][key]) is int for name, keys in _WHOLE.items() if name in parts
             for key in keys),
-        "change" not in plan or (_is_range(plan["change"]["limits"])
-                                 and plan["change"]["limits"][0] > 0),
+        "change" not in plan or _is_change(plan["change"]),
         "copy" not in plan or _is_copy(plan["copy"]),
         "haze" not in plan or _is_haze(plan["haze"]),
         "process" not in plan or _is_process(process),
@@ -64,6 +77,11 @@ def _is_copy(copy: Mapping[str, Any]) -> bool:
     return _is_side(copy["side"]) and is_window
 
 
+def _is_change(change: Mapping[str, Any]) -> bool:
+    is_window = 2 * change["radius"] + 1 <= _LARGEST_WINDOW
+    return is_window and _is_range(change["limits"], _LARGEST_RATIO) and change["limits"][0] > 0
+
+
 def _is_haze(haze: Mapping[str, Any]) -> bool:
     shares = haze["window"], haze["min_transmission"]  # of the side, of the light
     return max(shares) <= 1 and haze["gamma"] >= _LEAST_GAMMA and _is_range(haze["limits"])
@@ -72,7 +90,10 @@ def _is_haze(haze: Mapping[str, Any]) -> bool:
 def _is_process(process: Mapping[str, Any]) -> bool:
     tables, noise = process["tables"], process.get("noise")
     count = 1 if noise is None else len(noise["limits"]) + 1
-    is_known = noise is None or not noise["limits"] or _are_rising(noise["limits"], count - 1)
+    is_known = noise is None or not noise["limits"] or (
+        _are_rising(noise["limits"], count - 1) and noise["limits"][0] >= 0
+        and noise["limits"][-1] <= 1
+    )  # fmt: skip
     return (
         is_known and 0 <= process["start_std"] < 1 and len(tables) == count
         and all(map(_is_table, tables))
@@ -82,7 +103,7 @@ def _is_process(process: Mapping[str, Any]) -> bool:
 def _is_table(table: Mapping[str, Any]) -> bool:
     columns, times, rows = table["columns"], table["times"], table["rows"]
     return (
-        bool(columns) and all(_COLUMN.fullmatch(name) for name in columns)
+        1 <= len(columns) <= _MOST_COLUMNS and all(_COLUMN.fullmatch(name) for name in columns)
         and 1 <= len(times) == len(rows) <= _MOST_STEPS
         and all(map(_is_number, times))
         and all(len(row) == len(columns) and all(map(_is_number, row)) for row in rows)
@@ -98,11 +119,13 @@ def _is_side(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    # Not `math.isfinite`, which raises an error for a whole number of hundreds of digits.
+    return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST
 
 
-def _is_range(limits: list[float]) -> bool:
-    return _are_rising(limits, 2) and limits[0] < limits[1]
+def _is_range(limits: list[float], largest: float = 1.0) -> bool:
+    """Whether a value between two limits becomes a share; both are in 0..largest."""
+    return _are_rising(limits, 2) and 0 <= limits[0] < limits[1] <= largest
 
 
 def _are_rising(values: list[float], count: int) -> bool:

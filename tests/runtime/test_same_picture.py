@@ -268,6 +268,7 @@ ONE_STEP = {"columns": ["mu"], "times": [1], "rows": [[1]]}
 NOISE_PLAN = {"limits": [], "largest": 0.3, "block": 64, "most_blocks": 9, "smooth_share": 0.1,
               "coarse_share": 0.5, "negligible": 0.001, "flat": 0.1, "most_flat": 0.5,
               "penalty": 1}  # fmt: skip
+_SHARES = ("largest", "smooth_share", "coarse_share", "negligible", "flat", "most_flat")
 DAMAGES = [
     ("task", 1),
     ("tile", 0),
@@ -288,6 +289,50 @@ DAMAGES = [
     ("change", {"limits": [0, 0.4], "side": 48, "radius": 2, "dark": 0.1}),
     ("change", {"limits": [0.1, 0.4], "side": 48, "radius": 2.5, "dark": 0.1}),
     ("process", {"start_std": 0.1, "tables": [ONE_STEP], "noise": NOISE_PLAN | {"block": 64.5}}),
+    ("flat", [-0.1, 0.1]),
+    ("flat", [0.1, 1.1]),
+    ("flat", [0.1, float("nan")]),
+    ("flat", [0.1, 10**400]),
+    ("strengths", [0, 1e9]),
+    ("strengths", [-3, 1]),
+    ("haze", HAZE_PLAN | {"limits": [-0.04, 0.04]}),
+    ("haze", HAZE_PLAN | {"limits": [0.04, 5]}),
+    ("haze", HAZE_PLAN | {"limits": [0.04, float("inf")]}),
+    ("haze", HAZE_PLAN | {"limits": [0.04, 10**400]}),
+    ("haze", HAZE_PLAN | {"smoothness": float("nan")}),
+    ("change", {"limits": [0.1, 1e5], "side": 48, "radius": 2, "dark": 0.1}),
+    ("change", {"limits": [0.1, 0.4], "side": 48, "radius": 2, "dark": 5}),
+    ("change", {"limits": [0.1, 0.4], "side": 48, "radius": 900, "dark": 0.1}),
+    ("change", {"limits": [0.1, 0.4], "side": 10**6, "radius": 2, "dark": 0.1}),
+    *(
+        ("process", {"start_std": 0.1, "tables": [ONE_STEP], "noise": NOISE_PLAN | {key: wrong}})
+        for key in NOISE_PLAN
+        if key != "limits"
+        for wrong in (
+            0,
+            -1,
+            float("nan"),
+            float("inf"),
+            10**400,
+            "1",
+            None,
+            *[2] * (key in _SHARES),
+        )
+    ),
+    *(
+        (
+            "process",
+            {"start_std": 0.1, "tables": [ONE_STEP] * 3, "noise": NOISE_PLAN | {"limits": limits}},
+        )
+        for limits in ([-0.1, 0.1], [0.1, 3.0], [0.2, 0.1], [0.1, float("nan")])
+    ),
+    ("process", {"start_std": 0.1, "tables": [ONE_STEP | {"times": [10**400]}]}),
+    ("process", {"start_std": 0.1, "tables": [ONE_STEP | {"rows": [[1e300]]}]}),
+    ("process", {"start_std": float("nan"), "tables": [ONE_STEP]}),
+    (
+        "process",
+        {"start_std": 0.1, "tables": [{"columns": ["mu"] * 99, "times": [1], "rows": [[1] * 99]}]},
+    ),
     ("process", {}),
     ("process", []),
     ("process", {"tables": []}),

@@ -10,6 +10,14 @@ from refusion.errors import ConfigError, short
 
 LARGEST_EXPOSURE = 4.0  # stops
 
+# The automatic exposure. Dense haze takes light from the scene itself, so a photo is too dark
+# without it. Its dark values are multiplied by the factor that makes a gray with the mean of the
+# result as bright as `AUTO_MEAN`; by a part of it where the mean of 1 - t of the removed haze is
+# between the limits `AUTO_HAZE`, and not at all below the first one.
+AUTO_MEAN = 0.52
+AUTO_HAZE = 0.6, 0.7
+LARGEST_GAIN = 2.0  # largest factor of dark values by the automatic exposure
+
 
 @dataclass(frozen=True)
 class HazeOptions:
@@ -20,8 +28,8 @@ class HazeOptions:
             farther keeps the haze behind this distance.
         airlight: colour of the haze, RGB in [0, 1]; None for the colour that the model predicts,
             which varies over the photo.
-        exposure: change of the exposure of photos with haze, in stops, -4 to 4; 'auto' gives back
-            half of the brightness, in stops, that a photo loses with its haze.
+        exposure: change of the exposure of photos with haze, in stops, -4 to 4; 'auto' brightens a
+            photo that is dark without its dense haze, see `AUTO_MEAN`.
         draw: whether the haze is a random draw by the seed, from the distribution that the model
             predicts; False for the estimate of the network, which does not depend on the seed.
 
@@ -31,7 +39,7 @@ class HazeOptions:
 
     distance: float = 1.0
     airlight: tuple[float, float, float] | None = None
-    exposure: float | Literal["auto"] = 0.0
+    exposure: float | Literal["auto"] = "auto"
     draw: bool = False
 
     def __post_init__(self) -> None:
@@ -48,6 +56,20 @@ class HazeOptions:
             )
         if self.airlight is not None:
             object.__setattr__(self, "airlight", _checked_airlight(self.airlight))
+
+
+def automatic_gain(mean: float, amount: float) -> float:
+    """The factor of dark values of a photo without its haze by the exposure 'auto', 1 to 2.
+
+    Args:
+        mean: mean of the photo without haze, in [0, 1].
+        amount: mean of 1 - t of the haze that was removed; below 0 for haze that was added.
+    """
+    low, high = AUTO_HAZE
+    share = min(max((amount - low) / (high - low), 0.0), 1.0)
+    # The tone curve of factor g takes a gray x to g x / (1 + (g - 1) x).
+    gain = AUTO_MEAN * (1 - mean) / (max(mean, 1e-3) * (1 - AUTO_MEAN))
+    return 1 + share * (min(max(gain, 1.0), LARGEST_GAIN) - 1)
 
 
 def is_between(value: object, low: float, high: float) -> bool:
@@ -69,4 +91,4 @@ def _checked_airlight(value: object) -> tuple[float, float, float]:
 
 
 ALL_HAZE = HazeOptions()
-"""The default: all haze, its predicted colour, the exposure as it is."""
+"""The default: all haze, its predicted colour, automatic exposure."""

@@ -172,9 +172,9 @@ def advanced_fields(gr: Any, info: RestorerInfo) -> dict[str, Any]:
         ),
         "exposure": gr.Dropdown(
             list(EXPOSURES),
-            value="keep",
+            value="auto",
             label="Exposure",
-            info="Photos get darker without haze; auto gives back half of the brightness",
+            info="Auto brightens a photo that is dark without its dense haze",
             elem_id="exposure",
             visible=visible["exposure"],
         ),

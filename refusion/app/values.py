@@ -19,7 +19,7 @@ MAX_SAMPLES = 64
 MAX_SEED = 2**53 - 1  # larger whole numbers are not exact in a browser
 MAX_NOISE = 100.0  # 8-bit levels
 APERTURES = (1.4, 16.0)
-EXPOSURES = {"keep": 0.0, "auto": "auto"} | {
+EXPOSURES = {"auto": "auto", "keep": 0.0} | {
     f"{stops:+g} EV": stops for stops in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
 }
 """Values of the field for the exposure, and what they mean in `HazeOptions`."""
@@ -183,7 +183,7 @@ def checked_haze(distance: object, exposure: object, info: RestorerInfo) -> Haze
 
     Args:
         distance: see `HazeOptions`; None for 1.
-        exposure: key of `EXPOSURES`; None for 'keep'.
+        exposure: key of `EXPOSURES`; None for 'auto'.
         info: of the restorer.
 
     Raises:
@@ -195,7 +195,7 @@ def checked_haze(distance: object, exposure: object, info: RestorerInfo) -> Haze
         raise ConfigError(f"exposure: expected one of {names}, got {short(exposure)}")
     if not info.predicts_haze:
         return ALL_HAZE
-    return HazeOptions(distance, exposure=EXPOSURES[exposure or "keep"])
+    return HazeOptions(distance, exposure=EXPOSURES[exposure or "auto"])
 
 
 def checked_format(kind: object, quality: object) -> tuple[str | None, int | None]:

@@ -55,6 +55,9 @@ class SamplingConfig:
     # the low one is changed only if a part of it is above the high one. null: all is changed.
     change_limits: Annotated[tuple[float, float], Bound(0, 10)] | None = None
 
+    # Factor of the optical depth that the network predicts, for prediction scattering.
+    depth_scale: Annotated[float, Bound(0.1, 10)] = 1.0
+
     RENAMED_KEYS: ClassVar = {"side": "process_side"}
 
     def __post_init__(self) -> None:

@@ -103,7 +103,7 @@ def runtime_plan(model: Model, steps: int | None, sampler: str | None) -> dict[s
         copy = {"side": config.sampling.process_side}
         plan["copy"] = copy | {"window": guided.WINDOW, "smoothness": guided.SMOOTHNESS}
     if is_haze:
-        return plan | {"haze": _haze()}
+        return plan | {"haze": {"scale": config.sampling.depth_scale} | _haze()}
     if config.sampling.change_limits is not None:
         sizes = {"side": hysteresis.SIDE, "radius": hysteresis.RADIUS, "dark": hysteresis.DARK}
         plan["change"] = {"limits": config.sampling.change_limits} | sizes
@@ -132,7 +132,6 @@ def _haze() -> dict[str, Any]:
         "smoothness": decomposition.EDGE_SMOOTHNESS,
         "min_transmission": MIN_TRANSMISSION,
         "gamma": decomposition.GAMMA,
-        "largest_gain": decomposition.LARGEST_GAIN,
     }
 
 

@@ -60,7 +60,7 @@ class ArrayDecomposition(Generic[Kind]):
         strength: float = 1.0,
         distance: float = 1.0,
         airlight: tuple[float, float, float] | None = None,
-        exposure: float | Literal["auto"] = 0.0,
+        exposure: float | Literal["auto"] = "auto",
     ) -> Kind:
         """The image without haze, in the kind, layout and dtype of the image.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refusion.haze_options import ALL_HAZE, HazeOptions
+from refusion.haze_options import ALL_HAZE, HazeOptions, automatic_gain
 from refusion.runtime.guided import guided_bands, guided_filter
 from refusion.runtime.samples import store, to_float
 
@@ -88,8 +88,7 @@ class Decomposition:
             return 2 ** (options.exposure / self.constants["gamma"])
         depth = self.tau.clip(None, self._farthest(options.distance)) * np.float32(strength)
         scene = self._scene(self.copy, depth, self.airlight).clip(0, 1)
-        ratio = float(self.copy.mean()) / max(float(scene.mean()), 1e-3)
-        return min(max(math.sqrt(ratio), 1.0), self.constants["largest_gain"])
+        return automatic_gain(float(scene.mean()), float(-np.expm1(-depth).mean()))
 
     def _bands(self, photo: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """Rows of the photo, with tau and airlight of these rows."""
@@ -130,4 +129,4 @@ def certain_depth(
     sure = min(max((amount - low) / (high - low), 0.0), 1.0) * structure
     window = 2 * int(max(tau.shape[1:]) * haze["window"] / 2) + 1
     smooth = guided_filter(tau, copy, window, haze["smoothness"])
-    return smooth.clip(0, None) * np.float32(sure)
+    return smooth.clip(0, None) * np.float32(haze.get("scale", 1) * sure)

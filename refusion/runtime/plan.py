@@ -12,7 +12,7 @@ _LONGEST_SIDE = 2**16  # pixels
 _MOST_STEPS = 10_000
 _LARGEST = 1e6  # of the numbers
 _NUMBERS = {
-    "haze": ("window", "smoothness", "min_transmission", "gamma", "largest_gain"),
+    "haze": ("window", "smoothness", "min_transmission", "gamma"),
     "copy": ("side", "window", "smoothness"),
     "change": ("side", "radius", "dark"),
     "noise": ("largest", "block", "most_blocks", "smooth_share", "coarse_share", "negligible",
@@ -23,6 +23,7 @@ _WHOLE = {"copy": ("side", "window"), "change": ("side", "radius"),
           "noise": ("block", "most_blocks")}  # fmt: skip
 """Those of them that are whole."""
 _LEAST_GAMMA = 0.1
+_LARGEST_SCALE = 10  # of the optical depth
 _LARGEST_WINDOW = 1001  # pixels
 _LARGEST_STRENGTH = 2
 _LARGEST_RATIO = 10.0  # logarithm of a ratio of brightness
@@ -84,7 +85,9 @@ def _is_change(change: Mapping[str, Any]) -> bool:
 
 def _is_haze(haze: Mapping[str, Any]) -> bool:
     shares = haze["window"], haze["min_transmission"]  # of the side, of the light
-    return max(shares) <= 1 and haze["gamma"] >= _LEAST_GAMMA and _is_range(haze["limits"])
+    is_scale = 0 < haze.get("scale", 1) <= _LARGEST_SCALE
+    is_curve = haze["gamma"] >= _LEAST_GAMMA and is_scale
+    return max(shares) <= 1 and is_curve and _is_range(haze["limits"])
 
 
 def _is_process(process: Mapping[str, Any]) -> bool:

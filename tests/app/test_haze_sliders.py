@@ -110,7 +110,7 @@ def test_wrong_distances_are_refused(restorer, distance):
 
 @pytest.mark.parametrize("exposure", ["bright", "", 1, ["auto"], {}])
 def test_wrong_exposures_are_refused(restorer, exposure):
-    with pytest.raises(ConfigError, match=r"^exposure: expected one of keep, auto, -2 EV, "):
+    with pytest.raises(ConfigError, match=r"^exposure: expected one of auto, keep, -2 EV, "):
         checked_haze(1, exposure, restorer.info)
 
 

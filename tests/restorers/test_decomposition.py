@@ -12,6 +12,7 @@ from PIL import Image
 
 from refusion.checkpoint import build_model, read_checkpoint
 from refusion.errors import ConfigError
+from refusion.haze_options import automatic_gain
 from refusion.images.io import write_image
 from refusion.restorers import Conditions, HazeOptions, Refusion, load_restorer
 from refusion.restorers.refusion import decomposition
@@ -20,7 +21,7 @@ from refusion.sde.scattering import Scattering
 from refusion.tiling import guided
 
 SIZES = [(1, 1), (1, 9), (50, 1), (3, 200), (30, 40), (60, 80)]
-AUTO = HazeOptions(exposure="auto")
+KEEP = HazeOptions(exposure=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_the_formula_of_haze_is_inverted():
     torch.testing.assert_close(found.clear(photo, -1.0), misty, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("options", [HazeOptions(), AUTO, HazeOptions(0.4, (0.7, 0.8, 0.9), 0.5)])
+@pytest.mark.parametrize("options", [HazeOptions(), KEEP, HazeOptions(0.4, (0.7, 0.8, 0.9), 0.5)])
 @pytest.mark.parametrize("strength", [-1.5, 0.3, 1, 2])
 def test_the_same_as_a_restoration_without_another_run(restorer, monkeypatch, strength, options):
     for photo in (scene(60, 80), levels(scene(60, 80)), levels(scene(20, 30), torch.uint16)):
@@ -169,6 +170,17 @@ def test_haze_begins_gradually(tiny_checkpoint, monkeypatch):
     assert found[0] == 0 < found[1] < 0.05 < found[2]
 
 
+def test_depth_scale_multiplies_the_optical_depth(tiny_checkpoint):
+    model, photo = build_model(read_checkpoint(tiny_checkpoint("haze"))), scene(60, 80)
+    scaled = replace(
+        model,
+        config=replace(model.config, sampling=replace(model.config.sampling, depth_scale=1.3)),
+    )
+    plain, more = (Refusion(each).decompose(photo).scattering for each in (model, scaled))
+    torch.testing.assert_close(more.tau, 1.3 * plain.tau)
+    assert torch.equal(more.airlight, plain.airlight)
+
+
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (90, 120, 200)])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
 def test_one_colour_stays(restorer, colour, dtype):
@@ -181,7 +193,7 @@ def test_one_colour_stays(restorer, colour, dtype):
 
 def test_every_pixel_moves_one_way_with_the_strength(restorer):
     split = restorer.decompose(scene(60, 80))
-    results = [split.clear(s / 4) for s in range(-8, 9)]
+    results = [split.clear(s / 4, exposure=0.0) for s in range(-8, 9)]
     steps = torch.stack([b - a for a, b in pairwise(results)])
     assert bool(((steps >= 0).all(0) | (steps <= 0).all(0)).all())
     assert float(steps.abs().amax((1, 2, 3)).min()) > 0
@@ -218,13 +230,41 @@ def test_exposure_keeps_black_and_white_and_is_monotone():
     assert torch.equal(brighten(image, 1.0), image)
 
 
-def test_automatic_exposure_gives_back_half_of_the_brightness():
-    photo = scene(60, 80) * 0.3 + 0.5
-    haze = haze_of(torch.full((60, 80), 0.6), airlight=0.95, photo=photo)
-    dark, auto = haze.clear(photo).mean(), haze.clear(photo, 1.0, AUTO).clamp(0, 1).mean()
-    assert dark < auto < photo.mean()
-    misty = haze.clear(photo, -1.0)
-    assert torch.equal(haze.clear(photo, -1.0, AUTO), misty)  # mist takes no brightness
+def test_automatic_exposure_brightens_what_is_dark_without_dense_haze():
+    photo = scene(60, 80) * 0.2 + 0.6
+    haze = haze_of(torch.full((60, 80), 1.3), airlight=0.8, photo=photo)  # 1 - t = 0.73
+    dark = haze.clear(photo, 1.0, KEEP).clamp(0, 1)
+    auto = haze.clear(photo).clamp(0, 1)
+    assert dark.mean() < 0.48
+    assert 0.49 < auto.mean() < 0.55
+    misty = haze.clear(photo, -1.0, KEEP)
+    assert torch.equal(haze.clear(photo, -1.0), misty)  # mist takes no brightness
+
+
+def test_automatic_exposure_leaves_light_haze_and_bright_results():
+    photo = scene(60, 80) * 0.2 + 0.6
+    light = haze_of(torch.full((60, 80), 0.9), airlight=0.95, photo=photo)  # 1 - t = 0.59
+    assert torch.equal(light.clear(photo), light.clear(photo, 1.0, KEEP))
+    bright = haze_of(torch.full((60, 80), 1.3), airlight=0.7, photo=photo)
+    assert bright.clear(photo, 1.0, KEEP).clamp(0, 1).mean() > 0.52
+    assert torch.equal(bright.clear(photo), bright.clear(photo, 1.0, KEEP))
+
+
+@pytest.mark.parametrize(
+    ("mean", "amount", "expected"),
+    [
+        (0.52, 1.0, 1.0),
+        (0.6, 1.0, 1.0),
+        (0.42, 1.0, (0.52 / 0.48) * (0.58 / 0.42)),
+        (0.42, 0.65, 1 + ((0.52 / 0.48) * (0.58 / 0.42) - 1) / 2),
+        (0.42, 0.6, 1.0),
+        (0.42, -2.0, 1.0),
+        (0.0, 1.0, 2.0),
+        (1.0, 1.0, 1.0),
+    ],
+)
+def test_the_automatic_gain_by_hand(mean, amount, expected):
+    assert automatic_gain(mean, amount) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_look_of_a_photo_gives_the_same_result_with_numbers(restorer):

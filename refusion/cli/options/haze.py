@@ -62,8 +62,8 @@ def add_haze_options(add: Callable[..., argparse.Action]) -> None:
         "--exposure",
         type=_exposure,
         metavar="auto|keep|EV",
-        help="photos get darker without haze; auto: half of the brightness is given back; or a "
-        "number of stops from -4 to 4 (default: keep)",
+        help="auto: a photo that is dark without its dense haze is brightened; keep: it is not; or "
+        "a number of stops from -4 to 4 (default: auto)",
     )
     add(
         "--haze-map",
@@ -81,8 +81,8 @@ def add_same_look_option(add: Callable[..., argparse.Action]) -> None:
         nargs="?",
         const=FIRST,
         choices=(FIRST, MEDIAN),
-        help="for a series: all photos get the colour of the haze of the first photo, and with "
-        "--exposure auto also its exposure; median: the median of all photos, which are read twice",
+        help="for a series: all photos get the colour of the haze and the exposure of the first "
+        "photo; median: the median of all photos, which are read twice",
     )
 
 
@@ -146,7 +146,8 @@ def chosen_haze(options: argparse.Namespace, task: str, *, predicts_haze: bool) 
     levels = None if options.airlight == "auto" else options.airlight
     airlight = None if levels is None else tuple(level / 255 for level in levels)
     distance = 1.0 if options.distance is None else options.distance
-    return HazeOptions(distance, airlight, options.exposure or 0.0)
+    exposure = "auto" if options.exposure is None else options.exposure
+    return HazeOptions(distance, airlight, exposure)
 
 
 def with_same_look(

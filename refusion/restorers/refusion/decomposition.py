@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from refusion.haze_options import ALL_HAZE, HazeOptions
+from refusion.haze_options import ALL_HAZE, HazeOptions, automatic_gain
 from refusion.images.samples import is_integer, store, to_float
 from refusion.restorers.contract import structure
 from refusion.restorers.refusion.model import LoadedModel
@@ -32,7 +32,6 @@ NO_HAZE, HAZE = 0.02, 0.04
 # long side, and smoothness of the guided filter. The network's maps are blurred at edges.
 EDGE_WINDOW, EDGE_SMOOTHNESS = 1 / 9, 0.05
 GAMMA = 2.2  # of the encoding of photos: one stop multiplies dark values by 2^(1 / 2.2)
-LARGEST_GAIN = 2.0  # largest factor of dark values by the automatic exposure
 _DRAW = 5  # nodes per side of the grid of a random deviation of the haze
 
 
@@ -162,10 +161,9 @@ class Decomposition:
         if options.exposure != "auto":
             return 2 ** (options.exposure / GAMMA)
         farthest = self._farthest(options.distance)
-        removed = self.scattering.tau.clamp_max(farthest) * strength
-        scene = replace(self.scattering, tau=removed).clear(self.copy).clamp(0, 1)
-        ratio = self.copy.mean().item() / max(scene.mean().item(), 1e-3)
-        return min(max(math.sqrt(ratio), 1.0), LARGEST_GAIN)
+        removed = replace(self.scattering, tau=self.scattering.tau.clamp_max(farthest) * strength)
+        scene = removed.clear(self.copy).clamp(0, 1)
+        return automatic_gain(scene.mean().item(), 1 - removed.transmission.mean().item())
 
     def _bands(self, photo: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Rows of one photo, with tau and A of these rows; tau may be below 0 by overshoot."""
@@ -209,7 +207,8 @@ def decompose(model: LoadedModel, request: Request, lq: Tensor) -> Decomposition
     sure = ((amount - NO_HAZE) / (HAZE - NO_HAZE)).clamp(0, 1) * structure(lq).to(amount.device)
     if request.haze.draw and haze.spread is not None:
         haze = haze.drawn(request.plan.noise.initial(mu.new_empty(len(mu), 4, _DRAW, _DRAW)))
-    tau = _along_edges(haze.tau, mu) * sure.view(-1, 1, 1, 1)
+    scale = model.config.sampling.depth_scale
+    tau = _along_edges(haze.tau, mu) * (scale * sure).view(-1, 1, 1, 1)
     haze = Scattering(tau, haze.airlight)  # without the spread, which is not used any more
     return Decomposition(image, haze).to(lq.device)
 

@@ -38,6 +38,7 @@ _PRIMARIES |= {11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)}
 _WHITES = {1: _D65, 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}
 _SRGB = 13
 _BROTLI = b"brob"
+_ENDS_EARLY = "NEED_MORE_INPUT"
 
 
 def decode_jxl(file: BinaryIO, size: tuple[int, int]) -> Photo:
@@ -61,8 +62,13 @@ def decode_jxl(file: BinaryIO, size: tuple[int, int]) -> Photo:
         logger.warning("%s: animated, only the first frame is used", file.name)
     file.seek(0)
     data = stream_of(file.read())[1]
-    icc, chunks = _colours(data, header.colour)
-    pixels = _pixels(data, header, file.name, icc)
+    try:
+        icc, chunks = _colours(data, header.colour)
+        pixels = _pixels(data, header, file.name, icc)
+    except Exception as error:
+        if not _is_truncated(data):
+            raise
+        raise ValueError("truncated, its pixels are not complete; copy it again") from error
     if sorted(pixels.shape[1::-1]) != sorted(size):
         raise ValueError("its parts state different sizes")
     exif = tiff_header(_block(blocks, b"Exif", "EXIF block", dropped) or b"") or None
@@ -77,6 +83,15 @@ def decode_jxl(file: BinaryIO, size: tuple[int, int]) -> Photo:
         lossless=not header.is_xyb and JPEG_DATA not in blocks,
     )
     return finish(photo, pixels, file.name, 1, dropped)
+
+
+def _is_truncated(data: bytes) -> bool:
+    """Whether a decoder wants more bytes than a damaged file has; it names only its own state."""
+    try:
+        load("JXL").jpegxl_decode(data, index=0)
+    except Exception as error:
+        return _ENDS_EARLY in str(error)
+    return False
 
 
 def _pixels(data: bytes, header: JxlHeader, name: str, icc: bytes | None) -> np.ndarray:

@@ -26,6 +26,9 @@ def read_webp(file: BinaryIO) -> Source:
 
     Args:
         file: opened for reading.
+
+    Raises:
+        ValueError: the file ends before its pixels do.
     """
     blocks, dropped, lossless, parts = {}, [], None, []
     size = file.seek(0, 2)
@@ -47,6 +50,8 @@ def read_webp(file: BinaryIO) -> Source:
         elif kind in _BLOCKS:
             dropped.append(f"damaged {_BLOCKS[kind].upper()} block")
         elif kind in _PIXELS:
+            if at + 8 + length > size:  # the decoder only says that there is no decoder
+                raise ValueError("truncated, its pixels are not complete; copy it again")
             parts.append((at, min(at + 8 + length + length % 2, size)))
         else:
             shown = "".join(chr(code) if 32 <= code < 127 else "?" for code in kind)

@@ -29,7 +29,7 @@ _STILL, _SEQUENCE = b"avif", b"avis"  # brands
 _XMP_TYPE = b"application/rdf+xml"
 # Names of auxiliary images for a warning, by a part of their type; alpha is kept.
 _AUXILIARY = ((b"alpha", None), (b"auxid:1", None), (b"gainmap", GAIN_MAP), (b"depth", "depth map"))
-_AUXILIARY += ((b"auxid:2", "depth map"),)
+_AUXILIARY += ((b"auxid:2", "depth map"), (b"21496", GAIN_MAP))  # ISO 21496-1
 
 
 def decode_heif(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:

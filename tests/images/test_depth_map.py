@@ -217,6 +217,21 @@ def test_a_heic_map_is_turned_with_the_photo(tmp_path, heif, angle, is_stated):
     check(found, np.rot90(depth.large(depth.disparity()), angle))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (b"urn:com:apple:photo:2020:aux:hdrgainmap", "gain map (HDR)"),
+        (b"urn:iso:std:iso:ts:21496:-1", "gain map (HDR)"),
+        (b"urn:mpeg:hevc:2015:auxid:2", "depth map"),
+        (b"urn:com:apple:photo:2023:aux:x", "auxiliary image"),
+    ],
+)
+def test_an_auxiliary_image_of_heic_is_named_when_it_is_dropped(tmp_path, heif, caplog, kind, name):
+    (tmp_path / "a.heic").write_bytes(depth.heic(kind=kind))
+    read_image(tmp_path / "a.heic")
+    assert [record.message for record in caplog.records] == [f"{tmp_path}/a.heic: dropped: {name}"]
+
+
 def test_a_heic_photo_without_a_map(tmp_path, heif):
     data = depth.heic(kind=b"urn:com:apple:photo:2020:aux:hdrgainmap")
     assert read(tmp_path, data, "a.heic") is None

@@ -1,0 +1,104 @@
+"""The plan in an ONNX file from an unknown source: every value has its type and its range."""
+
+import pytest
+
+from refusion.runtime.description import read_description
+from refusion.runtime.plan import is_valid
+from refusion.weights import FOLDER
+
+HAZE_PLAN = {
+    "limits": [0.02, 0.04],
+    "window": 0.1,
+    "smoothness": 0.05,
+    "min_transmission": 0.1,
+    "gamma": 2.2,
+    "largest_gain": 2.0,
+}
+ONE_STEP = {"columns": ["mu"], "times": [1], "rows": [[1]]}
+NOISE_PLAN = {"limits": [], "largest": 0.3, "block": 64, "most_blocks": 9, "smooth_share": 0.1,
+              "coarse_share": 0.5, "negligible": 0.001, "flat": 0.1, "most_flat": 0.5,
+              "penalty": 1}  # fmt: skip
+_SHARES = ("largest", "smooth_share", "coarse_share", "negligible", "flat", "most_flat")
+DAMAGES = [
+    ("task", 1),
+    ("tile", 0),
+    ("tile", 1e9),
+    ("flat", [1]),
+    ("strengths", [1, 0]),
+    ("copy", {"side": 48}),
+    ("copy", {"side": 48, "window": 8, "smoothness": 0.1}),
+    ("haze", {}),
+    ("haze", {"limits": [0.02, 0.04], "window": 1e9, "smoothness": 0.05, "min_transmission": 0.1}),
+    ("copy", {"side": 48, "window": 9, "smoothness": 1e308}),
+    ("copy", {"side": 48, "window": 99_999, "smoothness": 0.1}),
+    ("copy", {"side": 48, "window": 9.0, "smoothness": 0.1}),
+    ("flat", [0.1, 0.1]),
+    ("haze", HAZE_PLAN | {"gamma": 1e-300}),
+    ("haze", HAZE_PLAN | {"min_transmission": 2}),
+    ("haze", HAZE_PLAN | {"limits": [0.04, 0.04]}),
+    ("change", {"limits": [0, 0.4], "side": 48, "radius": 2, "dark": 0.1}),
+    ("change", {"limits": [0.1, 0.4], "side": 48, "radius": 2.5, "dark": 0.1}),
+    ("process", {"start_std": 0.1, "tables": [ONE_STEP], "noise": NOISE_PLAN | {"block": 64.5}}),
+    ("flat", [-0.1, 0.1]),
+    ("flat", [0.1, 1.1]),
+    ("flat", [0.1, float("nan")]),
+    ("flat", [0.1, 10**400]),
+    ("strengths", [0, 1e9]),
+    ("strengths", [-3, 1]),
+    ("haze", HAZE_PLAN | {"limits": [-0.04, 0.04]}),
+    ("haze", HAZE_PLAN | {"limits": [0.04, 5]}),
+    ("haze", HAZE_PLAN | {"limits": [0.04, float("inf")]}),
+    ("haze", HAZE_PLAN | {"limits": [0.04, 10**400]}),
+    ("haze", HAZE_PLAN | {"smoothness": float("nan")}),
+    ("change", {"limits": [0.1, 1e5], "side": 48, "radius": 2, "dark": 0.1}),
+    ("change", {"limits": [0.1, 0.4], "side": 48, "radius": 2, "dark": 5}),
+    ("change", {"limits": [0.1, 0.4], "side": 48, "radius": 900, "dark": 0.1}),
+    ("change", {"limits": [0.1, 0.4], "side": 10**6, "radius": 2, "dark": 0.1}),
+    *(
+        ("process", {"start_std": 0.1, "tables": [ONE_STEP], "noise": NOISE_PLAN | {key: wrong}})
+        for key in NOISE_PLAN
+        if key != "limits"
+        for wrong in (
+            0,
+            -1,
+            float("nan"),
+            float("inf"),
+            10**400,
+            "1",
+            None,
+            *[2] * (key in _SHARES),
+        )
+    ),
+    *(
+        (
+            "process",
+            {"start_std": 0.1, "tables": [ONE_STEP] * 3, "noise": NOISE_PLAN | {"limits": limits}},
+        )
+        for limits in ([-0.1, 0.1], [0.1, 3.0], [0.2, 0.1], [0.1, float("nan")])
+    ),
+    ("process", {"start_std": 0.1, "tables": [ONE_STEP | {"times": [10**400]}]}),
+    ("process", {"start_std": 0.1, "tables": [ONE_STEP | {"rows": [[1e300]]}]}),
+    ("process", {"start_std": float("nan"), "tables": [ONE_STEP]}),
+    (
+        "process",
+        {"start_std": 0.1, "tables": [{"columns": ["mu"] * 99, "times": [1], "rows": [[1] * 99]}]},
+    ),
+    ("process", {}),
+    ("process", []),
+    ("process", {"tables": []}),
+    ("process", {"start_std": 0.1, "tables": [{"columns": ["x"], "times": [1], "rows": [[1]]}]}),
+    ("process", {"start_std": 0.1, "tables": [{"columns": ["mu"], "times": [1], "rows": [[]]}]}),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=str)
+@pytest.mark.parametrize("name", ["deshadow", "denoise"])
+def test_damaged_plans_are_found(name, damage):
+    plan = read_description(FOLDER / f"{name}.onnx")["runtime"]
+    assert is_valid(plan)
+    assert is_valid(plan | {"haze": HAZE_PLAN})
+    assert is_valid(plan | {"process": {"start_std": 0.1, "tables": [ONE_STEP],
+                                        "noise": NOISE_PLAN}})  # fmt: skip
+    assert not is_valid(plan | dict([damage]))
+    assert not is_valid({key: value for key, value in plan.items() if key != "flat"})
+    assert not is_valid([plan]) and not is_valid("plan")

@@ -12,7 +12,6 @@ from PIL import Image
 
 from refusion.checkpoint import build_model, read_checkpoint
 from refusion.errors import ConfigError
-from refusion.haze_options import automatic_gain
 from refusion.images.io import write_image
 from refusion.restorers import Conditions, HazeOptions, Refusion, load_restorer
 from refusion.restorers.refusion import decomposition
@@ -228,43 +227,6 @@ def test_exposure_keeps_black_and_white_and_is_monotone():
         assert bool((curve.diff() > 0).all())
         assert (curve[500] > 0.5) == (stops > 0)
     assert torch.equal(brighten(image, 1.0), image)
-
-
-def test_automatic_exposure_brightens_what_is_dark_without_dense_haze():
-    photo = scene(60, 80) * 0.2 + 0.6
-    haze = haze_of(torch.full((60, 80), 1.3), airlight=0.8, photo=photo)  # 1 - t = 0.73
-    dark = haze.clear(photo, 1.0, KEEP).clamp(0, 1)
-    auto = haze.clear(photo).clamp(0, 1)
-    assert dark.mean() < 0.48
-    assert 0.49 < auto.mean() < 0.55
-    misty = haze.clear(photo, -1.0, KEEP)
-    assert torch.equal(haze.clear(photo, -1.0), misty)  # mist takes no brightness
-
-
-def test_automatic_exposure_leaves_light_haze_and_bright_results():
-    photo = scene(60, 80) * 0.2 + 0.6
-    light = haze_of(torch.full((60, 80), 0.9), airlight=0.95, photo=photo)  # 1 - t = 0.59
-    assert torch.equal(light.clear(photo), light.clear(photo, 1.0, KEEP))
-    bright = haze_of(torch.full((60, 80), 1.3), airlight=0.7, photo=photo)
-    assert bright.clear(photo, 1.0, KEEP).clamp(0, 1).mean() > 0.52
-    assert torch.equal(bright.clear(photo), bright.clear(photo, 1.0, KEEP))
-
-
-@pytest.mark.parametrize(
-    ("mean", "amount", "expected"),
-    [
-        (0.52, 1.0, 1.0),
-        (0.6, 1.0, 1.0),
-        (0.42, 1.0, (0.52 / 0.48) * (0.58 / 0.42)),
-        (0.42, 0.65, 1 + ((0.52 / 0.48) * (0.58 / 0.42) - 1) / 2),
-        (0.42, 0.6, 1.0),
-        (0.42, -2.0, 1.0),
-        (0.0, 1.0, 2.0),
-        (1.0, 1.0, 1.0),
-    ],
-)
-def test_the_automatic_gain_by_hand(mean, amount, expected):
-    assert automatic_gain(mean, amount) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_look_of_a_photo_gives_the_same_result_with_numbers(restorer):

@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--levels", nargs="+", type=float, default=[15, 25, 50], help="of the noise, 8-bit levels")
     add("--crop", type=int, metavar="PX", help="only the middle of each photo, at most this large")
     add("--steps", nargs="+", type=int, default=[1], help="numbers of network calls to measure")
-    add("--sampler", default="mean", help="for the measured numbers of calls")
+    add("--sampler", help="for the measured numbers of calls; default: that of the model")
     add("--noise", default="gaussian", choices=("gaussian", "camera"), help="camera: `CameraNoise`")
     add("--clip", action="store_true", help="clip and round the noisy photo, as a file does")
     add("--classical", action="store_true", help="also total variation and non-local means")

@@ -41,7 +41,8 @@ def check_options(
     """
     if not isinstance(seed, int) and len(seed) != batch:
         raise ConfigError(f"seed: expected one or {batch}, one per photo, got {len(seed)}")
-    if tile not in ("auto", None) and not (isinstance(tile, int) and tile >= 1):
+    is_side = isinstance(tile, int) and not isinstance(tile, bool) and tile >= 1
+    if tile not in ("auto", None) and not is_side:
         raise ConfigError(f"tile: expected 'auto' or pixels from 1, got {tile!r}")
     check_strength(strength, strengths)
 

@@ -136,8 +136,9 @@ def test_steps_and_sampler_are_used_and_checked(restorers):
             restore(lq, steps=wrong)
     with pytest.raises(ConfigError, match="did you mean 'posterior'"):
         restore(lq, sampler="posteriour")
-    with pytest.raises(ConfigError, match="tile"):
-        restore(lq, tile=0)
+    for wrong in (0, True):
+        with pytest.raises(ConfigError, match="tile: expected 'auto' or pixels from 1, got"):
+            restore(lq, tile=wrong)
     with pytest.raises(ConfigError, match="seed: expected one or 1"):
         restore(lq, seed=[1, 2])
 

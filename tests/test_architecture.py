@@ -27,6 +27,7 @@ LAYERS = [
         "failures",
         "files",
         "haze_options",
+        "tile_grid",
         "hints",
         "memory",
         "randomness",

@@ -54,7 +54,6 @@ class SamplingConfig:
     # Low and high threshold of |log(brightness of the result / that of the photo)|: a region above
     # the low one is changed only if a part of it is above the high one. null: all is changed.
     change_limits: Annotated[tuple[float, float], Bound(0, 10)] | None = None
-
     # Factor of the optical depth that the network predicts, for prediction scattering.
     depth_scale: Annotated[float, Bound(0.1, 10)] = 1.0
 

@@ -7,10 +7,10 @@ from itertools import product
 
 import numpy as np
 
+from refusion.tile_grid import Span, overlap_of, tile_grid
+
 Window = tuple[int, np.ndarray]
 """Start of a tile on one axis, and its weights (n,) float32."""
-OVERLAP = 64
-"""Pixels that neighbouring tiles share, or a quarter of the side of a tile if that is less."""
 
 
 def blend_tiles(
@@ -52,51 +52,20 @@ def grid_windows(
         tile: a tile has at most tile^2 pixels; a multiple of `align`.
         align: tiles start at multiples of this number.
     """
-    if height * width <= tile**2:
-        return [(0, np.ones(height, np.float32))], [(0, np.ones(width, np.float32))]
-    overlap, longest = min(tile // 4, OVERLAP), tile // align
-    # From here on all lengths are multiples of `align`.
-    shared = min(-(-overlap // align), longest - 1)
-    high, wide = -(-height // align), -(-width // align)
-    fewest, most = (
-        _count(high, side, shared) for side in (longest * 3 // 2, max(longest * 2 // 3, shared + 1))
-    )
-    found = []
-    for rows in range(fewest, most + 1):
-        side = _side(high, rows, shared)
-        if longest**2 // side > shared:
-            columns = _count(wide, longest**2 // side, shared)
-            pixels = rows * side * columns * _side(wide, columns, shared)
-            found.append((pixels, rows * columns, rows, columns))
-    _, _, rows, columns = min(found)
-    return (
-        _windows(height, rows, shared, align, overlap),
-        _windows(width, columns, shared, align, overlap),
-    )
+    overlap = overlap_of(tile)
+    rows, columns = tile_grid(height, width, tile, align)
+    return _windows(rows, overlap), _windows(columns, overlap)
 
 
-def _count(length: int, longest: int, shared: int) -> int:
-    """Fewest tiles of up to `longest` pixels that cover an axis and share `shared` pixels."""
-    return 1 if length <= longest else 1 - (longest - length) // (longest - shared)
-
-
-def _side(length: int, count: int, shared: int) -> int:
-    """Shortest side of `count` tiles that cover an axis and share `shared` pixels."""
-    return -(-(length + (count - 1) * shared) // count)
-
-
-def _windows(length: int, count: int, shared: int, align: int, ramp: int) -> list[Window]:
-    """`count` tiles of an axis, spread evenly; `length` and `ramp` in pixels."""
-    cells = -(-length // align)
-    side = _side(cells, count, shared)
-    starts = [(cells - side) * number // max(1, count - 1) * align for number in range(count)]
-    windows = [_trapezoid(min(side * align, length - start), ramp) for start in starts]
-    total = np.zeros(length)
-    for start, window in zip(starts, windows, strict=True):
-        total[start : start + len(window)] += window
+def _windows(spans: Sequence[Span], ramp: int) -> list[Window]:
+    """Trapezoids divided by their sum."""
+    windows = [_trapezoid(end - start, ramp) for start, end in spans]
+    total = np.zeros(spans[-1][1])
+    for (start, end), window in zip(spans, windows, strict=True):
+        total[start:end] += window
     return [
-        (start, (window / total[start : start + len(window)]).astype(np.float32))
-        for start, window in zip(starts, windows, strict=True)
+        (start, (window / total[start:end]).astype(np.float32))
+        for (start, end), window in zip(spans, windows, strict=True)
     ]
 
 

@@ -20,12 +20,11 @@ import torch
 from torch import Tensor
 
 from refusion.errors import ConfigError
+from refusion.tile_grid import Span, overlap_of, tile_grid
 from refusion.tiling.regions import TileProgress
 
 Window = tuple[int, Tensor]
 """Start of a tile on one axis, and its weights (n,) float32."""
-OVERLAP = 64
-"""Pixels that neighbouring rectangles share, or a quarter of the side of a tile if that is less."""
 
 
 def tile_windows(length: int, tile: int, align: int) -> list[Window]:
@@ -57,8 +56,9 @@ def grid_windows(
 ) -> tuple[list[Window], list[Window]]:
     """Rectangular tiles of a photo, of which the fewest pixels lie in more than one tile.
 
-    All tiles have the same size and are spread evenly. Neighbours overlap by `OVERLAP` pixels, or
-    by a quarter of `tile` if that is less, or by up to 2 align - 1 pixels more.
+    All tiles have the same size and are spread evenly. Neighbours overlap by
+    `refusion.tile_grid.OVERLAP` pixels, or by a quarter of `tile` if that is less, or by up to
+    2 align - 1 pixels more.
 
     Args:
         height: rows of the photo.
@@ -70,27 +70,9 @@ def grid_windows(
     Returns:
         Tiles of the rows and of the columns; the weights of each axis add up to 1 at every pixel.
     """
-    if height * width <= tile**2:
-        return [(0, torch.ones(height))], [(0, torch.ones(width))]
-    overlap, longest = min(tile // 4, OVERLAP), tile // align
-    # From here on all lengths are multiples of `align`.
-    shared = min(-(-overlap // align), longest - 1)
-    high, wide = -(-height // align), -(-width // align)
-    fewest, most = (
-        _count(high, side, shared) for side in (longest * 3 // 2, max(longest * 2 // 3, shared + 1))
-    )
-    found = []
-    for rows in range(fewest, most + 1):
-        side = _side(high, rows, shared)
-        if longest**2 // side > shared:
-            columns = _count(wide, longest**2 // side, shared)
-            pixels = rows * side * columns * _side(wide, columns, shared)
-            found.append((pixels, rows * columns, rows, columns))
-    _, _, rows, columns = min(found)
-    return (
-        _even_windows(height, rows, shared, align, overlap),
-        _even_windows(width, columns, shared, align, overlap),
-    )
+    overlap = overlap_of(tile)
+    rows, columns = tile_grid(height, width, tile, align)
+    return _span_windows(rows, overlap), _span_windows(columns, overlap)
 
 
 def blend_tiles(
@@ -197,22 +179,8 @@ def _blend(
     return out
 
 
-def _count(length: int, longest: int, shared: int) -> int:
-    """Fewest tiles of up to `longest` pixels that cover an axis and share `shared` pixels."""
-    return 1 if length <= longest else 1 - (longest - length) // (longest - shared)
-
-
-def _side(length: int, count: int, shared: int) -> int:
-    """Shortest side of `count` tiles that cover an axis and share `shared` pixels."""
-    return -(-(length + (count - 1) * shared) // count)
-
-
-def _even_windows(length: int, count: int, shared: int, align: int, ramp: int) -> list[Window]:
-    """`count` tiles of an axis, spread evenly; `length` and `ramp` in pixels."""
-    cells = -(-length // align)
-    side = _side(cells, count, shared)
-    starts = [(cells - side) * number // max(1, count - 1) * align for number in range(count)]
-    return _windows(starts, [min(side * align, length - start) for start in starts], ramp)
+def _span_windows(spans: Sequence[Span], ramp: int) -> list[Window]:
+    return _windows([start for start, _ in spans], [end - start for start, end in spans], ramp)
 
 
 def _windows(starts: Sequence[int], lengths: Sequence[int], ramp: int) -> list[Window]:

@@ -5,6 +5,7 @@ from itertools import pairwise, product
 import pytest
 import torch
 
+from refusion.tile_grid import OVERLAP
 from refusion.tiling import blending
 
 SIZES = [(1, 9), (40, 57), (65, 64), (16, 900), (900, 20), (133, 250), (301, 97)]
@@ -24,7 +25,7 @@ def sides(windows):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("tile", "align"), TILES)
 def test_tiles_cover_the_photo_with_weights_that_add_up_to_1(size, tile, align):
-    overlap = min(tile // 4, blending.OVERLAP, tile - align)
+    overlap = min(tile // 4, OVERLAP, tile - align)
     windows = blending.grid_windows(*size, tile, align)
     for length, axis in zip(size, windows, strict=True):
         total = torch.zeros(length)
@@ -59,7 +60,7 @@ def test_no_other_grid_computes_fewer_pixels(size, tile, align):
     """All grids of the shortest tiles that cover the photo; lengths are multiples of `align`."""
     rows, columns = blending.grid_windows(*size, tile, align)
     high, wide = (-(-length // align) for length in size)
-    most, shared = tile // align, -(-min(tile // 4, blending.OVERLAP) // align)
+    most, shared = tile // align, -(-min(tile // 4, OVERLAP) // align)
 
     def side(length, count):
         return -(-(length + (count - 1) * shared) // count)

@@ -14,6 +14,7 @@ from refusion.errors import ConfigError
 from refusion.images.kinds import Kind, as_batch
 from refusion.restorers.array_decomposition import ArrayDecomposition
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
+from refusion.restorers.contract import check_conditions, check_use
 from refusion.restorers.loading import Loader, open_weights
 
 
@@ -123,7 +124,7 @@ class ArrayRestorer:
             sampler: key of `refusion.sde.SAMPLERS`; None for the default.
             seed: seed of the noise.
             tile: side of the tiles in pixels; 'auto' chooses it by memory, None uses no tiles.
-            conditions: conditions of the photo, see `info.needs`.
+            conditions: conditions of the photo, see `info.needs` and `info.optional`.
             strength: weight of the restoration, from 0 (the photo) to 1 (the restored photo); for
                 a model that predicts haze from -2 to 2, see `Restorer.restore`.
             callback: is called with the progress.
@@ -134,7 +135,8 @@ class ArrayRestorer:
 
         Raises:
             ImageError: `image` has another type, shape, dtype or range.
-            ConfigError: an option is unknown or out of range, or a condition is missing.
+            ConfigError: an option is unknown or out of range, or a condition is missing or is not
+                used by the model.
             RefusionError: the network gave no finite result.
 
         >>> import numpy as np
@@ -146,6 +148,8 @@ class ArrayRestorer:
         ((24, 32, 3), dtype('uint8'))
         """
         info = self.info
+        check_conditions(conditions)
+        check_use(conditions, info)
         batch, back = as_batch("image", image, 3 * info.views, keeps_gray=not info.colours)
         restored = self.restore(
             batch,
@@ -215,6 +219,7 @@ class ArrayRestorer:
         callback: Progress | None = None,
     ) -> Tensor:
         """Restore a batch of photos (B, 3, H, W); see `Restorer.restore`."""
+        check_conditions(conditions)
         return self._restorer.restore(
             lq,
             steps=steps,

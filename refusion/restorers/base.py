@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
+from refusion.errors import ConfigError, short
 from refusion.haze_options import ALL_HAZE, HazeOptions
+from refusion.restorers.numbers import as_noise_std, as_numbers
 
 Progress = Callable[[str, int, int], None]
 """Called as `(stage, done, total)`: stage 'encode' or 'decode' counts tiles, 'sample' steps."""
@@ -23,6 +26,10 @@ STRENGTHS, HAZE_STRENGTHS = (0.0, 1.0), (-2.0, 2.0)
 @dataclass(frozen=True)
 class Conditions:
     """Conditions of a restoration in addition to the photo; see `RestorerInfo.needs`.
+
+    Numbers can be given as arrays or lists, too; they become tensors. The call of a restorer with
+    an image refuses a field that its model does not use. `Restorer.restore` ignores it, because an
+    item of a dataset can have more than a model uses.
 
     Attributes:
         lens: source lens, target lens and disparity, float (3,) or one row per photo (B, 3);
@@ -36,6 +43,9 @@ class Conditions:
         haze: how haze is removed, for models with the prediction `scattering`.
         estimated_noise: result of `refusion.images.noise_level.estimate_noise_std` for the photos,
             (B,), if the caller has it; it is used where `noise_std` is None. None otherwise.
+
+    Raises:
+        ConfigError: a value has another type.
     """
 
     lens: Tensor | None = None
@@ -44,6 +54,16 @@ class Conditions:
     prompt: str | None = None
     haze: HazeOptions = ALL_HAZE
     estimated_noise: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for field, convert in _NUMBERS.items():
+            value = getattr(self, field)
+            if value is not None:
+                object.__setattr__(self, field, convert(value))
+        if not isinstance(self.prompt, str | None):
+            raise ConfigError(f"prompt: expected a text or None, got {short(self.prompt)}")
+        if not isinstance(self.haze, HazeOptions):
+            raise ConfigError(f"haze: expected HazeOptions, got {short(self.haze)}")
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> Conditions:
@@ -58,6 +78,12 @@ class Conditions:
         return cls(item.get("lens"), level, item.get("guide"))
 
 
+_NUMBERS = {
+    "lens": partial(as_numbers, "lens"),
+    "noise_std": partial(as_noise_std, "noise level"),
+    "guide": partial(as_numbers, "guide"),
+    "estimated_noise": partial(as_noise_std, "estimated noise level"),
+}
 NO_CONDITIONS = Conditions()
 
 
@@ -71,8 +97,7 @@ class RestorerInfo:
         scale: output pixels per input pixel and axis.
         views: number of photos of a scene that are restored together: 2 for a stereo pair, else 1.
         needs: fields of `Conditions` that it requires for every photo. It uses no other field,
-            except those of `optional`, `prompt` in restorers with a text input, and `haze` if
-            `predicts_haze`.
+            except those of `optional`, and `haze` if `predicts_haze`.
         stochastic: whether the result depends on the seed, with the default sampler.
         sampler: default sampler; None for a method without samplers.
         steps: default number of network evaluations; 0 without a diffusion process.
@@ -84,8 +109,9 @@ class RestorerInfo:
         colours: whether it adds colours to a gray photo; the result is then an RGB photo.
         predicts_haze: whether it predicts the haze of a photo and not an image (prediction
             `scattering`). Only these models use `Conditions.haze` and have `decompose`.
-        optional: fields of `Conditions` that it uses, but estimates from the photo if they are
-            None: `noise_std` in denoising models.
+        optional: fields of `Conditions` that it uses, but does not require: `noise_std` in
+            denoising models, which estimate it from the photo if it is None; `prompt` in
+            restorers with a text input, which have a default.
     """
 
     family: str

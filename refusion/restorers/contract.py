@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Literal
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from refusion.config.scalars import short
 from refusion.errors import ConfigError
-from refusion.haze_options import is_between
+from refusion.haze_options import ALL_HAZE, is_between
 from refusion.images.samples import is_integer, store, to_float
-from refusion.restorers.base import STRENGTHS
+from refusion.restorers.base import STRENGTHS, Conditions, RestorerInfo
 
 # Differences between the darkest and the brightest sample of a photo, in [0, 1] units. Up to FLAT a
 # photo shows one colour and the rounding or noise of a file; from STRUCTURED it is restored fully.
@@ -64,23 +65,47 @@ def check_strength(strength: float, strengths: tuple[float, float], name: str = 
     raise ConfigError(f"{name}: expected {low:g}..{high:g}, got {short(strength)}{reason}")
 
 
-def noise_levels(noise_std: object, batch: int = 1) -> list[float]:
+def check_conditions(conditions: object) -> None:
+    """Raise `ConfigError` if the argument `conditions` of a restorer is something else."""
+    if not isinstance(conditions, Conditions):
+        raise ConfigError(
+            f"conditions: expected refusion.restorers.Conditions, got {short(conditions)}"
+        )
+
+
+def check_use(conditions: Conditions, info: RestorerInfo) -> None:
+    """Check that a model uses all conditions that are given for a photo.
+
+    Raises:
+        ConfigError: a field is given that the model does not use.
+    """
+    used = info.needs | info.optional | {"haze" if info.predicts_haze else ""}
+    if "noise_std" in info.optional:
+        used |= {"estimated_noise"}
+    for field in fields(Conditions):
+        value = getattr(conditions, field.name)
+        # Tensors have no truth value; a default is None or `ALL_HAZE`.
+        is_given = value is not None and (field.name != "haze" or value != ALL_HAZE)
+        if is_given and field.name not in used:
+            raise ConfigError(
+                f"{field.name}: the '{info.task}' model does not use it; leave it out of Conditions"
+            )
+
+
+def noise_levels(noise_std: float | Tensor, batch: int = 1) -> list[float]:
     """The noise level of every photo of a batch.
 
     Args:
-        noise_std: see `Conditions.noise_std`; not None. Also an array or a list of numbers.
+        noise_std: see `Conditions.noise_std`; not None.
         batch: number of photos; 1 for a restorer that takes one level for all.
 
     Raises:
         ConfigError: `noise_std` is neither a number nor one number per photo.
     """
-    try:
-        found = torch.as_tensor(noise_std, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        found = None
-    if found is None or (found.numel() != 1 and found.shape != (batch,)):
-        got = short(noise_std) if found is None else f"numbers of shape {tuple(found.shape)}"
+    found = torch.as_tensor(noise_std, dtype=torch.float64)
+    if found.numel() != 1 and found.shape != (batch,):
         several = "" if batch == 1 else f" or {batch}, one per photo"
+        got = f"numbers of shape {tuple(found.shape)}"
         raise ConfigError(f"noise level: expected one number{several}, got {got}")
     return found.flatten().expand(batch).tolist()
 

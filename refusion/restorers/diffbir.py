@@ -141,6 +141,7 @@ class DiffBIR:
             tiling="blended",
             device=str(self.sd.device),
             precision=self.sd.precision,
+            optional=frozenset({"prompt"}),
         )
 
     def restore(

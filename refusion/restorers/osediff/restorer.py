@@ -92,6 +92,7 @@ class OSEDiff:
             tiling="blended",
             device=str(self.sd.device),
             precision=self.sd.precision,
+            optional=frozenset({"prompt"}),
         )
 
     def restore(

@@ -200,17 +200,14 @@ def depth_items(boxes: HeifFile) -> Iterator[Item]:
     Args:
         boxes: of a HEIC file.
     """
-    for item in boxes.referring(b"auxl"):
-        about = b"".join(item.of_kind(b"auxC")).lower()
-        if any(part in about for part in _AUXILIARY):
+    for item in boxes.referring(b"auxl", boxes.primary):
+        if any(part in item.auxiliary_type for part in _AUXILIARY):
             yield item
 
 
 def _packets(file: BinaryIO, boxes: HeifFile, item: Item) -> Iterator[bytes]:
     """XMP packets that describe an item."""
-    for kind, source, targets in boxes.references:
-        packet = boxes.items.get(source)
-        is_about = any(boxes.items.get(number) is item for number in targets)
-        if kind == b"cdsc" and is_about and packet is not None and packet.kind == b"mime":
+    for packet in boxes.describing(item):
+        if packet.kind == b"mime":
             with contextlib.suppress(ValueError):
                 yield boxes.read(file, packet)

@@ -1,7 +1,8 @@
 """Boxes of HEIC and AVIF files (ISO/IEC 14496-12 and 23008-12): items, properties and metadata.
 
 Nothing is decoded here. All counts and lengths come from the file, so each is checked against the
-bytes that are there.
+bytes that are there. A few bytes of a file can name the same long block many times, so what an item
+names counts once.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import BinaryIO
 
-from refusion.images.source import MAX_BLOCK
+from refusion.images.source import MAX_BLOCK, MAX_BLOCKS
 
 _MAX_BOXES = 1000  # of a file at its top level
 _MAX_ITEMS = 20_000
 _MAX_PROPERTIES = 1 << 16  # of all items together
+_MAX_EXTENTS = 1 << 16  # of all items together
+_MAX_TYPE = 256  # bytes of the type of an auxiliary image
 # EXIF orientation by the angle of irot (times 90 degrees, anticlockwise) and the mode of imir.
 _ORIENTATIONS = {
     (0, None): 1,
@@ -42,7 +46,7 @@ class Item:
     Attributes:
         kind: four bytes, for example b"hvc1", b"av01", b"grid", b"Exif" or b"mime".
         content_type: of an item of kind b"mime".
-        properties: type and content of the properties, in their order.
+        properties: type and content of the properties, in their order, each once.
         extents: offset and length of the parts of its data.
         method: 0 if the offsets count from the begin of the file, 1 for the box idat.
     """
@@ -56,6 +60,11 @@ class Item:
     def of_kind(self, kind: bytes) -> list[bytes]:
         """Contents of the properties of a type."""
         return [content for name, content in self.properties if name == kind]
+
+    @property
+    def length(self) -> int:
+        """Length of its data in bytes."""
+        return sum(length for _, length in self.extents)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -72,7 +81,13 @@ class Item:
     @property
     def depth(self) -> int:
         """Largest number of bits per channel (property pixi); 8 if it is not stated."""
-        return max((bits for content in self.of_kind(b"pixi") for bits in content[5:]), default=8)
+        stated = (content[5 : 5 + content[4]] for content in self.of_kind(b"pixi") if content[4:])
+        return max((max(bits, default=0) for bits in stated), default=8)
+
+    @property
+    def auxiliary_type(self) -> bytes:
+        """What an auxiliary image is (property auxC), in lower case; empty if it is not stated."""
+        return next(iter(self.of_kind(b"auxC")), b"")[:_MAX_TYPE].lower()
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,6 @@ class HeifFile:
         primary: the main image.
         items: all items by number.
         references: type, number of the item that refers, and numbers of the items referred to.
-        primary_number: number of the main image.
         inline: content of the box idat.
     """
 
@@ -92,16 +106,23 @@ class HeifFile:
     primary: Item
     items: dict[int, Item]
     references: tuple[tuple[bytes, int, tuple[int, ...]], ...]
-    primary_number: int
     inline: bytes = b""
 
-    def referring(self, kind: bytes) -> list[Item]:
-        """Items that refer to the main image, by the type of the reference."""
-        return [
-            self.items[source]
+    def referring(self, kind: bytes, image: Item) -> list[Item]:
+        """Items that refer to an image, by the type of the reference, each once."""
+        numbers = {number for number, item in self.items.items() if item is image}
+        found = {
+            source: self.items[source]
             for name, source, targets in self.references
-            if name == kind and self.primary_number in targets and source in self.items
-        ]
+            if name == kind and source in self.items and not numbers.isdisjoint(targets)
+        }
+        return list(found.values())
+
+    def describing(self, image: Item) -> list[Item]:
+        """Items with metadata about an image; those beyond 128 MB together are left out."""
+        items = self.referring(b"cdsc", image)
+        ends = accumulate(item.length * (item.length <= MAX_BLOCK) for item in items)
+        return [item for item, end in zip(items, ends, strict=True) if end <= MAX_BLOCKS]
 
     def read(self, file: BinaryIO, item: Item) -> bytes:
         """Data of an item.
@@ -109,7 +130,7 @@ class HeifFile:
         Raises:
             ValueError: the data is not in the file, or too long to be metadata.
         """
-        if sum(length for _, length in item.extents) > MAX_BLOCK or item.method > _IN_META:
+        if item.length > MAX_BLOCK or item.method > _IN_META:
             raise ValueError("a block of metadata that cannot be read")
         parts = []
         for offset, length in item.extents:
@@ -200,7 +221,7 @@ def _parsed(brands: tuple[bytes, ...], meta: bytes) -> HeifFile:
     if primary not in items:
         raise ValueError("no main image in it")
     references = tuple(_references(found.get(b"iref", b"")))
-    return HeifFile(brands, items[primary], items, references, primary, found.get(b"idat", b""))
+    return HeifFile(brands, items[primary], items, references, found.get(b"idat", b""))
 
 
 def _items(content: bytes) -> dict[int, Item]:
@@ -226,6 +247,7 @@ def _locations(content: bytes) -> dict[int, tuple[int, list[tuple[int, int]]]]:
     sizes = content[4] >> 4, content[4] & 15, content[5] >> 4, content[5] & 15 if version else 0
     wide = ">I" if version == 2 else ">H"
     count, at = struct.unpack_from(wide, content, 6)[0], 6 + struct.calcsize(wide)
+    left = _MAX_EXTENTS
 
     def number(size: int) -> int:
         nonlocal at
@@ -245,6 +267,9 @@ def _locations(content: bytes) -> dict[int, tuple[int, list[tuple[int, int]]]]:
         base = number(sizes[2])
         extents = struct.unpack_from(">H", content, at)[0]
         at += 2
+        left -= extents
+        if left < 0:
+            raise ValueError("too many boxes")
         parts = []
         for _ in range(extents):
             number(sizes[3])
@@ -257,6 +282,7 @@ def _locations(content: bytes) -> dict[int, tuple[int, list[tuple[int, int]]]]:
 def _add_properties(items: dict[int, Item], content: bytes) -> None:
     """Give the items their properties (box iprp)."""
     known: list[tuple[bytes, bytes]] = []
+    added: set[tuple[int, int]] = set()
     left = _MAX_PROPERTIES
     for kind, inner in _boxes(content):
         if kind == b"ipco":
@@ -273,11 +299,12 @@ def _add_properties(items: dict[int, Item], content: bytes) -> None:
             left -= count + 1
             if left < 0:
                 raise ValueError("too many boxes")
-            places = (index & (0x7FFF if wide else 0x7F) for index in indices)
             if number in items:
-                items[number].properties += [
-                    known[place - 1] for place in places if 0 < place <= len(known)
-                ]
+                places = (index & (0x7FFF if wide else 0x7F) for index in indices)
+                for place in places:
+                    if 0 < place <= len(known) and (number, place) not in added:
+                        added.add((number, place))
+                        items[number].properties.append(known[place - 1])
 
 
 def _references(content: bytes) -> Iterator[tuple[bytes, int, tuple[int, ...]]]:

@@ -136,7 +136,7 @@ def _decoded_heic(data: bytes) -> tuple[np.ndarray, int]:
 def _described(file: BinaryIO, boxes: HeifFile, kind: str, dropped: list[str]) -> Photo:
     """The `Photo` of the main image, still without samples."""
     exif = xmp = None
-    for item in boxes.referring(b"cdsc"):
+    for item in boxes.describing(boxes.primary):
         is_xmp = item.kind == b"mime" and item.content_type == _XMP_TYPE
         if not is_xmp and item.kind != b"Exif":
             continue
@@ -175,9 +175,8 @@ def _colours(item: Item) -> tuple[bytes | None, bytes]:
 def _other_images(boxes: HeifFile) -> list[str]:
     """Names of the auxiliary images that no result keeps."""
     names = []
-    for item in boxes.referring(b"auxl"):
-        about = b"".join(item.of_kind(b"auxC")).lower()
-        known = (name for part, name in _AUXILIARY if part in about)
+    for item in boxes.referring(b"auxl", boxes.primary):
+        known = (name for part, name in _AUXILIARY if part in item.auxiliary_type)
         names += filter(None, [next(known, "auxiliary image")])
     if any(item.kind == b"tmap" for item in boxes.items.values()):
         names.append(GAIN_MAP)

@@ -25,7 +25,7 @@ from refusion.images.decoder_warnings import quiet_decoders
 from refusion.images.depth_find import DISPARITY, INVERSE, LINEAR, StoredDepth, find_depth
 from refusion.images.header import check_header, read_header
 from refusion.images.jpeg_read import read_jpeg
-from refusion.images.listing import format_by_bytes
+from refusion.images.listing import HEAD, format_by_bytes
 from refusion.images.packages import load
 from refusion.images.png_read import read_png
 
@@ -71,7 +71,7 @@ def _with_file(path: str | Path, read: Callable[[BinaryIO, str], Kind]) -> Kind:
     """Call a reader with the open photo and the name of its format; every error is one line."""
     try:
         with open_regular(path) as file, quiet_decoders():
-            kind = format_by_bytes(file.read(16))
+            kind = format_by_bytes(file.read(HEAD))
             return read(file, kind or "")
     except ImageError:
         raise
@@ -96,7 +96,7 @@ def _read(file: BinaryIO, kind: str) -> np.ndarray | None:
 def _decoded(coded: bytes, name: str) -> np.ndarray:
     """Values (h, w) in [0, 1] of a map that is a JPEG or PNG file."""
     file = io.BytesIO(coded)
-    kind = format_by_bytes(coded[:16])
+    kind = format_by_bytes(coded[:HEAD])
     if kind not in ("JPEG", "PNG"):
         raise ValueError("it is neither a JPEG nor a PNG")
     header = read_header(file, kind)

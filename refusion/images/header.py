@@ -10,7 +10,7 @@ from typing import BinaryIO
 from refusion.errors import ImageError
 from refusion.images import heif_boxes, jxl_header, tiff_layout
 from refusion.images.jpeg_segments import read_frame
-from refusion.images.listing import format_by_bytes, format_by_suffix
+from refusion.images.listing import HEAD, format_by_bytes, format_by_suffix
 from refusion.images.raw_read import is_raw, raw_size
 from refusion.images.tiff_layout import TiffLayout, image_size, is_for_pillow, read_layout
 from refusion.images.tiff_segments import IMAGE_CODECS, WORKERS
@@ -71,7 +71,7 @@ def detect_format(file: BinaryIO) -> str | None:
         "JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIC", "JXL" or "RAW"; None for any other file.
     """
     file.seek(0)
-    kind = format_by_bytes(file.read(16))
+    kind = format_by_bytes(file.read(HEAD))
     if kind == "TIFF" and (is_raw(file) or format_by_suffix(Path(file.name).suffix) == "RAW"):
         kind = "RAW"
     file.seek(0)

@@ -58,7 +58,10 @@ _RAW = re.compile(
     rb"....ftypcrx|II\*\0....CR|II\x1a\0..HEAPCCDR|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|FOVb|\0MRM",
     re.DOTALL,
 )
-_HEIF = {"AVIF": rb"....ftypavi", "HEIC": rb"....ftyp(he[iv]|mif|msf)"}
+# First three bytes of the brands of HEIF files. Files of both formats may begin with a common one.
+_AVIF, _HEIC, _COMMON = (b"avi",), (b"hei", b"hev"), (b"mif", b"msf", b"mia")
+HEAD = 64
+"""Bytes at the begin of a file that tell its format."""
 _LINKED_FOLDER = "linked folder, which is not searched; give it as an input of its own"
 
 
@@ -76,7 +79,7 @@ class Listing:
 
 
 def format_by_bytes(head: bytes) -> str | None:
-    """Format of a file, as in `FORMATS` and `READ_ONLY`, by its first 16 bytes; None for others.
+    """Format of a file, as in `FORMATS` and `READ_ONLY`, by its first 64 bytes; None for others.
 
     Many raw files begin as a TIFF, and are "TIFF" here.
     """
@@ -84,10 +87,20 @@ def format_by_bytes(head: bytes) -> str | None:
         return "WEBP"
     if _RAW.match(head):
         return "RAW"
-    for kind, pattern in _HEIF.items():
-        if re.match(pattern, head, re.DOTALL):
-            return kind
-    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    return _heif(head) if kind is None and head[4:8] == b"ftyp" else kind
+
+
+def _heif(head: bytes) -> str | None:
+    """Format of a HEIF file by its brands: the major one, then the compatible ones."""
+    end = min(len(head), int.from_bytes(head[:4], "big"))
+    major, *compatible = (head[at : at + 3] for at in (8, *range(16, end, 4)))
+    brands = compatible if major in _COMMON else [major]
+    if any(brand in _HEIC for brand in brands):
+        return "HEIC"
+    if any(brand in _AVIF for brand in brands):
+        return "AVIF"
+    return "HEIC" if major in _COMMON else None
 
 
 def format_by_suffix(suffix: str) -> str | None:
@@ -192,7 +205,7 @@ def _reason_by_bytes(path: Path) -> str:
     """Why an image with another suffix, or with none, is left out; nothing for other files."""
     try:
         with open_regular(path) as file:
-            head = file.read(16)
+            head = file.read(HEAD)
     except OSError:
         return ""
     kind = format_by_bytes(head)

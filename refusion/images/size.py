@@ -6,7 +6,7 @@ from pathlib import Path
 
 from refusion.files import open_regular
 from refusion.images.header import read_header
-from refusion.images.listing import format_by_bytes
+from refusion.images.listing import HEAD, format_by_bytes
 
 
 def count_pixels(path: str | Path) -> int:
@@ -18,7 +18,7 @@ def count_pixels(path: str | Path) -> int:
     """
     try:
         with open_regular(path) as file:
-            kind = format_by_bytes(file.read(16))
+            kind = format_by_bytes(file.read(HEAD))
             header = None if kind is None else read_header(file, kind)
     except (OSError, ValueError):  # a path with a null byte, a damaged header
         return 0

@@ -37,10 +37,11 @@ def as_path(value: object, expected: str, error: type[RefusionError]) -> Path:
     Raises:
         RefusionError: of class `error`: the value is no path, or empty.
     """
-    if isinstance(value, str | os.PathLike) and str(value) != "":
-        return Path(value)
-    got = "an empty name" if value == "" else short(value)
-    raise error(f"{expected}, got {got}")
+    if not isinstance(value, str | os.PathLike):
+        raise error(f"{expected}, got {short(value)}")
+    if str(value) == "":
+        raise error(f"{expected}, got an empty name")
+    return Path(value)
 
 
 def open_regular(path: str | Path) -> BinaryIO:

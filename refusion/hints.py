@@ -80,7 +80,8 @@ PatchSide = Annotated[int, Bound(1, 2**13)]
 Scale = Annotated[int, Bound(1, 64)]
 """Pixels of a photo per pixel of its reduced copy and axis."""
 
-NumberOfSteps = Annotated[int, Bound(1, 10**5)]
+MOST_STEPS = 10**5
+NumberOfSteps = Annotated[int, Bound(1, MOST_STEPS)]
 """Steps of a process; its coefficients are arrays of this length."""
 Channels = Annotated[int, Bound(1, 4096)]
 Blocks = Annotated[int, Bound(0, 256)]

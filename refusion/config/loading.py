@@ -8,7 +8,7 @@ from typing import Any
 
 from refusion.config.model import ModelConfig, check_photo_channels
 from refusion.config.official.options import is_official, official_run
-from refusion.config.overrides import apply_override
+from refusion.config.overrides import apply_override, checked_overrides
 from refusion.config.parser import Component, Parser, Table, to_plain
 from refusion.config.plugins import import_plugins
 from refusion.config.run import RunConfig
@@ -16,7 +16,7 @@ from refusion.config.sections import LatentCheckpoint
 from refusion.config.tables import find_table
 from refusion.config.yaml_text import MAX_BYTES, read_yaml_text
 from refusion.errors import ConfigError, one_line, printable, suggest
-from refusion.files import open_regular
+from refusion.files import as_path, open_regular
 
 _LONGEST_PATH = 200  # characters of a path in a message
 
@@ -28,7 +28,7 @@ def read_yaml(path: str | Path) -> object:
         ConfigError: the file does not exist, cannot be read, is not valid YAML, gives a key twice,
             or exceeds a limit of `refusion.config.yaml_text`.
     """
-    path = Path(path)
+    path = as_path(path, "options: expected a YAML file", ConfigError)
     shown = printable(path, _LONGEST_PATH)
     try:
         with open_regular(path) as file:
@@ -60,8 +60,8 @@ def load_config(
         ConfigError: the file cannot be read or its content is invalid. Folders and files that it
             names are checked by `refusion.training.paths.check_paths`, not here.
     """
+    overrides = checked_overrides(overrides)
     raw = read_yaml(path)
-
     if is_official(raw):
         raw = official_run(raw, str(path))
     for override in overrides:  # always with the keys of this package

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from refusion.config.yaml_text import MAX_DEPTH, read_yaml_text
-from refusion.errors import ConfigError, printable
+from refusion.errors import ConfigError, printable, short
 
 _LONGEST_INDEX = 6  # digits
+
+
+def checked_overrides(overrides: object) -> tuple[str, ...]:
+    """The texts of several overrides.
+
+    Raises:
+        ConfigError: these are not several texts.
+    """
+    texts = tuple(overrides) if isinstance(overrides, Iterable) else (None,)
+    if isinstance(overrides, str | bytes) or not all(isinstance(text, str) for text in texts):
+        raise ConfigError(
+            "overrides: expected a list of texts such as ['train.steps=1000'], got "
+            f"{short(overrides)}"
+        )
+    return texts
 
 
 def apply_override(raw: object, text: str) -> None:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 
-from refusion.errors import ConfigError
+from refusion.errors import ConfigError, short
 from refusion.failures import PLUGINS
 
 GROUP = "refusion.plugins"
@@ -48,6 +48,8 @@ def check_plugin_names(names: Iterable[object]) -> None:
             f"plugins: expected a list of module names, got the text {names[:40]!r}; "
             "write it in a list, as ['my_nets']"
         )
+    if not isinstance(names, Iterable):
+        raise ConfigError(f"plugins: expected a list of module names, got {short(names)}")
     names = tuple(names)
     if len(names) > _MOST:
         raise ConfigError(
@@ -73,7 +75,7 @@ def import_plugins(names: Iterable[str]) -> None:
             calls `sys.exit`. Other errors inside a module are raised as they are, because its
             author needs the traceback.
     """
-    names = names if isinstance(names, str) else tuple(names)
+    names = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else names
     check_plugin_names(names)
     PLUGINS.update(names)
     for name in names:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from refusion.errors import ConfigError, suggest
+from refusion.errors import ConfigError, short, suggest
 from refusion.nets import LatentUNet
 from refusion.nets.layers import Block
 from refusion.nets.subpixel import use_subpixel_convs
@@ -62,11 +62,11 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     Raises:
         ConfigError: the name is unknown, or is 'fp16' for a CPU.
     """
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         return torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
-    if name not in PRECISIONS:
-        hint = suggest(name, ["auto", *PRECISIONS])
-        raise ConfigError(f"precision: unknown precision {name!r}{hint}")
+    if not isinstance(name, str) or name not in PRECISIONS:
+        hint = suggest(str(name), ["auto", *PRECISIONS])
+        raise ConfigError(f"precision: unknown precision {short(name)}{hint}")
     if name == "fp16" and device.type == "cpu":
         raise ConfigError("precision: fp16 needs a CUDA GPU; on a CPU use 'fp32', 'bf16' or 'auto'")
     return PRECISIONS[name]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not need
     from torch import Tensor
 
-    from refusion.evaluation.scoring import Photos
+    from refusion.evaluation.photos import Photos
     from refusion.metrics import Metric
     from refusion.metrics.fid import Fid
 

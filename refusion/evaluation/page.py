@@ -17,7 +17,8 @@ from refusion.files import atomic_write
 if TYPE_CHECKING:  # these import torch, which `refusion test --help` does not need
     from torch import Tensor
 
-    from refusion.evaluation.scoring import Baseline, Evaluation, Photos, Score
+    from refusion.evaluation.photos import Photos
+    from refusion.evaluation.scoring import Baseline, Evaluation, Score
     from refusion.tiling.regions import Region
 
 logger = logging.getLogger(__name__)

@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-import numpy as np
 from torch import Tensor
 
-from refusion.errors import ConfigError, ImageError, printable
-from refusion.images.arrays import Image, to_batch, unit_range
+from refusion.errors import ConfigError, ImageError, printable, short
+from refusion.evaluation.photos import Photos, as_photo_batch, count_photos, photo_at
 from refusion.images.resize import resize_like
 from refusion.memory import is_out_of_memory, out_of_memory_text
 from refusion.metrics import METRICS, Metric, score_pair
@@ -29,21 +28,6 @@ SHOWN = ("psnr", "ssim")  # metrics shown for every photo; of the others only th
 _NAME = 200  # characters of a file name in a table
 _DECIMALS = {"psnr": 2, "psnr_y": 2}  # decibels
 _DEFAULT_DECIMALS = 4  # of all other metrics
-
-
-class Photos(Protocol):
-    """A finite dataset of whole photos, indexed from 0.
-
-    An item has the degraded photo "lq". It may have the ground truth "gt", whose sides are those of
-    "lq" times the restorer's scale, a "name", and the fields of `Conditions`. Images are tensors
-    (3, H, W) or NumPy arrays (H, W, 3), float in [0, 1], uint8 or uint16.
-    """
-
-    def __len__(self) -> int:
-        """Number of photos."""
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One photo."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +211,9 @@ def evaluate(
     >>> round(scores.input["psnr"], 2), round(scores.result["psnr"], 2)
     (6.02, 12.08)
     """
-    total = _count(dataset, limit)
+    if not hasattr(restorer, "restore"):
+        raise ConfigError(f"restorer: expected one of load_restorer, got {short(restorer)}")
+    total = count_photos(dataset, limit)
     options = {"steps": steps, "sampler": sampler, "seed": seed, "tile": tile}
     rows = []
     for index in range(total):
@@ -251,9 +237,9 @@ def _measured(
 ) -> Score:
     """Restore and measure one photo."""
     start = time.perf_counter()
-    item = dataset[index]
+    item = photo_at(dataset, index)
     name, conditions = str(item.get("name", index)), Conditions.from_item(item)
-    lq, gt = (_batch(item, key) for key in ("lq", "gt"))
+    lq, gt = (as_photo_batch(item, key) for key in ("lq", "gt"))
     begin = time.perf_counter()
     try:
         restored = restorer.restore(lq, **options, conditions=conditions)
@@ -276,30 +262,6 @@ def _measured(
         raise ImageError(f"{name}: {error}") from error
     given, result = scores.pop("input"), scores.pop("result")
     return Score(name, end - begin, given, result, scores, io_seconds)
-
-
-def _count(dataset: Photos, limit: int | None) -> int:
-    try:
-        available = len(dataset)
-    except TypeError:  # an endless dataset has no length
-        raise ConfigError(
-            f"{type(dataset).__name__} is endless and cannot be evaluated: set 'whole: true' "
-            "(SyntheticPairs), remove 'patch' (PairedFolder), or set 'length'"
-        ) from None
-    count = available if limit is None else min(limit, available)
-    if count < 1:
-        raise ConfigError(f"no photos to evaluate: {available} in the dataset, limit {limit}")
-    return count
-
-
-def _batch(item: Mapping[str, Any], key: str) -> Tensor | None:
-    """A photo, or both views of a pair, as float32 (1, C, H, W); None if the item lacks the key."""
-    if key not in item:
-        return None
-    image = item[key]
-    shape = image.shape if isinstance(image, Image) else ()
-    channels = shape[2:3] if isinstance(image, np.ndarray) else shape[-3:-2]
-    return unit_range(to_batch(key, image, 6 if tuple(channels) == (6,) else 3))
 
 
 def _rank(row: Score) -> float:

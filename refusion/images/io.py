@@ -6,6 +6,7 @@ depth, gray mode, alpha, ICC profile, EXIF, XMP, resolution and JPEG quality are
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from refusion.errors import ImageError
+from refusion.errors import ImageError, short
 from refusion.files import as_path, atomic_write, check_replaceable, open_regular
+from refusion.haze_options import is_between
 from refusion.images.decode import decode_pillow
 from refusion.images.decoder_warnings import quiet_decoders
 from refusion.images.encode import check_side, encode
@@ -80,6 +82,10 @@ def read_arrays(
         ImageError: see `read_image`.
     """
     path = as_path(path, "read_image: expected an image file", ImageError)
+    for name, limit in (("max_pixels", max_pixels), ("max_memory", max_memory)):
+        is_none = limit is None and name == "max_memory"
+        if not is_none and not is_between(limit, -math.inf, math.inf):
+            raise ImageError(f"{name}: expected a number, got {short(limit)}")
     try:
         file = open_regular(path)
     except FileNotFoundError as error:
@@ -118,7 +124,13 @@ def write_image(path: str | Path, image: Tensor | np.ndarray, like: Photo | None
         ImageError: the shape is wrong, a value is not finite, or the file cannot be written.
     """
     path = as_path(path, "write_image: expected a file to write", ImageError)
+    if not isinstance(like, Photo | None):
+        raise ImageError(f"like: expected a photo of read_image or None, got {short(like)}")
     kind = _format_to_write(path, like)
+    if not hasattr(image, "dtype"):  # neither an array nor a tensor; torch may not be imported
+        raise ImageError(
+            f"{path}: expected a tensor or an array (3, H, W) to write, got {short(image)}"
+        )
     is_known = str(image.dtype).removeprefix("torch.") in _DTYPES
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or not is_known:
         got = f"{image.dtype} {tuple(image.shape)}"

@@ -99,7 +99,8 @@ def cropped_pair(image: Tensor, target: Tensor, crop_border: int) -> tuple[Tenso
             f"got {tuple(target.shape)} {target.dtype}"
         )
     height, width = image.shape[-2:]
-    if not 0 <= crop_border < (min(height, width) + 1) // 2:
+    is_number = isinstance(crop_border, int) and not isinstance(crop_border, bool)
+    if not is_number or not 0 <= crop_border < (min(height, width) + 1) // 2:
         raise ImageError(
             f"crop_border: expected 0 <= border and 2 * border < {min(height, width)}, the shorter "
             f"side of the image, got {crop_border}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,8 @@ from refusion.checkpoint import (
 )
 from refusion.config.plugins import import_plugins
 from refusion.devices.precision import choose_device, choose_precision
-from refusion.errors import ConfigError, suggest
+from refusion.errors import ConfigError, short, suggest
+from refusion.haze_options import is_between
 from refusion.restorers.base import Restorer
 from refusion.restorers.colour_attenuation import ColourAttenuation
 from refusion.restorers.dark_channel import DarkChannel
@@ -74,6 +76,8 @@ def open_weights(
         memory: maximum number of bytes of the whole process; None for no limit.
         plugins: modules that are imported first.
     """
+    if memory is not None and not is_between(memory, 1, math.inf):
+        raise ConfigError(f"memory: expected bytes from 1, or None, got {short(memory)}")
     import_plugins(plugins)
     is_read = isinstance(source, Checkpoint)
     checkpoint = source if is_read else read_checkpoint(find_weights(source))

@@ -16,13 +16,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from refusion.errors import ConfigError, suggest
-from refusion.hints import Bound, NumberOfSteps, Share
+from refusion.errors import ConfigError, short, suggest
+from refusion.hints import MOST_STEPS, Bound, NumberOfSteps, Share
 from refusion.sde.schedules import THETA_SCHEDULES
 
 Time = int | float | Tensor
@@ -75,18 +76,25 @@ class IRSDE:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        for name in ("max_sigma", "eps"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or isinstance(value, bool):
+                raise ConfigError(f"{name}: expected a number, got {short(value)}")
         if not 1 <= self.max_sigma < math.inf:
             raise ConfigError(
                 f"max_sigma: expected 8-bit levels >= 1, got {self.max_sigma!r}; for a standard "
                 f"deviation of {self.max_sigma!r} of full scale write {255 * self.max_sigma:g}"
             )
-        if not isinstance(self.T, int) or self.T < 1:
-            raise ConfigError(f"T: expected a whole number of steps >= 1, got {self.T!r}")
+        is_count = isinstance(self.T, int) and not isinstance(self.T, bool)
+        if not is_count or not 1 <= self.T <= MOST_STEPS:
+            raise ConfigError(
+                f"T: expected a whole number of steps from 1 to {MOST_STEPS}, got {short(self.T)}"
+            )
         if not 0 < self.eps < 1:
             raise ConfigError(f"eps: expected a number between 0 and 1, got {self.eps!r}")
-        if self.schedule not in THETA_SCHEDULES:
-            hint = suggest(self.schedule, THETA_SCHEDULES)
-            raise ConfigError(f"schedule: unknown theta schedule {repr(self.schedule)[:60]}{hint}")
+        if not isinstance(self.schedule, str) or self.schedule not in THETA_SCHEDULES:
+            hint = suggest(str(self.schedule), THETA_SCHEDULES)
+            raise ConfigError(f"schedule: unknown theta schedule {short(self.schedule)}{hint}")
 
     @property
     def lam(self) -> float:

@@ -92,10 +92,14 @@ def find_weights(
     path, shipped = as_path(task_or_path, expected, CheckpointError), shipped_weights(folder)
     shown = printable(task_or_path, 200)
     is_task = str(task_or_path) in shipped  # also if a file has this name: ./dehaze is a path
-    if not is_task and path.is_dir():
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError:  # a name that is too long
+        is_folder = is_there = False
+    if not is_task and is_folder:
         check_model_folder(path)
         return path
-    if not is_task and path.exists():  # what is no regular file is refused by its reader
+    if not is_task and is_there:  # what is no regular file is refused by its reader
         return path
     if path.suffix or len(path.parts) != 1:
         raise CheckpointError(f"{shown}: no such weights file{'' if path.suffix else _NO_HUB}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from refusion.config.model import ModelConfig, check_photo_channels
 from refusion.config.official.options import is_official, official_run
-from refusion.config.overrides import apply_override, checked_overrides
+from refusion.config.overrides import apply_override, checked_overrides, name_override
 from refusion.config.parser import Component, Parser, Table, to_plain
 from refusion.config.plugins import import_plugins
 from refusion.config.run import RunConfig
@@ -58,7 +58,8 @@ def load_config(
 
     Raises:
         ConfigError: the file cannot be read or its content is invalid. Folders and files that it
-            names are checked by `refusion.training.paths.check_paths`, not here.
+            names are checked by `refusion.training.paths.check_paths`, not here. A message about a
+            value of `overrides` names the option `--set` of the commands.
     """
     overrides = checked_overrides(overrides)
     raw = read_yaml(path)
@@ -70,7 +71,10 @@ def load_config(
         import_plugins(_plugins_of(raw))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    return config_from_dict(raw, str(path), tables)
+    try:
+        return config_from_dict(raw, str(path), tables)
+    except ConfigError as error:
+        raise ConfigError(name_override(str(error), str(path), overrides)) from error
 
 
 def config_from_dict(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from refusion.config.yaml_text import MAX_DEPTH, read_yaml_text
@@ -27,6 +27,28 @@ def checked_overrides(overrides: object) -> tuple[str, ...]:
     return texts
 
 
+def name_override(message: str, source: str, overrides: Sequence[str]) -> str:
+    """A message about a value of a file, with the override that gave the value, if there is one.
+
+    Args:
+        message: text that begins with the source and the dotted key, see `config_from_dict`.
+        source: the file.
+        overrides: texts 'dotted.key=value'; later ones replace earlier ones.
+    """
+    head = f"{source}: "
+    if not message.startswith(head):
+        return message
+    rest = message.removeprefix(head)
+    wrong = rest.partition(": ")[0]
+    for override in reversed(overrides):
+        key = override.partition("=")[0].strip()
+        if f"{wrong}.".startswith(f"{key}."):
+            return f"--set {rest}"
+        if key.startswith(f"{wrong}."):  # values of this section are wrong together
+            return f"{source} with --set {printable(key, 80)}: {rest}"
+    return message
+
+
 def apply_override(raw: object, text: str) -> None:
     """Set one value of nested dicts and lists in place, as 'dotted.key=value' says.
 
@@ -39,7 +61,7 @@ def apply_override(raw: object, text: str) -> None:
     *parents, last = key.strip().split(".")
     text = printable(text, 80)
     if not equals or not last or len(parents) > MAX_DEPTH:
-        raise ConfigError(f"override '{text}': write dotted.key=value, e.g. train.steps=1000")
+        raise ConfigError(f"--set '{text}': write dotted.key=value, e.g. train.steps=1000")
     node = raw
     for part in parents:
         child = _step(node, part, text)
@@ -57,11 +79,11 @@ def _step(node: object, part: str, text: str) -> Any:
     is_index = part.isdecimal() and len(part) <= _LONGEST_INDEX
     if isinstance(node, list) and is_index and int(part) < len(node):
         return node[int(part)]
-    raise ConfigError(f"override '{text}': there is no '{printable(part, 40)}' to set there")
+    raise ConfigError(f"--set '{text}': there is no '{printable(part, 40)}' to set there")
 
 
 def _override_value(text: str, value: str) -> Any:
-    parsed = read_yaml_text(value, f"override '{text}'")
+    parsed = read_yaml_text(value, f"--set '{text}'")
     if isinstance(parsed, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", parsed):
         return float(parsed)  # 1e-4 is text in YAML 1.1, never what a command line means
     return parsed

@@ -124,40 +124,6 @@ def options_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("override", "found"),
-    [
-        ("train.optimizer.lr=1e-4", lambda c: c.train.optimizer.lr == 1e-4),
-        ("train.steps=7", lambda c: c.train.steps == 7),
-        ("train.grad_clip=null", lambda c: c.train.grad_clip is None),
-        ("network.blocks=[2, 3]", lambda c: c.network.settings["blocks"] == [2, 3]),
-        ("data.validation.0.lq=a=b", lambda c: c.data.validation[0].settings["lq"] == "a=b"),
-        ("train.lr_schedule.type=constant", lambda c: c.train.lr_schedule.type == "constant"),
-        ("latent_unet=null", lambda c: c.latent_unet is None),
-    ],
-)
-def test_overrides(options_file: Path, override: str, found):
-    plain = load_config(options_file, (), TABLES.__getitem__)
-    assert not found(plain)
-    assert found(load_config(options_file, [override], TABLES.__getitem__))
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("train.stepz=3", "toy.yml: train.stepz: unknown key; did you mean 'steps'?"),
-        ("train.steps", "override 'train.steps': write dotted.key=value, e.g. train.steps=1000"),
-        ("=3", "override '=3': write dotted.key=value, e.g. train.steps=1000"),
-        ("name.x=3", "override 'name.x=3': there is no 'x' to set there"),
-        ("data.validation.4.lq=x", "override 'data.validation.4.lq=x': there is no '4' to set"),
-        ("train.steps=[", "override 'train.steps=[': cannot be read as YAML"),
-    ],
-)
-def test_wrong_overrides(options_file: Path, override: str, message: str):
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        load_config(options_file, [override], TABLES.__getitem__)
-
-
 def test_a_missing_file_suggests_a_neighbour(options_file: Path):
     with pytest.raises(ConfigError, match=r"toi\.yml: no such file; did you mean 'toy\.yml'\?"):
         load_config(options_file.with_name("toi.yml"))

@@ -130,7 +130,7 @@ def test_a_duplicate_key_in_an_option_file_and_in_an_override(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"duplicate_key\.yml: .*line \d+: the key 'batch_size'"):
         load_config(path)
     path.write_text(toy)
-    with pytest.raises(ConfigError, match=r"override 'upscale=.*the key 'factor' is there twice"):
+    with pytest.raises(ConfigError, match=r"--set 'upscale=.*the key 'factor' is there twice"):
         load_config(path, ["upscale={factor: 2, factor: 4}"])
 
 

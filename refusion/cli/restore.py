@@ -46,6 +46,7 @@ from refusion.cli.options.results import (
 from refusion.cli.options.stable_diffusion import add_sd_options
 from refusion.cli.options.values import count
 from refusion.config.plugins import import_plugins
+from refusion.devices.rank import is_main_process
 from refusion.errors import ImageError
 from refusion.weights import ABOUT, find_weights
 
@@ -146,7 +147,7 @@ def _jobs(options: argparse.Namespace, views: int = 1) -> list[Job]:
 
 
 def _search_lines(options: argparse.Namespace) -> SearchLines | None:
-    if options.quiet:
+    if options.quiet or not is_main_process():
         return None
     return SearchLines(", --no-recursive leaves out sub-folders" if options.recursive else "")
 

@@ -14,6 +14,7 @@ from refusion.cli.common import EXIT_USER_ERROR, Parser, show
 from refusion.cli.log_lines import LineFormatter
 from refusion.cli.options.plugins import add_plugin_option
 from refusion.cli.process_age import process_age
+from refusion.devices.rank import is_main_process
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -94,15 +95,15 @@ def run(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     begun = time.monotonic() - process_age(arguments)
     options = build_parser().parse_args(arguments)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(message)s"))
+    level = logging.INFO if is_main_process() else logging.ERROR
+    logging.basicConfig(level=level, handlers=[handler])
     config = _load(options)
     # Imported after parsing, because PyTorch is too slow for --help.
     from refusion.training import join_processes
 
     with join_processes(options.device) as (world, device):
-        level = logging.INFO if world.is_main else logging.ERROR
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(LineFormatter("%(asctime)s %(message)s"))
-        logging.basicConfig(level=level, handlers=[handler])
         if world.is_main:
             _preview(options, config, device, world)
         if options.dry_run:

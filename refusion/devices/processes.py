@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from refusion.devices.precision import choose_device
+from refusion.devices.rank import is_launched
 from refusion.errors import ConfigError
 
 TIMEOUT = timedelta(hours=6)  # long, because processes may wait while one encodes latents
@@ -104,7 +105,7 @@ def join_processes(device: str) -> Iterator[tuple[World, torch.device]]:
         ConfigError: a machine has more processes than GPUs, or the device is unknown or missing.
     """
     chosen = choose_device(device)
-    if not os.environ.keys() >= {"RANK", "LOCAL_RANK", "WORLD_SIZE"}:
+    if not is_launched():
         yield SINGLE_PROCESS, chosen
         return
     world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))

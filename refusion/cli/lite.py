@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -29,6 +30,7 @@ from refusion.cli.options.haze import add_haze_options, add_strength_option, cho
 from refusion.cli.options.limits import add_limit_options, memory_limit
 from refusion.cli.options.noise import add_noise_option, noise_std_of
 from refusion.cli.options.results import add_file_options, check_existing, renaming
+from refusion.cli.summary import notes, photos_text
 from refusion.errors import ConfigError, ImageError, printable
 from refusion.failures import describe_failure
 from refusion.haze_options import HazeOptions
@@ -199,37 +201,43 @@ def _threads(text: str) -> int:
 def _restore_all(
     jobs: Sequence[Job], model: OnnxModel, how: _How, options: argparse.Namespace
 ) -> int:
-    start, done, skipped, failed = time.monotonic(), [], 0, 0
+    start, done, counts = time.monotonic(), [], Counter()
     try:
         for job in jobs:
             (files,) = job.photos
-            if options.overwrite == "never" and job.is_done:
-                skipped += 1
-            elif _is_restored(files, model, how):
+            is_kept = options.overwrite == "never" and job.is_done
+            outcome = "skipped" if is_kept else _outcome(files, model, how)
+            counts[outcome] += 1
+            if outcome in ("restored", "unchanged"):
                 done.append(files.output)
-            else:
-                failed += 1
     except KeyboardInterrupt:
-        complain(f"interrupted after {len(done) + skipped + failed} of {len(jobs)}")
+        complain(f"interrupted after {counts.total()} of {len(jobs)}")
         return EXIT_INTERRUPTED
     if not options.quiet:
-        _summarize(done, skipped, time.monotonic() - start)
-    return EXIT_INCOMPLETE if failed else 0
+        _summarize(done, time.monotonic() - start)
+        show(*notes(counts["unchanged"], counts["skipped"]))
+    return EXIT_INCOMPLETE if counts["failed"] else 0
 
 
-def _is_restored(files: PhotoFiles, model: OnnxModel, how: _How) -> bool:
-    """Restore one photo; an error is one line and does not stop the others."""
+def _outcome(files: PhotoFiles, model: OnnxModel, how: _How) -> str:
+    """Restore one photo; an error is one line and does not stop the others.
+
+    Returns:
+        'restored', 'unchanged' or 'failed'.
+    """
     try:
-        _restore(files, model, how)
+        return "unchanged" if _restore(files, model, how) else "restored"
     except Exception as error:
         text = describe_failure(error).text
         named = text if str(files.input) in text or str(files.output) in text else None
         complain(f"failed: {named or f'{files.input}: {text}'}")
-        return False
-    return True
+        return "failed"
 
 
-def _restore(files: PhotoFiles, model: OnnxModel, how: _How) -> None:
+def _restore(files: PhotoFiles, model: OnnxModel, how: _How) -> bool:
+    """Restore one photo; whether the model found nothing to restore."""
+    import numpy as np
+
     from refusion.batch.result_memory import check_result_memory
     from refusion.images.io import MAX_PIXELS, check_place, read_arrays, write_image
 
@@ -251,6 +259,7 @@ def _restore(files: PhotoFiles, model: OnnxModel, how: _How) -> None:
         from refusion.images.gray_map import write_haze_map
 
         write_haze_map(files.haze_map, amount)
+    return how.strength != 0 and np.array_equal(restored, photo.samples)
 
 
 def _result(
@@ -264,14 +273,8 @@ def _result(
     return model.restore(samples, how.strength, how.seed, **options), None
 
 
-def _summarize(done: Sequence[Path], skipped: int, seconds: float) -> None:
-    count = _photos(len(done))
+def _summarize(done: Sequence[Path], seconds: float) -> None:
     if done:
         place = done[0] if len(done) == 1 else Path(os.path.commonpath([p.parent for p in done]))
-        show(f"{count} restored in {seconds:.1f} s: {place}{os.sep if len(done) > 1 else ''}")
-    if skipped:
-        show(f"{_photos(skipped)} skipped, the results exist")
-
-
-def _photos(count: int) -> str:
-    return "1 photo" if count == 1 else f"{count} photos"
+        end = os.sep if len(done) > 1 else ""
+        show(f"{photos_text(len(done))} restored in {seconds:.1f} s: {place}{end}")

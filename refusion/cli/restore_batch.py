@@ -16,6 +16,7 @@ from refusion.batch.options import RestoreOptions, sampling_warning
 from refusion.batch.plan import Job, split_jobs
 from refusion.batch.progress import BatchBar, job_cost
 from refusion.cli.common import EXIT_INTERRUPTED, complain, show
+from refusion.cli.summary import notes, photos_text
 from refusion.devices.processes import World
 from refusion.errors import ConfigError
 from refusion.restorers import Restorer
@@ -180,16 +181,13 @@ def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float) -> Non
     files = [file for outcome in restored for file in outcome.job.photos]
     if files:
         place = _place([file.output for file in files])
-        show(f"{_photos(len(files))} restored in {seconds:.1f} s: {place}")
+        show(f"{photos_text(len(files))} restored in {seconds:.1f} s: {place}")
     levels = [outcome.noise_level for outcome in restored if outcome.noise_level is not None]
     if levels:
         ends = dict.fromkeys(f"{level:.1f}" for level in (min(levels), max(levels)))
         show(f"estimated noise level: {' to '.join(ends)} of 255")
     unchanged = _count([outcome for outcome in restored if outcome.unchanged])
-    if unchanged:
-        show(f"{_photos(unchanged)} unchanged, because nothing to restore was found")
-    if skipped:
-        show(f"{_photos(skipped)} skipped, the results exist")
+    show(*notes(unchanged, skipped))
     for file in files:
         if file.compare is not None:
             show(f"before and after: {file.compare}")
@@ -201,10 +199,6 @@ def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float) -> Non
 
 def _count(outcomes: Sequence[Outcome]) -> int:
     return sum(len(outcome.job.photos) for outcome in outcomes)
-
-
-def _photos(count: int) -> str:
-    return "1 photo" if count == 1 else f"{count} photos"
 
 
 def _place(files: list[Path]) -> str:

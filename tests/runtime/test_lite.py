@@ -44,6 +44,16 @@ def test_photo_becomes_a_file_in_results(capsys):
     assert not np.array_equal(result[0], before[0])
 
 
+def test_photos_without_anything_to_restore_are_counted(folder, capsys):
+    Image.new("RGB", (40, 30), (120, 130, 140)).save(folder / "flat.png")
+    argv = ["denoise", "flat.png", "a.png", "--noise-level", "25", "--output", "out"]
+    assert lite.main(argv) == 0
+    told = capsys.readouterr().out
+    assert "1 photo unchanged, because nothing to restore was found\n" in told
+    assert lite.main([*argv, "--strength", "0%"]) == 0  # nothing was looked for
+    assert "unchanged" not in capsys.readouterr().out
+
+
 def test_names_formats_and_strength():
     argv = ["dehaze", "a.png", "b.jpg", "--output", "out", "--suffix=-new", "--format", "tiff"]
     assert lite.main([*argv, "--strength", "0%", "--threads", "1", "--quiet"]) == 0

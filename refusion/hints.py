@@ -70,7 +70,8 @@ Count = Annotated[int, Bound(1)]
 """A number of things, at least one."""
 Whole = Annotated[int, Bound(0)]
 """A number of things, or zero."""
-Seed = Annotated[int, Bound(0, 2**63 - 1)]
+LARGEST_SEED = 2**63 - 1
+Seed = Annotated[int, Bound(0, LARGEST_SEED)]
 Positive = Annotated[float, Bound(0, above=True)]
 Share = Annotated[float, Bound(0, 1)]
 Pixels = Annotated[int, Bound(1, 2**16)]

@@ -104,7 +104,7 @@ def parse_memory(text: str, name: str = "memory") -> int:
     True
     """
     match = re.fullmatch(
-        r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE
+        r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE
     )
     size = 0 if match is None else int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper()))
     if size < 1:

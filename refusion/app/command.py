@@ -26,7 +26,7 @@ from refusion.cli.common import (
 )
 from refusion.cli.options.model import warnings_on_stderr
 from refusion.cli.options.plugins import add_plugin_option
-from refusion.cli.options.values import count, option_name
+from refusion.cli.options.values import count, option_name, whole_between
 from refusion.config.plugins import import_plugins
 from refusion.errors import ConfigError
 from refusion.images.decoder_warnings import quiet_decoders
@@ -149,9 +149,7 @@ def _add_page_options(add: Callable[..., argparse.Action]) -> None:
 
 def _port(text: str) -> int:
     """Option type: 0 to 65535."""
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got '{text}'")
-    return int(text)
+    return whole_between(text, 0, 65535)
 
 
 def _name(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from refusion.cli.common import Parser, show
 from refusion.cli.options.plugins import add_plugin_option
+from refusion.cli.options.values import finite_number, integer
 from refusion.config.plugins import import_plugins
 from refusion.errors import ConfigError
 from refusion.files import check_replaceable
@@ -71,11 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("-o", "--output", required=True, metavar="FILE", help="the .safetensors file to write")
     add(
-        "--shares", nargs="+", type=float, metavar="SHARE",
+        "--shares", nargs="+", type=finite_number, metavar="SHARE",
         help="weight of each file; the sum is 1 (default: equal weights)",
     )  # fmt: skip
     add(
-        "--best", type=int, metavar="N",
+        "--best", type=integer, metavar="N",
         help="of a run folder: number of best snapshots to average (default: all that it keeps)",
     )  # fmt: skip
     add(

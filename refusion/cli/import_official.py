@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from refusion.cli.common import Parser, show
 from refusion.cli.options.model import warnings_on_stderr
-from refusion.cli.options.values import count
+from refusion.cli.options.values import count, finite_number
 from refusion.errors import ConfigError
 
 if TYPE_CHECKING:  # imports torch, which is too slow for --help
@@ -98,7 +98,12 @@ def _add_file_options(add: Callable[..., argparse.Action]) -> None:
 
 def _add_setting_options(add: Callable[..., argparse.Action]) -> None:
     add("--task", metavar="NAME", help="derain, deblur, deshadow, inpaint, sr, denoise, ...")
-    add("--max-sigma", type=float, metavar="LEVELS", help="noise level of the process, 1..255")
+    add(
+        "--max-sigma",
+        type=finite_number,
+        metavar="LEVELS",
+        help="noise level of the process, 1..255",
+    )
     add("--T", type=count, metavar="N", help="time steps of the process")
     add(
         "--wiring",

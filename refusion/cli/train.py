@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from refusion.cli.common import EXIT_USER_ERROR, Parser, show
 from refusion.cli.log_lines import LineFormatter
 from refusion.cli.options.plugins import add_plugin_option
+from refusion.cli.options.values import whole_between
 from refusion.cli.process_age import process_age
 from refusion.devices.rank import is_main_process
 from refusion.errors import ConfigError
@@ -181,6 +182,4 @@ def _train(
 
 def _count(text: str) -> int:
     """A number of pairs, at least 1."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MOST_PAIRS:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_PAIRS}")
-    return int(text)
+    return whole_between(text, 1, MOST_PAIRS)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from refusion.cli.options.model import CONDITION_OPTIONS
-from refusion.cli.options.values import option_name, share
+from refusion.cli.options.values import finite_number, option_name, share
 from refusion.errors import ConfigError, suggest
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
@@ -142,8 +142,8 @@ def _deblur(text: str) -> Problem:
 
     if text.startswith("gauss:"):
         try:
-            sigma = float(text.removeprefix("gauss:"))
-        except ValueError:
+            sigma = finite_number(text.removeprefix("gauss:"))
+        except argparse.ArgumentTypeError:
             raise ConfigError(f"--kernel: expected gauss:2.0 or a file, got '{text}'") from None
         return problems.gaussian_deblur(sigma)
     kernel = read_image(text).image.mean(dim=0)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from refusion.cli.log_lines import LineFormatter
 from refusion.cli.options.noise import add_noise_option, noise_std_of
 from refusion.cli.options.plugins import add_plugin_option
-from refusion.cli.options.values import count, finite_number, option_name
+from refusion.cli.options.values import count, finite_number, integer, option_name
 from refusion.config.plugins import import_allowed_plugins
 from refusion.errors import ConfigError, suggest
 
@@ -51,7 +51,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="posterior, ode-data-2, sde-data-2@log_snr, ... (default: set by the model); all "
         "names: docs/using.md",
     )
-    add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
+    add("--seed", type=integer, default=0, metavar="N", help="seed of the noise (default: 0)")
     add(
         "--tile",
         type=_tile_side,
@@ -104,7 +104,7 @@ def check_device(name: str) -> None:
     Raises:
         ConfigError: the name is unknown.
     """
-    if re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name) is None:
+    if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", name) is None:
         raise ConfigError(f"--device: unknown device '{name}'{suggest(name, _DEVICES)}")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusion.cli.options.values import whole_between
 from refusion.errors import ConfigError, printable
 from refusion.weights import ABOUT, ENOUGH
 
@@ -127,11 +128,7 @@ def renaming(options: argparse.Namespace) -> Callable[[Path], Path] | None:
 
 def _quality(text: str) -> int:
     """Option type: a whole number from 1 to 100."""
-    value = int(text) if text.isdecimal() and len(text) < 4 else 0
-    if not 1 <= value <= 100:
-        shown = printable(text, 40)
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100, got '{shown}'")
-    return value
+    return whole_between(text, 1, 100)
 
 
 def _suffix(text: str) -> str:

@@ -174,6 +174,11 @@ def _check_diffusion(run: RunConfig) -> None:
         raise ConfigError("data.refresh_latents: there are none without data.cached_latents")
     check_process(run.sde, run.sampling)
     check_output(run.prediction, run.network, run.latent_unet, run.upscale)
+    if run.sampling.depth_scale != 1 and run.prediction != "scattering":
+        raise ConfigError(
+            f"sampling.depth_scale: prediction {run.prediction} has no use for it, only "
+            "scattering; remove it"
+        )
 
 
 def _check_prior(run: RunConfig) -> None:

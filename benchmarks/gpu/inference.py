@@ -51,9 +51,7 @@ def jpeg_seconds(photo: Path, work: Path) -> float:
 
 def models(work: Path, device: str) -> Iterator[tuple[str, Path]]:
     """Names and weights files: shipped models, as far as they are here, and a large one."""
-    for task, path in shipped_weights().items():
-        if task != "ddrm_prior":  # of small photos
-            yield task, path
+    yield from shipped_weights().items()
     if device == "cuda":
         published = work / "published.safetensors"
         write_published(published)

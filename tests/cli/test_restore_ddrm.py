@@ -121,9 +121,9 @@ def test_the_prior_that_ships_is_the_default(folder, monkeypatch, capsys):
     command += ["--method", "ddrm", "--task", "sr2", "--log-file", "log.json"]
     assert restore_main(command) == 2
     error = capsys.readouterr().err
-    assert "options/ddrm_prior.yml" in error and error.count("\n") == 1
+    assert "options/denoise_small.yml" in error and error.count("\n") == 1
     (folder / "weights").mkdir()
-    (folder / "prior.safetensors").rename(folder / "weights" / "ddrm_prior.safetensors")
+    (folder / "prior.safetensors").rename(folder / "weights" / "denoise.safetensors")
     assert restore_main(command) == 0
     assert json.loads((folder / "log.json").read_text())["model"]["task"] == "sr2"
 

@@ -54,7 +54,7 @@ def shipped(task):
 
 def conditions_of(task, lq):
     """What the model of a shipped task must know of a photo."""
-    if task in ("denoise", "ddrm_prior"):
+    if task == "denoise":
         return Conditions(noise_std=25 / 255)
     if task != "bokeh":
         return Conditions()
@@ -63,9 +63,9 @@ def conditions_of(task, lq):
     return Conditions(lens=torch.tensor(lens), guide=defocus_guide(ramp, lens))
 
 
-@pytest.mark.parametrize("task", ["dehaze", "deshadow", "bokeh", "blind", "denoise", "ddrm_prior"])
+@pytest.mark.parametrize("task", ["dehaze", "deshadow", "bokeh", "blind", "denoise"])
 def test_every_shipped_model(task, device, narrow):
-    """In float32, and in the narrow format; DDRM computes in float32 only.
+    """In float32, and in the narrow format.
 
     Rounding to bfloat16 changes some pixels by more than two levels on every device: on a CPU 6 %
     of the pixels of this photo by the model for shadows, and fewer than 0.1 % by the others.
@@ -75,17 +75,16 @@ def test_every_shipped_model(task, device, narrow):
     lq = 0.4 * lq + 0.5 if task == "dehaze" else lq  # without haze it stays as it is
     lq = (lq * 255).round().to(torch.uint8)
     options = {"conditions": conditions_of(task, lq)}
-    if task in ("denoise", "ddrm_prior"):
+    if task == "denoise":
         lq, options["steps"] = lq[..., :64, :96], 4
     expected = cpu.restore(lq, **options)
     assert not torch.equal(expected, lq)
     wide = cpu.to(device, "fp32").restore(lq, **options)
     assert difference(wide, expected) <= TWO_LEVELS
-    if task != "ddrm_prior":
-        restored = cpu.to(device, narrow).restore(lq, **options)
-        levels = (restored.float() - expected.float()).abs()
-        assert float((levels <= 2).float().mean()) > (0.85 if task == "deshadow" else 0.999)
-        assert float(levels.mean()) < (1.0 if task == "deshadow" else 0.5)
+    restored = cpu.to(device, narrow).restore(lq, **options)
+    levels = (restored.float() - expected.float()).abs()
+    assert float((levels <= 2).float().mean()) > (0.85 if task == "deshadow" else 0.999)
+    assert float(levels.mean()) < (1.0 if task == "deshadow" else 0.5)
 
 
 @pytest.mark.parametrize("side", [33, 2000])

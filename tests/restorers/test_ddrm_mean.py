@@ -20,7 +20,12 @@ from refusion.operators import (
     gaussian,
 )
 from refusion.restorers import DDRM
-from refusion.restorers.ddrm.mean import FIRST, estimate_mean, noise_level_times
+from refusion.restorers.ddrm.mean import (
+    FIRST,
+    equivariant_noise,
+    estimate_mean,
+    noise_level_times,
+)
 from refusion.restorers.ddrm.priors import Prior
 from refusion.restorers.ddrm.problems import denoise, super_resolution
 from refusion.restorers.ddrm.sampling import DDRMSettings, sample_ddrm
@@ -160,3 +165,25 @@ def test_the_mean_of_a_small_photo_is_a_large_photo():
 def test_an_unknown_estimate_is_an_error():
     with pytest.raises(ConfigError, match="estimate: expected 'sample' or 'mean', got 'median'"):
         replace(DDRMSettings(), estimate="median")
+
+
+@pytest.mark.parametrize("number", range(24))
+def test_the_ways_to_see_a_state_are_undone(number):
+    xt, seen = normal(2, 3, 5, 9, seed=4), []
+
+    def predict(state, t):
+        seen.append(state)
+        return 2 * state * torch.arange(1, 4).view(3, 1, 1)
+
+    noise = equivariant_noise(predict, xt, 7, number)
+    order = torch.arange(3).roll(number)  # channel k of what was seen is channel order[k]
+    factors = torch.empty(3).scatter(0, order, torch.arange(1.0, 4.0)).view(3, 1, 1)
+    torch.testing.assert_close(noise, 2 * xt * factors.to(xt))
+    assert sorted(seen[0].shape[-2:]) == [5, 9]
+
+
+def test_there_are_24_different_ways_to_see_a_square_state():
+    xt, seen = normal(1, 3, 4, 4, seed=4), []
+    for number in range(24):
+        equivariant_noise(lambda state, t: seen.append(state) or state, xt, 7, number)
+    assert len({tuple(state.flatten().tolist()) for state in seen}) == 24

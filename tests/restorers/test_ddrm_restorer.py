@@ -245,12 +245,11 @@ def test_the_shipped_prior_is_found_or_its_absence_is_an_error(prior_file, tmp_p
     monkeypatch.setattr("refusion.weights.FOLDER", tmp_path / "weights")
     (tmp_path / "weights").mkdir()
     with pytest.raises(
-        CheckpointError, match=r"contains none; train one .*ddrm_prior\.yml.*--weights"
+        CheckpointError, match=r"contains none; train one .*denoise_small\.yml.*--weights"
     ):
         load_prior(device="cpu")
-    shutil.copy(prior_file, tmp_path / "weights" / "ddrm_prior.safetensors")
+    shutil.copy(prior_file, tmp_path / "weights" / "denoise.safetensors")
     assert load_prior(device="cpu").side == 16
-    assert load_restorer("ddrm_prior", device="cpu").info.task == "ddrm_prior"
 
 
 BAD = [

@@ -52,7 +52,7 @@ def test_a_folder_that_is_no_model_gives_one_line(tmp_path, capsys):
 
 
 def test_a_prior_may_lie_in_such_a_folder(tmp_path):
-    load_restorer("ddrm_prior", **HOW).save_pretrained(tmp_path / "prior")
+    load_restorer("denoise", **HOW).save_pretrained(tmp_path / "prior")
     assert load_prior(tmp_path / "prior", **HOW).network is not None
 
 

@@ -8,7 +8,10 @@ correct the result:
     x_0 = the denoised state at the noise level s_t
     x   = argmin |y - H x|^2 / sigma_y^2 + |x - x_0|^2 / s_t^2
 
-In the coordinates of the SVD of H the second line is a weighted mean. DiffPIR (Zhu et al., CVPRW
+In the coordinates of the SVD of H the second line is a weighted mean. Photos that are mirrored,
+transposed or have their colours exchanged are photos, too, but a network treats them differently.
+Each step shows the state to the network in another of these ways, so that its errors do not add up
+(equivariant plug-and-play: Terris et al., CVPR 2024). DiffPIR (Zhu et al., CVPRW
 2023) adds noise to x. Here it is not added, because it would give samples.
 """
 
@@ -24,10 +27,10 @@ from refusion.errors import ConfigError
 from refusion.operators import LinearOperator
 from refusion.restorers.ddrm.sampling import DDRMSettings, PredictNoise, SpectralData
 
-STEPS = 10  # default number of network evaluations
-FIRST = 10.0  # largest noise level, in [-1, 1] units; above it the prior sees no scene
+STEPS = 16  # default number of network evaluations
+FIRST = 4.0  # largest noise level, in [-1, 1] units; above it the prior sees no scene
 LAST = 0.7  # smallest noise level, in units of sigma_y
-MOMENTUM = 0.5  # share of the last change that is added; saves a third of the steps
+MOMENTUM = 0.4  # share of the last change that is added; saves a third of the steps
 
 
 def estimate_mean(
@@ -65,7 +68,8 @@ def estimate_mean(
         signal = math.sqrt(float(alpha_bar[t]))
         level = math.sqrt(1 - float(alpha_bar[t])) / signal
         current = operator.from_spectrum(state)
-        denoised = current - level * predict_noise(signal * current, t).to(current)
+        noise = equivariant_noise(predict_noise, signal * current, t, done)
+        denoised = current - level * noise.to(current)
         x0 = operator.to_spectrum(denoised)
         corrected = x0 + data.weight(level) * (data.uty * data.inverse - x0)
         if done == 1:
@@ -74,6 +78,25 @@ def estimate_mean(
         if callback is not None:
             callback(done, len(times))
     return denoised if sigma_y > 0 else operator.from_spectrum(before)
+
+
+def equivariant_noise(predict_noise: PredictNoise, xt: Tensor, t: int, number: int) -> Tensor:
+    """Noise estimate for the state seen in another way: turned or mirrored, colours exchanged.
+
+    Args:
+        predict_noise: noise estimate of the prior.
+        xt: state at time t, (B, C, H, W).
+        t: time.
+        number: chooses one of the 8 symmetries of the square and of the C cyclic orders of the
+            channels.
+
+    Returns:
+        (B, C, H, W), in the orientation and order of the channels of `xt`.
+    """
+    mirrored = [axis for axis, bit in ((-1, 1), (-2, 2)) if number & bit]
+    seen = xt.roll(number, dims=1).flip(mirrored)
+    noise = predict_noise(seen.mT if number & 4 else seen, t)
+    return (noise.mT if number & 4 else noise).flip(mirrored).roll(-number, dims=1)
 
 
 def noise_level_times(alpha_bar: Tensor, steps: int, last: float) -> list[int]:
@@ -92,7 +115,7 @@ def noise_level_times(alpha_bar: Tensor, steps: int, last: float) -> list[int]:
 
     >>> from refusion.sde import VPSDE
     >>> noise_level_times(VPSDE().alpha_bar, 5, 0.07)
-    [675, 469, 226, 71, 18]
+    [528, 333, 153, 56, 18]
     """
     T = len(alpha_bar) - 1
     if not 1 <= steps <= T:

@@ -1,4 +1,4 @@
-"""Unconditional diffusion models of clean photos, loaded from files; DDRM uses them as priors."""
+"""Priors of DDRM, loaded from files: unconditional diffusion models and denoising models."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from refusion.devices.precision import (
 from refusion.errors import CheckpointError
 from refusion.files import as_path
 from refusion.nets.layers import pad_to_multiple
+from refusion.restorers.ddrm.denoising_prior import LARGEST, is_denoiser, noise_from_denoiser
 from refusion.sde import VPSDE, build_sde
 from refusion.stable_diffusion.libraries import import_library, read_json
 from refusion.stable_diffusion.schedule import schedule_of
@@ -30,8 +31,8 @@ from refusion.tiling.memory import auto_tile
 from refusion.weights import find_weights
 
 INSTALL = "pip install 'diffusers>=0.30'"
-SHIPPED = "ddrm_prior"  # task and file name of the prior that is part of the package
-DIFFUSERS_STEPS = 20  # default for priors in the layout of diffusers, the value of the DDRM paper
+SHIPPED = "denoise"  # task and file name of the weights that are the prior of the package
+PAPER_STEPS = 20  # default for priors that name no number themselves, the value of the DDRM paper
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ def find_prior(source: str | Path | None = None) -> Path:
     except CheckpointError:
         raise CheckpointError(
             "DDRM needs a prior, and this installation contains none; train one (python train.py "
-            "-opt options/ddrm_prior.yml) or use the folder of a diffusers DDPM, and give its path "
-            "as --weights"
+            "-opt options/denoise_small.yml) or use the folder of a diffusers DDPM, and give its "
+            "path as --weights"
         ) from None
 
 
@@ -100,9 +101,9 @@ def load_prior(
     """Load a prior from a file or a folder; nothing is downloaded.
 
     Args:
-        source: a .safetensors checkpoint (trained by stage `prior`, or imported) or a folder with
-            one and its config.json, or the folder of a diffusers `DDPMPipeline` or of a
-            `UNet2DModel` alone; None for the shipped prior.
+        source: a .safetensors checkpoint (of a denoising model, trained by stage `prior`, or
+            imported) or a folder with one and its config.json, or the folder of a diffusers
+            `DDPMPipeline` or of a `UNet2DModel` alone; None for the shipped prior.
         device: 'auto', 'cpu', 'cuda' or a `torch.device`.
         precision: 'auto', 'fp32', 'bf16' or 'fp16'.
 
@@ -117,12 +118,16 @@ def load_prior(
     if path.is_dir() and not is_model_folder(path):
         return _load_diffusers_folder(path, where, dtype)
     checkpoint = read_checkpoint(path)
-    if not is_prior(checkpoint.model.sde):
-        raise CheckpointError(
-            f"{checkpoint.path}: a '{checkpoint.model.task}' model, not a prior; DDRM needs an "
-            "unconditional model, for example one trained with options/ddrm_prior.yml"
-        )
-    return build_prior(build_model(checkpoint), where, dtype)
+    model = build_model(checkpoint)
+    if is_prior(checkpoint.model.sde):
+        return build_prior(model, where, dtype)
+    if is_denoiser(model):
+        return _denoising_prior(model, where, dtype)
+    raise CheckpointError(
+        f"{checkpoint.path}: a '{checkpoint.model.task}' model, not a prior; DDRM needs a "
+        "denoising model (task denoise) or an unconditional one, for example one trained with "
+        "options/ddrm_prior_nafnet.yml"
+    )
 
 
 def is_prior(sde: Component | None) -> bool:
@@ -158,6 +163,15 @@ def build_prior(model: Model, device: torch.device, dtype: torch.dtype) -> Prior
     return Prior(predict_noise, sde.alpha_bar, side, steps, device, precision, network, factor)
 
 
+def _denoising_prior(model: Model, device: torch.device, dtype: torch.dtype) -> Prior:
+    """Build a prior from a copy of the network of a denoising model; its times are of `VPSDE`."""
+    network, alpha_bar = cast_network(model.network, device, dtype), VPSDE().alpha_bar
+    predict_noise = noise_from_denoiser(model, network, dtype, alpha_bar)
+    factor = max(LARGEST, getattr(network, "factor", 1))
+    precision = precision_name(dtype)
+    return Prior(predict_noise, alpha_bar, None, PAPER_STEPS, device, precision, network, factor)
+
+
 def _load_diffusers_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Prior:
     """Load a prior in the layout of diffusers; no other code of this module imports diffusers."""
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
@@ -179,7 +193,7 @@ def _load_diffusers_folder(folder: Path, device: torch.device, dtype: torch.dtyp
 
     side = network.config.sample_size
     side = side if type(side) is int and side > 0 else None
-    steps, precision = DIFFUSERS_STEPS, precision_name(dtype)
+    steps, precision = PAPER_STEPS, precision_name(dtype)
     return Prior(predict_noise, alpha_bar, side, steps, device, precision)
 
 

@@ -120,7 +120,7 @@ ERRORS = [
     ({"objective__los": "l1"}, "objective.los: unknown key; did you mean 'loss'?"),
     ({"objective__sde": 1}, "objective.sde: unknown key; expected one of: loss"),
     ({"sampling__depth_scale": 1.3},
-     "sampling.depth_scale: prediction noise has no use for it, only scattering; remove it"),
+     "sampling.depth_scale: prediction x0_residual has no use for it, only scattering; remove it"),
     ({"sampling__sampler": "eulr"},
      "sampling.sampler: unknown value 'eulr'; did you mean 'euler'?"),
     ({"stage": "difusion"}, "stage: unknown value 'difusion'; did you mean 'diffusion'?"),

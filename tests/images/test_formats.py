@@ -110,17 +110,6 @@ def test_avif_is_read_as_pillow_reads_it(place, channels):
         assert np.array_equal(levels(photo.alpha)[..., 0], alpha)
 
 
-@needs_avif
-@pytest.mark.parametrize("major", [b"mif1", b"mif2", b"msf1", b"miaf"])
-def test_the_compatible_brands_tell_avif_from_heic(place, major):
-    """Both formats may begin with a brand that they share (ISO/IEC 23008-12, 10.2)."""
-    data = files.avif(files.ramp())
-    expected = place("a.avif", data)
-    assert data[:12] == b"\0\0\0\x20ftypavif" and b"heic" not in data[:32]
-    photo = place("b.avif", data[:8] + major + data[12:])
-    assert photo.format == "AVIF" and np.array_equal(photo.image, expected.image)
-
-
 @pytest.mark.parametrize("bits", [10, 12])
 def test_deep_avif_is_read_and_written_with_its_depth(place, tmp_path, caplog, bits):
     full = 2**bits - 1

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
+from format_files import avif, ramp
 from metadata_cases import picture
+from PIL import features
 
 from refusion.images import packages
-from refusion.images.io import read_image, write_image
-from refusion.images.listing import FORMATS, list_images, scan_folder
+from refusion.images.io import read_arrays, read_image, write_image
+from refusion.images.listing import FORMATS, format_by_bytes, list_images, scan_folder
 from refusion.images.unsupported import kind_by_bytes, kind_by_name
 
 
@@ -156,3 +159,19 @@ def test_the_order_is_that_of_the_paths(tmp_path):
     found = [str(path.relative_to(tmp_path)) for path in list_images(tmp_path, recursive=True)]
     assert found == sorted(found, key=lambda name: name.split("/")) and len(found) == 5
     assert set(FORMATS.values()) == {"JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JXL"}
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+@pytest.mark.parametrize("major", [b"mif1", b"mif2", b"msf1", b"miaf"])
+def test_the_compatible_brands_tell_avif_from_heic(tmp_path, major):
+    """Both formats may begin with a brand that they share (ISO/IEC 23008-12, 10.2)."""
+    data = avif(ramp())
+    assert data[:12] == b"\0\0\0\x20ftypavif" and b"hei" not in data[:32]
+    found = []
+    for name, brand in (("a.avif", b"avif"), ("b.avif", major)):
+        (tmp_path / name).write_bytes(data[:8] + brand + data[12:])
+        found.append(read_arrays(tmp_path / name))
+    assert [photo.format for photo in found] == ["AVIF", "AVIF"]
+    assert np.array_equal(found[0].samples, found[1].samples)
+    both = data[:8] + major + data[12:24] + b"heic" + data[28:]
+    assert [format_by_bytes(head) for head in (data, both)] == ["AVIF", "HEIC"]

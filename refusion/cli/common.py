@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn, ParamSpec
 
 from refusion import __version__
+from refusion.cli.uninterrupted import uninterrupted_imports
 from refusion.errors import RefusionError, nearest, one_line, printable
 from refusion.memory import MINIMUM, address_space
 
@@ -48,7 +49,8 @@ def errors_to_exit_codes(run: Callable[Parameters, int]) -> Callable[Parameters,
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> int:
         _open_closed_streams()
         try:
-            code = run(*args, **kwargs)
+            with uninterrupted_imports():
+                code = run(*args, **kwargs)
             sys.stdout.flush()  # raises an error here if the pipe is closed or the disk is full
             return code
         except BrokenPipeError:

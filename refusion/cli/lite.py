@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +31,7 @@ from refusion.cli.options.limits import add_limit_options, memory_limit
 from refusion.cli.options.noise import add_noise_option, noise_std_of
 from refusion.cli.options.results import add_file_options, check_existing, renaming
 from refusion.cli.summary import notes, photos_text
+from refusion.cli.uninterrupted import signals_wait
 from refusion.errors import ConfigError, ImageError, printable
 from refusion.failures import describe_failure
 from refusion.haze_options import HazeOptions
@@ -94,8 +95,9 @@ def run(argv: list[str] | None) -> int:
     if not any(os.path.lexists(job.photos[0].input) for job in jobs):
         raise ImageError(f"{jobs[0].photos[0].input}: no such file; correct the path")
     check_existing(jobs, options)
-    _import_meanwhile("refusion.images.io")
-    model = load_model(path, threads=options.threads, engine=options.engine)
+    # An interrupt of an import could leave the other one waiting for it without end.
+    with signals_wait(), _imported_meanwhile("refusion.images.io"):
+        model = load_model(path, threads=options.threads, engine=options.engine)
     return _restore_all(jobs, model, _how(options, model, limit), options)
 
 
@@ -132,7 +134,8 @@ def _how(options: argparse.Namespace, model: OnnxModel, limit: int | None) -> _H
     return how
 
 
-def _import_meanwhile(module: str) -> None:
+@contextlib.contextmanager
+def _imported_meanwhile(module: str) -> Iterator[None]:
     """Import a module in a thread, while the main one loads a graph and does not run Python.
 
     An error is not shown; the import where the module is used raises it again.
@@ -142,7 +145,12 @@ def _import_meanwhile(module: str) -> None:
         with contextlib.suppress(Exception):
             import_module(module)
 
-    threading.Thread(target=load).start()
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,76 @@
+"""Interrupts wait for the end of the import of a large library.
+
+While their C++ code is imported, these libraries take the exception of an interrupt for an error of
+their own: the interrupt is lost and the command goes on, or the process is aborted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from types import FrameType, ModuleType
+from typing import Any
+
+LIBRARIES = ("numpy", "torch", "onnxruntime", "openvino")
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@contextlib.contextmanager
+def uninterrupted_imports() -> Iterator[None]:
+    """Context in which signals wait while one of `LIBRARIES` is imported, which takes seconds.
+
+    A signal that has no handler of Python keeps its effect.
+    """
+    sys.meta_path.insert(0, _Finder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(_Finder)
+
+
+class _Finder:
+    """Finds the libraries as Python does, and has them imported without interrupts."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """See `importlib.abc.MetaPathFinder`."""
+        spec = PathFinder.find_spec(name, path, target) if name in LIBRARIES else None
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def uninterrupted(module: ModuleType) -> None:
+            with signals_wait():
+                execute(module)
+
+        spec.loader.exec_module = uninterrupted
+        return spec
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Context at whose end the handlers of the signals that came inside are called."""
+    if threading.current_thread() is not threading.main_thread():  # handlers need it
+        yield
+        return
+    received, before = [], {}
+
+    def record(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and callable(signal.getsignal(number)):
+            before[number] = signal.signal(number, record)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if received:
+            signal.raise_signal(received[0])

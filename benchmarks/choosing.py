@@ -1,10 +1,10 @@
 """Calls, seconds and memory per megapixel of every restorer that runs here, on one photo.
 
-    python -m benchmarks.choosing --photo PHOTO.jpg [--prior runs/ddrm_prior/model.safetensors]
+    python -m benchmarks.choosing --photo PHOTO.jpg [--prior PRIOR.safetensors]
         [--megapixels 1] [--rounds 3] [--pictures DIR] [--sd DIR --lora FILE]
 
-Restorers whose files are not given are left out. DDRM removes noise with 20 calls; its cost depends
-on the number of calls and not on the degradation. Each measurement runs in a new process, so its
+Restorers whose files are not given are left out. DDRM removes noise, with the settings of the
+command; its cost depends on the number of calls and hardly on the degradation. Each measurement runs in a new process, so its
 peak memory is measured separately. The restorers alternate within each round. The program prints
 the Markdown table of docs/choosing.md: medians over the rounds. The seconds do not include loading;
 1 GB = 2^30 bytes. `--pictures` also writes the result of each restorer as PNG.
@@ -31,9 +31,10 @@ from refusion import load_restorer, read_image, write_image
 from refusion.images.samples import to_float
 from refusion.restorers import DDRM, load_osediff, load_prior
 from refusion.restorers.dark_channel import dark_channel_prior
+from refusion.restorers.ddrm.mean import STEPS
 from refusion.restorers.ddrm.problems import denoise
+from refusion.restorers.ddrm.sampling import DDRMSettings
 
-CALLS = 20  # of DDRM
 SIGMA = 25 / 255  # noise level that DDRM is given
 Restore = Callable[[Tensor], Tensor]
 
@@ -60,9 +61,10 @@ def refusion(options: argparse.Namespace) -> Restore:
 
 
 def ddrm(options: argparse.Namespace) -> Restore:
-    """Noise removal by DDRM with a prior."""
-    restorer = DDRM(load_prior(options.prior, device="cpu"), denoise(), SIGMA)
-    return lambda photo: restorer.restore(to_float(photo), steps=CALLS)
+    """Noise removal by the mean of DDRM."""
+    settings = DDRMSettings(steps=STEPS, estimate="mean")
+    restorer = DDRM(load_prior(options.prior, device="cpu"), denoise(), SIGMA, settings)
+    return lambda photo: restorer.restore(to_float(photo))
 
 
 def osediff(options: argparse.Namespace) -> Restore:
@@ -72,7 +74,7 @@ def osediff(options: argparse.Namespace) -> Restore:
 
 METHODS = {
     "Refusion, as shipped": Method("1", refusion),
-    "DDRM": Method(f"{CALLS} per tile", ddrm, ("prior",)),
+    "DDRM": Method(f"{STEPS}", ddrm),
     "OSEDiff, merged": Method("1 per tile", osediff, ("sd", "lora")),
     "dark channel": Method("0", lambda options: lambda photo: dark_channel_prior(to_float(photo))),
 }
@@ -142,7 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--megapixels", type=float, default=1.0, metavar="MP")
     add("--rounds", type=int, default=3)
-    add("--prior", type=Path, metavar="FILE", help="weights of stage prior, for DDRM")
+    add("--prior", type=Path, metavar="FILE", help="for DDRM (default: the shipped one)")
     add("--sd", type=Path, metavar="DIR", help="folder of a Stable Diffusion, for OSEDiff")
     add("--lora", type=Path, metavar="FILE", help="adapters, for OSEDiff")
     add("--pictures", type=Path, metavar="DIR", help="also write the results to this folder")

@@ -1,7 +1,7 @@
 """DDRM compared with pseudo-inverse, total variation and bicubic, on photos kept out of training.
 
     python -m benchmarks.ddrm --photos PHOTOS                  with the shipped prior
-    python -m benchmarks.ddrm --photos PHOTOS --prior runs/ddrm_prior/model.safetensors --crop 256
+    python -m benchmarks.ddrm --photos PHOTOS --prior PRIOR.safetensors --crop 256
 
 The program prints one Markdown row per task: mean PSNR in dB, by default with noise of sigma 0.05.
 DDRM computes the mean and one sample per photo. Total variation minimises

@@ -20,12 +20,11 @@ def test_the_table_holds_medians_per_megapixel():
 
 def test_only_what_has_its_files_is_measured(tmp_path):
     plain = choosing.chosen(options())
-    assert "dark channel" in plain and "DDRM" not in plain and "OSEDiff, merged" not in plain
-    assert "DDRM" in choosing.chosen(options("--prior", "x"))
+    assert "dark channel" in plain and "DDRM" in plain and "OSEDiff, merged" not in plain
     assert "OSEDiff, merged" in choosing.chosen(options("--sd", "x", "--lora", "y"))
 
 
-@pytest.mark.parametrize("method", ["Refusion, as shipped", "dark channel"])
+@pytest.mark.parametrize("method", ["Refusion, as shipped", "DDRM", "dark channel"])
 def test_a_photo_is_measured_and_kept(tmp_path, method):
     photo = tmp_path / "photo.jpg"
     choosing.write_photo(None, 0.005, photo)

@@ -18,6 +18,7 @@ from refusion.images.jpeg_read import read_jpeg
 from refusion.images.metadata import checked, upright_metadata
 from refusion.images.photo import Photo
 from refusion.images.png_read import read_png
+from refusion.images.png_rows import check_rows
 from refusion.images.source import Source, listed
 from refusion.images.webp_read import read_webp
 
@@ -62,6 +63,8 @@ def decode_pillow(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:
         pixels = _png_16(source, image)
     else:
         pixels = samples(image, file.name, photo.icc)
+    if kind == "PNG":
+        check_rows(file, pixels)
     if coding in _GRAY_STEP and "transparency" in image.info:
         image.info["transparency"] *= _GRAY_STEP[coding]
     if image.mode == "CMYK":
@@ -82,8 +85,10 @@ def samples(image: Image.Image, name: str, icc: bytes | None = None) -> np.ndarr
         icc: ICC profile of the file, or None.
 
     Raises:
-        ImageError: the pixel format is not supported.
+        ImageError: the pixel format is not supported, or the palette is missing.
     """
+    if image.mode == "P" and image.palette is None:
+        raise ImageError(f"{name}: damaged, its palette is missing; save the picture again")
     image.load()
     mode = image.mode
     if mode.startswith("I;16"):

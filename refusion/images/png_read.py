@@ -57,7 +57,7 @@ def read_png(file: BinaryIO) -> tuple[Source, bool]:
     found, parts, end = _Found(), [(0, 8)], 8
     file.seek(24)
     found.has_wide_samples = file.read(2) in _WIDE
-    for kind, begin, end in _chunks(file):
+    for kind, begin, end in chunks(file):
         is_critical = not kind[0] & 0x20
         if is_critical:
             parts.append((begin, end))
@@ -78,8 +78,12 @@ def read_png(file: BinaryIO) -> tuple[Source, bool]:
     return _source(file, found, joined(parts)), found.is_animated
 
 
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, begin and end of the chunks; a part that is no chunk counts as a critical one."""
+def chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, begin and end of the chunks; a part that is no chunk counts as a critical one.
+
+    Args:
+        file: a PNG file, opened for reading.
+    """
     size, at = file.seek(0, 2), 8
     while at < size:
         file.seek(at)

@@ -30,9 +30,10 @@ from refusion.cli.options.haze import add_haze_options, add_strength_option, cho
 from refusion.cli.options.limits import add_limit_options, memory_limit
 from refusion.cli.options.noise import add_noise_option, noise_std_of
 from refusion.cli.options.results import add_file_options, check_existing, renaming
+from refusion.cli.options.values import integer, whole_between
 from refusion.cli.summary import notes, photos_text
 from refusion.cli.uninterrupted import signals_wait
-from refusion.errors import ConfigError, ImageError, printable
+from refusion.errors import ConfigError, ImageError
 from refusion.failures import describe_failure
 from refusion.haze_options import HazeOptions
 from refusion.memory import process_bytes
@@ -176,7 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder for the results (default: results), or a file if the input is one file",
     )
     add_strength_option(add, None)
-    add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
+    add("--seed", type=integer, default=0, metavar="N", help="seed of the noise (default: 0)")
     add_noise_option(add)
     add_haze_options(parser.add_argument_group("haze").add_argument)
     add_file_options(add)
@@ -198,12 +199,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _threads(text: str) -> int:
-    """Option type: a whole number from 1."""
-    value = int(text) if text.isdecimal() and len(text) < 5 else 0
-    if not 1 <= value <= _MOST_THREADS:
-        shown = printable(text, 40)
-        raise argparse.ArgumentTypeError(f"expected 1 to {_MOST_THREADS}, got '{shown}'")
-    return value
+    """Option type: a number of threads."""
+    return whole_between(text, 1, _MOST_THREADS)
 
 
 def _restore_all(

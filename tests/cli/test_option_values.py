@@ -6,7 +6,7 @@ import re
 import pytest
 
 from refusion.app.command import build_parser as app_parser
-from refusion.cli import average, export, import_official, restore, test, train
+from refusion.cli import average, export, import_official, lite, restore, test, train
 from refusion.cli.options.values import finite_number, integer, whole_between
 
 WRONG = [
@@ -30,6 +30,7 @@ PARSERS = {
     "average": average.build_parser,
     "export": export.build_parser,
     "import": import_official.build_parser,
+    "lite": lite.build_parser,
     "restore": restore.build_parser,
     "test": test.build_parser,
     "train": train.build_parser,
@@ -39,6 +40,7 @@ WHOLE = {
     "average": ["--best"],
     "export": ["--steps"],
     "import": ["--T"],
+    "lite": ["--threads", "--seed", "--quality", "--max-pixels"],
     "restore": ["--tile", "--seed", "--steps", "--samples", "--quality", "--max-pixels"],
     "test": ["--limit", "--max-side", "--crop-border", "--steps", "--tile"],
     "train": ["--dump-pairs"],

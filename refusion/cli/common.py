@@ -15,8 +15,9 @@ from types import FrameType
 from typing import Any, NoReturn, ParamSpec
 
 from refusion import __version__
+from refusion.cli.option_hints import option_hint
 from refusion.cli.uninterrupted import uninterrupted_imports
-from refusion.errors import RefusionError, nearest, one_line, printable
+from refusion.errors import RefusionError, one_line, printable
 from refusion.memory import MINIMUM, address_space
 
 Parameters = ParamSpec("Parameters")
@@ -162,8 +163,8 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             name = unknown[0].partition("=")[0]
             kind = "option" if name.startswith("-") else "argument"
-            known = [text for action in self._actions for text in action.option_strings]
-            self.error(f"unknown {kind} '{printable(name, 100)}'{nearest(name, known)}")
+            hint = option_hint(name, self._actions)
+            self.error(f"unknown {kind} '{printable(name, 100)}'{hint}")
 
     def error(self, message: str) -> NoReturn:
         """Show the message in one line and end the program with the code of a wrong option."""

@@ -99,6 +99,20 @@ def test_errors_are_one_line(argv, message, capsys, folder):
 
 
 @pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("-i", "; write it without an option, as PHOTO"),
+        ("--model", "; write it without an option, as TASK|FILE.onnx"),
+        ("-o", "; did you mean '--output'?"),
+    ],
+)
+def test_names_of_other_programs_are_explained(option, hint, capsys):
+    with pytest.raises(SystemExit):
+        lite.main(["dehaze", "a.png", option, "x"])
+    assert f"unknown option '{option}'{hint}; see" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "argv",
     [
         ["dehaze"],

@@ -15,6 +15,7 @@ from refusion.errors import ImageError
 from refusion.images.cmyk import cmyk_profile
 from refusion.images.exif import exif_orientation
 from refusion.images.jpeg_read import read_jpeg
+from refusion.images.jpeg_rows import check_blocks
 from refusion.images.metadata import checked, upright_metadata
 from refusion.images.photo import Photo
 from refusion.images.png_read import read_png
@@ -65,6 +66,8 @@ def decode_pillow(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:
         pixels = samples(image, file.name, photo.icc)
     if kind == "PNG":
         check_rows(file, pixels)
+    elif kind == "JPEG":
+        check_blocks(source, pixels)
     if coding in _GRAY_STEP and "transparency" in image.info:
         image.info["transparency"] *= _GRAY_STEP[coding]
     if image.mode == "CMYK":

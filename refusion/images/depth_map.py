@@ -25,9 +25,11 @@ from refusion.images.decoder_warnings import quiet_decoders
 from refusion.images.depth_find import DISPARITY, INVERSE, LINEAR, StoredDepth, find_depth
 from refusion.images.header import check_header, read_header
 from refusion.images.jpeg_read import read_jpeg
+from refusion.images.jpeg_rows import check_blocks
 from refusion.images.listing import HEAD, format_by_bytes
 from refusion.images.packages import load
 from refusion.images.png_read import read_png
+from refusion.images.png_rows import check_rows
 
 MAX_PIXELS = 1 << 25
 """Largest width times height of a depth map inside a photo."""
@@ -104,10 +106,13 @@ def _decoded(coded: bytes, name: str) -> np.ndarray:
     check_header(name, header, len(coded), MAX_PIXELS, None)
     file.seek(0)
     if kind == "JPEG":
-        image = JpegImagePlugin.JpegImageFile(read_jpeg(file).open())
+        source = read_jpeg(file)
+        pixels = samples(JpegImagePlugin.JpegImageFile(source.open()), name)
+        check_blocks(source, pixels)
     else:
-        image = PngImagePlugin.PngImageFile(read_png(file)[0].open())
-    return _normalised(samples(image, name))
+        pixels = samples(PngImagePlugin.PngImageFile(read_png(file)[0].open()), name)
+        check_rows(file, pixels)
+    return _normalised(pixels)
 
 
 def _decoded_heic(file: BinaryIO, stored: StoredDepth) -> tuple[np.ndarray, StoredDepth]:

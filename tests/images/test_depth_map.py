@@ -119,6 +119,10 @@ WRONG = {
         depth.gdepth(text=base64_of(depth.picture(depth.disparity(), "JPEG")[:-300])),
         "image file is truncated",
     ),
+    "cut off before its end": (
+        depth.gdepth(text=base64_of(depth.picture(depth.disparity(), "JPEG")[:-300] + b"\xff\xd9")),
+        "truncated, its pixels are not complete",
+    ),
     "too large": (depth.gdepth(text=base64_of(huge_png(9000, 9000))), "megapixels"),
     "near and far": (
         depth.gdepth("RangeLinear").replace(b'Near="0.5"', b'Near="9.5"'),

@@ -42,13 +42,25 @@ def test_equal_shares_in_half_the_bytes_by_default(runs, tmp_path):
     assert both.info["average_of"][1]["share"] == 0.5
 
 
-@pytest.mark.parametrize("shares", [["0.5"], ["0.5", "0.6"], ["nan", "1"], ["0.2", "0.3", "0.5"]])
+@pytest.mark.parametrize("shares", [["0.5"], ["0.5", "0.6"], ["0.2", "0.3", "0.5"]])
 def test_shares_that_do_not_fit_are_one_line(runs, tmp_path, capsys, shares):
     out = tmp_path / "both.safetensors"
     argv = ["average", *map(str, runs), "--output", str(out), "--shares", *shares]
     assert cli.main(argv) == 2
     error = capsys.readouterr().err
     assert "shares: expected 2 numbers that sum to 1" in error and error.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("share", ["nan", "inf", "x"])
+def test_a_share_that_is_no_number_is_one_line(runs, tmp_path, capsys, share):
+    out = tmp_path / "both.safetensors"
+    argv = ["average", *map(str, runs), "--output", str(out), "--shares", share, "1"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert f"--shares: expected a number, got '{share}'" in error and error.count("\n") == 1
     assert not out.exists()
 
 

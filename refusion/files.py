@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import time
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,32 @@ def open_for_append(path: str | Path) -> BinaryIO:
         check_regular(path)
     # With the flags, the open does not follow a link and does not wait for a pipe.
     return _opened(path, "ab", "O_NOFOLLOW", "O_NONBLOCK")
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether names in a folder that differ in upper and lower case name one file.
+
+    This holds on most disks of Windows and macOS.
+
+    Args:
+        folder: an absolute path without links. Of a folder that does not exist or has no letter in
+            its name, the first one above is looked at.
+    """
+    for place in (folder, *folder.parents):
+        other = place.parent / place.name.swapcase()
+        with contextlib.suppress(OSError):  # no permission, a name that is too long
+            if place.exists() and other != place:
+                return other.exists() and not other.is_symlink() and place.samefile(other)
+    return False
+
+
+def same_name(path: str) -> str:
+    """A text that is equal for the paths of one file where the case of letters is ignored.
+
+    >>> same_name("/IMG/Straße.JPG")
+    '/img/strasse.jpg'
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def check_no_link(path: str | Path) -> None:

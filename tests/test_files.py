@@ -17,6 +17,7 @@ from refusion.files import (
     check_no_link,
     check_regular,
     check_replaceable,
+    ignores_case,
     open_for_append,
     open_regular,
     sha256_of,
@@ -191,3 +192,19 @@ def test_hash_is_that_of_the_file(tmp_path):
     content = bytes(range(256)) * 10_000
     (tmp_path / "w").write_bytes(content)
     assert sha256_of(tmp_path / "w") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_system_that_ignores_case_is_known_by_another_spelling(tmp_path, monkeypatch):
+    folder = tmp_path / "Photos"
+    (folder / "2024").mkdir(parents=True)
+    places = (folder, folder / "2024", folder / "2024" / "new" / "x")
+    assert not any(map(ignores_case, places))
+    (tmp_path / "pHOTOS").symlink_to(folder)  # a link is another name, too
+    assert not any(map(ignores_case, places))
+    (tmp_path / "pHOTOS").unlink()
+    (tmp_path / "pHOTOS").mkdir()
+    assert not any(map(ignores_case, places))
+    monkeypatch.setattr(Path, "samefile", lambda a, b: str(a).lower() == str(b).lower())
+    assert all(map(ignores_case, places[:2]))
+    assert not ignores_case(Path("/"))
+    assert not ignores_case(tmp_path / ("x" * 300))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from refusion.batch.result_names import check_packages, distinct, result_name
 from refusion.batch.searching import Searching
 from refusion.errors import ConfigError, ImageError
+from refusion.files import ignores_case, same_name
 from refusion.images.listing import FORMATS, READ, READ_ONLY, USUAL_SUFFIXES, scan_folder
 from refusion.images.unsupported import kind_by_name
 
@@ -296,7 +297,11 @@ def _check_outputs(files: Sequence[PhotoFiles]) -> None:
 
 
 def _identity(path: Path) -> object:
-    """Key of a file; two paths of the same file, also by links, have equal keys."""
+    """Key of a file; two paths of the same file, also by links, have equal keys.
+
+    Paths of a file that does not exist yet have equal keys, too: where the system ignores case,
+    IMG.jpg and img.jpg become one file.
+    """
     try:
         stat = path.stat()
     except (OSError, ValueError):
@@ -304,7 +309,8 @@ def _identity(path: Path) -> object:
     else:
         return stat.st_dev, stat.st_ino
     try:
-        return os.path.realpath(path)  # `Path.resolve` refuses a link that points at itself
+        place = os.path.realpath(path)  # `Path.resolve` refuses a link that points at itself
+        return same_name(place) if ignores_case(Path(place).parent) else place
     except (OSError, ValueError):  # not a possible name of a file
         return str(path)
 

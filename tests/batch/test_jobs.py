@@ -93,6 +93,20 @@ def test_two_photos_for_one_output_are_both_named(photos):
     assert len(plan_jobs(["in/a.png", "in/a.png"])) == 1  # the same one twice is one job
 
 
+def test_names_that_differ_in_case_are_one_output_where_the_system_ignores_case(
+    photos, monkeypatch
+):
+    Path("other").mkdir()
+    for name in ("in/Café.png", "other/CAFE\u0301.PNG"):
+        write_image(name, torch.rand(3, 4, 4))
+    both = ["in/Café.png", "other/CAFE\u0301.PNG"]
+    assert len(plan_jobs(both)) == 2
+    monkeypatch.setattr("refusion.batch.plan.ignores_case", lambda folder: True)
+    with pytest.raises(ConfigError, match="would both become"):
+        plan_jobs(both)
+    assert len(plan_jobs(["in"])) == 4
+
+
 @pytest.mark.parametrize("output", ["in", "in/../in", "link"])
 def test_inputs_are_never_overwritten(photos, output):
     Path("link").symlink_to("in")

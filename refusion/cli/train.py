@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from refusion.cli.common import EXIT_USER_ERROR, Parser, show
 from refusion.cli.log_lines import LineFormatter
 from refusion.cli.options.plugins import add_plugin_option
-from refusion.cli.options.values import whole_between
+from refusion.cli.options.values import positive, whole_between
 from refusion.cli.process_age import process_age
 from refusion.devices.rank import is_main_process
 from refusion.errors import ConfigError
@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--minutes",
+        type=positive,
         metavar="M",
         help="wall time of the whole run with validation, saving and export, as "
         "--set train.minutes=M; the same command with more minutes continues",

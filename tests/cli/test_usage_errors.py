@@ -18,6 +18,8 @@ from refusion import cli
         (["restore", "a.jpg", "-z"], "unknown option '-z'; see refusion restore --help"),
         (["restore", "a.jpg", "--noise_level", "5"], "did you mean '--noise-level'?"),
         (["train", "--config", "a.yml"], "unknown option '--config'; did you mean '--opt'?"),
+        (["train", "-opt", "a.yml", "--minutes", "x"], "--minutes: expected a number, got 'x'"),
+        (["train", "-opt", "a.yml", "--minutes=-1"], "--minutes: expected a number above 0, got"),
         (["info", "a", "image"], "unknown argument 'image'; see refusion info --help"),
         (["info", "a", "--zzzz"], "unknown option '--zzzz'; see refusion info --help"),
         (["info", "a", "b"], "unknown argument 'b'"),

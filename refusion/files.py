@@ -95,6 +95,17 @@ def open_for_append(path: str | Path) -> BinaryIO:
     return _opened(path, "ab", "O_NOFOLLOW", "O_NONBLOCK")
 
 
+def may_exist(path: str | Path) -> bool:
+    """Whether a file, a folder or a link exists, or may exist in a folder that cannot be read."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def ignores_case(folder: Path) -> bool:
     """Whether names in a folder that differ in upper and lower case name one file.
 

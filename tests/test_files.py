@@ -18,6 +18,7 @@ from refusion.files import (
     check_regular,
     check_replaceable,
     ignores_case,
+    may_exist,
     open_for_append,
     open_regular,
     sha256_of,
@@ -208,3 +209,17 @@ def test_a_system_that_ignores_case_is_known_by_another_spelling(tmp_path, monke
     assert all(map(ignores_case, places[:2]))
     assert not ignores_case(Path("/"))
     assert not ignores_case(tmp_path / ("x" * 300))
+
+
+def test_a_file_in_a_folder_that_cannot_be_read_may_exist(tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to("nothing")
+    assert may_exist(tmp_path) and may_exist(tmp_path / "link")
+    (tmp_path / "file").touch()
+    for name in ("missing", "missing/a.png", "file/a.png", "null\0", "x" * 300):
+        assert not may_exist(tmp_path / name)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    assert may_exist(tmp_path / "a.png")

@@ -35,6 +35,7 @@ from refusion.cli.summary import notes, photos_text
 from refusion.cli.uninterrupted import signals_wait
 from refusion.errors import ConfigError, ImageError
 from refusion.failures import describe_failure
+from refusion.files import may_exist
 from refusion.haze_options import HazeOptions
 from refusion.memory import process_bytes
 
@@ -93,7 +94,7 @@ def run(argv: list[str] | None) -> int:
         rename=renaming(options),
         searching=None if options.quiet else SearchLines(),
     )
-    if not any(os.path.lexists(job.photos[0].input) for job in jobs):
+    if not any(may_exist(job.photos[0].input) for job in jobs):
         raise ImageError(f"{jobs[0].photos[0].input}: no such file; correct the path")
     check_existing(jobs, options)
     # An interrupt of an import could leave the other one waiting for it without end.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -48,6 +47,7 @@ from refusion.cli.options.values import count
 from refusion.config.plugins import import_plugins
 from refusion.devices.rank import is_main_process
 from refusion.errors import ImageError
+from refusion.files import may_exist
 from refusion.weights import ABOUT, find_weights
 
 if TYPE_CHECKING:  # these import torch, which is too slow for --help
@@ -108,7 +108,7 @@ def _restore(options: argparse.Namespace) -> int:
     if options.method == DEFAULT:
         find_weights(options.weights or options.task or DEFAULT_TASK)
     jobs = _jobs(options)
-    if not any(os.path.lexists(file.input) for job in jobs for file in job.photos):
+    if not any(may_exist(file.input) for job in jobs for file in job.photos):
         missing = jobs[0].photos[0].input
         others = f", nor any other of {len(jobs)} photos" if len(jobs) > 1 else ""
         raise ImageError(f"{missing}: no such file{others}; correct the path")

@@ -1,4 +1,4 @@
-"""Interrupts wait for the end of the import of a large library.
+"""Imports of large libraries: interrupts wait for their end.
 
 While their C++ code is imported, these libraries take the exception of an interrupt for an error of
 their own: the interrupt is lost and the command goes on, or the process is aborted.
@@ -12,8 +12,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
+
+from refusion.errors import ConfigError
 
 LIBRARIES = ("numpy", "torch", "onnxruntime", "openvino")
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -45,11 +48,26 @@ class _Finder:
         execute = spec.loader.exec_module
 
         def uninterrupted(module: ModuleType) -> None:
+            if name == "torch":
+                _check_current_folder()
             with signals_wait():
                 execute(module)
 
         spec.loader.exec_module = uninterrupted
         return spec
+
+
+def _check_current_folder() -> None:
+    """Raise `ConfigError` if the current folder was removed: the library MKL would end the process.
+
+    Its message only says that it cannot load a file of PyTorch.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(
+            "the current folder was removed or cannot be read; change to another one (cd)"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -190,8 +191,10 @@ def _reason(entry: os.DirEntry[str], path: Path) -> str | None:
     kind, is_image = kind_by_name(path), suffix in IMAGE_SUFFIXES
     try:
         mode = entry.stat().st_mode
-    except OSError:  # also a link to itself
-        return "broken link" if is_image or kind is not None else ""
+    except OSError as error:
+        is_broken = error.errno in (errno.ENOENT, errno.ELOOP)  # a link, also one to itself
+        reason = "broken link" if is_broken else f"cannot be read ({error.strerror})"
+        return reason if is_image or kind is not None else ""
     if stat.S_ISDIR(mode):
         return _LINKED_FOLDER
     if not stat.S_ISREG(mode):

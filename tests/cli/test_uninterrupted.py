@@ -1,6 +1,8 @@
 """An interrupt during the import of a large library is not lost, and breaks no import."""
 
+import os
 import signal
+import subprocess
 import sys
 import threading
 
@@ -65,6 +67,21 @@ def test_the_library_is_whole_and_the_handler_is_called_once(library):
         assert calls == [signal.SIGTERM] * 2
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no current folder")
+def test_a_removed_current_folder_is_named_before_the_library_ends_the_process(tmp_path):
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "a.safetensors").touch()
+    program = (
+        "import os, sys; from refusion.cli import main; os.chdir(sys.argv[1]); "
+        "os.rmdir(sys.argv[1]); sys.exit(main(['info', sys.argv[2]]))"
+    )
+    names = [str(tmp_path / "gone"), str(tmp_path / "a.safetensors")]
+    command = [sys.executable, "-c", program, *names]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    line = "the current folder was removed or cannot be read; change to another one (cd)"
+    assert (ended.returncode, ended.stderr) == (2, f"refusion: error: {line}\n")
 
 
 def test_signals_without_a_handler_keep_their_effect():

@@ -152,6 +152,21 @@ def test_a_folder_that_cannot_be_listed_is_counted(tmp_path, monkeypatch):
     assert listing.left_out == {"folder that cannot be listed (Permission denied)": 1}
 
 
+def test_photos_of_a_folder_that_lists_but_does_not_open_are_no_broken_links(tmp_path, monkeypatch):
+    (tmp_path / "a.png").symlink_to("nothing")
+    (tmp_path / "b.png").symlink_to("b.png")
+    assert left_out(tmp_path) == {"broken link": 2}
+
+    class Entry:
+        name, is_dir = "a.png", staticmethod(lambda follow_symlinks: False)
+
+        def stat(self):
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("refusion.images.listing._visible", lambda folder: [Entry()])
+    assert left_out(tmp_path) == {"cannot be read (Permission denied)": 1}
+
+
 def test_the_order_is_that_of_the_paths(tmp_path):
     for name in ("b/z.png", "b/a.png", "a.png", "b.png", "b-1/x.png", ".hidden/a.png", "b/.a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

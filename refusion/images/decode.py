@@ -19,7 +19,7 @@ from refusion.images.jpeg_rows import check_blocks
 from refusion.images.metadata import checked, upright_metadata
 from refusion.images.photo import Photo
 from refusion.images.png_read import read_png
-from refusion.images.png_rows import check_rows
+from refusion.images.png_rows import check_rows, check_sums
 from refusion.images.source import Source, listed
 from refusion.images.webp_read import read_webp
 
@@ -230,6 +230,7 @@ def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def _read(file: BinaryIO, kind: str) -> tuple[Source, ImageFile.ImageFile]:
     """Read the metadata of a file, and open the coded pixels."""
     if kind == "PNG":
+        check_sums(file)
         source, is_animated = read_png(file)
         image = PngImagePlugin.PngImageFile(source.open())
     elif kind == "JPEG":

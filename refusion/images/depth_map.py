@@ -29,7 +29,7 @@ from refusion.images.jpeg_rows import check_blocks
 from refusion.images.listing import HEAD, format_by_bytes
 from refusion.images.packages import load
 from refusion.images.png_read import read_png
-from refusion.images.png_rows import check_rows
+from refusion.images.png_rows import check_rows, check_sums
 
 MAX_PIXELS = 1 << 25
 """Largest width times height of a depth map inside a photo."""
@@ -110,6 +110,7 @@ def _decoded(coded: bytes, name: str) -> np.ndarray:
         pixels = samples(JpegImagePlugin.JpegImageFile(source.open()), name)
         check_blocks(source, pixels)
     else:
+        check_sums(file)
         pixels = samples(PngImagePlugin.PngImageFile(read_png(file)[0].open()), name)
         check_rows(file, pixels)
     return _normalised(pixels)

@@ -1,6 +1,7 @@
-"""Whether the coded pixels of a PNG file are complete.
+"""Whether the coded pixels of a PNG file are complete and unchanged.
 
-Pillow leaves rows black that are missing behind the end of the coded data, without an error.
+Pillow leaves rows black that are missing behind the end of the coded data, and it does not look at
+the checksums of the coded data. Both without an error.
 """
 
 from __future__ import annotations
@@ -50,6 +51,28 @@ def check_rows(file: BinaryIO, pixels: np.ndarray) -> None:
     )
     if _inflated(file, expected) < expected:
         raise ValueError("truncated, its pixels are not complete; copy it again")
+
+
+def check_sums(file: BinaryIO) -> None:
+    """Raise `ValueError` if a chunk with coded pixels has another content than its checksum says.
+
+    A chunk that ends behind the end of the file is left to the decoder.
+
+    Args:
+        file: the PNG file, opened for reading.
+    """
+    size = file.seek(0, 2)
+    for kind, begin, _ in chunks(file):
+        file.seek(begin)
+        length = struct.unpack(">I", file.read(4).ljust(4, b"\0"))[0]
+        if kind != b"IDAT" or begin + length + 12 > size:
+            continue
+        left, checksum = length + 4, 0
+        while left:
+            data = file.read(min(_PART, left))
+            checksum, left = zlib.crc32(data, checksum), left - len(data)
+        if file.read(4) != struct.pack(">I", checksum):
+            raise ValueError("its pixels are damaged, a checksum is wrong; copy it again")
 
 
 def _coded(width: int, height: int, bits: int) -> int:

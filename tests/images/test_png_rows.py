@@ -89,3 +89,25 @@ def test_a_missing_palette_is_named(tmp_path, where):
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(ImageError, match="palette is missing; save the picture again"):
         read_arrays(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
+@pytest.mark.parametrize("byte", [b"\0", b"\x55"])
+def test_pixels_that_were_lost_in_a_copy_are_not_read(tmp_path, part, byte):
+    """As after a crash of the machine: the file has its length, and its rest is one value."""
+    levels = np.random.default_rng(0).integers(0, 4, (HEIGHT * 20, WIDTH * 3), np.uint8)
+    coded = [b"\0" + row.tobytes() for row in levels]
+    data = png(2, 8, False, coded, len(coded))
+    end = data.index(b"IEND") - 8
+    at = int(part * end)
+    (tmp_path / "a.png").write_bytes(data[:at] + byte * (end - at) + data[end:])
+    with pytest.raises(ImageError, match="its pixels are damaged, a checksum is wrong"):
+        read_arrays(tmp_path / "a.png")
+
+
+def test_one_wrong_bit_is_found(tmp_path):
+    data = bytearray(png(2, 8, False, rows(2, 8, False)))
+    data[data.index(b"IDAT") + 8] ^= 4
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(ImageError, match="copy it again"):
+        read_arrays(tmp_path / "a.png")

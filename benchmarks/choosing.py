@@ -4,10 +4,11 @@
         [--megapixels 1] [--rounds 3] [--pictures DIR] [--sd DIR --lora FILE]
 
 Restorers whose files are not given are left out. DDRM removes noise, with the settings of the
-command; its cost depends on the number of calls and hardly on the degradation. Each measurement runs in a new process, so its
-peak memory is measured separately. The restorers alternate within each round. The program prints
-the Markdown table of docs/choosing.md: medians over the rounds. The seconds do not include loading;
-1 GB = 2^30 bytes. `--pictures` also writes the result of each restorer as PNG.
+command; its cost depends on the number of calls and hardly on the degradation. Each measurement
+runs in a new process, so its peak memory is measured separately. The restorers alternate within
+each round. The program prints the Markdown table of docs/choosing.md: medians over the rounds. The
+seconds do not include loading; 1 GB = 2^30 bytes. `--pictures` also writes the result of each
+restorer as PNG.
 """
 
 from __future__ import annotations

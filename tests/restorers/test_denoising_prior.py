@@ -115,8 +115,8 @@ def test_other_models_are_no_priors(task):
 
 def test_a_model_that_sees_a_second_image_is_no_denoiser(tiny_checkpoint):
     for kind in tiny_models.CONFIGS:
-        model = build_model(read_checkpoint(tiny_checkpoint(kind)))
-        assert not is_denoiser(model) or model.config.network.settings["conditional"] is False
+        config = read_checkpoint(tiny_checkpoint(kind)).model
+        assert not is_denoiser(config) or config.network.settings["conditional"] is False
 
 
 def test_it_is_a_prior_of_photos(prior):

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from refusion.checkpoint import Model
+from refusion.config import ModelConfig
 from refusion.nets.layers import pad_to_multiple
 from refusion.sde import DenoisingSDE, build_sde
 from refusion.sde.prediction import estimate
@@ -24,30 +24,30 @@ LARGEST = 16
 """Largest reduction f; above f times `lam` the model is told `lam`."""
 
 
-def is_denoiser(model: Model) -> bool:
+def is_denoiser(config: ModelConfig) -> bool:
     """Whether a model is a denoising diffusion on pixels that sees the noisy photo only."""
-    network, sde = model.config.network, model.config.sde
+    network, sde = config.network, config.sde
     return (
         sde is not None
         and sde.type == DenoisingSDE.__name__
         and network is not None
         and network.settings.get("conditional") is False
-        and model.config.latent_unet is None
+        and config.latent_unet is None
     )
 
 
 def noise_from_denoiser(
-    model: Model, network: torch.nn.Module, dtype: torch.dtype, alpha_bar: Tensor
+    config: ModelConfig, network: nn.Module, dtype: torch.dtype, alpha_bar: Tensor
 ) -> Callable[[Tensor, int], Tensor]:
     """The function `predict_noise` of a `Prior`, see there.
 
     Args:
-        model: a denoising model, see `is_denoiser`; its process and the meaning of its output.
+        config: of a denoising model, see `is_denoiser`: its process and the meaning of its output.
         network: its network, with weights of `dtype`.
         dtype: dtype of the weights.
         alpha_bar: abar_t at t = 0..T, float64 (T + 1,), of the states that the function gets.
     """
-    config, stride = model.config, getattr(network, "factor", 1)
+    stride = getattr(network, "factor", 1)
     sde = build_sde({"type": config.sde.type, **config.sde.settings})
 
     def denoise(photo: Tensor, noise_std: float) -> Tensor:

@@ -118,11 +118,10 @@ def load_prior(
     if path.is_dir() and not is_model_folder(path):
         return _load_diffusers_folder(path, where, dtype)
     checkpoint = read_checkpoint(path)
-    model = build_model(checkpoint)
     if is_prior(checkpoint.model.sde):
-        return build_prior(model, where, dtype)
-    if is_denoiser(model):
-        return _denoising_prior(model, where, dtype)
+        return build_prior(build_model(checkpoint), where, dtype)
+    if is_denoiser(checkpoint.model):
+        return _denoising_prior(build_model(checkpoint), where, dtype)
     raise CheckpointError(
         f"{checkpoint.path}: a '{checkpoint.model.task}' model, not a prior; DDRM needs a "
         "denoising model (task denoise) or an unconditional one, for example one trained with "
@@ -166,7 +165,7 @@ def build_prior(model: Model, device: torch.device, dtype: torch.dtype) -> Prior
 def _denoising_prior(model: Model, device: torch.device, dtype: torch.dtype) -> Prior:
     """Build a prior from a copy of the network of a denoising model; its times are of `VPSDE`."""
     network, alpha_bar = cast_network(model.network, device, dtype), VPSDE().alpha_bar
-    predict_noise = noise_from_denoiser(model, network, dtype, alpha_bar)
+    predict_noise = noise_from_denoiser(model.config, network, dtype, alpha_bar)
     factor = max(LARGEST, getattr(network, "factor", 1))
     precision = precision_name(dtype)
     return Prior(predict_noise, alpha_bar, None, PAPER_STEPS, device, precision, network, factor)

@@ -36,8 +36,8 @@ class CircularBlur(LinearOperator):
         )
         if not is_fit:
             raise ConfigError(
-                f"kernel: expected odd sides no larger than the image, {height} x {width}, got "
-                f"{' x '.join(map(str, sides))}"
+                f"kernel: expected odd sides no larger than the image, {width}x{height}, got "
+                f"{'x'.join(map(str, reversed(sides)))}; use a smaller kernel"
             )
         if not torch.isfinite(kernel).all() or not kernel.any():
             raise ConfigError("kernel: is 0 or not finite; give finite values, not all 0")

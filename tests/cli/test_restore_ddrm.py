@@ -136,7 +136,7 @@ WRONG = [
     (("--task", "inpaint", "--mask", "black.png"), "--mask: black.png is black"),
     (("--task", "deblur"), "--kernel: missing"),
     (("--task", "denoise"), "--sigma: missing"),
-    (("--task", "denoise", "--sigma", "0"), "--sigma: missing"),
+    (("--task", "denoise", "--sigma", "0"), "--sigma: expected above 0, got 0"),
     (("--task", "deblur", "--kernel", "even.png"), "--kernel: even.png is 3x4; both sides must be"),
     (("--task", "deblur", "--kernel", "black.png"), "--kernel: black.png is black"),
     (("--task", "deblur", "--kernel", "gauss:x"), "--kernel: expected gauss:2.0"),

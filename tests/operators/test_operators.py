@@ -242,7 +242,7 @@ BAD = [
     (lambda: SeparableBlur(SHAPE, torch.zeros(3)), "SeparableBlur.down: is 0 or not finite"),
     (lambda: SeparableBlur(SHAPE, torch.ones(3), border="wrap"), "SeparableBlur.border"),
     (lambda: gaussian(0), "sigma: expected a blur of 0.01 to 100 pixels, got 0"),
-    (lambda: CircularBlur(SHAPE, torch.ones(13, 3)), "no larger than the image, 12 x 20, got 13"),
+    (lambda: CircularBlur(SHAPE, torch.ones(13, 3)), "no larger than the image, 20x12, got 3x13"),
     (lambda: CircularBlur(SHAPE, torch.ones(2, 3)), "kernel: expected odd sides"),
     (lambda: CircularBlur(SHAPE, torch.zeros(3, 3)), "kernel: is 0 or not finite"),
     (lambda: Separable(SHAPE, torch.ones(3, 9), torch.ones(2, 20)), "Separable.down: expected"),

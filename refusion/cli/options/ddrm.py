@@ -111,7 +111,8 @@ def _problem(options: argparse.Namespace) -> Problem:
     for owner, key in _NEEDS.items():
         is_given = bool(getattr(options, key))  # noise of 0 counts as not given
         if task == owner and not is_given:
-            raise ConfigError(f"--{key}: missing; --method ddrm --task {task} needs it")
+            problem = "expected above 0, got 0" if getattr(options, key) == 0 else "missing"
+            raise ConfigError(f"--{key}: {problem}; --method ddrm --task {task} needs it")
         if is_given and task != owner and key not in _SHARED:
             raise ConfigError(f"--{key}: --task {task} does not use it")
     if reduced:

@@ -26,10 +26,10 @@ def add_method_option(add: Callable[..., argparse.Action]) -> None:
         choices=METHODS,
         default=DEFAULT,
         help="ddrm: known degradations, --task sr4 (sr2, sr8, sr4mean), inpaint, colorize, deblur, "
-        "denoise or cs, with a prior that was not trained for them (--weights: a checkpoint of "
-        "stage prior, or the folder of a diffusers DDPM; default: the shipped prior); diffbir "
-        "(many steps) and osediff (one step): unknown degradations, --task blind, with a local "
-        "Stable Diffusion (--sd, and --control or --lora)",
+        "denoise or cs, with a prior that was not trained for them (--weights: a denoising model, "
+        "a checkpoint of stage prior, or the folder of a diffusers DDPM; default: the shipped "
+        "denoising model); diffbir (many steps) and osediff (one step): unknown degradations, "
+        "--task blind, with a local Stable Diffusion (--sd, and --control or --lora)",
     )
 
 

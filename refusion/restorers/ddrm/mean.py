@@ -9,8 +9,9 @@ correct the result:
     x   = argmin |y - H x|^2 / sigma_y^2 + |x - x_0|^2 / s_t^2
 
 In the coordinates of the SVD of H the second line is a weighted mean. Photos that are mirrored,
-transposed or have their colours exchanged are photos, too, but a network treats them differently.
-Each step shows the state to the network in another of these ways, so that its errors do not add up
+transposed, negative or have their colours exchanged are photos, too, but a network treats them
+differently. Each step shows the state to the network in another of these ways, so that its errors,
+such as a little more light at each call, do not add up
 (equivariant plug-and-play: Terris et al., CVPR 2024). DiffPIR (Zhu et al., CVPRW
 2023) adds noise to x. Here it is not added, because it would give samples.
 """
@@ -83,22 +84,23 @@ def estimate_mean(
 
 
 def equivariant_noise(predict_noise: PredictNoise, xt: Tensor, t: int, number: int) -> Tensor:
-    """Noise estimate for the state seen in another way: turned or mirrored, colours exchanged.
+    """Noise estimate for the state seen in another way: mirrored, as negative, other colours.
 
     Args:
         predict_noise: noise estimate of the prior.
         xt: state at time t, (B, C, H, W).
         t: time.
         number: chooses one of the 8 symmetries of the square and of the C cyclic orders of the
-            channels.
+            channels; odd numbers show the negative.
 
     Returns:
         (B, C, H, W), in the orientation and order of the channels of `xt`.
     """
     mirrored = [axis for axis, bit in ((-1, 1), (-2, 2)) if number & bit]
-    seen = xt.roll(number, dims=1).flip(mirrored)
+    sign = -1 if number & 1 else 1
+    seen = sign * xt.roll(number, dims=1).flip(mirrored)
     noise = predict_noise(seen.mT if number & 4 else seen, t)
-    return (noise.mT if number & 4 else noise).flip(mirrored).roll(-number, dims=1)
+    return sign * (noise.mT if number & 4 else noise).flip(mirrored).roll(-number, dims=1)
 
 
 def noise_level_times(alpha_bar: Tensor, steps: int, last: float) -> list[int]:

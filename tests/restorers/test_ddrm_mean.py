@@ -180,6 +180,7 @@ def test_the_ways_to_see_a_state_are_undone(number):
     factors = torch.empty(3).scatter(0, order, torch.arange(1.0, 4.0)).view(3, 1, 1)
     torch.testing.assert_close(noise, 2 * xt * factors.to(xt))
     assert sorted(seen[0].shape[-2:]) == [5, 9]
+    torch.testing.assert_close(seen[0].sum(), -xt.sum() if number % 2 else xt.sum())
 
 
 def test_there_are_24_different_ways_to_see_a_square_state():

@@ -11,9 +11,9 @@ correct the result:
 In the coordinates of the SVD of H the second line is a weighted mean. Photos that are mirrored,
 transposed, negative or have their colours exchanged are photos, too, but a network treats them
 differently. Each step shows the state to the network in another of these ways, so that its errors,
-such as a little more light at each call, do not add up
-(equivariant plug-and-play: Terris et al., CVPR 2024). DiffPIR (Zhu et al., CVPRW
-2023) adds noise to x. Here it is not added, because it would give samples.
+such as a little more light at each call, do not add up (equivariant plug-and-play: Terris et al.,
+CVPR 2024). DiffPIR (Zhu et al., CVPRW 2023) adds noise to x. Here it is not added, because it would
+give samples.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STEPS = 12  # default number of network evaluations
 SPREAD = 0.5  # standard deviation of photos around mid gray, in [-1, 1] units, for the start
 FIRST = 3.0  # largest noise level, in [-1, 1] units; above it the prior sees no scene
 LAST = 0.7  # smallest noise level, in units of sigma_y
-MOMENTUM = 0.4  # share of the last change that is added; saves a third of the steps
+MOMENTUM = 0.4  # share of the last change that is added, so that fewer steps are enough
 
 
 def estimate_mean(

@@ -238,7 +238,7 @@ def sample_photos(
     def predict_noise(xt: Tensor, t: int) -> Tensor:
         side = max(xt.shape) if tile is None else max(tile, prior.factor)
         run, factor = lambda x, _: prior.predict_noise(x, t), prior.factor
-        is_square = prior.side is not None  # the size of its training
+        is_square = prior.side is not None  # attention needs the size of the training
         noise = blend_tiles(run, xt, xt, side, factor, is_square=is_square)
         return noise if settings.official else _clamp_estimate(noise, xt, float(alpha_bar[t]))
 

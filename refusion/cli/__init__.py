@@ -74,7 +74,8 @@ def main(argv: list[str] | None = None) -> int:
         _parser().error(f"unknown command '{arguments[0]}'{hint}; see refusion --help")
     # Only the first argument is parsed here; the command parses the others, also `--help`.
     command, rest = _parser().parse_args(arguments[:1]).command, arguments[1:]
-    if command in TASKS and any(word.partition("=")[0] == "--task" for word in rest):
+    options = rest[: rest.index("--")] if "--" in rest else rest
+    if command in TASKS and any(word.partition("=")[0] == "--task" for word in options):
         _parser().error(f"--task: {command} names the task; leave --task out")
     return _run(command, rest)
 

@@ -74,8 +74,9 @@ def _command_parser(name: str) -> argparse.ArgumentParser:
 
 
 def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """The options of a parser, without its positional arguments."""
-    return [action for action in parser._actions if action.option_strings]
+    """The options of a parser that its help shows, without its positional arguments."""
+    options = [action for action in parser._actions if action.option_strings]
+    return [option for option in options if option.help != argparse.SUPPRESS]
 
 
 def _choices(parsers: Mapping[str, argparse.ArgumentParser]) -> dict[str, list[str]]:
@@ -83,7 +84,9 @@ def _choices(parsers: Mapping[str, argparse.ArgumentParser]) -> dict[str, list[s
     found = {"--task": sorted(shipped_weights())}
     for parser in parsers.values():
         for action in filter(lambda action: action.choices, _options(parser)):
-            found |= {name: list(map(str, action.choices)) for name in action.option_strings}
+            words = list(map(str, action.choices))  # a task may have some of the values only
+            for name in action.option_strings:
+                found[name] = list(dict.fromkeys([*found.get(name, []), *words]))
     return found
 
 

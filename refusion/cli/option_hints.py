@@ -31,7 +31,7 @@ def option_hint(name: str, actions: Iterable[argparse.Action]) -> str:
         name: the unknown option or argument.
         actions: options and arguments of the parser.
     """
-    actions = list(actions)
+    actions = [action for action in actions if action.help != argparse.SUPPRESS]
     known = {text: text.lstrip("-") for action in actions for text in action.option_strings}
     word = name.lstrip("-").replace("_", "-").lower()
     elsewhere = _MEANT.get(word, ()) if name.startswith("-") else ()

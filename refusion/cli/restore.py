@@ -25,7 +25,12 @@ from refusion.cli.options.haze import (
     with_same_look,
 )
 from refusion.cli.options.limits import add_limit_options, memory_limit
-from refusion.cli.options.methods import DEFAULT, add_method_option, refuse_other_options
+from refusion.cli.options.methods import (
+    DEFAULT,
+    add_method_option,
+    hide_other_methods,
+    refuse_other_options,
+)
 from refusion.cli.options.model import (
     DEFAULT_TASK,
     add_model_options,
@@ -87,7 +92,6 @@ def run(argv: list[str], task: str | None = None) -> int:
     end = argv.index("--") if "--" in argv else len(argv)  # parse_intermixed_args fails at it
     options = parser.parse_intermixed_args(with_look_value(argv[:end]))
     options.photos += argv[end + 1 :]
-    options.task = task or options.task
     import_plugins(options.plugin)
     if options.photos and options.input:
         parser.error("--input: the photos are named without it, too; name them once")
@@ -188,8 +192,8 @@ def build_parser(task: str | None = None) -> argparse.ArgumentParser:
         metavar="FILE|DIR",
         help="folder for the results (default: results), or a file if the input is one file",
     )
-    add_model_options(parser)
-    add_method_option(add)
+    add_model_options(parser, task)
+    add_method_option(add, task)
     add_ddrm_options(parser.add_argument_group("known degradations").add_argument)
     unknown = parser.add_argument_group("unknown degradations").add_argument
     add_sd_options(unknown)
@@ -201,6 +205,7 @@ def build_parser(task: str | None = None) -> argparse.ArgumentParser:
     add_same_look_option(of_haze)
     _add_result_options(parser.add_argument_group("results").add_argument, task)
     _add_batch_options(parser.add_argument_group("many photos").add_argument)
+    hide_other_methods(parser, task)
     return parser
 
 

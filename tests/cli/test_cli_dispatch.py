@@ -116,7 +116,12 @@ def test_the_help_of_a_task_shows_its_own_options(task, own, other, capsys):
     assert options.isdisjoint({*other, "--task", "--weights"})
     with pytest.raises(SystemExit):
         cli.main([task, "--help-all"])
-    assert own | other <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert own | other <= options
+    assert "--task" not in options
+    assert ("--method" in options, "--mask" in options, "--lora" in options) == {
+        "denoise": (True, True, False), "blind": (True, False, True)
+    }.get(task, (False, False, False))  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(set(cli.COMMANDS) - {"app"}))

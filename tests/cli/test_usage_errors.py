@@ -1,8 +1,13 @@
 """Messages for arguments that a command does not know."""
 
+import argparse
+import re
+
 import pytest
+from PIL import Image
 
 from refusion import cli
+from refusion.cli.option_hints import _ELSEWHERE, option_hint
 
 
 @pytest.mark.parametrize(
@@ -13,6 +18,11 @@ from refusion import cli
         (["restore", "a.jpg", "-o", "x"], "unknown option '-o'; did you mean '--output'?"),
         (["restore", "-i", "a.jpg"], "unknown option '-i'; did you mean '--input'?"),
         (["restore", "--model=x"], "'--model'; did you mean '--weights' or '--task'?"),
+        (["dehaze", "--model=x"], "'--model'; did you mean '--weights'?; see"),
+        (["dehaze", "--tas", "deshadow"], "unknown option '--tas'; see refusion dehaze"),
+        (["dehaze", "--masc", "a.png"], "unknown option '--masc'; see refusion dehaze"),
+        (["denoise", "--masc", "a.png"], "unknown option '--masc'; did you mean '--mask'?"),
+        (["dehaze", "--method", "ddrm"], "invalid choice: 'ddrm' (choose from "),
         (["restore", "--GPU"], "unknown option '--GPU'; did you mean '--device'?"),
         (["restore", "a.jpg", "--threads", "2"], "unknown option '--threads'; see refusion res"),
         (["restore", "a.jpg", "-z"], "unknown option '-z'; see refusion restore --help"),
@@ -40,3 +50,31 @@ def test_what_a_command_does_not_know_is_named_in_one_line(argv, error, capsys):
     shown = capsys.readouterr().err
     assert exit_info.value.code == 2
     assert error in shown and shown.count("\n") == 1
+
+
+def test_a_task_suggests_no_method_that_it_refuses(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a.png")
+    assert cli.main(["dehaze", "a.png", "--mask", "m.png"]) == 2
+    text = "--mask: only --method ddrm uses it, which does not restore 'dehaze'; leave it out"
+    assert text in capsys.readouterr().err
+    assert cli.main(["denoise", "a.png", "--mask", "m.png"]) == 2
+    assert capsys.readouterr().err.endswith("--mask: only --method ddrm uses it\n")
+
+
+def test_a_photo_may_be_named_like_the_option_of_the_task(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["dehaze", "--", "--task"]) == 2
+    assert "--task: no such file" in capsys.readouterr().err
+
+
+def test_every_hint_is_an_option_that_the_command_accepts(capsys):
+    words = {f"--{word}" if len(word) > 1 else f"-{word}" for words in _ELSEWHERE for word in words}
+    for command in [*cli.TASKS, *cli.COMMANDS]:
+        module = cli.import_command(command)
+        parser = module.build_parser(*[command] * (command in cli.TASKS))
+        for word in words - set(parser._option_string_actions):
+            hint = option_hint(word, parser._actions)
+            for option in re.findall(r"'(-[a-z-]+)'", hint):
+                assert option in parser._option_string_actions, (command, word)
+                assert parser._option_string_actions[option].help != argparse.SUPPRESS

@@ -4,33 +4,107 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import NamedTuple
 
-from refusion.cli.options import ddrm, diffbir, osediff
+from refusion.cli.options import ddrm, diffbir, osediff, stable_diffusion
 from refusion.cli.options.values import option_name
 from refusion.errors import ConfigError
+from refusion.weights import ABOUT
 
+
+class Method(NamedTuple):
+    """A method.
+
+    Attributes:
+        own: keys of the options that only some methods use.
+        tasks: tasks that it restores; None for those with a trained model.
+        restores: what it restores, for the help.
+        named: how `--task` names that.
+        how: how it restores.
+    """
+
+    own: tuple[str, ...] = ()
+    tasks: tuple[str, ...] | None = None
+    restores: str = ""
+    named: str = ""
+    how: str = ""
+
+
+_OF_SD = (stable_diffusion.TASK,)
 DEFAULT = "refusion"
 METHODS = {
-    DEFAULT: (),
-    "ddrm": ddrm.OWN,
-    "diffbir": diffbir.OWN,
-    "osediff": osediff.OWN,
+    DEFAULT: Method(),
+    "ddrm": Method(
+        ddrm.OWN,
+        ddrm.TASKS,
+        "known degradations",
+        "sr4 (sr2, sr8, sr4mean), inpaint, colorize, deblur, denoise or cs",
+        "with a prior that was not trained for them (--weights: a denoising model, a checkpoint of "
+        "stage prior, or the folder of a diffusers DDPM; default: the shipped denoising model)",
+    ),
+    "diffbir": Method(
+        diffbir.OWN,
+        _OF_SD,
+        "unknown degradations",
+        stable_diffusion.TASK,
+        "in many steps with a local Stable Diffusion (--sd and --control)",
+    ),
+    "osediff": Method(
+        osediff.OWN,
+        _OF_SD,
+        "unknown degradations",
+        stable_diffusion.TASK,
+        "in one step with a local Stable Diffusion (--sd and --lora)",
+    ),
 }
-"""Methods, and the keys of the options that only some methods use."""
 
 
-def add_method_option(add: Callable[..., argparse.Action]) -> None:
-    """Add `--method`."""
-    add(
-        "--method",
-        choices=METHODS,
-        default=DEFAULT,
-        help="ddrm: known degradations, --task sr4 (sr2, sr8, sr4mean), inpaint, colorize, deblur, "
-        "denoise or cs, with a prior that was not trained for them (--weights: a denoising model, "
-        "a checkpoint of stage prior, or the folder of a diffusers DDPM; default: the shipped "
-        "denoising model); diffbir (many steps) and osediff (one step): unknown degradations, "
-        "--task blind, with a local Stable Diffusion (--sd, and --control or --lora)",
-    )
+def methods_of(task: str | None) -> dict[str, Method]:
+    """The methods that restore a task.
+
+    Args:
+        task: a shipped task; None for all methods.
+    """
+    return {
+        name: method
+        for name, method in METHODS.items()
+        if None in (task, method.tasks) or task in method.tasks
+    }
+
+
+def add_method_option(add: Callable[..., argparse.Action], task: str | None = None) -> None:
+    """Add `--method`.
+
+    Args:
+        add: method `add_argument` of a parser or of a group.
+        task: task that the command names; None for all.
+    """
+    methods = methods_of(task)
+    texts = []
+    for name, method in methods.items():
+        if name != DEFAULT:
+            restores = f"{method.restores}, --task {method.named}" if task is None else task
+            texts.append(f"{name}: {restores}, {method.how}")
+    add("--method", choices=methods, default=DEFAULT, help="; ".join(texts))
+
+
+def hide_other_methods(parser: argparse.ArgumentParser, task: str | None) -> None:
+    """Hide the options that no method of a task uses, from the help and from suggestions.
+
+    They are still parsed, so that a message can say whose options they are.
+
+    Args:
+        parser: parser of the command.
+        task: task that the command names; None hides nothing.
+    """
+    methods = methods_of(task)
+    used = {key for method in methods.values() for key in method.own}
+    unused = {key for method in METHODS.values() for key in method.own} - used
+    if len(methods) == 1:
+        unused.add("method")
+    for action in parser._actions:
+        if action.dest in unused:
+            action.help = argparse.SUPPRESS
 
 
 def refuse_other_options(options: argparse.Namespace) -> None:
@@ -39,7 +113,11 @@ def refuse_other_options(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: an option of another method is given; the message names it.
     """
-    for key in dict.fromkeys(key for own in METHODS.values() for key in own):
-        users = [method for method, own in METHODS.items() if key in own]
-        if vars(options)[key] is not None and options.method not in users:
-            raise ConfigError(f"{option_name(key)}: only --method {' or '.join(users)} uses it")
+    for key in dict.fromkeys(key for method in METHODS.values() for key in method.own):
+        users = [name for name, method in METHODS.items() if key in method.own]
+        if vars(options)[key] is None or options.method in users:
+            continue
+        text = f"{option_name(key)}: only --method {' or '.join(users)} uses it"
+        if options.task in ABOUT and methods_of(options.task).keys().isdisjoint(users):
+            text += f", which does not restore '{options.task}'; leave it out"
+        raise ConfigError(text)

@@ -32,10 +32,17 @@ CONDITION_OPTIONS = tuple(option for options in _CONDITIONS.values() for option 
 """Keys of the options that give conditions of the photos."""
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the model, of sampling and of the conditions."""
+def add_model_options(parser: argparse.ArgumentParser, task: str | None = None) -> None:
+    """Add the options of the model, of sampling and of the conditions.
+
+    Args:
+        parser: parser of the command.
+        task: task that the command names, which has no option then; None for all.
+    """
     add = parser.add_argument
-    add("--task", help=f"use the default weights of this task (default: {DEFAULT_TASK})")
+    if task is None:
+        add("--task", help=f"use the default weights of this task (default: {DEFAULT_TASK})")
+    parser.set_defaults(task=task)
     add(
         "--weights",
         type=Path,

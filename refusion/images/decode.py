@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from refusion.images.png_read import read_png
 from refusion.images.png_rows import check_rows, check_sums
 from refusion.images.source import Source, listed
 from refusion.images.webp_read import read_webp
+from refusion.images.zero_tail import check_zero_tail, ends_in_zeros
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ def decode_pillow(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:
         check_rows(file, pixels)
     elif kind == "JPEG":
         check_blocks(source, pixels)
+    elif ends_in_zeros(file, source.pixels[-1][1]):
+        _check_webp(source, pixels)
     if coding in _GRAY_STEP and "transparency" in image.info:
         image.info["transparency"] *= _GRAY_STEP[coding]
     if image.mode == "CMYK":
@@ -243,6 +247,16 @@ def _read(file: BinaryIO, kind: str) -> tuple[Source, ImageFile.ImageFile]:
     if is_animated:
         logger.warning("%s: animated, only the first frame is used", file.name)
     return source, image
+
+
+def _check_webp(source: Source, pixels: np.ndarray) -> None:
+    """Raise `ValueError` if zeros at the end of a WebP replace a part of the picture."""
+
+    def decode(data: bytes) -> np.ndarray:
+        return samples(WebPImagePlugin.WebPImageFile(io.BytesIO(data)), source.file.name)
+
+    data = source.open().read()
+    check_zero_tail(data, [(len(source.head), len(data))], pixels, decode)
 
 
 def _with_tables(photo: Photo, image: ImageFile.ImageFile) -> Photo:

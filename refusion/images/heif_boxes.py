@@ -124,6 +124,13 @@ class HeifFile:
         ends = accumulate(item.length * (item.length <= MAX_BLOCK) for item in items)
         return [item for item, end in zip(items, ends, strict=True) if end <= MAX_BLOCKS]
 
+    def places(self, size: int) -> list[tuple[int, int]]:
+        """First and last offset of the data of all items in a file of some size, each once."""
+        extents = {extent for item in self.items.values() if item.method == _IN_FILE
+                   for extent in item.extents}  # fmt: skip
+        ends = ((offset, min(offset + length, size)) for offset, length in extents)
+        return [(offset, end) for offset, end in ends if end > offset]
+
     def read(self, file: BinaryIO, item: Item) -> bytes:
         """Data of an item.
 

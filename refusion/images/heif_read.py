@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import BinaryIO
 
 import numpy as np
@@ -22,6 +23,7 @@ from refusion.images.packages import load
 from refusion.images.photo import Photo
 from refusion.images.tiff_colour import in_range, unmultiplied
 from refusion.images.xmp import GAIN_MAP
+from refusion.images.zero_tail import check_zero_tail
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +52,12 @@ def decode_heif(file: BinaryIO, kind: str, size: tuple[int, int]) -> Photo:
     data = file.read()
     if kind == "AVIF":
         _check_frames(data, boxes)
-        pixels, bits, orientation = *_decoded_avif(data, boxes), orientation_of(boxes.primary)
+        decode, orientation = partial(_decoded_avif, boxes=boxes), orientation_of(boxes.primary)
         dropped += ["clean aperture"] if boxes.primary.of_kind(b"clap") else []
     else:
-        pixels, bits, orientation = *_decoded_heic(data), 1
+        decode, orientation = _decoded_heic, 1
+    pixels, bits = decode(data)
+    check_zero_tail(data, boxes.places(len(data)), pixels, lambda changed: decode(changed)[0])
     if sorted(pixels.shape[:2]) != sorted(size) and not boxes.primary.of_kind(b"clap"):
         raise ValueError("its parts state different sizes")
     if any(brand in (b"avis", b"msf1", b"hevc") for brand in boxes.brands):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -50,6 +51,22 @@ def test_missing_blocks_are_no_gray_part(tmp_path, kind, base):
         message = outcome(tmp_path, cut)
         assert "truncated, its pixels are not complete; copy it again" in message
         assert message.startswith(f"{tmp_path / 'a.jpg'}: ") and "\n" not in message
+
+
+@pytest.mark.parametrize("base", [None, 255, 128, 0])
+@pytest.mark.parametrize("interval", [{"restart_marker_rows": 1}, {"restart_marker_blocks": 3}])
+def test_a_cut_at_a_restart_marker_is_found(tmp_path, base, interval):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 90, 3)).astype(np.uint8)
+    pixels, file = noise if base is None else np.full_like(noise, base), io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", subsampling=0, **interval)
+    data = file.getvalue()
+    assert outcome(tmp_path, data) == (3, 200, 90)
+    marks = [match.start() for match in re.finditer(rb"\xff[\xd0-\xd7]", data)]
+    assert len(marks) > 20
+    for mark in (marks[0], marks[6], marks[7], marks[8], marks[15], marks[-1]):
+        for end in (mark, mark + 2):  # before and behind the marker
+            message = outcome(tmp_path, data[:end] + b"\xff\xd9" + b"more" * 50)
+            assert "truncated" in message, (mark, end)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -165,7 +165,11 @@ def _gather(pixels: Tensor, indices: Tensor) -> Tensor:
 
 
 def guided_filter(guide: Tensor, value: Tensor) -> Tensor:
-    """Smooth `value` and keep the edges of `guide`; both (B, 1, H, W), the result float32."""
+    """Smooth `value` and keep the edges of `guide`; both (B, 1, H, W), the result float32.
+
+    As the papers of the priors have it, and not as `tiling.guided`: windows end at the border, and
+    `EPSILON` is absolute. Sums of whole rows make the time independent of the large windows.
+    """
     mean_guide, mean_value = box_mean(guide), box_mean(value)
     covariance = box_mean(guide * value) - mean_guide * mean_value
     variance = box_mean(guide * guide) - mean_guide.square()

@@ -58,6 +58,8 @@ def guided_filter(
 ) -> np.ndarray:
     """Values (V, h, w) smoothed between the edges of a guide (C, h, w) of the same size.
 
+    It is `refusion.tiling.guided.guided_filter` without PyTorch; a test compares both.
+
     Args:
         value: values per pixel.
         guide: the image.

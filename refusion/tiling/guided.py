@@ -90,6 +90,11 @@ def guided_upsample_bands(
 def guided_filter(value: Tensor, guide: Tensor, window: int, smoothness: float) -> Tensor:
     """The guided filter (He, Sun and Tang 2013): smooths values, but keeps the edges of the guide.
 
+    It is for learned values, with a guide of any number of channels. The edge of the photo is
+    repeated, and the ridge is relative to the variance of the guide. The priors against haze
+    (`restorers.haze_prior`) and the synthetic scenes (`synthesis.scenes.windows`) have filters of
+    their own for a gray guide: their borders and ridges are others, and their results are recorded.
+
     Args:
         value: values per pixel, (B, V, h, w).
         guide: image of the same size, (B, C, h, w).

@@ -15,6 +15,10 @@ from torch import Tensor
 def guided_filter(guide: Tensor, field: Tensor, side: int, epsilon: float) -> Tensor:
     """Guided filter of He et al. (2013) with square windows; the border is reflected.
 
+    A reflected border continues the surfaces of a scene, which those of the other guided filters
+    (`tiling.guided`, `restorers.haze_prior`) do not; and another border would change the photos
+    that a seed gives, on which weights were trained.
+
     Args:
         guide: (h, w) in [0, 1], whose edges are kept.
         field: (h, w), the field to smooth.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import Literal
 
+from refusion.arguments import is_between
 from refusion.errors import ConfigError, short
 
 LARGEST_EXPOSURE = 4.0  # stops
@@ -47,9 +47,8 @@ class HazeOptions:
             raise ConfigError(
                 f"distance: expected a number from 0 to 1, got {short(self.distance)}"
             )
-        if self.exposure != "auto" and not is_between(
-            self.exposure, -LARGEST_EXPOSURE, LARGEST_EXPOSURE
-        ):
+        is_auto = isinstance(self.exposure, str) and self.exposure == "auto"
+        if not is_auto and not is_between(self.exposure, -LARGEST_EXPOSURE, LARGEST_EXPOSURE):
             raise ConfigError(
                 f"exposure: expected 'auto' or stops from {-LARGEST_EXPOSURE:g} to "
                 f"{LARGEST_EXPOSURE:g}, got {short(self.exposure)}"
@@ -70,11 +69,6 @@ def automatic_gain(mean: float, amount: float) -> float:
     # The tone curve of factor g takes a gray x to g x / (1 + (g - 1) x).
     gain = AUTO_MEAN * (1 - mean) / (max(mean, 1e-3) * (1 - AUTO_MEAN))
     return 1 + share * (min(max(gain, 1.0), LARGEST_GAIN) - 1)
-
-
-def is_between(value: object, low: float, high: float) -> bool:
-    """Whether a value is a number from `low` to `high`; false for NaN and for truth values."""
-    return isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
 
 
 def _checked_airlight(value: object) -> tuple[float, float, float]:

@@ -23,6 +23,7 @@ MODULES = {
 LAYERS = [
     {
         "",
+        "arguments",
         "errors",
         "failures",
         "files",

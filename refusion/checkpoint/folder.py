@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from refusion.arguments import check_arguments
 from refusion.checkpoint.file import Checkpoint, is_own_file, save_checkpoint
 from refusion.checkpoint.shapes import fail
 from refusion.config import config_to_dict
@@ -33,6 +34,7 @@ def save_folder(folder: str | Path, checkpoint: Checkpoint) -> None:
         CheckpointError: `folder` is no path, or has files of these names that refusion did not
             write; a tensor has a wrong name or is not finite; or a file cannot be written.
     """
+    check_arguments(save_folder, {"checkpoint": checkpoint})
     folder = as_path(folder, "save_pretrained: expected a folder", CheckpointError)
     _check_own(folder)
     config = json.dumps(config_to_dict(checkpoint.model), indent=2) + "\n"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from refusion.arguments import check_arguments
 from refusion.checkpoint.file import Checkpoint
 from refusion.checkpoint.shapes import PARTS, check_shapes, expected_shapes
 from refusion.config import ModelConfig, find_table
@@ -39,6 +40,7 @@ def build_model(checkpoint: Checkpoint) -> Model:
         CheckpointError: a tensor is missing, not used or of another shape, or a network cannot be
             built from the config.
     """
+    check_arguments(build_model, locals())
     parts = {part: getattr(checkpoint.model, part) for part in PARTS}
     found = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     check_shapes(checkpoint.path, found, expected_shapes(checkpoint.path, checkpoint.model))
@@ -57,6 +59,7 @@ def stored_tensors(model: Model, dtypes: Mapping[str, torch.dtype]) -> dict[str,
         dtypes: dtype of each tensor in the file by its name there. Nothing is lost, except that
             tensors of float64 were rounded to float32.
     """
+    check_arguments(stored_tensors, locals())
     return {
         f"{part}.{name}": tensor.to(dtypes[f"{part}.{name}"])
         for part in PARTS

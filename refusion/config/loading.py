@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from refusion.arguments import check_arguments
 from refusion.config.model import ModelConfig, check_photo_channels
 from refusion.config.official.options import is_official, official_run
 from refusion.config.overrides import apply_override, checked_overrides, name_override
@@ -96,6 +97,7 @@ def config_from_dict(
         ConfigError: a value is invalid; the message names the source, the dotted key, the expected
             and the actual value.
     """
+    check_arguments(config_from_dict, locals())
     config = Parser(source, tables or find_table, warns).parse(RunConfig, raw)
     if tables is None:
         _check_parts(config, source)
@@ -115,11 +117,13 @@ def model_config_from_dict(
     Raises:
         ConfigError: as `config_from_dict`.
     """
+    check_arguments(model_config_from_dict, locals())
     return Parser(source, tables or find_table, warns=False).parse(ModelConfig, raw)
 
 
 def config_to_dict(config: RunConfig | ModelConfig) -> dict[str, Any]:
     """Convert a config to plain values (dicts, lists, numbers, texts); inverse of the readers."""
+    check_arguments(config_to_dict, locals())
     plain = to_plain(config)
     if not config.plugins:  # so that versions without plug-ins can read it
         del plain["plugins"]
@@ -137,6 +141,7 @@ def model_config(config: RunConfig, latent_unet: Component | None = None) -> Mod
     Raises:
         ConfigError: the run names a latent checkpoint and `latent_unet` is None.
     """
+    check_arguments(model_config, locals())
     if isinstance(config.latent_unet, LatentCheckpoint) and latent_unet is None:
         raise ConfigError(f"latent_unet: read {config.latent_unet.checkpoint} first")
     own = config.latent_unet if isinstance(config.latent_unet, Component) else None

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
+from refusion.arguments import check_arguments
 from refusion.config.parser import Component, FromTable
 from refusion.config.plugins import check_plugin_names
 from refusion.config.regression import check_no_process, is_regressor
@@ -44,6 +45,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check the rules between the fields."""
+        check_arguments(ModelConfig, vars(self))
         check_file_name("task", self.task)
         check_plugin_names(self.plugins)
         if self.latent_unet is None and self.network is None:

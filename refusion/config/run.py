@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
+from refusion.arguments import check_arguments
 from refusion.config.model import (
     Net,
     Prediction,
@@ -63,6 +64,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check the rules between sections."""
+        check_arguments(RunConfig, vars(self))
         check_file_name("name", self.name)
         check_file_name("task", self.task)
         check_plugin_names(self.plugins)

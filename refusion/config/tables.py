@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 
+from refusion.arguments import check_arguments
 from refusion.config.parser import Table
 from refusion.config.plugins import import_allowed_plugins
+from refusion.errors import ConfigError, short, suggest
 
 _TABLES = {
     "nets": ("refusion.nets", "NETS"),
@@ -31,8 +33,12 @@ def find_table(name: str) -> Table:
     only if the file names a component.
 
     Raises:
-        ConfigError: the variable REFUSION_PLUGINS names a module that cannot be imported.
+        ConfigError: there is no such table, or the variable REFUSION_PLUGINS names a module that
+            cannot be imported.
     """
+    check_arguments(find_table, locals())
     import_allowed_plugins()
+    if name not in _TABLES:
+        raise ConfigError(f"name: unknown table {short(name)}{suggest(name, _TABLES)}")
     module, attribute = _TABLES[name]
     return getattr(importlib.import_module(module), attribute)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError, ImageError, printable, short
 from refusion.evaluation.photos import Photos, as_photo_batch, count_photos, photo_at
 from refusion.images.resize import resize_like
@@ -211,6 +212,7 @@ def evaluate(
     >>> round(scores.input["psnr"], 2), round(scores.result["psnr"], 2)
     (6.02, 12.08)
     """
+    check_arguments(evaluate, locals())
     if not hasattr(restorer, "restore"):
         raise ConfigError(f"restorer: expected one of load_restorer, got {short(restorer)}")
     total = count_photos(dataset, limit)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from refusion import __version__
+from refusion.arguments import check_arguments
 from refusion.checkpoint import Checkpoint, build_model
 from refusion.errors import ConfigError
 from refusion.export.description import metadata
@@ -92,6 +93,7 @@ def export_dtmodel(
         CheckpointError: the tensors do not fit the networks of the config.
         OSError: the file cannot be written.
     """
+    check_arguments(export_dtmodel, locals())
     output = Path(output)
     name = _id(output)
     if os.path.lexists(output) and not overwrite:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from refusion.arguments import check_arguments
 from refusion.checkpoint import Checkpoint, build_model
 from refusion.errors import ConfigError, RefusionError
 from refusion.export.description import metadata, runtime_plan
@@ -108,6 +109,7 @@ def export_model(
         CheckpointError: the tensors do not fit the networks of the config.
         OSError: the file cannot be written.
     """
+    check_arguments(export_model, locals())
     output = Path(output)
     if output.suffix.lower() != ".onnx":
         raise ConfigError(f"output: '{output}': expected a name that ends in .onnx")

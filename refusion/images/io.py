@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from refusion.arguments import is_between
 from refusion.errors import ImageError, short
 from refusion.files import as_path, atomic_write, check_replaceable, open_regular
-from refusion.haze_options import is_between
 from refusion.images.decode import decode_pillow
 from refusion.images.decoder_warnings import quiet_decoders
 from refusion.images.encode import check_side, encode

@@ -17,8 +17,9 @@ from functools import partial
 
 from torch import Tensor
 
+from refusion.arguments import check_arguments, is_whole
 from refusion.config.tables import find_table
-from refusion.errors import ConfigError, ImageError
+from refusion.errors import ConfigError, ImageError, short
 from refusion.images.arrays import Image, to_batch, unit_range
 from refusion.metrics.ciede2000 import ciede2000
 from refusion.metrics.metric import CHANNELS, Metric
@@ -68,9 +69,14 @@ def reported_metrics(crop_border: int = 0) -> dict[str, Metric]:
     Args:
         crop_border: pixels left out on every side, >= 0.
 
+    Raises:
+        ImageError: the border is not such a number.
+
     >>> reported_metrics(4)["psnr_y"].stated
     'dB, Y (BT.601 luma, 16 to 235 of 255), data range 1 (255 levels), border of 4 px cut'
     """
+    if not is_whole(crop_border) or crop_border < 0:
+        raise ImageError(f"crop_border: expected 0 <= border in pixels, got {short(crop_border)}")
     metrics = {}
     for channel, end in zip(CHANNELS, ("", "_y"), strict=True):
         for name, metric in find_table("metrics").items():
@@ -167,6 +173,7 @@ def score_pair(
     >>> round(score_pair(gray, torch.zeros(1, 3, 8, 8))["psnr"], 4)  # 20 log10(255 / 64)
     12.0072
     """
+    check_arguments(score_pair, locals())
     image = _views(image.float().clamp(0, 1).mul_(255).round_().div_(255))
     pair = (image,) if target is None else (image, _views(target))
     return {

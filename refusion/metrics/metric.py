@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from refusion.errors import ConfigError, ImageError, suggest
+from refusion.arguments import check_arguments, is_whole
+from refusion.errors import ConfigError, ImageError, short, suggest
 
 STRIP_PIXELS = 1 << 18  # with this value SSIM of a 24-megapixel pair needs 60 MB and is fastest
 
@@ -42,6 +43,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         """Check the signature before a photo is restored."""
+        check_arguments(Metric, {"name": self.name, "function": self.function})
         parameters = inspect.signature(self.function).parameters.values()
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
         if not takes_any and all(p.name != "crop_border" for p in parameters):
@@ -88,6 +90,9 @@ def cropped_pair(image: Tensor, target: Tensor, crop_border: int) -> tuple[Tenso
         ImageError: shapes differ or are not (B, 3, H, W), values are not floating point, or no
             pixel is left without the border.
     """
+    for name, one in (("image", image), ("target", target)):
+        if not isinstance(one, Tensor):
+            raise ImageError(f"{name}: expected a tensor of shape (B, 3, H, W), got {short(one)}")
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
         raise ImageError(
             "image: expected floating-point RGB of shape (B, 3, H, W) in [0, 1], "
@@ -99,11 +104,10 @@ def cropped_pair(image: Tensor, target: Tensor, crop_border: int) -> tuple[Tenso
             f"got {tuple(target.shape)} {target.dtype}"
         )
     height, width = image.shape[-2:]
-    is_number = isinstance(crop_border, int) and not isinstance(crop_border, bool)
-    if not is_number or not 0 <= crop_border < (min(height, width) + 1) // 2:
+    if not is_whole(crop_border) or not 0 <= crop_border < (min(height, width) + 1) // 2:
         raise ImageError(
             f"crop_border: expected 0 <= border and 2 * border < {min(height, width)}, the shorter "
-            f"side of the image, got {crop_border}"
+            f"side of the image, got {short(crop_border)}"
         )
     rows, columns = (slice(crop_border, side - crop_border) for side in (height, width))
     return image[..., rows, columns], target[..., rows, columns]

@@ -1,9 +1,9 @@
 """Networks: `torch` modules, named in YAML by their class names.
 
-The package imports PyTorch and `refusion.errors` only. Import networks from here and their parts
-from the modules (`layers`, `levels`, `stereo`, `bokeh`). A new network is one file and one entry in
-`NETS`. Its constructor's keyword arguments are its settings. These class attributes say how it is
-used:
+The package imports PyTorch, `arguments`, `errors` and `hints` only. Import networks from here and
+their parts from the modules (`layers`, `levels`, `stereo`, `bokeh`). A new network is one file and
+one entry in `NETS`. Its constructor's keyword arguments are its settings, and it checks them by
+`check_arguments`. These class attributes say how it is used:
 
 - `factor`: positions and sides of tiles are multiples of it; 1 for no restriction.
 - `is_regression`: True for a network whose only input is the photo.

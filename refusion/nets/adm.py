@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError
 from refusion.hints import Bound, Channels, Length, Pixels
 from refusion.nets.layers import as_times, pad_to_multiple
@@ -176,6 +177,7 @@ class UnconditionalUNet(nn.Module):
         groups: Channels = 32,
         out_channels: Channels = 3,
     ) -> None:
+        check_arguments(UnconditionalUNet.__init__, locals())
         super().__init__()
         self.image_size, self.factor = image_size, 2 ** (len(channel_mult) - 1)
         self.model_channels = model_channels

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError
 from refusion.hints import Bound, Channels, Length
 from refusion.nets.layers import pad_to_multiple
@@ -97,6 +98,7 @@ class LatentUNet(nn.Module):
         pixel_unshuffle: Annotated[int, Bound(1, 64)] = 1,
         image_skip: bool = False,
     ) -> None:
+        check_arguments(LatentUNet.__init__, locals())
         super().__init__()
         if pixel_unshuffle < 1:
             raise ConfigError(f"pixel_unshuffle: expected at least 1, got {pixel_unshuffle}")

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from refusion.arguments import check_arguments
+from refusion.errors import ConfigError
 from refusion.hints import Blocks, Bound, Channels, Length, Levels, Pixels
 from refusion.nets.dark_channel import dark_channel
 from refusion.nets.layers import (
@@ -65,7 +67,7 @@ class ConditionalNAFNet(NAFTrunk):
             none.
 
     Raises:
-        ValueError: unknown wiring; different numbers of levels in encoder and decoder; stereo
+        ConfigError: unknown wiring; different numbers of levels in encoder and decoder; stereo
             together with a guide; ``pixel_unshuffle`` below 1; dark windows that are even, or not
             for RGB.
     """
@@ -92,14 +94,15 @@ class ConditionalNAFNet(NAFTrunk):
         border: Annotated[int, Bound(0, 256)] = 0,
         sees_state: bool = True,
     ) -> None:
+        check_arguments(ConditionalNAFNet.__init__, locals())
         super().__init__()
         if wiring not in ("pixel", "latent"):
-            raise ValueError(f"wiring: expected 'pixel' or 'latent', got {wiring!r}")
+            raise ConfigError(f"wiring: expected 'pixel' or 'latent', got {wiring!r}")
         _check_dark_windows(dark_windows, 0 if stereo else img_channel)
         _check_inputs(guide, pixel_unshuffle, stereo=stereo)
         seen = (sees_state, conditional)  # the state, mu
         if not any(seen):
-            raise ValueError("sees_state: expected true with conditional: false, got no input")
+            raise ConfigError("sees_state: expected true with conditional: false, got no input")
         self.wiring, self.stereo, self.seen = wiring, stereo, seen
         self.dark_windows, self.border = tuple(dark_windows), border
         self.pixel_unshuffle = pixel_unshuffle
@@ -173,13 +176,13 @@ class ConditionalNAFNet(NAFTrunk):
 
 def _check_inputs(guide: int, pixel_unshuffle: int, *, stereo: bool) -> None:
     if stereo and guide:
-        raise ValueError(f"guide: expected 0 with stereo, whose views have none, got {guide}")
+        raise ConfigError(f"guide: expected 0 with stereo, whose views have none, got {guide}")
     if pixel_unshuffle < 1:
-        raise ValueError(f"pixel_unshuffle: expected at least 1, got {pixel_unshuffle}")
+        raise ConfigError(f"pixel_unshuffle: expected at least 1, got {pixel_unshuffle}")
 
 
 def _check_dark_windows(windows: Sequence[int], channels: int) -> None:
     if windows and channels != 3:
-        raise ValueError("dark_windows: expected img_channel 3 (RGB) without stereo")
+        raise ConfigError("dark_windows: expected img_channel 3 (RGB) without stereo")
     if any(window < 1 or window % 2 == 0 for window in windows):
-        raise ValueError(f"dark_windows: expected odd numbers of pixels, got {list(windows)}")
+        raise ConfigError(f"dark_windows: expected odd numbers of pixels, got {list(windows)}")

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.errors import ConfigError
 from refusion.nets.bokeh import LensModulation
 from refusion.nets.layers import BiasedLayerNorm, LayerNorm, SimpleGate
 from refusion.nets.stereo import StereoCrossAttention
@@ -171,11 +172,11 @@ class NAFTrunk(nn.Module):
             block: makes a block of some channels.
 
         Raises:
-            ValueError: different numbers of levels in encoder and decoder.
+            ConfigError: different numbers of levels in encoder and decoder.
         """
         encoder, middle, decoder = counts
         if len(encoder) != len(decoder):
-            raise ValueError(
+            raise ConfigError(
                 "enc_blk_nums and dec_blk_nums: expected the same number of levels, "
                 f"got {list(encoder)} and {list(decoder)}"
             )

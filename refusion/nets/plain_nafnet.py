@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from refusion.arguments import check_arguments
 from refusion.hints import Blocks, Bound, Channels, Levels, Pixels
 from refusion.nets.layers import pad_to_multiple, reflect_border
 from refusion.nets.nafnet_blocks import NAFBlock, NAFTrunk
@@ -36,7 +37,7 @@ class NAFNet(NAFTrunk):
             the convolutions' padding affect the photo's own border; 0 in the published networks.
 
     Raises:
-        ValueError: different numbers of levels in encoder and decoder.
+        ConfigError: different numbers of levels in encoder and decoder.
     """
 
     is_regression: ClassVar = True
@@ -54,6 +55,7 @@ class NAFNet(NAFTrunk):
         pixel_unshuffle: Annotated[int, Bound(1, 64)] = 1,
         border: Annotated[int, Bound(0, 256)] = 0,
     ) -> None:
+        check_arguments(NAFNet.__init__, locals())
         super().__init__()
         self.pixel_unshuffle, self.border = pixel_unshuffle, border
         self.factor = pixel_unshuffle * 2 ** len(enc_blk_nums)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.arguments import check_arguments
+from refusion.errors import ConfigError
 from refusion.hints import Bound, Channels, Length, Pixels
 from refusion.nets.layers import pad_to_multiple
 
@@ -200,7 +202,7 @@ class SwinIR(nn.Module):
             multiple of `window_size`.
 
     Raises:
-        ValueError: a value is outside its range, or depths and num_heads have different lengths.
+        ConfigError: a value is outside its range, or depths and num_heads have different lengths.
 
     Attributes:
         is_regression: True, since the network is called with the photo alone.
@@ -224,6 +226,7 @@ class SwinIR(nn.Module):
         residual: bool = False,
         img_size: Pixels = 64,
     ) -> None:
+        check_arguments(SwinIR.__init__, locals())
         super().__init__()
         _check(embed_dim, depths, num_heads, window_size, unshuffle, upsampler, img_size)
         self.window_size, self.unshuffle, self.residual = window_size, unshuffle, residual
@@ -331,16 +334,16 @@ def _check(
     img_size: int,
 ) -> None:
     if len(depths) != len(heads) or any(dim % count for count in heads):
-        raise ValueError(
+        raise ConfigError(
             f"depths, num_heads: expected one number of heads per group, divisors of embed_dim "
             f"{dim}, got {list(depths)} and {list(heads)}"
         )
     if unshuffle < 2 or unshuffle & (unshuffle - 1):
-        raise ValueError(f"unshuffle: expected a power of two from 2, got {unshuffle}")
+        raise ConfigError(f"unshuffle: expected a power of two from 2, got {unshuffle}")
     if upsampler not in HEADS:
-        raise ValueError(f"upsampler: expected one of {', '.join(HEADS)}, got {upsampler!r}")
+        raise ConfigError(f"upsampler: expected one of {', '.join(HEADS)}, got {upsampler!r}")
     if img_size % window or window % 2:
-        raise ValueError(
+        raise ConfigError(
             f"img_size, window_size: expected a multiple of an even window, got {img_size} and "
             f"{window}"
         )

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.arguments import check_arguments
+from refusion.errors import ConfigError
 from refusion.hints import Bound, Channels
 from refusion.nets.layers import (
     PreNorm,
@@ -58,10 +60,10 @@ def middle_attention(dim: int, kind: str) -> Residual:
         kind: ``linear`` or ``softmax``.
 
     Raises:
-        ValueError: unknown kind.
+        ConfigError: unknown kind.
     """
     if kind not in ("linear", "softmax"):
-        raise ValueError(f"mid_attention: expected 'linear' or 'softmax', got {kind!r}")
+        raise ConfigError(f"mid_attention: expected 'linear' or 'softmax', got {kind!r}")
     if kind == "linear":
         return residual_attention(dim)
     return Residual(PreNorm(dim, SoftmaxAttention(dim)))
@@ -80,7 +82,7 @@ class ConditionalUNet(nn.Module):
             pixels.
 
     Raises:
-        ValueError: unknown ``mid_attention``.
+        ConfigError: unknown ``mid_attention``.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class ConditionalUNet(nn.Module):
         conditional: bool = True,
         mid_attention: str = "linear",
     ) -> None:
+        check_arguments(ConditionalUNet.__init__, locals())
         super().__init__()
         self.factor, self.conditional = 2**depth, conditional
         time_dim, mid = nf * 4, nf * 2**depth

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError
 from refusion.operators.base import LinearOperator, check_shape
 
@@ -23,6 +24,7 @@ class Dense(LinearOperator):
     """
 
     def __init__(self, image_shape: Sequence[int], matrix: Tensor) -> None:
+        check_arguments(Dense.__init__, locals())
         self.image_shape = check_shape("Dense", image_shape)
         channels, height, width = self.image_shape
         size = channels * height * width

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError
 from refusion.operators.base import LinearOperator, check_shape
 
@@ -28,6 +29,7 @@ class CircularBlur(LinearOperator):
     """
 
     def __init__(self, image_shape: Sequence[int], kernel: Tensor) -> None:
+        check_arguments(CircularBlur.__init__, locals())
         self.image_shape = self.data_shape = check_shape("CircularBlur", image_shape)
         self.size = height, width = self.image_shape[1:]
         sides = tuple(kernel.shape)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Generator, Tensor
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError
 from refusion.operators.base import LinearOperator, check_shape
 
@@ -30,6 +31,7 @@ class WalshHadamard(LinearOperator):
     """
 
     def __init__(self, image_shape: Sequence[int], share: float, generator: Generator) -> None:
+        check_arguments(WalshHadamard.__init__, locals())
         self.image_shape = check_shape("WalshHadamard", image_shape)
         if not 0 < share <= 1:
             raise ConfigError(f"WalshHadamard.share: expected above 0 and up to 1, got {share:g}")

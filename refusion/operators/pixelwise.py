@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError
 from refusion.operators.base import LinearOperator, check_shape, reflect
 
@@ -25,6 +26,7 @@ class Identity(LinearOperator):
     """
 
     def __init__(self, image_shape: Sequence[int]) -> None:
+        check_arguments(Identity.__init__, locals())
         self.image_shape = self.data_shape = check_shape(type(self).__name__, image_shape)
         self.singulars = torch.ones((), dtype=torch.float64)
 
@@ -57,6 +59,7 @@ class Inpainting(Identity):
     """
 
     def __init__(self, image_shape: Sequence[int], kept: Tensor) -> None:
+        check_arguments(Inpainting.__init__, locals())
         super().__init__(image_shape)
         if kept.dtype != torch.bool or tuple(kept.shape) not in (
             self.image_shape,
@@ -93,6 +96,7 @@ class Colorization(LinearOperator):
     """
 
     def __init__(self, image_shape: Sequence[int], weights: Sequence[float] = GRAY) -> None:
+        check_arguments(Colorization.__init__, locals())
         self.image_shape = check_shape("Colorization", image_shape)
         channels, height, width = self.image_shape
         self.data_shape = (1, height, width)
@@ -135,6 +139,7 @@ class BlockMean(LinearOperator):
     """
 
     def __init__(self, image_shape: Sequence[int], factor: int) -> None:
+        check_arguments(BlockMean.__init__, locals())
         self.image_shape = check_shape("BlockMean", image_shape)
         channels, height, width = self.image_shape
         check_factor("BlockMean", factor, height, width)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError
 from refusion.operators.base import LinearOperator, check_shape
 from refusion.operators.pixelwise import check_factor
@@ -36,6 +37,7 @@ class Separable(LinearOperator):
     """
 
     def __init__(self, image_shape: Sequence[int], down: Tensor, across: Tensor) -> None:
+        check_arguments(Separable.__init__, locals())
         name = type(self).__name__
         self.image_shape = check_shape(name, image_shape)
         channels, height, width = self.image_shape
@@ -88,6 +90,7 @@ class BicubicDownsample(Separable):
     """
 
     def __init__(self, image_shape: Sequence[int], factor: int) -> None:
+        check_arguments(BicubicDownsample.__init__, locals())
         _, height, width = check_shape("BicubicDownsample", image_shape)
         check_factor("BicubicDownsample", factor, height, width)
         self.factor = factor
@@ -118,6 +121,7 @@ class SeparableBlur(Separable):
         *,
         border: str = "reflect",
     ) -> None:
+        check_arguments(SeparableBlur.__init__, locals())
         _, height, width = check_shape("SeparableBlur", image_shape)
         across = down if across is None else across
         if border not in BORDERS:
@@ -139,6 +143,7 @@ def gaussian(sigma: float) -> Tensor:
     Raises:
         ConfigError: sigma is not in 0.01..100.
     """
+    check_arguments(gaussian, locals())
     if not 0.01 <= sigma <= 100:
         raise ConfigError(f"sigma: expected a blur of 0.01 to 100 pixels, got {sigma:g}")
     radius = math.ceil(3.5 * sigma)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from refusion.arguments import check_arguments
 from refusion.checkpoint import Checkpoint
 from refusion.errors import ConfigError
 from refusion.images.kinds import Kind, as_batch
@@ -35,6 +36,7 @@ class ArrayRestorer:
         precision: str = "auto",
         save: Callable[[str | Path], None] | None = None,
     ) -> None:
+        check_arguments(ArrayRestorer.__init__, locals())
         self._load, self._save, self._restorer = load, save, load(device, precision)
 
     @classmethod

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from refusion.arguments import is_between
 from refusion.config.scalars import short
 from refusion.errors import ConfigError
-from refusion.haze_options import ALL_HAZE, is_between
+from refusion.haze_options import ALL_HAZE
 from refusion.images.samples import is_integer, store, to_float
 from refusion.restorers.base import STRENGTHS, Conditions, RestorerInfo
 

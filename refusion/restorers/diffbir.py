@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError, suggest
 from refusion.images.check import check_image
 from refusion.images.samples import to_float
@@ -113,6 +114,7 @@ class DiffBIR:
         settings: DiffBIRSettings | None = None,
         upscale: int = 1,
     ) -> None:
+        check_arguments(DiffBIR.__init__, locals())
         if stage1 is not None:
             info = stage1.info
             if info.needs or info.views != 1 or info.scale != 1:

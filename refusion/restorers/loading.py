@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from refusion.arguments import is_between
 from refusion.checkpoint import (
     Checkpoint,
     Model,
@@ -21,7 +22,6 @@ from refusion.checkpoint import (
 from refusion.config.plugins import import_plugins
 from refusion.devices.precision import choose_device, choose_precision
 from refusion.errors import ConfigError, short, suggest
-from refusion.haze_options import is_between
 from refusion.restorers.base import Restorer
 from refusion.restorers.colour_attenuation import ColourAttenuation
 from refusion.restorers.dark_channel import DarkChannel

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from refusion.arguments import check_arguments
 from refusion.checkpoint import Model
 from refusion.devices.allocator import reuse_freed_memory
 from refusion.devices.precision import cast_network, choose_device, choose_precision, precision_name
@@ -50,6 +51,7 @@ class Regression:
         precision: str = "fp32",
         memory: int | None = None,
     ) -> None:
+        check_arguments(Regression.__init__, locals())
         self._model, self._memory = model, memory
         self._device = choose_device(device)
         self._dtype = choose_precision(precision, self._device)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from refusion.arguments import check_arguments
 from refusion.errors import CheckpointError, ConfigError, RefusionError, one_line, suggest
 from refusion.files import as_path
 from refusion.haze_options import ALL_HAZE, HazeOptions
@@ -47,6 +48,7 @@ class OnnxModel:
     """
 
     def __init__(self, engine: Engine, plan: Mapping[str, Any]) -> None:
+        check_arguments(OnnxModel.__init__, locals())
         self._engine, self._plan = engine, plan
         self.task: str = plan["task"]
         self.strengths: tuple[float, float] = tuple(plan["strengths"])

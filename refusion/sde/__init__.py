@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError, suggest
 from refusion.sde.bridges import GOUB, UniDB
 from refusion.sde.denoising_sde import DenoisingSDE
@@ -64,6 +65,7 @@ def build_sde(section: Mapping[str, Any]) -> IRSDE | VPSDE:
     >>> build_sde({"type": "IRSDE", "max_sigma": 51, "T": 50}).lam
     0.2
     """
+    check_arguments(build_sde, locals())
     settings = dict(section)
     name = settings.pop("type", None)
     if name not in SDES:

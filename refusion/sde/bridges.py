@@ -21,7 +21,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from refusion.errors import ConfigError
+from refusion.arguments import is_between
+from refusion.errors import ConfigError, short
 from refusion.hints import Bound
 from refusion.sde.irsde import IRSDE, Time
 
@@ -78,10 +79,10 @@ class UniDB(GOUB):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        if not 0 < self.gamma < math.inf:
+        if not is_between(self.gamma, 0, math.inf) or self.gamma in (0, math.inf):
             raise ConfigError(
-                f"gamma: expected a finite number above 0, got {self.gamma!r}; for an infinite "
-                "gamma use GOUB"
+                f"gamma: expected a finite number above 0, got {short(self.gamma)}; for an "
+                "infinite gamma use GOUB"
             )
 
     @property

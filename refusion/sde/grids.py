@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError
 from refusion.sde.irsde import IRSDE
 
@@ -36,6 +37,7 @@ def time_grid(start: int, steps: int) -> list[int]:
     >>> time_grid(100, 4)
     [100, 75, 50, 25, 0]
     """
+    check_arguments(time_grid, locals())
     if not 1 <= steps <= start:
         raise ConfigError(
             f"steps: expected 1..{start} steps from start time {start} to 0, got {steps}"

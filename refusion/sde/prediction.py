@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from refusion.errors import ConfigError, suggest
+from refusion.errors import ConfigError, short, suggest
 from refusion.sde.irsde import IRSDE, Time
 from refusion.sde.scattering import CHANNELS, Scattering, scattering_from_output
 
@@ -70,9 +70,9 @@ def estimate(
     Raises:
         ConfigError: unknown prediction.
     """
-    if prediction not in PREDICTIONS:
-        hint = suggest(prediction, PREDICTIONS)
-        raise ConfigError(f"prediction: unknown prediction {prediction!r}{hint}")
+    if not isinstance(prediction, str) or prediction not in PREDICTIONS:
+        hint = suggest(str(prediction), PREDICTIONS)
+        raise ConfigError(f"prediction: unknown prediction {short(prediction)}{hint}")
     return PREDICTIONS[prediction].estimate(sde, output.to(xt.dtype), xt, mu, t)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError, suggest
 from refusion.sde.bridges import UniDB
 from refusion.sde.grids import GRIDS
@@ -37,6 +38,7 @@ def find_sampler(word: str) -> Sampler:
     >>> find_sampler("eta0.5-data-2@karras").step
     SolverStep(form='data', order=2, eta=0.5)
     """
+    check_arguments(find_sampler, locals())
     name, at, grid = word.partition("@")
     between = _BETWEEN.fullmatch(name)
     found = SAMPLERS.get(name)  # names only: `get` does not ask `__missing__`

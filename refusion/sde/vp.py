@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError
 from refusion.hints import NumberOfSteps, Share
 from refusion.sde.irsde import Time, expand_like
@@ -39,6 +40,7 @@ class VPSDE:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        check_arguments(VPSDE, vars(self))
         if self.T < 1:
             raise ConfigError(f"T: expected at least 1 step, got {self.T!r}")
         if not 0 < self.beta_first <= self.beta_last < 1:

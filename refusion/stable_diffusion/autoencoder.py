@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refusion.arguments import check_arguments
 from refusion.stable_diffusion.folder import StableDiffusion
 from refusion.stable_diffusion.norms import fixed_norms, measure_norms
 from refusion.tiling.blending import blend_scaled
@@ -37,6 +38,7 @@ def encode_photo(
         Latent (B, 4, H / factor, W / factor) float32, multiplied by the VAE's scaling factor, as
         the U-Net expects it.
     """
+    check_arguments(encode_photo, locals())
 
     def moments(image: Tensor) -> Tensor:
         posterior = sd.vae.encode(image.to(sd.vae.dtype)).latent_dist
@@ -64,6 +66,7 @@ def decode_latent(sd: StableDiffusion, z: Tensor, tile: int | None = None) -> Te
     Returns:
         (B, 3, factor * h, factor * w) float32 in [0, 1] units, not clamped.
     """
+    check_arguments(decode_latent, locals())
 
     def run(z: Tensor) -> Tensor:
         return sd.vae.decode(z.to(sd.vae.dtype)).sample.float()

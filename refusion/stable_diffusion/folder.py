@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from refusion.arguments import check_arguments
 from refusion.devices.precision import choose_device, choose_precision, precision_name
 from refusion.errors import CheckpointError
 from refusion.files import check_regular
@@ -141,6 +142,7 @@ def load_stable_diffusion(
             missing or unexpected; or the libraries are not installed.
         ConfigError: device or precision is unknown or not available.
     """
+    check_arguments(load_stable_diffusion, locals())
     folder, where = Path(folder), choose_device(device)
     dtype = choose_precision(precision, where)
     _check_folder(folder)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from refusion.arguments import check_arguments
 from refusion.devices.precision import PRECISIONS
 from refusion.errors import ConfigError, RefusionError
 from refusion.images.resize import antialiased
@@ -27,6 +28,7 @@ def check_upscale(upscale: int) -> None:
     Raises:
         ConfigError: `upscale` is not in 1..16.
     """
+    check_arguments(check_upscale, locals())
     if not 1 <= upscale <= LARGEST_UPSCALE:
         raise ConfigError(f"upscale: expected 1 to {LARGEST_UPSCALE}, got {upscale!r}")
 
@@ -41,6 +43,7 @@ def enlarged(photo: Tensor, scale: float) -> Tensor:
     Returns:
         A new tensor (B, 3, round(scale * H), round(scale * W)), clamped to [0, 1].
     """
+    check_arguments(enlarged, locals())
     if scale == 1:
         return photo.clone()
     size = [round(side * scale) for side in photo.shape[-2:]]
@@ -63,6 +66,7 @@ def on_canvas(sd: StableDiffusion, photo: Tensor, work: Callable[[Tensor], Tenso
     Returns:
         (B, 3, H, W), not clamped.
     """
+    check_arguments(on_canvas, locals())
     height, width = photo.shape[-2:]
     scale = max(1.0, min(sd.side / min(height, width), _LONGEST * sd.side / max(height, width)))
     canvas = photo if scale == 1 else enlarged(photo, scale)
@@ -89,6 +93,7 @@ def retry_in_float32(run: Callable[[], Tensor], what: str, *networks: nn.Module)
     Raises:
         RefusionError: the result in float32 is not finite either.
     """
+    check_arguments(retry_in_float32, locals())
     result = run()
     narrow = {next(network.parameters()).dtype for network in networks} - {torch.float32}
     if narrow and not torch.isfinite(result).all():

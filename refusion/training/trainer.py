@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from refusion.arguments import check_arguments
 from refusion.config import RunConfig
 from refusion.devices.processes import SINGLE_PROCESS, World
 from refusion.errors import RefusionError
@@ -93,6 +94,7 @@ class Trainer:
         world: World = SINGLE_PROCESS,
         begun: float | None = None,
     ) -> None:
+        check_arguments(Trainer.__init__, locals())
         self.config, self.device, self.world = config, device, world
         train = config.train
         self.budget = Budget(train.steps, train.minutes, workers=config.data.workers, begun=begun)

@@ -78,3 +78,12 @@ def test_every_hint_is_an_option_that_the_command_accepts(capsys):
             for option in re.findall(r"'(-[a-z-]+)'", hint):
                 assert option in parser._option_string_actions, (command, word)
                 assert parser._option_string_actions[option].help != argparse.SUPPRESS
+
+
+@pytest.mark.parametrize("task", cli.TASKS)
+def test_the_long_help_of_a_task_has_the_methods_that_restore_it(task, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([task, "--help-all"])
+    shown = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    of_methods = {"denoise": {"--method", "--mask"}, "blind": {"--method", "--lora"}}
+    assert shown & {"--task", "--method", "--mask", "--lora"} == of_methods.get(task, set())

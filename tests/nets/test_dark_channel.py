@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from refusion.errors import ConfigError
 from refusion.nets import ConditionalNAFNet
 from refusion.nets.dark_channel import dark_channel
 
@@ -46,5 +47,5 @@ def test_a_network_sees_the_dark_channels_of_mu():
     "wrong", [{"img_channel": 8}, {"stereo": True}, {"dark_windows": [4]}, {"dark_windows": [-1]}]
 )
 def test_refused_where_there_is_no_photo_or_no_middle(wrong):
-    with pytest.raises(ValueError, match="dark_windows"):
+    with pytest.raises(ConfigError, match="dark_windows"):
         ConditionalNAFNet(**SMALL | {"dark_windows": [3]} | wrong)

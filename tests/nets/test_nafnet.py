@@ -7,6 +7,7 @@ import torch
 from net_cases import CASES, STEREO
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from refusion.errors import ConfigError
 from refusion.nets import ConditionalNAFNet
 from refusion.nets.nafnet_blocks import ChannelPool, NAFBlock
 from refusion.nets.stereo import StereoCrossAttention, join_views, split_views
@@ -37,7 +38,7 @@ def test_folded_network_is_the_network_of_the_folded_image():
     # Folding sorts channels by image channel; xt - mu and mu are folded one after the other.
     expected = pixel_shuffle(plain(**small, t=inputs["t"]), 2)
     torch.testing.assert_close(folded(**inputs), expected)
-    with pytest.raises(ValueError, match="pixel_unshuffle"):
+    with pytest.raises(ConfigError, match="pixel_unshuffle"):
         ConditionalNAFNet(pixel_unshuffle=0)
 
 
@@ -79,7 +80,7 @@ def test_a_guide_is_seen_where_it_is():
     difference = net(xt, mu, 3, guide=changed) - net(xt, mu, 3, guide=guide)
     assert float(difference[..., 30:].abs().max()) > 1e-3
     assert float(difference[..., :10].abs().max()) == 0
-    with pytest.raises(ValueError, match="stereo"):
+    with pytest.raises(ConfigError, match="stereo"):
         ConditionalNAFNet(width=4, enc_blk_nums=[1], dec_blk_nums=[1], guide=2, stereo=True)
 
 
@@ -167,7 +168,7 @@ def test_unconditional_network_sees_the_state_alone():
     ],
 )
 def test_wrong_settings(settings, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ConfigError, match=named):
         ConditionalNAFNet(width=4, **settings)
 
 
@@ -247,5 +248,5 @@ def test_a_network_that_does_not_see_the_state():
     assert not torch.allclose(net(xt, mu, 7), net(xt, xt, 7))
     assert (net.sees_state, ConditionalNAFNet(**settings).sees_state) == (False, True)
     assert net.intro.in_channels == 3 + 1
-    with pytest.raises(ValueError, match="sees_state"):
+    with pytest.raises(ConfigError, match="sees_state"):
         ConditionalNAFNet(width=4, sees_state=False, conditional=False)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from net_cases import CASES, NAFNET
 
+from refusion.errors import ConfigError
 from refusion.nets import NAFNet
 from refusion.nets.layers import BiasedLayerNorm
 from refusion.nets.nafnet_blocks import NAFBlock
@@ -119,5 +120,5 @@ def test_the_norm_with_a_bias():
 
 
 def test_wrong_levels():
-    with pytest.raises(ValueError, match=r"\[1, 1\] and \[1\]"):
+    with pytest.raises(ConfigError, match=r"\[1, 1\] and \[1\]"):
         NAFNet(width=4, enc_blk_nums=[1, 1], dec_blk_nums=[1])

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from refusion.errors import ConfigError
 from refusion.nets.swinir import APART, SwinIR, shift_mask, window_partition, window_reverse
 
 TINY = {
@@ -152,5 +153,5 @@ def test_what_a_file_says_of_masks_and_places_is_not_believed():
     ],
 )
 def test_settings_that_make_no_network(changes, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ConfigError, match=words):
         SwinIR(**TINY | changes)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from refusion.errors import ConfigError
 from refusion.nets import ConditionalUNet
 from refusion.nets.layers import ResBlock
 from refusion.nets.unet import SoftmaxAttention
@@ -78,5 +79,5 @@ def test_softmax_attention_against_loops():
 
 
 def test_wrong_attention():
-    with pytest.raises(ValueError, match="'sofmax'"):
+    with pytest.raises(ConfigError, match="'sofmax'"):
         ConditionalUNet(nf=4, mid_attention="sofmax")

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refusion.arguments import check_arguments
 from refusion.errors import ConfigError, RefusionError
 from refusion.images.check import check_image
 from refusion.images.samples import to_float
@@ -59,6 +60,7 @@ class DDRM:
         sigma: float | None = None,
         settings: DDRMSettings | None = None,
     ) -> None:
+        check_arguments(DDRM.__init__, locals())
         if sigma is not None and not 0 <= sigma < math.inf:
             raise ConfigError(f"sigma: expected a noise level from 0, got {sigma!r}")
         self.prior, self.problem, self.sigma = prior, problem, sigma

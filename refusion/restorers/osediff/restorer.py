@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from refusion.arguments import check_arguments
 from refusion.devices.precision import PRECISIONS, choose_precision
 from refusion.errors import CheckpointError, ConfigError, suggest
 from refusion.images.check import check_image
@@ -68,6 +69,7 @@ class OSEDiff:
         prompt: Prompt = "",
         color_fix: str = "adain",
     ) -> None:
+        check_arguments(OSEDiff.__init__, locals())
         check_upscale(upscale)
         if color_fix not in COLOR_FIXES:
             raise ConfigError(
@@ -200,6 +202,7 @@ def load_osediff(
             Diffusion.
         ConfigError: an option is unknown or out of range.
     """
+    check_arguments(load_osediff, locals())
     adapters = read_osediff(weights)
     # The adapters are attached and merged in float32, and then cast.
     sd = load_stable_diffusion(folder, device=device, precision="fp32")

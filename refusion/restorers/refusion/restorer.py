@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from refusion.arguments import check_arguments
 from refusion.checkpoint import Model
 from refusion.devices.precision import choose_device, choose_precision
 from refusion.errors import ConfigError, RefusionError
@@ -70,6 +71,7 @@ class Refusion:
         precision: str = "fp32",
         memory: int | None = None,
     ) -> None:
+        check_arguments(Refusion.__init__, locals())
         where = choose_device(device)
         self._source = model
         self._model = LoadedModel.load(model, where, choose_precision(precision, where), memory)

@@ -18,6 +18,7 @@ from refusion.images.resize import antialiased
 from refusion.randomness import bernoulli, uniform
 from refusion.synthesis.camera import GAMMA, add_noise, expose, file_round_trip, power, quantise
 from refusion.synthesis.checks import check_settings
+from refusion.synthesis.scenes.aerial import aerial_depth
 from refusion.synthesis.scenes.depth import DEPTHS
 from refusion.synthesis.scenes.fields import photo_coordinates, quantile, smooth_field
 from refusion.synthesis.scenes.frame import PhotoFrame
@@ -46,6 +47,8 @@ class Haze:
 
     Attributes:
         depth_weights: relative frequency of veil, ground, room, layers, smooth (`DEPTHS`).
+        aerial_share: share of the samples with the depth that the photo's own dark channel shows,
+            if it is a landscape (`aerial_depth`); the others follow depth_weights.
         depth_power: exponent of the depth; above 1 the haze is far away.
         clean_share: share of the samples with almost no haze, so that a model keeps clean photos
             unchanged.
@@ -88,6 +91,7 @@ class Haze:
     """
 
     depth_weights: tuple[float, float, float, float, float] = (0.35, 0.2, 0.2, 0.15, 0.1)
+    aerial_share: Share = 0.0
     depth_power: Range = (1.0, 1.0)
     clean_share: float = 0.04
     mean_transmission: Range = (0.15, 0.95)
@@ -202,9 +206,7 @@ def sample_haze(thumbnail: Tensor, generator: Generator, settings: Haze) -> Haze
     size = (thumbnail.shape[-2], thumbnail.shape[-1])
     is_smoke = bool(settings.smoke_share) and bernoulli(generator, settings.smoke_share)
     settings = _of_smoke(settings) if is_smoke else settings
-    weights = torch.tensor(settings.depth_weights, dtype=torch.float32)
-    kind = list(DEPTHS)[int(torch.multinomial(weights, 1, generator=generator))]
-    depth = DEPTHS[kind](thumbnail, generator)
+    kind, depth = _depth(thumbnail, generator, settings)
     if settings.depth_power != (1.0, 1.0):
         depth = depth ** uniform(generator, *settings.depth_power)
     density = torch.ones(size)
@@ -219,6 +221,15 @@ def sample_haze(thumbnail: Tensor, generator: Generator, settings: Haze) -> Haze
     soften = soften if bernoulli(generator, settings.soften_share) else 0.0
     linear = bernoulli(generator, settings.linear_share)
     return HazeFields(transmission[None], airlight, depth[None], soften, linear, is_clean)
+
+
+def _depth(thumbnail: Tensor, generator: Generator, settings: Haze) -> tuple[str, Tensor]:
+    """Kind of a random depth, and the depth (h, w)."""
+    if settings.aerial_share and bernoulli(generator, settings.aerial_share):
+        return "aerial", aerial_depth(thumbnail, generator)
+    weights = torch.tensor(settings.depth_weights, dtype=torch.float32)
+    kind = list(DEPTHS)[int(torch.multinomial(weights, 1, generator=generator))]
+    return kind, DEPTHS[kind](thumbnail, generator)
 
 
 def _of_smoke(settings: Haze) -> Haze:

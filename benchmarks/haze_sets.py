@@ -9,7 +9,8 @@ whose folders are missing are left out:
   DATA/eval/haze_real/REVIDE_samples and DATA/eval/haze_synth_paired/RESIDE_samples;
 - photos kept out of training (`SyntheticPairs`, one of four by the SHA-1 of their names), clear and
   with synthetic haze: DATA/train_free and DATA/train_more. For clear photos, the PSNR is that of
-  the result against the photo itself;
+  the result against the photo itself. The landscapes among them also with light haze that grows
+  with the distance;
 - photos with real haze, without ground truth, in contact sheets only: the folders hazy and
   published_result of DATA/eval/haze_natural, and DATA/eval/haze_real_unpaired/NTIRE2020_NHHAZE_val.
 """
@@ -40,6 +41,7 @@ from refusion.files import atomic_write
 from refusion.images.cache import list_photos
 from refusion.metrics import METRICS, score_pair
 from refusion.restorers import ColourAttenuation, DarkChannel
+from refusion.synthesis.scenes.aerial import is_landscape
 
 PAIRED = {"REVIDE": "haze_real/REVIDE_samples", "RESIDE": "haze_synth_paired/RESIDE_samples"}
 UNPAIRED = {
@@ -48,6 +50,8 @@ UNPAIRED = {
 }
 TRAINING = ("train_free", "train_more")
 CLEAR, HAZY = "clear, kept out", "synthetic haze, kept out"
+DISTANT = "haze in the distance, kept out"
+DISTANT_HAZE = {"aerial_share": 1.0, "clean_share": 0.0, "mean_transmission": [0.5, 0.9]}
 HELD_OUT = 4  # one photo of so many is kept out of training
 ENOUGH = 34.0  # dB of the result of a clear photo against the photo; lower values are counted
 CAP = 60.0  # dB; in a mean, larger values count as this one; equal photos have an infinite PSNR
@@ -122,15 +126,15 @@ def pairs(hazy: Path, truth: Path | None, *, has_truth: bool) -> Iterator[Photo]
         yield Photo(path.stem, given, other if has_truth else None, other, title)
 
 
-def kept_out(options: argparse.Namespace) -> tuple[Any, list[int]]:
-    """Whole photos kept out of training, with synthetic haze, and the numbers of the chosen ones.
+def kept_out(options: argparse.Namespace, haze: Mapping[str, Any]) -> tuple[Any, list[int]]:
+    """Whole photos kept out of training, with `Haze` of these settings, and the chosen numbers.
 
     Raises:
         ConfigError: the list of names to leave out cannot be read.
     """
     photos = DATASETS["SyntheticPairs"](
         folders=[options.data / name for name in TRAINING],
-        degradation=Component("Haze"),
+        degradation=Component("Haze", dict(haze)),
         split="held_out",
         held_out=HELD_OUT,
         whole=True,
@@ -255,9 +259,12 @@ def sets(options: argparse.Namespace) -> dict[str, Iterable[Photo]]:
         if (root / place).is_dir():
             found[name] = pairs(root / place / "hazy", root / place / "gt", has_truth=True)
     if options.clear and all((options.data / name).is_dir() for name in TRAINING):
-        data, chosen = kept_out(options)
+        data, chosen = kept_out(options, {})
         found[CLEAR] = (_clear(data[number]) for number in chosen)
         found[HAZY] = (_hazy(data[number]) for number in chosen)
+        distant, _ = kept_out(options, DISTANT_HAZE)
+        landscapes = (n for n in chosen if is_landscape(read_image(distant.photos[n]).image))
+        found[DISTANT] = (_hazy(distant[number]) for number in landscapes)
     for name, (hazy, other) in UNPAIRED.items():
         if (root / hazy).is_dir():
             found[name] = pairs(root / hazy, root / other if other else None, has_truth=False)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks import haze_sets
 from benchmarks.contact_sheet import GAP, HEAD, SIDE, contact_sheet, reduced
-from benchmarks.haze_sets import CLEAR, HAZY, Measured, Photo, measure, table
+from benchmarks.haze_sets import CLEAR, DISTANT, HAZY, Measured, Photo, measure, table
 from refusion.config.parser import Component
 from refusion.data import DATASETS
 from refusion.errors import ConfigError
@@ -50,7 +50,8 @@ def options(data, *more):
 
 def test_all_sets_are_found_and_the_photos_are_those_that_no_training_sees(data):
     found = {name: list(photos) for name, photos in haze_sets.sets(options(data)).items()}
-    assert list(found) == ["REVIDE", "RESIDE", CLEAR, HAZY, "natural", "NH-HAZE"]
+    assert list(found) == ["REVIDE", "RESIDE", CLEAR, HAZY, DISTANT, "natural", "NH-HAZE"]
+    assert found[DISTANT] == []  # noise is no landscape
     settings = {"folders": [data / name for name in haze_sets.TRAINING], "whole": True}
     settings |= {"degradation": Component("Haze"), "held_out": 4}
     train = DATASETS["SyntheticPairs"](**settings, split="train")
@@ -65,6 +66,20 @@ def test_all_sets_are_found_and_the_photos_are_those_that_no_training_sees(data)
     assert natural.title == "published"
     assert natural.truth is None and natural.shown is not None
     assert unpaired.truth is None and unpaired.shown is None
+
+
+def test_landscapes_get_haze_in_the_distance(data):
+    rows = torch.linspace(0.9, 0.1, 40).view(-1, 1)
+    land = (rows * photo(1) ** 0.3).clamp(0, 1)  # dark below, bright above
+    for folder in haze_sets.TRAINING:
+        for number in range(12):
+            write_image(data / folder / f"{folder}{number}.png", land, None)
+    found = haze_sets.sets(options(data))
+    clear, distant = list(found[CLEAR]), list(found[DISTANT])
+    assert len(clear) == len(distant) > 0
+    left = sum(one.given.diff(dim=-1).abs().mean((0, 1, 3)) for one in distant)
+    left = left / sum(one.truth.diff(dim=-1).abs().mean((0, 1, 3)) for one in distant)
+    assert left[:20].mean() < 0.9 * left[20:].mean()  # of the contrast
 
 
 def test_limits_and_names_to_leave_out(data):
@@ -148,7 +163,7 @@ def test_the_command_writes_table_scores_and_sheets(data, tiny_checkpoint, capsy
     assert capsys.readouterr().out == (out / "haze_sets.md").read_text(encoding="utf-8")
     scores = json.loads((out / "haze_sets.json").read_text(encoding="utf-8"))
     assert {name: len(photos) for name, photos in scores.items()} == {
-        **{"REVIDE": 1, "RESIDE": 1, CLEAR: 2, HAZY: 2},
+        **{"REVIDE": 1, "RESIDE": 1, CLEAR: 2, HAZY: 2, DISTANT: 0},
         **{"natural": 0, "NH-HAZE": 0},
     }
     columns = ["input", "dark channel", "colour attenuation"]

@@ -10,10 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from refusion.images.samples import to_float
 from refusion.nets.dark_channel import dark_channel
 from refusion.randomness import uniform
 from refusion.synthesis.scenes.depth import ground_depth
 from refusion.synthesis.scenes.fields import photo_coordinates, quantile
+from refusion.synthesis.scenes.frame import PhotoFrame
 from refusion.synthesis.scenes.windows import guided_filter
 
 WINDOW, RADIUS = 0.016, 0.0535  # half sides of the windows, relative to the long side
@@ -48,6 +50,16 @@ def shows_distance(tau: Tensor) -> bool:
     pair = torch.stack([tau.flatten(), (1 - rows).expand(tau.shape).flatten()])
     deviation, correlation = tau.std(), torch.corrcoef(pair)[0, 1]
     return bool(deviation >= LEAST_DEVIATION) and bool(correlation >= LEAST_CORRELATION)
+
+
+def is_landscape(photo: Tensor) -> bool:
+    """Whether the dark channel of a photo shows a distance.
+
+    Args:
+        photo: (3, H, W), float in [0, 1], or uint8 or uint16.
+    """
+    thumbnail = PhotoFrame.whole(to_float(photo)).thumbnail
+    return shows_distance(optical_depth(thumbnail)[0])
 
 
 def aerial_depth(photo: Tensor, generator: Generator) -> Tensor:

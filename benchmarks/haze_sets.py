@@ -263,8 +263,8 @@ def sets(options: argparse.Namespace) -> dict[str, Iterable[Photo]]:
         found[CLEAR] = (_clear(data[number]) for number in chosen)
         found[HAZY] = (_hazy(data[number]) for number in chosen)
         distant, _ = kept_out(options, DISTANT_HAZE)
-        landscapes = (n for n in chosen if is_landscape(read_image(distant.photos[n]).image))
-        found[DISTANT] = (_hazy(distant[number]) for number in landscapes)
+        land = (n for n in chosen if is_landscape(read_image(distant.photos[n]).image))
+        found[DISTANT] = (_hazy(distant[number]) for number in land)
     for name, (hazy, other) in UNPAIRED.items():
         if (root / hazy).is_dir():
             found[name] = pairs(root / hazy, root / other if other else None, has_truth=False)
@@ -340,7 +340,9 @@ def run(options: argparse.Namespace) -> None:
     results = {}
     for name, photos in found.items():
         if options.only is None or name in options.only:
-            results[name] = measure(photos, methods)
+            if not (rows := measure(photos, methods)):
+                continue
+            results[name] = rows
             write(options.out, results)  # after each set, so that nothing is lost
             sys.stderr.write(f"{name}: {len(results[name])} photos\n")
     sys.stdout.write(table(results) + "\n")

@@ -163,7 +163,7 @@ def test_the_command_writes_table_scores_and_sheets(data, tiny_checkpoint, capsy
     assert capsys.readouterr().out == (out / "haze_sets.md").read_text(encoding="utf-8")
     scores = json.loads((out / "haze_sets.json").read_text(encoding="utf-8"))
     assert {name: len(photos) for name, photos in scores.items()} == {
-        **{"REVIDE": 1, "RESIDE": 1, CLEAR: 2, HAZY: 2, DISTANT: 0},
+        **{"REVIDE": 1, "RESIDE": 1, CLEAR: 2, HAZY: 2},
         **{"natural": 0, "NH-HAZE": 0},
     }
     columns = ["input", "dark channel", "colour attenuation"]

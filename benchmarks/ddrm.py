@@ -59,7 +59,7 @@ def problems(size: tuple[int, int]) -> dict[str, Problem]:
         "sr4": super_resolution(4),
         "inpaint": inpaint(kept),
         "colorize": colorize(),
-        "deblur gauss:2.0": gaussian_deblur(2.0),
+        "deblur gauss:2.0": gaussian_deblur(2.0, "mirrored"),
         "cs": compressed(0.25),
     }
 

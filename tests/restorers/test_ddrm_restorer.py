@@ -76,8 +76,8 @@ PROBLEMS = {
     "sr4": super_resolution(4),
     "inpaint": inpaint(torch.arange(192).reshape(12, 16) % 3 > 0),
     "colorize": colorize(),
-    "deblur": gaussian_deblur(0.5),
-    "motion": deblur(torch.eye(5)),
+    "deblur": gaussian_deblur(0.5, "mirrored"),
+    "motion": deblur(torch.eye(5), "periodic"),
     "denoise": denoise(),
     "cs": compressed(0.5),
 }
@@ -273,8 +273,16 @@ def test_invalid_problems_raise_an_error():
         DDRM(gray_prior(), PROBLEMS["inpaint"], 0.1).restore(photo(12, 17))
     with pytest.raises(ConfigError, match="no larger than the image"):
         DDRM(gray_prior(), deblur(torch.eye(13)), 0.1).restore(photo())
+    with pytest.raises(ConfigError, match="no larger than the image, 16x12, got 13x13"):
+        DDRM(gray_prior(), deblur(torch.eye(13), "periodic"), 0.1).restore(photo())
+    with pytest.raises(ConfigError, match="kernel: expected odd sides"):
+        DDRM(gray_prior(), deblur(torch.ones(4, 3)), 0.1).restore(photo())
     with pytest.raises(ConfigError, match="kernel: is 0"):
         deblur(torch.zeros(3, 3))
+    with pytest.raises(ConfigError, match="border: expected one of unknown, mirrored, periodic"):
+        deblur(torch.eye(3), "zero")
+    with pytest.raises(ConfigError, match=r"border: 'mirrored' needs .* product of two vectors"):
+        deblur(torch.eye(3), "mirrored")
     with pytest.raises(ConfigError, match="super-resolution: expected"):
         super_resolution(99)
     with pytest.raises(ConfigError, match="sigma: expected"):
@@ -283,15 +291,16 @@ def test_invalid_problems_raise_an_error():
         DDRM(gray_prior(), denoise(), 0.1).restore(photo()[0])
 
 
-def test_a_separable_kernel_has_mirrored_borders():
+def test_a_separable_kernel_can_have_mirrored_borders():
     kernel = torch.outer(torch.tensor([1.0, 2, 1]), torch.tensor([1.0, 1, 1])) / 12
-    operator = deblur(kernel).operator((3, 6, 8))
+    operator = deblur(kernel, "mirrored").operator((3, 6, 8))
     flat = torch.ones(1, 3, 6, 8)
     assert type(operator).__name__ == "SeparableBlur"
     assert torch.allclose(operator.forward(flat), flat, atol=1e-6)
     dot = torch.zeros(1, 3, 6, 8)
     dot[..., 3, 4] = 1  # rows of the kernel are rows of the photo
-    spread = deblur(kernel * torch.tensor([[1.0, 0, 0]])).operator((3, 6, 8)).forward(dot)
+    column = deblur(kernel * torch.tensor([[1.0, 0, 0]]), "mirrored")
+    spread = column.operator((3, 6, 8)).forward(dot)
     expected = torch.zeros(6, 8)
     expected[2:5, 3] = torch.tensor([1.0, 2, 1]) / 12
     assert torch.allclose(spread[0, 0], expected, atol=1e-6)

@@ -14,6 +14,9 @@ differently. Each step shows the state to the network in another of these ways, 
 such as a little more light at each call, do not add up (equivariant plug-and-play: Terris et al.,
 CVPR 2024). DiffPIR (Zhu et al., CVPRW 2023) adds noise to x. Here it is not added, because it would
 give samples.
+
+The last x of noisy data has their noise, so the result is the last denoised state. Only the
+brightness of its areas is corrected with the data (`brightness_error`).
 """
 
 from __future__ import annotations
@@ -25,12 +28,15 @@ import torch
 from torch import Tensor
 
 from refusion.errors import ConfigError
-from refusion.operators import LinearOperator
+from refusion.operators import Inpainting, LinearOperator
+from refusion.restorers.ddrm.brightness import brightness_error
+from refusion.restorers.ddrm.filling import fill_unknown
 from refusion.restorers.ddrm.sampling import DDRMSettings, PredictNoise, SpectralData
 
 STEPS = 12  # default number of network evaluations
 SPREAD = 0.5  # standard deviation of photos around mid gray, in [-1, 1] units, for the start
 FIRST = 3.0  # largest noise level, in [-1, 1] units; above it the prior sees no scene
+FIRST_FILLED = 0.6  # the same for photos whose unknown pixels are filled
 LAST = 0.7  # smallest noise level, in units of sigma_y
 MOMENTUM = 0.4  # share of the last change that is added, so that fewer steps are enough
 
@@ -64,9 +70,9 @@ def estimate_mean(
             below the largest singular value.
     """
     data = SpectralData.from_measurement(operator, y, sigma_y, settings)
-    times = noise_level_times(alpha_bar, settings.steps, LAST * sigma_y)
-    # The linear estimate: without the weight, small singular values make a start of noise only.
-    state = before = data.weight(SPREAD) * data.uty * data.inverse
+    state, first = start_state(operator, data)
+    before = state
+    times = noise_level_times(alpha_bar, settings.steps, LAST * sigma_y, first)
     for done, t in enumerate(times, start=1):
         signal = math.sqrt(float(alpha_bar[t]))
         level = math.sqrt(1 - float(alpha_bar[t])) / signal
@@ -80,7 +86,21 @@ def estimate_mean(
         state, before = corrected + MOMENTUM * (corrected - before), corrected
         if callback is not None:
             callback(done, len(times))
-    return denoised if sigma_y > 0 else operator.from_spectrum(before)
+    if sigma_y > 0:
+        return denoised + brightness_error(operator, data, denoised, level)
+    return operator.from_spectrum(before)
+
+
+def start_state(operator: LinearOperator, data: SpectralData) -> tuple[Tensor, float]:
+    """Spectrum of the first state (B, ...), and the first noise level, in [-1, 1] units.
+
+    A photo with unknown pixels starts filled, and so with less noise: a call with more noise would
+    see only coarse structure and leave traces of scratches, which later calls take for structure.
+    """
+    if isinstance(operator, Inpainting):
+        return fill_unknown(data.uty, data.s), FIRST_FILLED
+    # The linear estimate: without the weight, small singular values make a start of noise only.
+    return data.weight(SPREAD) * data.uty * data.inverse, FIRST
 
 
 def equivariant_noise(predict_noise: PredictNoise, xt: Tensor, t: int, number: int) -> Tensor:
@@ -103,13 +123,16 @@ def equivariant_noise(predict_noise: PredictNoise, xt: Tensor, t: int, number: i
     return sign * (noise.mT if number & 4 else noise).flip(mirrored).roll(-number, dims=1)
 
 
-def noise_level_times(alpha_bar: Tensor, steps: int, last: float) -> list[int]:
-    """Times of the process whose noise levels fall from `FIRST` to `last` by equal factors.
+def noise_level_times(
+    alpha_bar: Tensor, steps: int, last: float, first: float = FIRST
+) -> list[int]:
+    """Times of the process whose noise levels fall from `first` to `last` by equal factors.
 
     Args:
         alpha_bar: abar_t at t = 0..T, float64 (T + 1,).
         steps: number of times, 1..T; there are fewer if two of them are the same whole number.
         last: smallest noise level, in [-1, 1] units; that of t = 1 if it is above it.
+        first: largest noise level; `last` if it is above it.
 
     Returns:
         Whole times in 1..T, in descending order.
@@ -126,7 +149,7 @@ def noise_level_times(alpha_bar: Tensor, steps: int, last: float) -> list[int]:
         raise ConfigError(f"steps: expected 1..{T}, the steps of the prior, got {steps}")
     levels = ((1 - alpha_bar[1:]) / alpha_bar[1:]).sqrt().log()
     low = max(float(levels[0]), math.log(last) if last > 0 else -math.inf)
-    high = max(low, min(float(levels[-1]), math.log(FIRST)))
+    high = max(low, min(float(levels[-1]), math.log(first)))
     wanted = (
         torch.linspace(high, low, steps, dtype=levels.dtype)
         if steps > 1

@@ -25,6 +25,7 @@ from refusion.operators import (
 
 CS_SHARE = 0.25  # share of the Walsh-Hadamard coefficients that compressive sensing measures
 CS_SEED = 0  # seed of its pixel permutation; constant, because the permutation defines the operator
+BORDERS = ("unknown", "mirrored", "periodic")
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
@@ -40,12 +41,15 @@ class Problem:
             y = H x + noise.
         scale: pixels of the restored photo per pixel of the degraded photo, per axis.
         colours: whether a gray photo becomes a colour photo.
+        margin: rows and columns beyond each border of the restored photo that the data depend on.
+            `operator` then gets the shape with both margins, see `continue_data`; only for scale 1.
     """
 
     task: str
     operator: Callable[[Shape], LinearOperator]
     scale: int = 1
     colours: bool = False
+    margin: tuple[int, int] = (0, 0)
 
 
 def denoise(task: str = "denoise") -> Problem:
@@ -102,16 +106,21 @@ def colorize() -> Problem:
     return Problem("colorize", Colorization, colours=True)
 
 
-def deblur(kernel: Tensor) -> Problem:
+def deblur(kernel: Tensor, border: str = "unknown") -> Problem:
     """A blurred photo.
 
     Args:
-        kernel: (k,) for the same blur along rows and columns, or any kernel (k, l). With (k,), and
-            with a (k, l) that is the outer product of two vectors, the photo is mirrored at its
-            borders. With any other kernel it is continued periodically.
+        kernel: (k,) for the same blur along rows and columns, or any kernel (k, l), odd sides.
+        border: how the photo continues beyond its borders: 'unknown', as photos of cameras do, with
+            a margin of half the kernel (see `continue_data`); 'mirrored', for kernels that are the
+            outer product of two vectors, or 'periodic', for synthetic data.
 
     Raises:
-        ConfigError: the kernel has a value that is not finite, or all its values are 0.
+        ConfigError: the kernel has a value that is not finite, or all its values are 0; an unknown
+            border, or a mirrored one with another kernel.
+
+    The operator raises `ConfigError` if the kernel has an even side or, unless the border is
+    mirrored, is larger than the photo.
     """
     kernel = kernel.double()
     if not torch.isfinite(kernel).all() or not kernel.any():
@@ -119,25 +128,51 @@ def deblur(kernel: Tensor) -> Problem:
             "kernel: is 0 or not finite, so the blurred photo contains no information; "
             "use another kernel"
         )
-    if kernel.ndim == 1:
-        return Problem("deblur", lambda shape: SeparableBlur(shape, kernel))
-    u, s, vt = torch.linalg.svd(kernel)
-    if s[1:].sum() < 1e-6 * s[0]:
-        columns, rows = s[0].sqrt() * u[:, 0], s[0].sqrt() * vt[0]
+    if border not in BORDERS:
+        raise ConfigError(f"border: expected one of {', '.join(BORDERS)}, got {border!r}")
+    if border == "mirrored":
+        columns, rows = _factors(kernel)
         return Problem("deblur", lambda shape: SeparableBlur(shape, columns, rows))
-    return Problem("deblur", partial(CircularBlur, kernel=kernel))
+    kernel = kernel.outer(kernel) if kernel.ndim == 1 else kernel
+    if border == "periodic":
+        return Problem("deblur", partial(CircularBlur, kernel=kernel))
+    margin = (kernel.shape[0] // 2, kernel.shape[1] // 2)
+
+    def operator(shape: Shape) -> LinearOperator:
+        sides = tuple(side - 2 * more for side, more in zip(shape[1:], margin, strict=True))
+        if any(k > side for k, side in zip(kernel.shape, sides, strict=True)):
+            raise ConfigError(
+                f"kernel: expected sides no larger than the image, {sides[1]}x{sides[0]}, got "
+                f"{kernel.shape[1]}x{kernel.shape[0]}; use a smaller kernel"
+            )
+        return CircularBlur(shape, kernel)
+
+    return Problem("deblur", operator, margin=margin)
 
 
-def gaussian_deblur(sigma: float) -> Problem:
+def _factors(kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Kernels along the columns and along the rows whose outer product is the kernel."""
+    if kernel.ndim == 1:
+        return kernel, kernel
+    u, s, vt = torch.linalg.svd(kernel)
+    if s[1:].sum() >= 1e-6 * s[0]:
+        raise ConfigError(
+            "border: 'mirrored' needs a kernel that is the product of two vectors; use 'unknown'"
+        )
+    return s[0].sqrt() * u[:, 0], s[0].sqrt() * vt[0]
+
+
+def gaussian_deblur(sigma: float, border: str = "unknown") -> Problem:
     """A photo that was blurred by an isotropic Gaussian kernel.
 
     Args:
         sigma: standard deviation of the kernel in pixels, 0.01..100.
+        border: see `deblur`.
 
     Raises:
-        ConfigError: sigma is out of range.
+        ConfigError: sigma is out of range, or an unknown border.
     """
-    return deblur(gaussian(sigma))
+    return deblur(gaussian(sigma), border)
 
 
 def compressed(share: float = CS_SHARE) -> Problem:

@@ -24,6 +24,7 @@ from refusion.restorers.contract import (
     match_dtype,
     noise_levels,
 )
+from refusion.restorers.ddrm.borders import continue_data
 from refusion.restorers.ddrm.mean import estimate_mean
 from refusion.restorers.ddrm.priors import Prior
 from refusion.restorers.ddrm.problems import Problem
@@ -196,10 +197,15 @@ class DDRM:
     ) -> Tensor:
         """Restored photos (B, 3, H, W) in [0, 1] units, not clamped, on the prior's device."""
         height, width = (side * self.problem.scale for side in photo.shape[-2:])
-        operator = self.problem.operator((3, height, width))
-        is_data = tuple(photo.shape[1:]) == operator.data_shape
-        y = photo if is_data else operator.forward(photo)
-        return sample_photos(self.prior, operator, y, sigma, settings, noises, tile, callback)
+        rows, columns = self.problem.margin
+        operator = self.problem.operator((3, height + 2 * rows, width + 2 * columns))
+        if any(self.problem.margin):
+            y = continue_data(photo, operator, self.problem.margin)
+        else:
+            is_data = tuple(photo.shape[1:]) == operator.data_shape
+            y = photo if is_data else operator.forward(photo)
+        result = sample_photos(self.prior, operator, y, sigma, settings, noises, tile, callback)
+        return result[..., rows : rows + height, columns : columns + width]
 
 
 def sample_photos(

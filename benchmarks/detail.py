@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.features import HOW, EfficientNetLite0, feature_distance, texture_distance
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--task", default="denoise", choices=("denoise", "blind"))
     add("--names", nargs="+", help="only these photos: file names without suffix")
     add("--crop", type=int, default=256, metavar="PX", help="side of the middle that is measured")
+    add("--smaller", type=int, default=1, metavar="N", help="denoise: photos at 1/N of their size")
     add("--levels", nargs="+", type=float, default=[15, 25, 50], help="denoise: 8-bit levels")
     add("--reductions", nargs="+", type=float, default=[4, 1], help="blind: as benchmarks.blind")
     return parser
@@ -100,7 +102,7 @@ def noisy_photos(options: argparse.Namespace) -> dict[str, Iterator[tuple[Tensor
 
     def photos(level: float) -> Iterator[tuple[Tensor, Ways]]:
         for number, path in enumerate(files):
-            clean = _part(read_image(path).image[None], options.crop)
+            clean = _part(_smaller(read_image(path).image[None], options.smaller), options.crop)
             yield clean, noisy_ways(restorer, clean, level, number)
 
     return {f"{level:g} levels": photos(level) for level in options.levels}
@@ -125,6 +127,14 @@ def degraded_photos(options: argparse.Namespace) -> dict[str, Iterator[tuple[Ten
 
 def _is_chosen(path: Path, options: argparse.Namespace) -> bool:
     return not options.names or path.stem in options.names
+
+
+def _smaller(photo: Tensor, factor: int) -> Tensor:
+    """The photo (1, 3, H, W) with sides divided by `factor`, so that it has less grain."""
+    if factor == 1:
+        return photo
+    how = {"mode": "bicubic", "antialias": True}
+    return F.interpolate(photo, scale_factor=1 / factor, **how).clamp(0, 1)
 
 
 def _part(photo: Tensor, side: int) -> Tensor:

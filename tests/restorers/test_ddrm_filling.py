@@ -76,3 +76,13 @@ def test_inpainting_starts_filled_and_with_less_noise():
             torch.testing.assert_close(state, fill_unknown(y, known))
             # A network that changes nothing leaves the filled pixels as they are.
             torch.testing.assert_close(found[..., ~known], state[..., ~known])
+
+
+@pytest.mark.parametrize(("sigma", "first"), [(0.0, 0.6), (0.1, 0.6), (0.3, 1.8), (2.0, FIRST)])
+def test_more_noise_in_the_data_is_removed_from_a_higher_level(sigma, first):
+    known = mask(24, 32, 0.6)
+    settings = DDRMSettings(estimate="mean")
+    y = normal(1, 3, 24, 32, seed=4) * known
+    operator = Inpainting((3, 24, 32), known)
+    data = SpectralData.from_measurement(operator, y, sigma, settings)
+    assert start_state(operator, data)[1] == pytest.approx(first)

@@ -36,7 +36,8 @@ from refusion.restorers.ddrm.sampling import DDRMSettings, PredictNoise, Spectra
 STEPS = 12  # default number of network evaluations
 SPREAD = 0.5  # standard deviation of photos around mid gray, in [-1, 1] units, for the start
 FIRST = 3.0  # largest noise level, in [-1, 1] units; above it the prior sees no scene
-FIRST_FILLED = 0.6  # the same for photos whose unknown pixels are filled
+FIRST_FILLED = 0.6  # the same for photos whose unknown pixels are filled; with more noise in the
+ABOVE_NOISE = 6.0  # data this many sigma_y, because few steps near sigma_y remove little noise
 LAST = 0.7  # smallest noise level, in units of sigma_y
 MOMENTUM = 0.4  # share of the last change that is added, so that fewer steps are enough
 
@@ -98,7 +99,8 @@ def start_state(operator: LinearOperator, data: SpectralData) -> tuple[Tensor, f
     see only coarse structure and leave traces of scratches, which later calls take for structure.
     """
     if isinstance(operator, Inpainting):
-        return fill_unknown(data.uty, data.s), FIRST_FILLED
+        first = min(FIRST, max(FIRST_FILLED, ABOVE_NOISE * data.sigma_y))
+        return fill_unknown(data.uty, data.s), first
     # The linear estimate: without the weight, small singular values make a start of noise only.
     return data.weight(SPREAD) * data.uty * data.inverse, FIRST
 

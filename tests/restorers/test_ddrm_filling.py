@@ -71,7 +71,7 @@ def test_inpainting_starts_filled_and_with_less_noise():
         state, level = start_state(operator, data)
         levels.clear()
         found = estimate_mean(operator, y, 0.1, predict_noise, ALPHA_BAR, settings)
-        assert level == first and levels[0] == pytest.approx(first, rel=0.02)
+        assert level == pytest.approx(first) and levels[0] == pytest.approx(first, rel=0.02)
         if first == FIRST_FILLED:
             torch.testing.assert_close(state, fill_unknown(y, known))
             # A network that changes nothing leaves the filled pixels as they are.

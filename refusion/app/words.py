@@ -22,6 +22,10 @@ class Words(NamedTuple):
 
 _WORDS = {
     "dehaze": Words("Remove haze", "Removes haze, mist and smoke."),
+    "dehaze_landscape": Words(
+        "Remove haze from landscapes",
+        "Also removes light haze in the distance of landscapes and cities.",
+    ),
     "deshadow": Words("Remove shadows", "Makes cast shadows lighter."),
     "bokeh": Words(
         "Blur the background",

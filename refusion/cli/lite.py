@@ -221,7 +221,7 @@ def _restore_all(
         return EXIT_INTERRUPTED
     if not options.quiet:
         _summarize(done, time.monotonic() - start)
-        show(*notes(counts["unchanged"], counts["skipped"]))
+        show(*notes(counts["unchanged"], counts["skipped"], model.task))
     return EXIT_INCOMPLETE if counts["failed"] else 0
 
 

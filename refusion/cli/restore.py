@@ -64,8 +64,10 @@ _FILES = {"photos", "output", "compare", "format", "quality", "suffix", "overwri
 BRIEF = _FILES | {"task", "weights", "strength", "quiet"}
 """Keys of the options that `--help` shows for every task; `--help-all` shows all."""
 
+_OF_HAZE = {"distance", "exposure", "haze_map", "same_look"}
 BRIEF_OF_TASK = {
-    "dehaze": {"distance", "exposure", "haze_map", "same_look"},
+    "dehaze": _OF_HAZE,
+    "dehaze_landscape": _OF_HAZE,
     "denoise": {"noise_level"},
     "bokeh": {"aperture", "disparity", "focus"},
 }

@@ -85,7 +85,7 @@ def run_batch(
     except KeyboardInterrupt:
         if world.is_main:
             _report_interrupt(done, len(own))
-            _report(done, time.monotonic() - start, quiet=reporting.quiet)
+            _report(done, time.monotonic() - start, restorer.info.task, quiet=reporting.quiet)
         return EXIT_INTERRUPTED
     if log is not None and world.size > 1:
         if world.is_main:
@@ -95,7 +95,8 @@ def run_batch(
             log.path.unlink(missing_ok=True)
     if not world.is_main:
         return 0
-    code = _report(outcomes, time.monotonic() - start, quiet=reporting.quiet)
+    seconds = time.monotonic() - start
+    code = _report(outcomes, seconds, restorer.info.task, quiet=reporting.quiet)
     return code if writing.is_complete else EXIT_INCOMPLETE
 
 
@@ -159,7 +160,7 @@ def _report_interrupt(done: Sequence[Outcome], jobs: int) -> None:
     )
 
 
-def _report(outcomes: Sequence[Outcome], seconds: float, *, quiet: bool) -> int:
+def _report(outcomes: Sequence[Outcome], seconds: float, task: str, *, quiet: bool) -> int:
     """Write errors and the summary; returns the exit code."""
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     fine = [outcome for outcome in outcomes if outcome.error is None]
@@ -173,11 +174,12 @@ def _report(outcomes: Sequence[Outcome], seconds: float, *, quiet: bool) -> int:
             [outcome for outcome in fine if not outcome.skipped],
             _count([outcome for outcome in fine if outcome.skipped]),
             seconds,
+            task,
         )
     return EXIT_INCOMPLETE if failed else 0
 
 
-def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float) -> None:
+def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float, task: str) -> None:
     files = [file for outcome in restored for file in outcome.job.photos]
     if files:
         place = _place([file.output for file in files])
@@ -187,7 +189,7 @@ def _summarize(restored: Sequence[Outcome], skipped: int, seconds: float) -> Non
         ends = dict.fromkeys(f"{level:.1f}" for level in (min(levels), max(levels)))
         show(f"estimated noise level: {' to '.join(ends)} of 255")
     unchanged = _count([outcome for outcome in restored if outcome.unchanged])
-    show(*notes(unchanged, skipped))
+    show(*notes(unchanged, skipped, task))
     for file in files:
         if file.compare is not None:
             show(f"before and after: {file.compare}")

@@ -24,12 +24,14 @@ class About(NamedTuple):
         measured: its result on a set of photos, from its model card.
         correlation: Spearman correlation, over the pixels of a photo, of the deviation of eight
             samples with the error of their mean; None if it has no samples or was not measured.
+        advice: what to do where it does not change a photo; an empty text for nothing.
     """
 
     does: str
     needs: str
     measured: str
     correlation: float | None = None
+    advice: str = ""
 
 
 ABOUT = {
@@ -38,6 +40,12 @@ ABOUT = {
         "",
         "real smoke (REVIDE): 15.61 to 18.45 dB",
         0.04,
+        "for light haze in the distance there is the task dehaze_landscape",
+    ),
+    "dehaze_landscape": About(
+        "remove light haze in the distance of landscapes and cities",
+        "",
+        "synthetic haze in the distance (66 photos kept out): 21.45 to 22.72 dB",
     ),
     "deshadow": About(
         "remove cast shadows",

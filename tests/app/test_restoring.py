@@ -123,7 +123,8 @@ def test_wrong_steps_are_an_error_of_options(restore, tmp_path):
 
 def test_models_are_what_ships_and_what_is_named(tiny_checkpoint):
     models = load_models([tiny_checkpoint("latent")], device="cpu")
-    assert list(models) == ["latent", "dehaze", "deshadow", "bokeh", "blind", "denoise"]
+    shipped = ["dehaze", "dehaze_landscape", "deshadow", "bokeh", "blind", "denoise"]
+    assert list(models) == ["latent", *shipped]
     assert all(model.info.views == 1 for model in models.values())
     needs = {name: model.info.needs for name, model in models.items()}
     assert needs.pop("bokeh") == {"lens", "guide"}  # which a depth map gives

@@ -79,6 +79,21 @@ def test_dehazing_gains_four_decibels_on_photos_kept_out_of_training(hazy):
     assert sum(gains) / len(gains) > 4
 
 
+def test_the_model_for_landscapes_finds_haze_in_the_distance_that_the_careful_one_leaves():
+    """A clear landscape, and light haze that grows with the distance over it."""
+    tau = torch.linspace(1.0, 0, 192).view(1, 1, -1, 1).clamp_min(0.05)
+    ground = 0.5 * torch.rand(1, 3, 96, 160, generator=torch.Generator().manual_seed(2))
+    ground = ground.repeat_interleave(2, 2)
+    sky = torch.tensor([0.55, 0.7, 0.9]).view(1, 3, 1, 1)
+    clear = torch.cat([sky.expand(1, 3, 64, 160), ground[..., 64:, :]], 2)
+    hazy = clear * torch.exp(-tau) + 0.8 * (1 - torch.exp(-tau))
+    errors = {}
+    for name in ("dehaze", "dehaze_landscape"):
+        result = load_restorer(name, device="cpu").restore(hazy)
+        errors[name] = (result - clear).abs()[..., 64:128, :].mean()
+    assert errors["dehaze_landscape"] < 0.8 * errors["dehaze"]
+
+
 def test_dehazing_does_not_touch_photos_without_haze():
     restorer = load_restorer("dehaze", device="cpu")
     for path in sorted(PHOTOS.glob("*.jpg")):

@@ -100,6 +100,7 @@ def test_a_task_is_a_command(fake_commands, task):
     ("task", "own", "other"),
     [
         ("dehaze", {"--haze-map", "--distance"}, {"--aperture", "--noise-level"}),
+        ("dehaze_landscape", {"--haze-map", "--distance"}, {"--aperture", "--noise-level"}),
         ("bokeh", {"--aperture", "--disparity", "--focus"}, {"--haze-map", "--noise-level"}),
         ("denoise", {"--noise-level"}, {"--aperture", "--haze-map"}),
         ("blind", set(), {"--aperture", "--haze-map", "--noise-level"}),
@@ -110,7 +111,7 @@ def test_the_help_of_a_task_shows_its_own_options(task, own, other, capsys):
         cli.main([task, "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.startswith(f"usage: refusion {task} ")
-    assert f"{ABOUT[task].does[1:]}. Photos" in shown and ("haze" in shown) is (task == "dehaze")
+    assert f"{ABOUT[task].does[1:]}. Photos" in shown and ("haze" in shown) is ("dehaze" in task)
     options = set(re.findall(r"--[a-z-]+", shown))
     assert own <= options
     assert options.isdisjoint({*other, "--task", "--weights"})

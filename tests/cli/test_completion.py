@@ -25,7 +25,7 @@ def script(capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["refusion", "de"], ["dehaze", "deshadow", "denoise"]),
+        (["refusion", "de"], ["dehaze", "dehaze_landscape", "deshadow", "denoise"]),
         (["refusion", "dehaze", "--strengt"], ["--strength"]),
         (["refusion", "train", "--mi"], ["--minutes"]),
         (["refusion", "dehaze", "--format", "p"], ["png"]),

@@ -52,6 +52,9 @@ def test_photos_without_anything_to_restore_are_counted(folder, capsys):
     assert "1 photo unchanged, because nothing to restore was found\n" in told
     assert lite.main([*argv, "--strength", "0%"]) == 0  # nothing was looked for
     assert "unchanged" not in capsys.readouterr().out
+    assert lite.main(["dehaze", "flat.png", "--output", "out"]) == 0
+    advice = "nothing to restore was found; for light haze in the distance there is the task dehaze"
+    assert advice in capsys.readouterr().out
 
 
 def test_names_formats_and_strength():

@@ -32,7 +32,8 @@ def add_strength_option(add: Callable[..., argparse.Action], task: str | None) -
         task: task that the command names; None for all.
     """
     more = "-2 to 2: above 1 removes more haze, below 0 adds haze"
-    of_haze = {"dehaze": f"; {more}", None: f"; models that predict haze take {more}"}
+    of_haze = {None: f"; models that predict haze take {more}"}
+    of_haze |= dict.fromkeys(("dehaze", "dehaze_landscape"), f"; {more}")
     add(
         "--strength",
         type=_strength,

@@ -119,8 +119,8 @@ def deblur(kernel: Tensor, border: str = "unknown") -> Problem:
         ConfigError: the kernel has a value that is not finite, or all its values are 0; an unknown
             border, or a mirrored one with another kernel.
 
-    The operator raises `ConfigError` if the kernel has an even side or, unless the border is
-    mirrored, is larger than the photo.
+    The operator raises `ConfigError` if the kernel has an even side or is too large: larger than
+    the photo with a periodic border, and twice as large with an unknown one.
     """
     kernel = kernel.double()
     if not torch.isfinite(kernel).all() or not kernel.any():
@@ -140,10 +140,10 @@ def deblur(kernel: Tensor, border: str = "unknown") -> Problem:
 
     def operator(shape: Shape) -> LinearOperator:
         sides = tuple(side - 2 * more for side, more in zip(shape[1:], margin, strict=True))
-        if any(k > side for k, side in zip(kernel.shape, sides, strict=True)):
+        if any(more >= side for more, side in zip(margin, sides, strict=True)):
             raise ConfigError(
-                f"kernel: expected sides no larger than the image, {sides[1]}x{sides[0]}, got "
-                f"{kernel.shape[1]}x{kernel.shape[0]}; use a smaller kernel"
+                f"kernel: expected sides below twice those of the image, {sides[1]}x{sides[0]}, "
+                f"got {kernel.shape[1]}x{kernel.shape[0]}; use a smaller kernel"
             )
         return CircularBlur(shape, kernel)
 

@@ -195,7 +195,9 @@ def unsupported(tags: TiffTags, layout: TiffLayout, codecs: frozenset[int]) -> s
         codecs: the known compressions.
     """
     least = layout.colours
-    if not least or layout.compression not in codecs:
+    if not least:
+        return f"{layout.named()}, is not supported; save it as RGB or gray"
+    if layout.compression not in codecs:
         return f"{layout.named()}, is not supported; save it with 8 or 16 bits, uncompressed"
     if layout.samples < least:
         return f"{layout.named()}, has {layout.samples} samples per pixel, expected {least} or more"

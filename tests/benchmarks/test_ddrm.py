@@ -2,9 +2,19 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.ddrm import cropped, main, markdown_table, plain, problems, total_variation
+from benchmarks.ddrm import (
+    cropped,
+    inner,
+    main,
+    markdown_table,
+    motion_kernel,
+    plain,
+    problems,
+    total_variation,
+)
 from refusion.errors import ConfigError
 from refusion.images.io import write_image
 from refusion.operators import BlockMean, Identity
@@ -82,6 +92,18 @@ def test_crops_are_in_the_middle_and_whole_blocks():
     assert cropped(photo, None).shape == (1, 3, 32, 48)
     with pytest.raises(ConfigError, match="16 pixels or more"):
         cropped(photo, 9)
+
+
+def test_the_light_of_a_motion_comes_from_beyond_the_borders():
+    problem, wide = problems((48, 64))["deblur motion"], steps_photo(64)[..., :48, :]
+    assert problem.margin == (7, 7) and inner(wide, problem.margin).shape == (1, 3, 34, 50)
+    kernel = motion_kernel()
+    assert float(kernel.sum()) == pytest.approx(1)
+    seen = inner(problem.operator((3, 48, 64)).forward(wide), problem.margin)
+    expected = F.conv2d(wide.transpose(0, 1), kernel.flip(0, 1)[None, None].float())
+    torch.testing.assert_close(seen, expected.transpose(0, 1), atol=1e-5, rtol=0)
+    y = torch.rand(1, 3, 77)  # data that are no image
+    assert torch.equal(inner(y, (0, 0)), y)
 
 
 def test_it_measures_every_task(gray_prior, photos, capsys):

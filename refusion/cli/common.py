@@ -164,6 +164,8 @@ class Parser(argparse.ArgumentParser):
             name = unknown[0].partition("=")[0]
             kind = "option" if name.startswith("-") else "argument"
             hint = option_hint(name, self._actions)
+            if kind == "option" and os.path.lexists(unknown[0]):
+                hint = f"; if you mean the file, write './{printable(unknown[0], 100)}'"
             self.error(f"unknown {kind} '{printable(name, 100)}'{hint}")
 
     def error(self, message: str) -> NoReturn:

@@ -87,3 +87,15 @@ def test_the_long_help_of_a_task_has_the_methods_that_restore_it(task, capsys):
     shown = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     of_methods = {"denoise": {"--method", "--mask"}, "blind": {"--method", "--lora"}}
     assert shown & {"--task", "--method", "--mask", "--lora"} == of_methods.get(task, set())
+
+
+def test_a_file_with_a_leading_dash_is_named_with_its_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("-o=x.png")
+    with pytest.raises(SystemExit):
+        cli.main(["denoise", "-o=x.png"])
+    assert capsys.readouterr().err == (
+        "refusion denoise: error: unknown option '-o'; if you mean the file, write './-o=x.png'; "
+        "see refusion denoise --help\n"
+    )
+    assert cli.main(["denoise", "./-o=x.png", "--quiet"]) == 0

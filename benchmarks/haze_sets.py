@@ -339,12 +339,10 @@ def run(options: argparse.Namespace) -> None:
     methods = methods_of(options.model, options.device)
     results = {}
     for name, photos in found.items():
-        if options.only is None or name in options.only:
-            if not (rows := measure(photos, methods)):
-                continue
+        if name in (options.only or found) and (rows := measure(photos, methods)):
             results[name] = rows
             write(options.out, results)  # after each set, so that nothing is lost
-            sys.stderr.write(f"{name}: {len(results[name])} photos\n")
+            sys.stderr.write(f"{name}: {len(rows)} photos\n")
     sys.stdout.write(table(results) + "\n")
 
 

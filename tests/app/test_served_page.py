@@ -92,7 +92,7 @@ def test_only_uploaded_files_are_read(client, photo, tmp_path):
         ({"seed": "<b>"}, "got &#x27;&lt;b&gt;&#x27;"),
         ({"task": "<img src=x>"}, "task: expected one of latent, haze"),
         ({"task": "haze", "distance": 2}, "distance: expected a number from 0 to 1, got 2"),
-        ({"task": "haze", "exposure": "bright"}, "exposure: expected one of keep, auto, "),
+        ({"task": "haze", "exposure": "bright"}, "exposure: expected one of auto, keep, "),
         ({"task": "haze", "strength": 300}, "strength: expected a number from -200 to 200, got"),
         ({"format": "exe"}, "format: expected one of photo, jpeg, png"),
         ({"format": "jpeg", "quality": 0}, "quality: expected a whole number from 1 to 100"),

@@ -271,8 +271,11 @@ def test_invalid_options_raise_an_error(options, message):
 def test_invalid_problems_raise_an_error():
     with pytest.raises(ConfigError, match=r"mask: expected the photo's size, 17x12, got 16x12"):
         DDRM(gray_prior(), PROBLEMS["inpaint"], 0.1).restore(photo(12, 17))
-    with pytest.raises(ConfigError, match="no larger than the image"):
-        DDRM(gray_prior(), deblur(torch.eye(13)), 0.1).restore(photo())
+    with pytest.raises(ConfigError, match="below twice those of the image, 16x12, got 25x25"):
+        DDRM(gray_prior(), deblur(torch.eye(25)), 0.1).restore(photo())
+    settings = DDRMSettings(steps=1)
+    largest = DDRM(gray_prior(), deblur(torch.eye(23)), 0.1, settings).restore(photo())
+    assert largest.shape == (1, 3, 12, 16)
     with pytest.raises(ConfigError, match="no larger than the image, 16x12, got 13x13"):
         DDRM(gray_prior(), deblur(torch.eye(13), "periodic"), 0.1).restore(photo())
     with pytest.raises(ConfigError, match="kernel: expected odd sides"):

@@ -45,7 +45,7 @@ ABOUT = {
     "dehaze_landscape": About(
         "remove light haze in the distance of landscapes and cities",
         "",
-        "synthetic haze in the distance (66 photos kept out): 21.45 to 22.72 dB",
+        "synthetic haze in the distance (66 photos kept out): 21.45 to 23.32 dB",
     ),
     "deshadow": About(
         "remove cast shadows",

@@ -57,8 +57,13 @@ def main(argv: list[str] | None = None) -> int:
     misty, counts = read_exclusions(options.misty), {"changed": 0, "left out": 0, "linked": 0}
     if options.out.exists():
         parser.error(f"--out: {options.out} exists; name a new folder")
+    photos = list_photos(options.folders)
+    names = [path.name for path in photos]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        parser.error(f"{twice}: several photos have this name; rename all but one")
     options.out.mkdir(parents=True)
-    for path in list_photos(options.folders):
+    for path in photos:
         target = options.out / path.name
         if path.name not in misty:
             target.symlink_to(path.resolve())

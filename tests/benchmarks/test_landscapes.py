@@ -42,3 +42,15 @@ def test_folder_has_links_and_changed_photos_under_their_names(tmp_path, capsys)
 def test_a_missing_list_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"misty\.txt"):
         main([str(tmp_path), "--misty", str(tmp_path / "misty.txt"), "--out", str(tmp_path / "o")])
+
+
+def test_photos_with_one_name_are_refused_before_work(tmp_path, capsys):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (60, 40)).save(tmp_path / folder / "same.png")
+    (tmp_path / "misty.txt").write_text("other.png\n")
+    folders, out = [str(tmp_path / folder) for folder in ("one", "two")], tmp_path / "out"
+    with pytest.raises(SystemExit):
+        main([*folders, "--misty", str(tmp_path / "misty.txt"), "--out", str(out)])
+    assert "same.png: several photos" in capsys.readouterr().err
+    assert not out.exists()

@@ -63,3 +63,12 @@ def test_haze_takes_this_depth_in_its_share_of_the_samples() -> None:
         drawn = sample_haze(landscape(), generator(seed), always)
         bands = [float(drawn.transmission[0, row + 8 : row + 24].mean()) for row in (0, 32, 64, 96)]
         assert bands == sorted(bands)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (3, 1), (1, 50), (20, 3)])
+def test_tiny_photos_have_an_optical_depth(size: tuple[int, int]) -> None:
+    tau, airlight = optical_depth(torch.rand(3, *size, generator=generator()))
+    assert tau.shape == size
+    assert 0 <= tau.min() <= tau.max() <= 3
+    assert airlight.min() >= 0.05
+    assert shows_distance(tau) in (False, True)

@@ -39,13 +39,16 @@ def optical_depth(photo: Tensor) -> tuple[Tensor, Tensor]:
     dark = dark_channel(photo[None], 2 * half + 1).flatten()
     airlight = photo.flatten(1)[:, dark.argmax()].clamp_min(0.05)
     dark = dark_channel((photo / airlight[:, None, None])[None], 2 * half + 1)[0, 0].clamp(0, 1)
-    side = min(2 * round(RADIUS * max(photo.shape)) + 1, 2 * (min(photo.shape[1:]) // 2) - 1)
+    fitting = 2 * (min(photo.shape[1:]) // 2) - 1
+    side = max(1, min(2 * round(RADIUS * max(photo.shape)) + 1, fitting))
     tau = guided_filter(photo.mean(0), -torch.log1p(-OMEGA * dark), side, SMOOTHNESS)
     return tau.clamp(0, LARGEST), airlight
 
 
 def shows_distance(tau: Tensor) -> bool:
     """Whether an optical depth (h, w) looks like a landscape: it differs, and grows upwards."""
+    if tau.numel() < 2:
+        return False  # one pixel has no deviation
     rows, _ = photo_coordinates(*tau.shape)
     pair = torch.stack([tau.flatten(), (1 - rows).expand(tau.shape).flatten()])
     deviation, correlation = tau.std(), torch.corrcoef(pair)[0, 1]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from refusion.checkpoint import save_checkpoint
-from refusion.cli import restore_main
+from refusion.cli import restore, restore_main
+from refusion.cli.options.ddrm import chosen_ddrm
 from refusion.images.io import read_image, write_image
 from refusion.images.photo import Photo
 from refusion.nets import UnconditionalUNet
@@ -169,3 +170,17 @@ def test_the_memory_limit_holds_for_reading(folder, capsys):
     assert error.count("\n") == 1 and not (folder / "out.png").exists()
     assert ddrm("--task", "sr4", "--max-memory", "100G") == 0
     assert ddrm("--task", "sr4", "--max-memory", "4 apples") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "floor"),
+    [
+        (("--task", "sr4"), 0.03),
+        (("--task", "sr4", "--sigma", "0.02"), 0.0),
+        (("--task", "deblur", "--kernel", "gauss:2", "--sigma", "0.001"), 0.03),
+        (("--task", "deblur", "--kernel", "gauss:2", "--sigma", "0.02", "--floor", "0"), 0.0),
+    ],
+)
+def test_deblurring_does_not_amplify_the_guessed_borders(options, floor):
+    parsed = restore.build_parser().parse_args(["--method", "ddrm", *options])
+    assert chosen_ddrm(parsed, torch.device("cpu")).settings.floor == floor

@@ -24,7 +24,8 @@ OWN = ("sigma", "mask", "kernel", "estimate", "eta", "eta_b", "floor", "official
 OF_SAMPLES = ("eta", "eta_b", "official", "samples", "uncertainty")
 """Keys of options that only random samples have."""
 FLOOR = 0.03
-"""Value of the published code: without noise, smaller singular values are rounding errors."""
+"""Value of the published code: without noise, smaller singular values are rounding errors. With
+unknown borders they also have the errors of the guessed data, which are no noise."""
 
 
 def add_ddrm_options(add: Callable[..., argparse.Action]) -> None:
@@ -50,7 +51,8 @@ def add_ddrm_options(add: Callable[..., argparse.Action]) -> None:
         "--floor",
         type=share,
         metavar="0..1",
-        help=f"smaller singular values count as 0 (default: 0 with --sigma, else {FLOOR})",
+        help=f"smaller singular values count as 0 (default: {FLOOR}; 0 with --sigma, except for "
+        "deblur)",
     )
     add(
         "--official",
@@ -80,7 +82,8 @@ def chosen_ddrm(options: argparse.Namespace, device: Any) -> DDRM:
     problem = _problem(options)
     prior = load_prior(options.weights, device=device, precision=options.precision)
     sigma = options.sigma or 0.0
-    floor = options.floor if options.floor is not None else (0.0 if sigma else FLOOR)
+    is_exact = bool(sigma) and not any(problem.margin)
+    floor = options.floor if options.floor is not None else (0.0 if is_exact else FLOOR)
     given = {key: getattr(options, key) for key in ("eta", "eta_b", "official")}
     chosen = {key: value for key, value in given.items() if value is not None}
     estimate = _estimate(options)

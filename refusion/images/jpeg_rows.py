@@ -19,6 +19,7 @@ from refusion.images.zero_tail import check_zero_tail, ends_in_zeros
 
 _BLOCK = 8  # pixels
 _INNER = 4  # pixels of a block that have nothing of the colours of the block before
+_LONGEST, _LEAST_LONG = 4, 1 << 16  # coded bytes per byte of the samples, and in addition, at most
 _END = b"\xff\xd9"
 _FILLER = b"\x5a" * 4096  # decodes to blocks that are not gray
 _RESTARTS = b"\xff\xdd\x00\x04"  # segment with the number of blocks between restart markers
@@ -46,7 +47,9 @@ def check_blocks(source: Source, pixels: np.ndarray) -> None:
         return
     end = end_of_picture(source.file, read_blocks(source.file).end)
     if end is None:
-        coded = _coded(source, size)
+        # What follows the end of the picture can be much longer than any picture of this size.
+        begin = min((begin for begin, _ in source.pixels), default=0)
+        coded = _coded(source, min(size, begin + _LONGEST * pixels.nbytes + _LEAST_LONG))
         check_zero_tail(coded, [(0, len(coded))], _small(coded), _small)
         return
     coded = _coded(source, end - len(_END))

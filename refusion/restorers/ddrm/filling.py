@@ -8,7 +8,7 @@ from torch import Tensor
 SMALLEST = 1e-6  # share of known pixels below which nothing is known
 
 
-def fill_unknown(photo: Tensor, known: Tensor) -> Tensor:
+def fill_unknown(photo: Tensor, mask: Tensor) -> Tensor:
     """Fill each unknown pixel with the mean of the smallest area around it that has known pixels.
 
     The areas are those of a pyramid (pull-push: Gortler et al., SIGGRAPH 1996). An area whose
@@ -17,12 +17,12 @@ def fill_unknown(photo: Tensor, known: Tensor) -> Tensor:
 
     Args:
         photo: (B, C, H, W), 0 where unknown.
-        known: 1 where known and 0 elsewhere, broadcastable to `photo`.
+        mask: 1 where known and 0 elsewhere, broadcastable to `photo`.
 
     Returns:
         (B, C, H, W), equal to `photo` where it is known; 0 in a channel without known pixels.
     """
-    return _filled(photo, known.to(photo).expand_as(photo))
+    return _filled(photo, mask.to(photo).expand_as(photo))
 
 
 def _filled(total: Tensor, share: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from refusion.data.exclusions import read_exclusions
 from refusion.images.cache import list_photos
 from refusion.images.resize import shrink
 from refusion.images.samples import to_float
+from refusion.sde.scattering import Scattering
 from refusion.synthesis.scenes.aerial import optical_depth, shows_distance
 
 SIDE = 448  # longest side in pixels of the copy that shows the depth
@@ -43,8 +44,7 @@ def clear_landscape(photo: Tensor) -> Tensor | None:
         return None
     size = (photo.shape[-2], photo.shape[-1])
     tau = F.interpolate(tau.clamp_max(LARGEST)[None, None], size, mode="bilinear") * SHARE
-    airlight = airlight.view(1, 3, 1, 1)
-    return ((photo - airlight) * torch.exp(tau) + airlight).clamp(0, 1)
+    return Scattering(tau, airlight.view(1, 3, 1, 1)).clear(photo).clamp(0, 1)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,10 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     if options.out.exists():
         parser.error(f"--out: {options.out} exists; name a new folder")
     photos = list_photos(options.folders)
-    names = [path.name for path in photos]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        parser.error(f"{twice}: several photos have this name; rename all but one")
+    twice = [name for name, count in Counter(path.name for path in photos).items() if count > 1]
+    if twice:
+        parser.error(f"{twice[0]}: several photos have this name; rename all but one")
     options.out.mkdir(parents=True)
     for path in photos:
         target = options.out / path.name

@@ -16,6 +16,7 @@ from refusion.cli.options.bokeh import add_bokeh_options, disparity_maps, imitat
 from refusion.cli.options.ddrm import add_ddrm_options, chosen_ddrm
 from refusion.cli.options.diffbir import add_diffbir_options, chosen_diffbir
 from refusion.cli.options.haze import (
+    HAZE_TASKS,
     add_haze_options,
     add_same_look_option,
     add_strength_option,
@@ -64,10 +65,8 @@ _FILES = {"photos", "output", "compare", "format", "quality", "suffix", "overwri
 BRIEF = _FILES | {"task", "weights", "strength", "quiet"}
 """Keys of the options that `--help` shows for every task; `--help-all` shows all."""
 
-_OF_HAZE = {"distance", "exposure", "haze_map", "same_look"}
 BRIEF_OF_TASK = {
-    "dehaze": _OF_HAZE,
-    "dehaze_landscape": _OF_HAZE,
+    **{task: {"distance", "exposure", "haze_map", "same_look"} for task in HAZE_TASKS},
     "denoise": {"noise_level"},
     "bokeh": {"aperture", "disparity", "focus"},
 }

@@ -183,4 +183,6 @@ def test_the_memory_limit_holds_for_reading(folder, capsys):
 )
 def test_deblurring_does_not_amplify_the_guessed_borders(options, floor):
     parsed = restore.build_parser().parse_args(["--method", "ddrm", *options])
-    assert chosen_ddrm(parsed, torch.device("cpu")).settings.floor == floor
+    restorer = chosen_ddrm(parsed, torch.device("cpu"))
+    named = restorer.settings.floor
+    assert (restorer.problem.floor if named is None else named) == floor

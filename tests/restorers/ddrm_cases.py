@@ -10,7 +10,9 @@ from refusion.operators import (
     Dense,
     Identity,
     Inpainting,
+    SeparableBlur,
     WalshHadamard,
+    gaussian,
 )
 from refusion.sde import VPSDE, RecordedNoise
 
@@ -21,6 +23,19 @@ ALPHA_BAR = VPSDE().alpha_bar
 
 def normal(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def operators_of_tasks(shape, blur):
+    """Operators of the seven tasks by name; `blur` is the standard deviation of a Gaussian."""
+    return {
+        "denoise": Identity(shape),
+        "inpaint": Inpainting(shape, normal(*shape[1:], seed=3) > 0),
+        "sr_mean": BlockMean(shape, 4),
+        "sr": BicubicDownsample(shape, 4),
+        "colorize": Colorization(shape),
+        "blur": SeparableBlur(shape, gaussian(blur)),
+        "cs": WalshHadamard(shape, 0.25, torch.Generator().manual_seed(5)),
+    }
 
 
 def matrix_with_decaying_singulars():

@@ -132,6 +132,21 @@ def test_periodic_photos_are_exact_where_they_are_told_to_be():
     assert rms(operator.forward(found) - y) < 1e-3
 
 
+def test_guessed_data_are_not_amplified_unless_asked_for():
+    y = blurred(MOTION)[1]
+    found = {
+        floor: DDRM(
+            gray_prior(),
+            deblur(MOTION),
+            0.0,
+            DDRMSettings(steps=2, estimate="mean", floor=floor),
+        ).restore(y)
+        for floor in (None, 0.03, 0.0)
+    }
+    assert torch.equal(found[None], found[0.03])
+    assert not torch.equal(found[None], found[0.0])
+
+
 def test_without_noise_the_result_agrees_with_the_photo():
     """Where no light comes from beyond the borders, the blurred result is the photo."""
     _, y, (rows, columns) = blurred(MOTION)

@@ -2,33 +2,16 @@
 
 import pytest
 import torch
-from ddrm_cases import ALPHA_BAR, normal
+from ddrm_cases import ALPHA_BAR, normal, operators_of_tasks
 
-from refusion.operators import (
-    BicubicDownsample,
-    BlockMean,
-    Colorization,
-    Identity,
-    Inpainting,
-    SeparableBlur,
-    WalshHadamard,
-    gaussian,
-)
+from refusion.operators import Identity, Inpainting
 from refusion.restorers.ddrm.brightness import brightness_error
 from refusion.restorers.ddrm.mean import estimate_mean
 from refusion.restorers.ddrm.sampling import DDRMSettings, SpectralData
 
 SHAPE = (3, 64, 96)
 SIGMA = 0.4
-OPERATORS = {
-    "denoise": Identity(SHAPE),
-    "inpaint": Inpainting(SHAPE, normal(64, 96, seed=3) > 0),
-    "sr_mean": BlockMean(SHAPE, 4),
-    "sr": BicubicDownsample(SHAPE, 4),
-    "colorize": Colorization(SHAPE),
-    "blur": SeparableBlur(SHAPE, gaussian(2.0)),
-    "cs": WalshHadamard(SHAPE, 0.25, torch.Generator().manual_seed(5)),
-}
+OPERATORS = operators_of_tasks(SHAPE, blur=2.0)
 DARKER = 0.03
 
 

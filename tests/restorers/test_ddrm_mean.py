@@ -6,19 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ddrm_cases import ALPHA_BAR, normal
+from ddrm_cases import ALPHA_BAR, normal, operators_of_tasks
 
 from refusion.errors import ConfigError
-from refusion.operators import (
-    BicubicDownsample,
-    BlockMean,
-    Colorization,
-    Identity,
-    Inpainting,
-    SeparableBlur,
-    WalshHadamard,
-    gaussian,
-)
 from refusion.restorers import DDRM
 from refusion.restorers.ddrm.mean import (
     FIRST,
@@ -35,15 +25,7 @@ SIDE = 8
 SHAPE = (3, SIDE, SIDE)
 N = 3 * SIDE**2
 SIGMA = 0.1
-OPERATORS = {
-    "denoise": Identity(SHAPE),
-    "inpaint": Inpainting(SHAPE, normal(SIDE, SIDE, seed=3) > 0),
-    "sr_mean": BlockMean(SHAPE, 4),
-    "sr": BicubicDownsample(SHAPE, 4),
-    "colorize": Colorization(SHAPE),
-    "blur": SeparableBlur(SHAPE, gaussian(1.0)),
-    "cs": WalshHadamard(SHAPE, 0.25, torch.Generator().manual_seed(5)),
-}
+OPERATORS = operators_of_tasks(SHAPE, blur=1.0)
 
 
 def power():

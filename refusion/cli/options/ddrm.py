@@ -21,11 +21,10 @@ _SHARED = ("sigma",)  # other tasks use it, too
 _NEEDS = {"inpaint": "mask", "deblur": "kernel", "denoise": "sigma"}
 OWN = ("sigma", "mask", "kernel", "estimate", "eta", "eta_b", "floor", "official")
 """Keys of the options of the method."""
+FLOOR = 0.03
+"""Value of the published code: without noise, smaller singular values are rounding errors."""
 OF_SAMPLES = ("eta", "eta_b", "official", "samples", "uncertainty")
 """Keys of options that only random samples have."""
-FLOOR = 0.03
-"""Value of the published code: without noise, smaller singular values are rounding errors. With
-unknown borders they also have the errors of the guessed data, which are no noise."""
 
 
 def add_ddrm_options(add: Callable[..., argparse.Action]) -> None:
@@ -82,13 +81,13 @@ def chosen_ddrm(options: argparse.Namespace, device: Any) -> DDRM:
     problem = _problem(options)
     prior = load_prior(options.weights, device=device, precision=options.precision)
     sigma = options.sigma or 0.0
-    is_exact = bool(sigma) and not any(problem.margin)
-    floor = options.floor if options.floor is not None else (0.0 if is_exact else FLOOR)
-    given = {key: getattr(options, key) for key in ("eta", "eta_b", "official")}
+    given = {key: getattr(options, key) for key in ("eta", "eta_b", "floor", "official")}
+    if not sigma and options.floor is None:
+        given["floor"] = FLOOR
     chosen = {key: value for key, value in given.items() if value is not None}
     estimate = _estimate(options)
     steps = options.steps or (MEAN_STEPS if estimate == "mean" else prior.steps)
-    settings = DDRMSettings(steps=steps, floor=floor, estimate=estimate, **chosen)
+    settings = DDRMSettings(steps=steps, estimate=estimate, **chosen)
     return DDRM(prior, problem, sigma, settings)
 
 

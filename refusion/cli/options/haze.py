@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.devices.processes import World
     from refusion.restorers.base import Restorer, RestorerInfo
 
+HAZE_TASKS = ("dehaze", "dehaze_landscape")
+"""Shipped tasks whose models predict haze."""
 _OPTIONS = ("distance", "airlight", "exposure", "haze_map", "same_look")
 SAME_LOOK, FIRST, MEDIAN = "--same-look", "first", "median"
 _STRENGTHS = -2.0, 2.0
@@ -33,7 +35,7 @@ def add_strength_option(add: Callable[..., argparse.Action], task: str | None) -
     """
     more = "-2 to 2: above 1 removes more haze, below 0 adds haze"
     of_haze = {None: f"; models that predict haze take {more}"}
-    of_haze |= dict.fromkeys(("dehaze", "dehaze_landscape"), f"; {more}")
+    of_haze |= dict.fromkeys(HAZE_TASKS, f"; {more}")
     add(
         "--strength",
         type=_strength,

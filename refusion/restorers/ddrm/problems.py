@@ -25,6 +25,7 @@ from refusion.operators import (
 
 CS_SHARE = 0.25  # share of the Walsh-Hadamard coefficients that compressive sensing measures
 CS_SEED = 0  # seed of its pixel permutation; constant, because the permutation defines the operator
+MARGIN_FLOOR = 0.03  # smaller singular values amplify the errors of guessed data
 BORDERS = ("unknown", "mirrored", "periodic")
 
 Shape = tuple[int, int, int]
@@ -50,6 +51,11 @@ class Problem:
     scale: int = 1
     colours: bool = False
     margin: tuple[int, int] = (0, 0)
+
+    @property
+    def floor(self) -> float:
+        """Default of `DDRMSettings.floor`: above 0 where data in a margin are guessed."""
+        return MARGIN_FLOOR if any(self.margin) else 0.0
 
 
 def denoise(task: str = "denoise") -> Problem:

@@ -127,6 +127,8 @@ class DDRM:
         """
         sigma = self._noise_level(conditions)
         settings = self.settings if steps is None else replace(self.settings, steps=steps)
+        if settings.floor is None:
+            settings = replace(settings, floor=self.problem.floor)
         # Noise that was not clamped does not exceed six standard deviations in practice.
         check_image("lq", lq, 3, 6 * sigma, integers=True)
         check_options(len(lq), seed, tile, strength)

@@ -39,7 +39,8 @@ class DDRMSettings:
             0..1.
         eta_b: weight of the data in coordinates whose data are less noisy than the state, 0..1.
         floor: singular values up to this value count as 0. If the data have no noise, the inverse
-            of a small singular value amplifies the rounding errors of the file.
+            of a small singular value amplifies the rounding errors of the file. None: 0, and in
+            `DDRM` the value that suits the degradation (`Problem.floor`).
         official: follow the published code where it differs from the paper. The published code
             multiplies the start state by 1 / sigma_T instead of sqrt(abar_T), does not use
             noiseless data in the last step, and takes U^T y / sigma_y for the noise in
@@ -54,7 +55,7 @@ class DDRMSettings:
     steps: int = 20
     eta: float = 0.85
     eta_b: float = 1.0
-    floor: float = 0.0
+    floor: float | None = None
     official: bool = False
     estimate: Literal["sample", "mean"] = "sample"
 
@@ -67,7 +68,7 @@ class DDRMSettings:
                 raise ConfigError(f"{name}: expected 0..1, got {getattr(self, name)!r}")
         if self.estimate not in ("sample", "mean"):
             raise ConfigError(f"estimate: expected 'sample' or 'mean', got {self.estimate!r}")
-        if not 0 <= self.floor < math.inf:
+        if self.floor is not None and not 0 <= self.floor < math.inf:
             raise ConfigError(f"floor: expected a number from 0, got {self.floor!r}")
 
 
@@ -178,11 +179,11 @@ class SpectralData:
         """Transform the data y, (B, *operator.data_shape), and check sigma_y and the floor."""
         if not 0 <= sigma_y < math.inf:
             raise ConfigError(f"sigma: expected a noise level from 0, got {sigma_y!r}")
-        exact = operator.singulars
-        is_above = exact > settings.floor
+        exact, floor = operator.singulars, settings.floor or 0.0
+        is_above = exact > floor
         if not is_above.any():
             raise ConfigError(
-                f"floor: {settings.floor:g} is above all singular values (largest "
+                f"floor: {floor:g} is above all singular values (largest "
                 f"{exact.max():.3g}), so no data would be used; use a smaller floor"
             )
         zero = torch.zeros((), dtype=exact.dtype)

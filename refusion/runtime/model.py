@@ -32,6 +32,8 @@ WRONG_OUTPUT = "has another shape or type than the photo: the file is damaged; e
 _CHANNELS = {"tau": 1}  # of the outputs of a network; 3 for all others
 NOT_FINITE = "the model gave values that are not finite: the file is damaged; export it again"
 
+_EXPECTED_PLAN = "expected part 'runtime' of the description in a file of refusion export"
+
 
 class OnnxModel:
     """Restores photos with an ONNX file; see `load_model`.
@@ -39,6 +41,9 @@ class OnnxModel:
     Args:
         engine: runs the graph of the file.
         plan: how photos are restored: part 'runtime' of the description in the file.
+
+    Raises:
+        ConfigError: the plan lacks a value, or one is of a wrong type or out of its range.
 
     Attributes:
         task: task of the model, such as 'dehaze'.
@@ -49,6 +54,8 @@ class OnnxModel:
 
     def __init__(self, engine: Engine, plan: Mapping[str, Any]) -> None:
         check_arguments(OnnxModel.__init__, locals())
+        if not is_valid(plan):
+            raise ConfigError(f"plan: {_EXPECTED_PLAN}, got other values: use load_model(FILE)")
         self._engine, self._plan = engine, plan
         self.task: str = plan["task"]
         self.strengths: tuple[float, float] = tuple(plan["strengths"])

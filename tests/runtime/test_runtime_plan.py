@@ -2,6 +2,8 @@
 
 import pytest
 
+from refusion.errors import ConfigError
+from refusion.runtime import OnnxModel
 from refusion.runtime.description import read_description
 from refusion.runtime.plan import is_valid
 from refusion.weights import FOLDER
@@ -102,3 +104,11 @@ def test_damaged_plans_are_found(name, damage):
     assert not is_valid(plan | dict([damage]))
     assert not is_valid({key: value for key, value in plan.items() if key != "flat"})
     assert not is_valid([plan]) and not is_valid("plan")
+
+
+@pytest.mark.parametrize(
+    "plan", [{}, {"task": "denoise"}, {"task": 1, "strengths": [0, 1]}], ids=str
+)
+def test_a_model_is_not_made_of_a_wrong_plan(plan):
+    with pytest.raises(ConfigError, match="plan: expected part 'runtime'"):
+        OnnxModel(print, plan)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from refusion.checkpoint import Model
 from refusion.nets import UnconditionalUNet
-from refusion.sde.scattering import scattering_from_output
+from refusion.sde.haze_choice import haze_from_output
 
 _RGB = 3
 _LENS = 3  # numbers: source lens, target lens, disparity
@@ -93,7 +93,7 @@ class _NetworkCall(nn.Module):
         output = self.network(mu if state is None else state, mu, time, **given)
         if not self.is_haze:
             return output
-        haze = scattering_from_output(output, mu)
+        haze = haze_from_output(output, mu)
         return output, haze.tau, haze.airlight
 
 

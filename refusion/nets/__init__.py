@@ -19,13 +19,22 @@ from torch import nn
 from refusion.nets.adm import UnconditionalUNet
 from refusion.nets.latent_unet import Latent, LatentUNet
 from refusion.nets.nafnet import ConditionalNAFNet
+from refusion.nets.nafnet_pair import NAFNetPair
 from refusion.nets.plain_nafnet import NAFNet
 from refusion.nets.swinir import SwinIR
 from refusion.nets.unet import ConditionalUNet
 
 NETS: dict[str, type[nn.Module]] = {
     net.__name__: net
-    for net in (ConditionalNAFNet, ConditionalUNet, LatentUNet, NAFNet, SwinIR, UnconditionalUNet)
+    for net in (
+        ConditionalNAFNet,
+        ConditionalUNet,
+        LatentUNet,
+        NAFNet,
+        NAFNetPair,
+        SwinIR,
+        UnconditionalUNet,
+    )
 }
 
 __all__ = [
@@ -35,6 +44,7 @@ __all__ = [
     "Latent",
     "LatentUNet",
     "NAFNet",
+    "NAFNetPair",
     "SwinIR",
     "UnconditionalUNet",
 ]

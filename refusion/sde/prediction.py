@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from refusion.errors import ConfigError, short, suggest
+from refusion.sde.haze_choice import haze_from_output
 from refusion.sde.irsde import IRSDE, Time
-from refusion.sde.scattering import CHANNELS, Scattering, scattering_from_output
+from refusion.sde.scattering import CHANNELS, Scattering
 
 _LARGEST_OVERSHOOT = 0.25  # of x0 beyond [0, 1], where the scattering model divides by a small t
 
@@ -97,7 +98,7 @@ def _from_score(sde: IRSDE, score: Tensor, xt: Tensor, mu: Tensor, t: Time) -> E
 
 
 def _from_scattering(sde: IRSDE, output: Tensor, xt: Tensor, mu: Tensor, t: Time) -> Estimate:
-    scattering = scattering_from_output(output, mu)
+    scattering = haze_from_output(output, mu)
     x0 = scattering.clear(mu).clamp(-_LARGEST_OVERSHOOT, 1 + _LARGEST_OVERSHOOT)
     noise = sde.noise_from_x0(xt - mu, x0 - mu, mu.new_zeros(()), t)
     return Estimate(x0, noise, scattering)

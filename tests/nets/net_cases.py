@@ -9,6 +9,7 @@ from refusion.nets import (
     ConditionalUNet,
     LatentUNet,
     NAFNet,
+    NAFNetPair,
     SwinIR,
     UnconditionalUNet,
 )
@@ -36,7 +37,7 @@ class Case:
     @property
     def is_timed(self):
         """Whether the network is told a time, and mu beside xt."""
-        return self.net not in (LatentUNet, NAFNet, SwinIR)
+        return self.net not in (LatentUNet, NAFNet, NAFNetPair, SwinIR)
 
     def build(self, seed=0):
         """The network in eval mode; all parameters are perturbed, as beta and gamma start at 0."""
@@ -69,6 +70,8 @@ class Case:
         if self.net is LatentUNet:
             latent = net.encode(**inputs)
             return net.decode(latent.z, latent.skips, latent.size)
+        if self.net is NAFNetPair:  # the mean of both outputs
+            return sum(net(inputs["x"], inputs["x"], 0).chunk(2, dim=1)) / 2
         return net(**inputs)
 
 
@@ -82,6 +85,7 @@ CASES = {
     "denoise": Case(ConditionalNAFNet, {**NAFNET, "conditional": False}),
     "nafnet": Case(NAFNet, NAFNET),
     "nafnet_folded": Case(NAFNet, {**NAFNET, "pixel_unshuffle": 2, "border": 4, "pool_window": 12}),
+    "nafnet_pair": Case(NAFNetPair, {**NAFNET, "pixel_unshuffle": 2, "border": 4}),
     "unet": Case(ConditionalUNet, {"nf": 4, "depth": 3}),
     "unet_denoise": Case(
         ConditionalUNet, {"nf": 4, "depth": 3, "conditional": False, "mid_attention": "softmax"}

@@ -127,8 +127,9 @@ class DiffusionStage(CheckpointStage):
         self.network = find_table("nets")[network.type](**network.settings).to(device)
         self.module: nn.Module = self.network
         if self.prediction == "scattering":  # an output of zeros is a photo without haze
-            nn.init.zeros_(self.network.last.weight)
-            nn.init.zeros_(self.network.last.bias)
+            for network in getattr(self.network, "networks", [self.network]):
+                nn.init.zeros_(network.last.weight)
+                nn.init.zeros_(network.last.bias)
 
     def compile(self) -> None:
         """See `Stage.compile`."""

@@ -1,0 +1,69 @@
+"""Two trained networks of the same shape, joined to a pair."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from refusion.checkpoint.file import Checkpoint
+from refusion.config.parser import Component
+from refusion.errors import ConfigError
+
+# Settings of `ConditionalNAFNet` that the networks of a pair do not have, and their defaults.
+_DEFAULTS = {"img_channel": 3, "wiring": "pixel", "sees_state": True, "conditional": True,
+             "lens": False, "stereo": False, "guide": 0, "pool_window": None}  # fmt: skip
+_NEEDED = _DEFAULTS | {"sees_state": False}
+
+
+def join_pair(first: Checkpoint, second: Checkpoint) -> Checkpoint:
+    """A model with `NAFNetPair` of the networks of two models.
+
+    Everything but the network is that of the first model: task, process, sampling.
+    `depth_scale` of the first one then counts for both.
+
+    Args:
+        first: of a `ConditionalNAFNet` with `sees_state: false`, of pixels.
+        second: of a network with the same settings and the same prediction.
+
+    Returns:
+        The checkpoint of the pair; the path is that of the first model.
+
+    Raises:
+        ConfigError: a network is another one, or the two differ.
+    """
+    settings = [_settings(checkpoint) for checkpoint in (first, second)]
+    kinds = [(*own.items(), checkpoint.model.prediction)
+             for own, checkpoint in zip(settings, (first, second), strict=True)]  # fmt: skip
+    if kinds[0] != kinds[1]:
+        raise ConfigError(
+            f"{second.path}: expected a network with the settings and the prediction of "
+            f"{first.path}, got others"
+        )
+    model = replace(first.model, network=Component("NAFNetPair", settings[0]))
+    tensors = {**_placed(first, 0), **_placed(second, 1)}
+    return replace(first, model=model, tensors=tensors)
+
+
+def _placed(checkpoint: Checkpoint, place: int) -> dict[str, Tensor]:
+    """The tensors of a network with their names in the pair."""
+    return {
+        f"network.networks.{place}.{name.removeprefix('network.')}": tensor
+        for name, tensor in checkpoint.tensors.items()
+    }
+
+
+def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Settings of the pair from those of one of its networks."""
+    network = checkpoint.model.network
+    kind = None if network is None else network.type
+    settings = {} if network is None else dict(network.settings)
+    given = {key: settings.pop(key, default) for key, default in _DEFAULTS.items()}
+    is_single = kind == "ConditionalNAFNet" and given == _NEEDED
+    if not is_single or checkpoint.model.latent_unet is not None:
+        raise ConfigError(
+            f"{checkpoint.path}: expected a ConditionalNAFNet on RGB pixels with wiring: pixel and "
+            f"sees_state: false, got {kind} with {dict(network.settings) if network else {}}"
+        )
+    return settings

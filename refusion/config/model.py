@@ -146,8 +146,9 @@ def check_output(
     is_plain = latent_unet is None and upscale is None and not more
     if wanted is not None and not (given == wanted and is_plain):
         raise ConfigError(
-            f"prediction: {prediction} describes RGB photos and needs a ConditionalNAFNet or a NAFNetPair with "
-            f"out_channel: {wanted}, without latent_unet, upscale, stereo, lens and guide"
+            f"prediction: {prediction} describes RGB photos and needs a ConditionalNAFNet "
+            f"or a NAFNetPair with out_channel: {wanted}, without latent_unet, upscale, stereo, "
+            "lens and guide"
         )
 
 

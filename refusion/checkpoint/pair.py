@@ -1,4 +1,4 @@
-"""Two trained networks of the same shape, joined to a pair."""
+"""Two trained networks of the same shape, joined to a pair, and taken apart again."""
 
 from __future__ import annotations
 
@@ -44,6 +44,38 @@ def join_pair(first: Checkpoint, second: Checkpoint) -> Checkpoint:
     model = replace(first.model, network=Component("NAFNetPair", settings[0]))
     tensors = {**_placed(first, 0), **_placed(second, 1)}
     return replace(first, model=model, tensors=tensors)
+
+
+def split_pair(pair: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
+    """The models of both networks of a pair, for example to train one of them further.
+
+    Args:
+        pair: of a `NAFNetPair`.
+
+    Returns:
+        Two checkpoints that differ in their tensors only; their path is that of the pair.
+
+    Raises:
+        ConfigError: the network is no `NAFNetPair`.
+    """
+    network = pair.model.network
+    if network is None or network.type != "NAFNetPair":
+        kind = None if network is None else network.type
+        raise ConfigError(f"{pair.path}: expected a NAFNetPair, got {kind}")
+    settings = {**_NEEDED, **network.settings}
+    model = replace(pair.model, network=Component("ConditionalNAFNet", settings))
+    first, second = (replace(pair, model=model, tensors=_taken(pair, place)) for place in (0, 1))
+    return first, second
+
+
+def _taken(pair: Checkpoint, place: int) -> dict[str, Tensor]:
+    """The tensors of one network of a pair, with their names in a model of its own."""
+    prefix = f"network.networks.{place}."
+    return {
+        f"network.{name.removeprefix(prefix)}": tensor
+        for name, tensor in pair.tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _placed(checkpoint: Checkpoint, place: int) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from tiny_models import HAZE, build, save
 
 from refusion.checkpoint import build_model, read_checkpoint, save_checkpoint
-from refusion.checkpoint.pair import join_pair
+from refusion.checkpoint.pair import join_pair, split_pair
 from refusion.errors import ConfigError
 from refusion.nets import NAFNetPair
 
@@ -38,6 +38,27 @@ def test_each_network_keeps_its_output(tmp_path: Path) -> None:
         parts = model.network(mu, mu, 1).chunk(2, 1)
         for checkpoint, part in zip(both, parts, strict=True):
             assert torch.equal(build_model(checkpoint).network(mu, mu, 1), part)
+
+
+def test_a_pair_taken_apart_gives_its_networks(tmp_path: Path) -> None:
+    files = [saved(tmp_path / f"{scale}.safetensors", scale) for scale in (1.0, 0.9)]
+    both = [read_checkpoint(file) for file in files]
+    for old, new in zip(both, split_pair(join_pair(*both)), strict=True):
+        path = tmp_path / "new.safetensors"
+        save_checkpoint(path, new.model, new.tensors, new.info)
+        read = read_checkpoint(path)
+        assert read.tensors.keys() == old.tensors.keys()
+        assert all(torch.equal(read.tensors[name], old.tensors[name]) for name in old.tensors)
+        mu = torch.rand(1, 3, 24, 40, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            a, b = (build_model(checkpoint).network(mu, mu, 1) for checkpoint in (old, read))
+        assert torch.equal(a, b)
+
+
+def test_a_single_network_is_not_taken_apart(tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(saved(tmp_path / "a.safetensors"))
+    with pytest.raises(ConfigError, match="expected a NAFNetPair, got ConditionalNAFNet"):
+        split_pair(checkpoint)
 
 
 @pytest.mark.parametrize("settings", [{"border": 4}, {"dark_windows": [3]}, {"width": 16}], ids=str)

@@ -144,6 +144,10 @@ def check_output(
         )
     more = [key for key in ("stereo", "lens", "guide") if network.settings.get(key)]
     is_plain = latent_unet is None and upscale is None and not more
+    if wanted is None and network.type == "NAFNetPair":
+        raise ConfigError(
+            f"network.type: NAFNetPair needs prediction: scattering, got prediction: {prediction}"
+        )
     if wanted is not None and not (given == wanted and is_plain):
         raise ConfigError(
             f"prediction: {prediction} describes RGB photos and needs a ConditionalNAFNet "

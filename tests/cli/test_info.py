@@ -32,7 +32,7 @@ def test_facts_are_those_of_the_file(tiny_checkpoint, capsys, kind):
 def test_text_names_what_matters(capsys):
     assert cli.main(["info", "dehaze"]) == 0
     out = capsys.readouterr().out
-    for words in ("task: dehaze", "type: ConditionalNAFNet", "type: IRSDE", "sampler: posterior",
+    for words in ("task: dehaze", "type: NAFNetPair", "type: IRSDE", "sampler: posterior",
                   "stored: [\"float16\"]", "training:", "licence:", "sha256:"):  # fmt: skip
         assert words in out
 

@@ -22,6 +22,8 @@ from refusion.sde.scattering import CHANNELS
         ("scattering", {"out_channel": CHANNELS, "lens": True}, None, "prediction: scattering"),
         ("scattering", {"out_channel": CHANNELS}, None, None),
         ("noise", {"out_channel": 3}, None, None),
+        ("noise", {"type": "NAFNetPair"}, None, "network.type: NAFNetPair needs prediction"),
+        ("scattering", {"type": "NAFNetPair", "out_channel": CHANNELS}, None, None),
     ],
 )
 def test_the_output_has_the_channels_of_its_prediction(prediction, edits, latent, message):

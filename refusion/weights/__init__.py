@@ -61,7 +61,7 @@ ABOUT = {
         "remove the noise of cameras and Gaussian noise",
         "",
         "Gaussian noise of 25 levels (Kodak 17 to 24): 20.47 to 31.73 dB",
-        0.84,
+        0.83,
     ),
     "blind": About(
         "remove noise, blur and JPEG artifacts of unknown strength",

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from refusion.arguments import check_arguments
 from refusion.checkpoint.file import Checkpoint
+from refusion.checkpoint.shapes import check_shapes, expected_shapes
 from refusion.config.parser import Component
 from refusion.errors import ConfigError
 
@@ -32,16 +34,18 @@ def join_pair(first: Checkpoint, second: Checkpoint) -> Checkpoint:
 
     Raises:
         ConfigError: a network is another one, or the two differ.
+        CheckpointError: a model has other tensors than its network.
     """
+    check_arguments(join_pair, locals())
     settings = [_settings(checkpoint) for checkpoint in (first, second)]
-    kinds = [(*own.items(), checkpoint.model.prediction)
-             for own, checkpoint in zip(settings, (first, second), strict=True)]  # fmt: skip
-    if kinds[0] != kinds[1]:
+    if settings[0] != settings[1] or first.model.prediction != second.model.prediction:
         raise ConfigError(
             f"{second.path}: expected a network with the settings and the prediction of "
             f"{first.path}, got others"
         )
     model = replace(first.model, network=Component("NAFNetPair", settings[0]))
+    _check_tensors(first)
+    _check_tensors(second)
     tensors = {**_placed(first, 0), **_placed(second, 1)}
     return replace(first, model=model, tensors=tensors)
 
@@ -57,15 +61,23 @@ def split_pair(pair: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
 
     Raises:
         ConfigError: the network is no `NAFNetPair`.
+        CheckpointError: the model has other tensors than its networks.
     """
+    check_arguments(split_pair, locals())
     network = pair.model.network
     if network is None or network.type != "NAFNetPair":
         kind = None if network is None else network.type
         raise ConfigError(f"{pair.path}: expected a NAFNetPair, got {kind}")
+    _check_tensors(pair)
     settings = {**_NEEDED, **network.settings}
     model = replace(pair.model, network=Component("ConditionalNAFNet", settings))
     first, second = (replace(pair, model=model, tensors=_taken(pair, place)) for place in (0, 1))
     return first, second
+
+
+def _check_tensors(checkpoint: Checkpoint) -> None:
+    found = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    check_shapes(checkpoint.path, found, expected_shapes(checkpoint.path, checkpoint.model))
 
 
 def _taken(pair: Checkpoint, place: int) -> dict[str, Tensor]:

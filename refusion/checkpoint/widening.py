@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from refusion.arguments import check_arguments
 from refusion.checkpoint.file import Checkpoint
 from refusion.checkpoint.model import build_model
+from refusion.config.networks import network_shapes
 from refusion.config.parser import Component
 from refusion.errors import ConfigError
+from refusion.hints import Channels, Seed
 from refusion.nets import ConditionalNAFNet
 from refusion.nets.layers import SinusoidalEmbedding
 
@@ -22,7 +25,7 @@ _TIMES = 1000  # times that the new embedding is fitted to, from 0
 _SHIFT_AND_SCALE = 4  # vectors that a block computes from the time
 
 
-def widened(checkpoint: Checkpoint, width: int, seed: int = 0) -> Checkpoint:
+def widened(checkpoint: Checkpoint, width: Channels, seed: Seed = 0) -> Checkpoint:
     """Widen a `ConditionalNAFNet`: a start for the training of a larger network (`init`).
 
     The additional channels of each level are copies of random ones, and the layers after them
@@ -39,18 +42,20 @@ def widened(checkpoint: Checkpoint, width: int, seed: int = 0) -> Checkpoint:
         The checkpoint of the wider network, float32; the path is that of the old one.
 
     Raises:
-        ConfigError: the network is another one, or the width is smaller.
+        ConfigError: the network is another one, or the width is smaller or too large.
+        CheckpointError: the model has other tensors than its network.
     """
+    check_arguments(widened, locals())
     network = build_model(checkpoint).network
     old_width = _width(checkpoint, network, width)
-    settings = {**checkpoint.model.network.settings, "width": width}
+    settings = {**checkpoint.model.network.settings, "width": int(width)}
+    component = Component("ConditionalNAFNet", settings)
+    shapes = _shapes(component)
     generator = torch.Generator().manual_seed(seed)
     levels = len(network.encoders) + 1
     copies = [_copies(old_width << i, width << i, generator) for i in range(levels)]
     old = {name: tensor.float() for name, tensor in network.state_dict().items()}
     new = _time_mlp(old, (old_width, width), generator)
-    with torch.device("meta"):
-        shapes = {k: v.shape for k, v in ConditionalNAFNet(**settings).state_dict().items()}
     for name in [name for name in old if not name.startswith("time_mlp")]:
         tensor = _widened(name, old[name], copies)
         if tensor.shape != shapes[name]:  # the layer that reads the embedding of the time
@@ -59,9 +64,17 @@ def widened(checkpoint: Checkpoint, width: int, seed: int = 0) -> Checkpoint:
             noise = torch.randn(tensor.shape, generator=generator)
             tensor = tensor + NOISE * tensor.std() * noise
         new[name] = tensor.contiguous()
-    model = replace(checkpoint.model, network=Component("ConditionalNAFNet", settings))
+    model = replace(checkpoint.model, network=component)
     tensors = {f"network.{name}": tensor for name, tensor in new.items()}
     return replace(checkpoint, model=model, tensors=tensors)
+
+
+def _shapes(component: Component) -> dict[str, torch.Size]:
+    """Shapes of the tensors of the wider network."""
+    try:
+        return network_shapes(component)
+    except ConfigError as error:
+        raise ConfigError(f"width: {component.settings['width']}: {error}") from error
 
 
 def _copies(old: int, new: int, generator: Generator) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tiny_models import HAZE, build, save
 
 from refusion.checkpoint import build_model, read_checkpoint, save_checkpoint
 from refusion.checkpoint.pair import join_pair, split_pair
-from refusion.errors import ConfigError
+from refusion.errors import CheckpointError, ConfigError
 from refusion.nets import NAFNetPair
 
 
@@ -81,3 +82,32 @@ def test_a_unet_is_refused(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(tmp_path / "unet.safetensors")
     with pytest.raises(ConfigError, match="got None"):
         join_pair(checkpoint, checkpoint)
+
+
+def test_the_order_of_the_settings_does_not_count(tmp_path: Path) -> None:
+    first = read_checkpoint(saved(tmp_path / "a.safetensors"))
+    network = first.model.network
+    turned = replace(network, settings=dict(reversed(network.settings.items())))
+    second = replace(first, model=replace(first.model, network=turned))
+    assert join_pair(first, second).model == join_pair(first, first).model
+
+
+@pytest.mark.parametrize("value", [None, "a.safetensors", 3, {}], ids=str)
+def test_what_is_no_checkpoint_is_refused_by_name(value: object, tmp_path: Path) -> None:
+    real = read_checkpoint(saved(tmp_path / "a.safetensors"))
+    for name, call in {
+        "first": lambda: join_pair(value, real),
+        "second": lambda: join_pair(real, value),
+        "pair": lambda: split_pair(value),
+    }.items():
+        with pytest.raises(ConfigError, match=f"^{name}: expected a Checkpoint, got "):
+            call()
+
+
+def test_models_that_lack_tensors_are_refused(tmp_path: Path) -> None:
+    real = read_checkpoint(saved(tmp_path / "a.safetensors"))
+    pair = join_pair(real, real)
+    empty, half = replace(real, tensors={}), replace(pair, tensors=real.tensors)
+    for call in (lambda: join_pair(real, empty), lambda: split_pair(half)):
+        with pytest.raises(CheckpointError, match=r"a\.safetensors: its tensors do not fit"):
+            call()

@@ -96,3 +96,18 @@ def test_other_networks_are_refused(kind, tmp_path):
     checkpoint = read_checkpoint(tmp_path / "other.safetensors")
     with pytest.raises(ConfigError, match=r"other\.safetensors: expected a ConditionalNAFNet"):
         widened(checkpoint, 16)
+
+
+@pytest.mark.parametrize("width", [None, "16", True, 16.5, -8, 10**9], ids=str)
+def test_a_width_that_is_none_is_refused_by_name(width, tmp_path):
+    old = read_checkpoint(saved(tmp_path))
+    with pytest.raises(ConfigError, match=r"^width: expected a whole number at least 1"):
+        widened(old, width)
+
+
+@pytest.mark.parametrize(("width", "reason"), [(9, "an even number"), (4096, "more than 20")])
+def test_a_width_without_a_network_is_refused_before_any_work(width, reason, tmp_path, monkeypatch):
+    old = read_checkpoint(saved(tmp_path, enc_blk_nums=[1, 1, 1, 1]))
+    monkeypatch.setattr(widening, "_copies", None)
+    with pytest.raises(ConfigError, match=rf"^width: {width}: cannot be built: .*{reason}"):
+        widened(old, width)

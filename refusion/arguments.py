@@ -124,7 +124,7 @@ def _expected(hint: Any, notes: tuple[Any, ...] = ()) -> str:
     if origin in _LISTS:
         return _expected_list(args, notes)
     if origin in _DICTS:
-        return f"a dict of names, with {_expected(args[1])} each"
+        return "a dict of names" + ("" if args[1] is Any else f", with {_expected(args[1])} each")
     if origin is Callable:
         return "a function"
     bound = first_note(notes, Bound)

@@ -49,6 +49,7 @@ def check(hint, value):
         (tuple[Blocks, ...], [(), (1, 2)], [(-1,), 3], "a list of values, each a whole number"),
         (Annotated[Sequence[int], Bound(1), Length(0, 2)], [[], [1]], [[0], [1, 1, 1]], "a list o"),
         (Mapping[str, int], [{}, {"a": 1}], [[1], {"a": "b"}, None], "a dict of names, with a who"),
+        (Mapping[str, Any], [{}, {"a": None}], [[1], None], "a dict of names, got"),
         (Callable[[int], int], [abs, str], [1, None], "a function"),
         (Tensor | None, [IMAGE, None], [ARRAY, 1], "a Tensor or None"),
     ],

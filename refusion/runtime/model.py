@@ -31,6 +31,7 @@ from refusion.weights import FOLDER
 WRONG_OUTPUT = "has another shape or type than the photo: the file is damaged; export it again"
 _CHANNELS = {"tau": 1}  # of the outputs of a network; 3 for all others
 NOT_FINITE = "the model gave values that are not finite: the file is damaged; export it again"
+_NO_INPUT = "the ONNX model takes no photo: its plan is that of another model; export it again"
 
 _EXPECTED_PLAN = "expected part 'runtime' of the description in a file of refusion export"
 
@@ -252,6 +253,8 @@ class OnnxModel:
     ) -> np.ndarray:
         """The output of the network on images of one size, in tiles if they are large."""
         names = [name for name in images if name in self._engine.inputs]
+        if not names:
+            raise RefusionError(_NO_INPUT)
 
         def network(*crops: np.ndarray) -> np.ndarray:
             return self._run(["output"], dict(zip(names, crops, strict=True)), time)[0]

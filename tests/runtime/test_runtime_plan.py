@@ -1,8 +1,9 @@
 """The plan in an ONNX file from an unknown source: every value has its type and its range."""
 
+import numpy as np
 import pytest
 
-from refusion.errors import ConfigError
+from refusion.errors import ConfigError, RefusionError
 from refusion.runtime import OnnxModel
 from refusion.runtime.description import read_description
 from refusion.runtime.plan import is_valid
@@ -112,3 +113,14 @@ def test_damaged_plans_are_found(name, damage):
 def test_a_model_is_not_made_of_a_wrong_plan(plan):
     with pytest.raises(ConfigError, match="plan: expected part 'runtime'"):
         OnnxModel(print, plan)
+
+
+def test_a_plan_of_another_model_is_refused_in_one_line():
+    class HazeGraph:
+        inputs = ("mu",)
+
+    plan = read_description(FOLDER / "dehaze.onnx")["runtime"]
+    model = OnnxModel(HazeGraph(), {key: plan[key] for key in plan if key != "haze"})
+    photo = np.arange(40 * 50 * 3, dtype=np.uint16).reshape(40, 50, 3)
+    with pytest.raises(RefusionError, match="takes no photo: its plan is that of another model"):
+        model(photo * 10)

@@ -22,7 +22,6 @@ from refusion.nets.layers import SinusoidalEmbedding
 NOISE = 0.02  # of each convolution, relative to its deviation: copies must not stay equal
 RIDGE = 1e-2  # keeps the weights of the new time embedding small
 _TIMES = 1000  # times that the new embedding is fitted to, from 0
-_SHIFT_AND_SCALE = 4  # vectors that a block computes from the time
 
 
 def widened(checkpoint: Checkpoint, width: Channels, seed: Seed = 0) -> Checkpoint:

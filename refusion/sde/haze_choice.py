@@ -71,11 +71,11 @@ def joined(first: Scattering, second: Scattering, share: Tensor) -> Scattering:
         share: of the second one, for tau, log A and the spreads; (B, 1, 1, 1) in [0, 1].
     """
     ratio = second.airlight.clamp_min(1e-3) / first.airlight.clamp_min(1e-3)
-    spreads = first.spread, second.spread
+    has_spread = first.spread is not None and second.spread is not None
     return Scattering(
         torch.lerp(first.tau, second.tau, share),
         (first.airlight * ratio**share).clamp_max(1),
-        None if None in spreads else torch.lerp(*spreads, share),
+        torch.lerp(first.spread, second.spread, share) if has_spread else None,
     )
 
 

@@ -16,7 +16,7 @@ from refusion.config.networks import network_shapes
 from refusion.config.parser import Component
 from refusion.errors import ConfigError
 from refusion.hints import Channels, Seed
-from refusion.nets import ConditionalNAFNet
+from refusion.nets import ConditionalNAFNet, NAFNet
 from refusion.nets.layers import SinusoidalEmbedding
 
 NOISE = 0.02  # of each convolution, relative to its deviation: copies must not stay equal
@@ -25,15 +25,15 @@ _TIMES = 1000  # times that the new embedding is fitted to, from 0
 
 
 def widened(checkpoint: Checkpoint, width: Channels, seed: Seed = 0) -> Checkpoint:
-    """Widen a `ConditionalNAFNet`: a start for the training of a larger network (`init`).
+    """Widen a NAFNet: a start for the training of a larger network (`init` of an option file).
 
     The additional channels of each level are copies of random ones, and the layers after them
     share the weights among the copies. The norms average over the channels, so the result is the
-    old one only if each channel has as many copies; otherwise it is close. The embedding of the
+    old one only if each channel has as many copies; otherwise it is close. An embedding of the
     time has other frequencies, so its first layer is fitted again, by ridge regression.
 
     Args:
-        checkpoint: of a `ConditionalNAFNet` without lens, stereo and guide, with time.
+        checkpoint: of a `NAFNet`, or of a `ConditionalNAFNet` without lens, stereo and guide.
         width: channels of the first level, at least as many as before.
         seed: of the choice of the channels and of the noise.
 
@@ -48,13 +48,14 @@ def widened(checkpoint: Checkpoint, width: Channels, seed: Seed = 0) -> Checkpoi
     network = build_model(checkpoint).network
     old_width = _width(checkpoint, network, width)
     settings = {**checkpoint.model.network.settings, "width": int(width)}
-    component = Component("ConditionalNAFNet", settings)
+    component = replace(checkpoint.model.network, settings=settings)
     shapes = _shapes(component)
     generator = torch.Generator().manual_seed(seed)
     levels = len(network.encoders) + 1
     copies = [_copies(old_width << i, width << i, generator) for i in range(levels)]
     old = {name: tensor.float() for name, tensor in network.state_dict().items()}
-    new = _time_mlp(old, (old_width, width), generator)
+    has_time = any(name.startswith("time_mlp") for name in old)
+    new = _time_mlp(old, (old_width, width), generator) if has_time else {}
     for name in [name for name in old if not name.startswith("time_mlp")]:
         tensor = _widened(name, old[name], copies)
         if tensor.shape != shapes[name]:  # the layer that reads the embedding of the time
@@ -87,7 +88,8 @@ def _widened(name: str, tensor: Tensor, copies: list[Tensor]) -> Tensor:
     before, after = _levels(name, len(copies) - 1)
     if after is not None:
         tensor = _with_outputs(name, tensor, copies[after])
-    is_shared = name.endswith("weight") and ".mlp." not in name and tensor.shape[1] > 1
+    mixes = tensor.dim() > 1 and tensor.shape[1] > 1  # not norms and depthwise convolutions
+    is_shared = mixes and name.endswith("weight") and ".mlp." not in name
     if before is None or not is_shared:
         return tensor
     chosen = copies[before]
@@ -159,9 +161,9 @@ def _width(checkpoint: Checkpoint, network: Any, width: int) -> int:
     section = checkpoint.model.network
     settings = {} if section is None else section.settings
     others = [key for key in ("lens", "stereo", "guide") if settings.get(key)]
-    if not isinstance(network, ConditionalNAFNet) or others:
+    if not isinstance(network, (NAFNet, ConditionalNAFNet)) or others:
         raise ConfigError(
-            f"{checkpoint.path}: expected a ConditionalNAFNet without lens, stereo and guide, got "
+            f"{checkpoint.path}: expected a NAFNet without lens, stereo and guide, got "
             f"{None if section is None else section.type} with {dict(settings)}"
         )
     old = network.intro.out_channels

@@ -27,6 +27,21 @@ def saved(folder: Path, **settings: object) -> Path:
     return path
 
 
+def saved_regression(folder: Path) -> Path:
+    """A `NAFNet` where each parameter has an effect."""
+    settings = {"width": 8, "enc_blk_nums": [1, 2], "dec_blk_nums": [1, 1], "pixel_unshuffle": 2}
+    network = build({"type": "NAFNet", **settings})
+    for parameter in (
+        *network.ending.parameters(),
+        *(p for p in network.parameters() if p.dim() == 1),
+    ):
+        torch.nn.init.normal_(parameter, 0.5, 0.3)  # biases and gains of norms are 0 and 1
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    path = folder / "regression.safetensors"
+    save_checkpoint(path, {"task": "blind", "network": {"type": "NAFNet", **settings}}, tensors, {})
+    return path
+
+
 def network_of(checkpoint, folder: Path):
     """Through a file, as a training reads it."""
     path = folder / "new.safetensors"
@@ -65,6 +80,21 @@ def test_with_noise_the_output_is_close_and_copies_differ(tmp_path):
     assert torch.unique(first, dim=0).shape == first.shape
 
 
+@pytest.mark.parametrize("width", [8, 16, 24])
+def test_a_regression_with_as_many_copies_of_each_channel_gives_the_same(
+    width, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(widening, "NOISE", 0.0)
+    old = read_checkpoint(saved_regression(tmp_path))
+    network = network_of(widened(old, width), tmp_path)
+    assert network.intro.out_channels == width
+    lq = torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, after = build_model(old).network(lq), network(lq)
+    assert (before - lq).abs().max() > 0.01
+    assert relative_error(after - lq, before - lq) < 1e-5
+
+
 def test_every_parameter_learns(tmp_path):
     old = read_checkpoint(saved(tmp_path))
     network = network_of(widened(old, 12), tmp_path).requires_grad_()
@@ -94,7 +124,7 @@ def test_a_smaller_width_is_refused(tmp_path):
 def test_other_networks_are_refused(kind, tmp_path):
     save(kind, tmp_path / "other.safetensors")
     checkpoint = read_checkpoint(tmp_path / "other.safetensors")
-    with pytest.raises(ConfigError, match=r"other\.safetensors: expected a ConditionalNAFNet"):
+    with pytest.raises(ConfigError, match=r"other\.safetensors: expected a NAFNet without"):
         widened(checkpoint, 16)
 
 

@@ -26,6 +26,7 @@ from refusion.synthesis.degradations.mask import Mask
 from refusion.synthesis.degradations.mixed_blur import MixedBlur, SincFilter
 from refusion.synthesis.degradations.mixed_noise import MixedNoise
 from refusion.synthesis.degradations.noise import GaussianNoise, PoissonNoise
+from refusion.synthesis.degradations.one_of import OneOf
 from refusion.synthesis.degradations.rain import Rain
 from refusion.synthesis.degradations.shadow import Shadow
 
@@ -48,6 +49,7 @@ DEGRADATIONS: dict[str, type] = {
     "FirstOrder": FirstOrder,
     "SecondOrder": SecondOrder,
     "Chain": Chain,
+    "OneOf": OneOf,
 }
 """YAML key -> class."""
 

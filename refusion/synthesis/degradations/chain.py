@@ -35,11 +35,7 @@ class Chain:
 
     def __post_init__(self) -> None:
         """Check the steps."""
-        if not isinstance(self.steps, tuple) or not self.steps:
-            raise ConfigError(f"steps: expected at least one degradation, got {self.steps!r}")
-        for number, step in enumerate(self.steps):
-            if not callable(step):
-                raise ConfigError(f"steps.{number}: expected a degradation, got {step!r}")
+        check_steps("steps", self.steps)
 
     @property
     def multiple(self) -> int:
@@ -81,3 +77,12 @@ class Chain:
                 raise ConfigError(f"steps.{number}: {name} sets the ground truth; put it first")
             item = {**item, **made}
         return item
+
+
+def check_steps(name: str, steps: Any) -> None:
+    """Raise `ConfigError` unless the setting `name` is a tuple of degradations, at least one."""
+    if not isinstance(steps, tuple) or not steps:
+        raise ConfigError(f"{name}: expected at least one degradation, got {steps!r}")
+    for number, step in enumerate(steps):
+        if not callable(step):
+            raise ConfigError(f"{name}.{number}: expected a degradation, got {step!r}")

@@ -2,8 +2,9 @@
 
 python -m benchmarks.blind FOLDER [--weights FILE] prints a Markdown table. Every photo has its own
 degradation, a function of its name and the number of the draw. So all models get the same inputs.
-The median of 3 x 3 pixels and a bilateral filter are the baselines. With --degradation none the
-photos stay clean, and the table shows what the model changes of them.
+The median of 3 x 3 pixels and a bilateral filter are the baselines. --degradation is a name, or a
+section as in an option file: "{type: Jpeg, quality: [10, 10]}". With --degradation none the photos
+stay clean, and the table shows what the model changes of them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from refusion import load_restorer
-from refusion.config.parser import Component
+from refusion.config.yaml_text import read_yaml_text
 from refusion.data import DATASETS
 from refusion.metrics import score_pair
 
@@ -77,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("folder", help="folder of clean photos that were not used for training")
     add("--weights", default="blind", help="a .safetensors file, or a shipped task")
     add("--names", nargs="+", help="only these photos: file names without suffix")
-    add("--degradation", default="SecondOrder", choices=("SecondOrder", "FirstOrder", "none"))
+    add("--degradation", default="SecondOrder", help="a name or a section in YAML, or none")
     add("--reduction", type=float, help="for SecondOrder: final size is 1/REDUCTION; published 4")
     add("--draws", type=int, default=1, help="number of degradations per photo")
     add("--precision", default="auto", help="auto, fp32, bf16 or fp16")
@@ -87,14 +89,11 @@ def build_parser() -> argparse.ArgumentParser:
 def measure(options: argparse.Namespace) -> list[Row]:
     """Degrade, restore and score every photo."""
     restorer, rows = load_restorer(options.weights, precision=options.precision), []
-    settings = {} if options.reduction is None else {"reduction": [options.reduction] * 2}
-    kind = options.degradation
-    if kind == "none":
-        kind, settings = "SecondOrder", {"clean_share": 1.0}
+    degradation = degradation_of(options.degradation, options.reduction)
     for draw in range(options.draws):
         data = DATASETS["SyntheticPairs"](
             folders=[options.folder],
-            degradation=Component(kind, settings),
+            degradation=degradation,
             whole=True,
             max_side=FULL_SIZE,
             seed=draw,
@@ -108,6 +107,15 @@ def measure(options: argparse.Namespace) -> list[Row]:
             filtered = {name: _scores(run(lq), gt) for name, run in FILTERS.items()}
             rows.append(Row(item["name"], *found, filtered))
     return rows
+
+
+def degradation_of(text: str, reduction: float | None = None) -> dict[str, Any]:
+    """The section of a degradation: of a name, of the section itself in YAML, or of "none"."""
+    if text == "none":
+        return {"type": "SecondOrder", "clean_share": 1.0}
+    given = read_yaml_text(text, "--degradation")
+    section = given if isinstance(given, dict) else {"type": given}
+    return section if reduction is None else {**section, "reduction": [reduction] * 2}
 
 
 def _scores(image: Tensor, target: Tensor) -> dict[str, float]:

@@ -7,7 +7,9 @@ import torch
 from torch.nn.functional import interpolate
 
 from benchmarks import blind
+from refusion.errors import ConfigError
 from refusion.images.io import write_image
+from refusion.synthesis.degradations import DEGRADATIONS, build_degradation
 
 
 def test_photos_are_degraded_restored_and_averaged(tmp_path, tiny_checkpoint, monkeypatch):
@@ -60,3 +62,14 @@ def test_the_filters_are_the_known_ones():
     step = smooth[..., 15].mean() - smooth[..., 14].mean()
     assert float(step) == pytest.approx(0.5, abs=0.02)  # the edge stays
     assert float(blind.bilateral(photo)[0, 0, 4, 4]) == pytest.approx(0.4, abs=1e-4)
+
+
+def test_a_degradation_is_a_name_or_a_section_or_none():
+    assert blind.degradation_of("FirstOrder") == {"type": "FirstOrder"}
+    assert blind.degradation_of("SecondOrder", 2)["reduction"] == [2, 2]
+    section = blind.degradation_of("{type: Jpeg, quality: [10, 20]}")
+    assert build_degradation(section) == DEGRADATIONS["Jpeg"]((10, 20))
+    assert build_degradation(blind.degradation_of("none")).clean_share == 1
+    for text in ("Jpg", "[Jpeg]", "{quality: [10, 20]}", "{type: Jpeg", "3"):
+        with pytest.raises(ConfigError):
+            build_degradation(blind.degradation_of(text))

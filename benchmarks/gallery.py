@@ -1,15 +1,17 @@
 """Pages of photos kept out of training: degraded, restored, and the truth; the worst first.
 
-python -m benchmarks.gallery --photos DIR --kodak DIR --out docs/images writes gallery_TASK.jpg for
-each task. DIR with --photos holds the photos of the training under free licences; those that a task
+python -m benchmarks.gallery --photos DIR --kodak DIR --out docs/images writes gallery_PAGE.jpg for
+each page. DIR with --photos holds the photos of the training under free licences; those that a task
 kept out are used, by the SHA-1 of their names. --kodak holds 17.png to 24.png, which no model has
-seen.
+seen. The page "clear" has the photos without haze that the dehazing model changes: add the list of
+photos with natural mist by --exclude.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from benchmarks.contact_sheet import contact_sheet, reduced
-from benchmarks.haze_sets import evenly
+from benchmarks.haze_sets import ENOUGH, evenly
 from refusion import load_restorer
 from refusion.config.parser import Component
 from refusion.data import DATASETS
+from refusion.data.exclusions import read_exclusions
 from refusion.files import atomic_write
 from refusion.metrics import psnr
 
@@ -38,52 +41,67 @@ class Source:
         held_out: one photo of so many was kept out of training; None for Kodak 17 to 24.
         max_side: the photos are reduced to this longest side in pixels.
         most: at most so many photos, evenly spread over the names.
+        below: only photos whose result has a lower PSNR, in dB; None for all.
     """
 
     degradation: Component
     held_out: int | None = None
     max_side: int = 768
     most: int = 24
+    below: float | None = None
 
 
+NONE = Component("SecondOrder", {"clean_share": 1.0})
 PAGES = {
     "dehaze": Source(Component("Haze"), held_out=4),
+    "clear": Source(NONE, held_out=4, max_side=512, most=300, below=ENOUGH),
     "deshadow": Source(Component("Shadow"), held_out=5),
     "denoise": Source(Component("GaussianNoise", {"sigma": [25, 25], "clip": True})),
     "blind": Source(Component("SecondOrder")),
 }
+TASKS = {"clear": "dehaze"}  # of the pages that are not named after their task
 
 
-def items(source: Source, photos: Path, kodak: Path) -> Iterator[Mapping[str, Any]]:
-    """The samples of a page, with the keys `lq`, `gt` and `name`."""
+def items(
+    source: Source, photos: Sequence[Path], kodak: Path, excluded: Container[str] = ()
+) -> Iterator[Mapping[str, Any]]:
+    """The samples of a page, with the keys `lq`, `gt` and `name`, but not the excluded files."""
     split = {} if source.held_out is None else {"split": "held_out", "held_out": source.held_out}
     data = DATASETS["SyntheticPairs"](
-        folders=[kodak if source.held_out is None else photos],
+        folders=[kodak] if source.held_out is None else list(photos),
         degradation=source.degradation,
         whole=True,
         max_side=source.max_side,
         **split,
     )
-    known = [n for n, path in enumerate(data.photos) if split or path.stem in KODAK]
+    paths = [(n, path) for n, path in enumerate(data.photos) if path.name not in excluded]
+    known = [n for n, path in paths if split or path.stem in KODAK]
     return (data[number] for number in evenly(known, source.most))
 
 
-def page(task: str, samples: Iterator[Mapping[str, Any]]) -> Image.Image:
-    """The page of a task, the photo with the smallest gain first."""
+def page(
+    task: str, samples: Iterator[Mapping[str, Any]], below: float | None = None
+) -> Image.Image:
+    """The page of a task, the photo with the smallest gain first.
+
+    Photos that are not degraded have two columns, and the one that changes most comes first.
+    """
     restorer, rows = load_restorer(task), []
     for sample in samples:
         lq, gt = sample["lq"][None], sample["gt"][None]
         result = restorer.restore(lq).clamp(0, 1)
         given, found = psnr(lq, gt).item(), psnr(result, gt).item()
-        captions = f"{given:.1f} dB", f"{found:.1f} dB", sample["name"].rpartition("__")[2]
-        rows.append((found - given, _pictures((lq, result, gt), captions)))
+        if below is not None and found >= below:
+            continue
+        name, is_clean = sample["name"].rpartition("__")[2], math.isinf(given)
+        columns = [
+            ("photo" if is_clean else "degraded", lq, name if is_clean else f"{given:.1f} dB"),
+            ("restored", result, f"{found:.1f} dB"),
+            ("truth", gt, name),
+        ]
+        shown = {key: captioned(*rest) for key, *rest in columns[: 2 if is_clean else 3]}
+        rows.append((found if is_clean else found - given, shown))
     return contact_sheet([pictures for _, pictures in sorted(rows, key=lambda row: row[0])], SIDE)
-
-
-def _pictures(images: Sequence[Tensor], captions: Sequence[str]) -> dict[str, Image.Image]:
-    titles = ("degraded", "restored", "truth")
-    columns = zip(titles, images, captions, strict=True)
-    return {title: captioned(image, caption) for title, image, caption in columns}
 
 
 def captioned(photo: Tensor, caption: str) -> Image.Image:
@@ -103,19 +121,23 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--photos", type=Path, required=True, help="photos of the training, also those kept out")
+    add("--photos", type=Path, nargs="+", required=True, help="the photos of the training")
     add("--kodak", type=Path, required=True, help="17.png to 24.png")
     add("--out", type=Path, required=True, help="folder of the pages")
     add("--task", nargs="+", choices=PAGES, default=list(PAGES), help="pages (default: all)")
+    add("--exclude", type=Path, help="a file with the names of photos to leave out of clear")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the pages."""
     options = build_parser().parse_args(argv)
-    for task in options.task:
-        sheet = page(task, items(PAGES[task], options.photos, options.kodak))
-        with atomic_write(options.out / f"gallery_{task}.jpg") as aside:
+    left_out = read_exclusions(options.exclude) if options.exclude else frozenset()
+    for name in options.task:
+        source, excluded = PAGES[name], left_out if name == "clear" else frozenset()
+        samples = items(source, options.photos, options.kodak, excluded)
+        sheet = page(TASKS.get(name, name), samples, source.below)
+        with atomic_write(options.out / f"gallery_{name}.jpg") as aside:
             sheet.save(aside, format="JPEG", quality=82)
 
 

@@ -2,11 +2,12 @@
 
     python -m benchmarks.shadow_sets --weights deshadow --pairs UIUC=SHADOW:CLEAR --clean FOLDER
 
-restores whole photos and prints, for each set of pairs, the PSNR of the input and of the result
-after 1, 3, 10 and 100 network calls, the lowest gain, and the change of the areas without shadow in
-8-bit levels (benchmarks/untouched.py). FOLDER has photos without cast shadows, which should stay as
-they are: the program prints the mean and the lowest PSNR of the result to the photo itself, and how
-many photos are below 30 and 40 dB. --sheet FILE writes a picture of all pairs: input, result and
+restores whole photos and prints, for each set of pairs, the PSNR of the input, of a threshold in
+Lab (benchmarks/lab_shadows.py) and of the result after 1, 3, 10 and 100 network calls, the lowest
+gain, and the change of the areas without shadow in 8-bit levels (benchmarks/untouched.py). FOLDER
+has photos without cast shadows, which should stay as they are: the program prints the mean and the
+lowest PSNR of the result to the photo itself, and how many photos are below 30 and 40 dB, for the
+model and for the threshold. --sheet FILE writes a picture of all pairs: input, result and
 truth. --below FILE writes the photos of FOLDER that change most, each beside its result.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,12 +25,13 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.contact_sheet import contact_sheet, reduced
+from benchmarks.lab_shadows import remove_shadows
 from benchmarks.untouched import measure
 from refusion import load_restorer
 from refusion.data import DATASETS
 from refusion.errors import ConfigError, RefusionError
 from refusion.evaluation.scoring import Photos, Score, evaluate
-from refusion.metrics import METRICS
+from refusion.metrics import METRICS, psnr
 from refusion.restorers import Restorer
 
 CALLS = (1, 3, 10, 100)
@@ -78,17 +80,28 @@ def pairs_row(restorer: Restorer, name: str, pairs: Photos, calls: Sequence[int]
         changes += [change] if share > 0 else []
     lit = f"{fmean(changes):.2f}" if changes else "-"
     results = [f"{one.mean.result['psnr']:.2f}" for one in found]
-    given = f"{found[0].mean.input['psnr']:.2f}"
-    return f"| {' | '.join([name, str(len(rows)), given, *results, f'{gain:+.2f}', lit])} |"
+    given, classical = f"{found[0].mean.input['psnr']:.2f}", fmean(lab_scores(pairs).values())
+    cells = [name, str(len(rows)), given, f"{classical:.2f}", *results, f"{gain:+.2f}", lit]
+    return f"| {' | '.join(cells)} |"
 
 
-def clean_line(rows: Sequence[Score]) -> str:
-    """Text on photos without cast shadows, from the scores of their results."""
-    found = [min(row.result["psnr"], CAP) for row in rows]
-    counts = [f"{sum(psnr < limit for psnr in found)} below {limit:.0f} dB" for limit in LIMITS]
-    worst = min(rows, key=lambda row: row.result["psnr"])
-    lowest = f"lowest {worst.result['psnr']:.2f} ({worst.name})"
-    return f"{len(rows)} photos: mean {fmean(found):.2f} dB, {lowest}, {', '.join(counts)}"
+def lab_scores(pairs: Photos) -> dict[str, float]:
+    """PSNR of the results of the threshold in Lab, by the name of the photo."""
+    items = (pairs[number] for number in range(len(pairs)))
+    return {
+        item["name"]: float(psnr(remove_shadows(item["lq"][None]), item["gt"][None]))
+        for item in items
+    }
+
+
+def clean_line(method: str, found: Mapping[str, float]) -> str:
+    """Text on photos without cast shadows, from the PSNR of their results by name."""
+    capped = [min(value, CAP) for value in found.values()]
+    counts = [f"{sum(value < limit for value in capped)} below {limit:.0f} dB" for limit in LIMITS]
+    worst = min(found, key=lambda name: found[name])
+    lowest = f"lowest {found[worst]:.2f} ({worst})"
+    mean = f"mean {fmean(capped):.2f} dB"
+    return f"{method}, {len(found)} photos: {mean}, {lowest}, {', '.join(counts)}"
 
 
 def sheet(restorer: Restorer, sets: dict[str, Photos]) -> Image.Image:
@@ -156,7 +169,15 @@ def main(argv: list[str] | None = None) -> None:
     sets = dict(folder_pair(text) for text in options.pairs)
     if sets:
         calls = [f"{count} calls" if count > 1 else "1 call" for count in options.calls]
-        head = ["set", "n", "input", *calls, "lowest gain", "change of lit areas"]
+        head = [
+            "set",
+            "n",
+            "input",
+            "threshold in Lab",
+            *calls,
+            "lowest gain",
+            "change of lit areas",
+        ]
         sys.stdout.write(f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n")
     for name, pairs in sets.items():
         sys.stdout.write(f"{pairs_row(restorer, name, pairs, options.calls)}\n")
@@ -166,7 +187,9 @@ def main(argv: list[str] | None = None) -> None:
     if options.clean is not None:
         photos = Unchanged(options.clean, options.max_side)
         rows = evaluate(restorer, photos, metrics=PSNR).rows
-        sys.stdout.write(f"{clean_line(rows)}\n")
+        found = {row.name: row.result["psnr"] for row in rows}
+        sys.stdout.write(f"{clean_line(options.weights, found)}\n")
+        sys.stdout.write(f"{clean_line('threshold in Lab', lab_scores(photos))}\n")
         if options.below is not None:
             worst_sheet(restorer, photos, rows).save(options.below)
 

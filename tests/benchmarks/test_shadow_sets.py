@@ -14,7 +14,6 @@ from benchmarks import shadow_sets
 from benchmarks.contact_sheet import GAP, SIDE
 from refusion.checkpoint import save_checkpoint
 from refusion.errors import ConfigError
-from refusion.evaluation.scoring import Score
 from refusion.images.io import write_image
 
 
@@ -42,16 +41,16 @@ def test_a_row_has_the_scores_by_calls_and_the_change_of_lit_areas():
     cells = shadow_sets.pairs_row(Brighter(), "grey", Pairs(), (1, 2)).strip("| ").split(" | ")
     expected = [-10 * math.log10(error) for error in (0.04 / 2, 0.04 / 2, 0.2 / 2)]
     assert cells[:2] == ["grey", "2"]
-    assert [float(cell) for cell in cells[2:5]] == pytest.approx(expected, abs=0.01)
-    assert float(cells[5]) == pytest.approx(0, abs=0.01)
-    assert float(cells[6]) == pytest.approx(51, abs=0.1)
+    assert float(cells[3]) > expected[0] + 5  # the threshold finds such a shadow
+    assert [float(cells[place]) for place in (2, 4, 5)] == pytest.approx(expected, abs=0.01)
+    assert float(cells[6]) == pytest.approx(0, abs=0.01)
+    assert float(cells[7]) == pytest.approx(51, abs=0.1)
 
 
 def test_the_line_on_clean_photos_counts_and_caps():
     values = {"a": math.inf, "b": 35.0, "c": 25.0, "d": 80.0}
-    rows = [Score(name, 0.0, result={"psnr": value}) for name, value in values.items()]
-    expected = "4 photos: mean 45.00 dB, lowest 25.00 (c), 1 below 30 dB, 2 below 40 dB"
-    assert shadow_sets.clean_line(rows) == expected
+    expected = "model, 4 photos: mean 45.00 dB, lowest 25.00 (c), 1 below 30 dB, 2 below 40 dB"
+    assert shadow_sets.clean_line("model", values) == expected
 
 
 def test_pairs_need_a_name_and_two_folders():
@@ -77,11 +76,12 @@ def test_the_command_prints_and_writes_pictures(tmp_path: Path, capsys):
     given = ["--weights", str(weights), "--pairs", pairs, "--clean", str(tmp_path / "clean")]
     pictures = ["--sheet", str(tmp_path / "sheet.png"), "--below", str(tmp_path / "below.png")]
     shadow_sets.main([*given, *pictures, "--calls", "1", "10", "--device", "cpu"])
-    head, _, row, clean = capsys.readouterr().out.splitlines()
+    head, _, row, clean, lab = capsys.readouterr().out.splitlines()
     assert "1 call | 10 calls" in head
     cells = row.strip("| ").split(" | ")
-    assert cells[3] == cells[4]  # the network does not see the state
-    assert clean.startswith("2 photos: mean ")
+    assert cells[4] == cells[5]  # the network does not see the state
+    assert clean.startswith(f"{weights}, 2 photos: mean ")
+    assert lab.startswith("threshold in Lab, 2 photos: mean ")
     for name, columns in (("sheet", 3), ("below", 4)):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.width == columns * (SIDE + GAP)

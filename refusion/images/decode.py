@@ -17,6 +17,7 @@ from refusion.images.cmyk import cmyk_profile
 from refusion.images.exif import exif_orientation
 from refusion.images.jpeg_read import read_jpeg
 from refusion.images.jpeg_rows import check_blocks
+from refusion.images.jpeg_scans import check_scans
 from refusion.images.metadata import checked, upright_metadata
 from refusion.images.photo import Photo
 from refusion.images.png_read import read_png
@@ -239,6 +240,7 @@ def _read(file: BinaryIO, kind: str) -> tuple[Source, ImageFile.ImageFile]:
         image = PngImagePlugin.PngImageFile(source.open())
     elif kind == "JPEG":
         source, is_animated = read_jpeg(file), False
+        check_scans(source)
         image = JpegImagePlugin.JpegImageFile(source.open())
     else:
         source = read_webp(file)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -33,7 +34,9 @@ _ABOUT_FILE = ((_JFIF, b"JFXX\0"), (0xEC, b"Ducky"), (_APP13, b"Adobe_CM"))
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # in coded pixels, 00 and D0 to D7 are data
 _SHORTEST = 12  # bytes of a complete segment of JFIF or Adobe
 _MAX_MARKERS = 100_000  # a photo has some hundred
-_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_START = 0xD8
+END, SCAN = 0xD9, 0xDA
+"""Markers of the end of a picture, and of a scan."""
 # Tags of a multi-picture index, and the types of its previews, which are small copies of the photo.
 _NUMBER_OF_PICTURES, _PICTURE_LIST = 0xB001, 0xB002
 _PREVIEWS = (0x010001, 0x010002)
@@ -191,8 +194,8 @@ def _read_index(block: bytes, base: int) -> PictureIndex:
     return PictureIndex(max(1, count - previews), previews > 0, tuple(places))
 
 
-def end_of_picture(file: BinaryIO, at: int) -> int | None:
-    """Offset behind the coded pixels; None if their end is missing.
+def markers(file: BinaryIO, at: int) -> Iterator[tuple[int, int]]:
+    """Yield each marker in the coded pixels, and the offset behind it, up to that of their end.
 
     Args:
         file: opened for reading.
@@ -205,14 +208,28 @@ def end_of_picture(file: BinaryIO, at: int) -> int | None:
     for _ in range(_MAX_MARKERS):
         match = search(file, at, _MARKER)
         if match is None:
-            return None
+            return
         at, marker = match[0] + 2, match[1][1]
-        if marker == _END:
-            return at
-        scans += marker == _SCAN
+        scans += marker == SCAN
         if scans > MAX_SCANS:
             raise ValueError(f"a JPEG with more than {MAX_SCANS} scans")
+        yield marker, at
+        if marker == END:
+            return
         if marker not in (0x01, _START):  # these have no length
             file.seek(at)
             at += int.from_bytes(file.read(2), "big")
     raise ValueError(f"a JPEG with more than {_MAX_MARKERS} markers")
+
+
+def end_of_picture(file: BinaryIO, at: int) -> int | None:
+    """Offset behind the coded pixels; None if their end is missing.
+
+    Args:
+        file: opened for reading.
+        at: offset where the coded pixels begin, `JpegBlocks.end`.
+
+    Raises:
+        ValueError: there are so many scans that decoding could take hours.
+    """
+    return next((behind for marker, behind in markers(file, at) if marker == END), None)

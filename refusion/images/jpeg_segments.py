@@ -20,6 +20,8 @@ _PIXELS_OR_END = (b"\xff\xda", b"\xff\xd9")
 _NO_LENGTH = (0x00, 0x01, *range(0xD0, 0xD9))
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MAX_SEGMENTS = 20_000
+ARITHMETIC = range(0xC9, 0xD0)
+"""Markers of frames with arithmetic codes; all others have Huffman codes."""
 MAX_SCANS = 500
 """Scans of a picture that are decoded; each one passes over all pixels. Photos have about ten."""
 

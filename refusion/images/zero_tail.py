@@ -11,11 +11,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-_MISSING = 64  # bytes; a picture can end in some zeros of its own
-_SURPLUS = 32  # bytes at the end of the zeros
 _OWN = 8  # bytes at their begin that may belong to the picture
+_MISSING = 64  # bytes; a picture can end in some zeros of its own
 _FILLER = 0x5A
 _PIECE = 1 << 12  # bytes that are searched at once
+SURPLUS = 32
+"""Bytes of the zeros that are left over, at least."""
 
 
 def check_zero_tail(
@@ -23,6 +24,7 @@ def check_zero_tail(
     parts: Sequence[tuple[int, int]],
     pixels: np.ndarray,
     decode: Callable[[bytes], np.ndarray],
+    surplus: int = SURPLUS,
 ) -> None:
     """Raise `ValueError` if zeros at the end of the coded pixels replace a part of the picture.
 
@@ -35,9 +37,10 @@ def check_zero_tail(
         parts: first and last offset of the parts with coded pixels.
         pixels: the decoded samples.
         decode: decodes a changed file; it may raise any exception.
+        surplus: bytes at the end of the zeros that the decoder must not use.
     """
     count = _zeros(data, parts)
-    if count < _MISSING:
+    if count < max(_MISSING, surplus + _OWN):
         return
 
     def is_same(number: int) -> bool:
@@ -46,7 +49,7 @@ def check_zero_tail(
         except Exception:  # decoders raise any type for damaged bytes
             return False
 
-    if is_same(_SURPLUS) and not is_same(count - _OWN):
+    if is_same(surplus) and not is_same(count - _OWN):
         raise ValueError("truncated, its pixels are not complete; copy it again")
 
 
@@ -58,7 +61,7 @@ def ends_in_zeros(file: BinaryIO, end: int) -> bool:
         end: the offset.
     """
     file.seek(max(0, end - _MISSING))
-    return not any(file.read(_MISSING))
+    return not any(file.read(min(_MISSING, end)))
 
 
 def _zeros(data: bytes, parts: Sequence[tuple[int, int]]) -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from refusion.checkpoint import save_checkpoint
 from refusion.errors import CheckpointError, ConfigError, ImageError
@@ -268,14 +269,50 @@ def test_invalid_options_raise_an_error(options, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "photo_size", "said"),
+    [
+        (torch.ones(5, 5), (12, 16), "nothing"),
+        (torch.ones(7, 7), (12, 16), "warning"),
+        (torch.ones(5, 9), (12, 16), "warning"),
+        (torch.ones(11, 11), (12, 16), "warning"),
+        (torch.ones(13, 13), (12, 16), "error"),
+        (torch.ones(1, 17), (12, 16), "error"),
+        (F.pad(torch.ones(1, 7), (9, 9, 12, 12)), (12, 16), "nothing"),  # with a black border
+        (torch.ones(1, 7), (1, 16), "nothing"),  # no blur along the short side
+        (torch.ones(3, 3), (1, 1), "error"),
+    ],
+    ids=str,
+)
+def test_kernels_that_are_large_for_the_photo_are_named(kernel, photo_size, said, caplog):
+    restorer = DDRM(gray_prior(), deblur(kernel), 0.1, DDRMSettings(steps=1))
+    height, width = photo_size
+    if said == "error":
+        with pytest.raises(ConfigError, match=f"kernel: expected sides up to .*{width}x{height}"):
+            restorer.restore(photo(*photo_size))
+        return
+    assert restorer.restore(photo(*photo_size)).shape == (1, 3, *photo_size)
+    assert [record.name for record in caplog.records] == ["refusion.restorers.ddrm.problems"] * (
+        said == "warning"
+    )
+
+
+def test_a_black_border_of_a_kernel_changes_nothing():
+    kernel, settings = photo(3, 5)[0, 0], DDRMSettings(steps=2, estimate="mean")
+    padded = F.pad(kernel, (2, 2, 1, 1))
+    lopsided = F.pad(kernel[:, 1:], (3, 2, 1, 1))  # the first column is black, too
+    kernel = [kernel, F.pad(kernel[:, 1:], (1, 0))]
+    for given, plain in ((padded, kernel[0]), (lopsided, kernel[1])):
+        found, expected = (
+            DDRM(gray_prior(), deblur(k / k.sum()), 0.1, settings).restore(photo())
+            for k in (given, plain)
+        )
+        assert torch.equal(found, expected)
+
+
 def test_invalid_problems_raise_an_error():
     with pytest.raises(ConfigError, match=r"mask: expected the photo's size, 17x12, got 16x12"):
         DDRM(gray_prior(), PROBLEMS["inpaint"], 0.1).restore(photo(12, 17))
-    with pytest.raises(ConfigError, match="below twice those of the image, 16x12, got 25x25"):
-        DDRM(gray_prior(), deblur(torch.eye(25)), 0.1).restore(photo())
-    settings = DDRMSettings(steps=1)
-    largest = DDRM(gray_prior(), deblur(torch.eye(23)), 0.1, settings).restore(photo())
-    assert largest.shape == (1, 3, 12, 16)
     with pytest.raises(ConfigError, match="no larger than the image, 16x12, got 13x13"):
         DDRM(gray_prior(), deblur(torch.eye(13), "periodic"), 0.1).restore(photo())
     with pytest.raises(ConfigError, match="kernel: expected odd sides"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,8 @@ from refusion.operators import (
     WalshHadamard,
     gaussian,
 )
+
+logger = logging.getLogger(__name__)
 
 CS_SHARE = 0.25  # share of the Walsh-Hadamard coefficients that compressive sensing measures
 CS_SEED = 0  # seed of its pixel permutation; constant, because the permutation defines the operator
@@ -125,8 +128,9 @@ def deblur(kernel: Tensor, border: str = "unknown") -> Problem:
         ConfigError: the kernel has a value that is not finite, or all its values are 0; an unknown
             border, or a mirrored one with another kernel.
 
-    The operator raises `ConfigError` if the kernel has an even side or is too large: larger than
-    the photo with a periodic border, and twice as large with an unknown one.
+    The operator raises `ConfigError` if the kernel has an even side, or is larger than the photo.
+    Black borders of the kernel do not count. With an unknown border it warns of kernels that are
+    larger than half of the photo: on average the result is then no better than the blurred photo.
     """
     kernel = kernel.double()
     if not torch.isfinite(kernel).all() or not kernel.any():
@@ -139,21 +143,39 @@ def deblur(kernel: Tensor, border: str = "unknown") -> Problem:
     if border == "mirrored":
         columns, rows = _factors(kernel)
         return Problem("deblur", lambda shape: SeparableBlur(shape, columns, rows))
-    kernel = kernel.outer(kernel) if kernel.ndim == 1 else kernel
+    kernel = _trimmed(kernel.outer(kernel) if kernel.ndim == 1 else kernel)
     if border == "periodic":
         return Problem("deblur", partial(CircularBlur, kernel=kernel))
     margin = (kernel.shape[0] // 2, kernel.shape[1] // 2)
 
     def operator(shape: Shape) -> LinearOperator:
         sides = tuple(side - 2 * more for side, more in zip(shape[1:], margin, strict=True))
-        if any(more >= side for more, side in zip(margin, sides, strict=True)):
+        given = f"{kernel.shape[1]}x{kernel.shape[0]}"
+        if any(own > side for own, side in zip(kernel.shape, sides, strict=True)):
             raise ConfigError(
-                f"kernel: expected sides below twice those of the image, {sides[1]}x{sides[0]}, "
-                f"got {kernel.shape[1]}x{kernel.shape[0]}; use a smaller kernel"
+                f"kernel: expected sides up to those of the image, {sides[1]}x{sides[0]}, got "
+                f"{given}; use a smaller kernel or more of the photo"
+            )
+        if any(2 * own > side > 1 for own, side in zip(kernel.shape, sides, strict=True)):
+            logger.warning(
+                "kernel: %s is more than half of the image, %dx%d, so much of the result is "
+                "invented; use more of the photo",
+                given,
+                sides[1],
+                sides[0],
             )
         return CircularBlur(shape, kernel)
 
     return Problem("deblur", operator, margin=margin)
+
+
+def _trimmed(kernel: Tensor) -> Tensor:
+    """A kernel (k, l) without black rows and columns at its borders, with the same centre."""
+    for axis in (0, 1):
+        used = kernel.any(dim=1 - axis)
+        outer = int((used | used.flip(0)).int().argmax())
+        kernel = kernel.narrow(axis, outer, kernel.shape[axis] - 2 * outer)
+    return kernel
 
 
 def _factors(kernel: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 
 from refusion.checkpoint import Checkpoint, build_model
+from refusion.config import find_table
+from refusion.config.parser import Component
+from refusion.config.settings import all_settings
 from refusion.errors import CheckpointError, ConfigError
 
 SAME = ("task", "network", "latent_unet", "sde", "prediction", "upscale")
@@ -46,7 +49,7 @@ def average_weights(
     for checkpoint in checkpoints:
         build_model(checkpoint)
         for name in SAME:
-            value, expected = (getattr(c.model, name) for c in (checkpoint, checkpoints[0]))
+            value, expected = (_field(c, name) for c in (checkpoint, checkpoints[0]))
             if value != expected:
                 raise CheckpointError(
                     f"{checkpoint.path}: its {name} differs from that of {checkpoints[0].path}; "
@@ -54,6 +57,15 @@ def average_weights(
                 )
     names = checkpoints[0].tensors
     return {name: _average([c.tensors[name] for c in checkpoints], shares) for name in names}
+
+
+def _field(checkpoint: Checkpoint, name: str) -> Any:
+    """A field of a model, to compare it: of a component with all settings, also those left out."""
+    value = getattr(checkpoint.model, name)
+    if not isinstance(value, Component):
+        return value
+    entry = find_table("sdes" if name == "sde" else "nets")[value.type]
+    return value.type, all_settings(entry, value.settings)
 
 
 def averaged_info(checkpoints: Sequence[Checkpoint], shares: Sequence[float]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from refusion.arguments import check_arguments
 from refusion.checkpoint.file import Checkpoint
 from refusion.checkpoint.shapes import check_shapes, expected_shapes
 from refusion.config.parser import Component
+from refusion.config.settings import all_settings
 from refusion.errors import ConfigError
+from refusion.nets import NAFNetPair
 
 # Settings of `ConditionalNAFNet` that the networks of a pair do not have, and their defaults.
 _DEFAULTS = {"img_channel": 3, "wiring": "pixel", "sees_state": True, "conditional": True,
@@ -27,7 +29,8 @@ def join_pair(first: Checkpoint, second: Checkpoint) -> Checkpoint:
 
     Args:
         first: of a `ConditionalNAFNet` with `sees_state: false`, of pixels.
-        second: of a network with the same settings and the same prediction.
+        second: of a network with the same settings and the same prediction. A setting that one
+            file leaves out has its default.
 
     Returns:
         The checkpoint of the pair; the path is that of the first model.
@@ -38,7 +41,8 @@ def join_pair(first: Checkpoint, second: Checkpoint) -> Checkpoint:
     """
     check_arguments(join_pair, locals())
     settings = [_settings(checkpoint) for checkpoint in (first, second)]
-    if settings[0] != settings[1] or first.model.prediction != second.model.prediction:
+    own, other = (all_settings(NAFNetPair, given) for given in settings)
+    if own != other or first.model.prediction != second.model.prediction:
         raise ConfigError(
             f"{second.path}: expected a network with the settings and the prediction of "
             f"{first.path}, got others"

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,24 @@ def constructor_settings(
         p.name: Setting(hints.get(p.name, Any), p.default)
         for p in _signature(entry).parameters.values()
         if p.kind in kinds and p.name not in supplied
+    }
+
+
+def all_settings(entry: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a component with the defaults of those that are left out, to compare them.
+
+    Args:
+        entry: class or function of a component table.
+        given: settings by name.
+
+    Returns:
+        Settings by name; lists are tuples.
+    """
+    defaults = {name: setting.default for name, setting in constructor_settings(entry).items()}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in (defaults | dict(given)).items()
+        if value is not REQUIRED
     }
 
 

@@ -10,9 +10,10 @@ import torch
 from tiny_models import HAZE, build, save
 
 from refusion.checkpoint import build_model, read_checkpoint, save_checkpoint
-from refusion.checkpoint.pair import join_pair, split_pair
+from refusion.checkpoint.pair import _DEFAULTS, join_pair, split_pair
+from refusion.config.settings import constructor_settings
 from refusion.errors import CheckpointError, ConfigError
-from refusion.nets import NAFNetPair
+from refusion.nets import ConditionalNAFNet, NAFNetPair
 
 
 def saved(path: Path, scale: float = 1.0, **settings: object) -> Path:
@@ -68,6 +69,25 @@ def test_the_second_network_has_the_settings_of_the_first(settings: dict, tmp_pa
     second = read_checkpoint(saved(tmp_path / "b.safetensors", **settings))
     with pytest.raises(ConfigError, match=r"b\.safetensors: expected a network with the settings"):
         join_pair(first, second)
+
+
+@pytest.mark.parametrize("settings", [{"border": 0}, {"dark_windows": []}], ids=str)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_default_that_is_left_out_is_no_difference(
+    settings: dict, turned: bool, tmp_path: Path
+) -> None:
+    files = [saved(tmp_path / "a.safetensors"), saved(tmp_path / "b.safetensors", **settings)]
+    both = [read_checkpoint(file) for file in files]
+    pair = join_pair(*(reversed(both) if turned else both))
+    save_checkpoint(tmp_path / "pair.safetensors", pair.model, pair.tensors, pair.info)
+    model = build_model(read_checkpoint(tmp_path / "pair.safetensors"))
+    assert [network.border for network in model.network.networks] == [0, 0]
+
+
+def test_a_pair_has_the_defaults_of_its_networks() -> None:
+    pair, single = (constructor_settings(kind) for kind in (NAFNetPair, ConditionalNAFNet))
+    assert all(single[name].default == setting.default for name, setting in pair.items())
+    assert {name: single[name].default for name in single.keys() - pair.keys()} == _DEFAULTS
 
 
 def test_a_network_that_sees_the_state_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """`refusion average`: the mean of every tensor, and refusals where there is none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -40,6 +42,18 @@ def test_equal_shares_in_half_the_bytes_by_default(runs, tmp_path):
     both = read_checkpoint(out)
     assert {tensor.dtype for tensor in both.tensors.values()} == {torch.float16}
     assert both.info["average_of"][1]["share"] == 0.5
+
+
+@pytest.mark.parametrize(("border", "code"), [(0, 0), (4, 2)])
+def test_a_default_that_one_run_leaves_out_is_no_difference(runs, tmp_path, capsys, border, code):
+    second = read_checkpoint(runs[1])
+    network = second.model.network
+    assert "border" not in network.settings
+    network = replace(network, settings=network.settings | {"border": border})
+    save_checkpoint(runs[1], replace(second.model, network=network), second.tensors, second.info)
+    out = tmp_path / "both.safetensors"
+    assert cli.main(["average", *map(str, runs), "--output", str(out)]) == code
+    assert ("its network differs" in capsys.readouterr().err) == (code == 2)
 
 
 @pytest.mark.parametrize("shares", [["0.5"], ["0.5", "0.6"], ["0.2", "0.3", "0.5"]])

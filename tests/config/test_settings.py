@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from refusion.config.settings import REQUIRED, Setting, constructor_settings
+from refusion.config.settings import REQUIRED, Setting, all_settings, constructor_settings
 from refusion.errors import ConfigError
 
 
@@ -29,6 +29,12 @@ def test_classes_and_functions():
     assert constructor_settings(Plain, ["width"]) == {"depth": Setting(int, 2)}
     assert constructor_settings(function) == {"loss": Setting(str, "l1")}
     assert constructor_settings(lambda data, *, k=1: data) == {"k": Setting(Any, 1)}
+
+
+def test_settings_that_are_left_out_have_their_defaults():
+    assert all_settings(Plain, {"width": 3}) == {"width": 3, "depth": 2}
+    assert all_settings(Plain, {"depth": [1, 2]}) == {"depth": (1, 2)}
+    assert all_settings(Plain, {"depth": 2, "width": 3}) == all_settings(Plain, {"width": 3})
 
 
 def test_unreadable_annotations_accept_any_value():

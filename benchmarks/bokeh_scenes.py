@@ -3,7 +3,8 @@
 python benchmarks/bokeh_scenes.py PHOTO MAP [PHOTO MAP ...] renders each photo through both lenses
 by its disparity map. The photos must be in focus everywhere. The model transforms the image of the
 source lens into that of the target lens. The maps are measured or estimated; they do not come from
-the synthetic depth of the training data.
+the synthetic depth of the training data. A disc of its own radius for each pixel is the baseline
+(benchmarks/disc_blur.py).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.disc_blur import disc_blur
 from refusion.batch.disparity_maps import BLUR, fitted_bands
 from refusion.evaluation.scoring import evaluate
 from refusion.images.io import read_image
 from refusion.images.resize import shrink
+from refusion.metrics import METRICS
 from refusion.optics.disparity import defocus_of, read_disparity
 from refusion.optics.lens import lens_number
 from refusion.restorers import load_restorer
@@ -69,9 +72,10 @@ def run(argv: Sequence[str]) -> str:
         sharp.append(f"{name}: {share:.0%}, {changes[0]:.2f}, {changes[1]:.2f}")
 
     restorer = load_restorer(options.weights, precision=options.precision)
-    table = evaluate(restorer, scenes, write=look).table()
+    found = evaluate(restorer, scenes, write=look, baselines={"disc blur": disc_blur})
+    tables = found.table(), "", found.methods_table(METRICS)
     head = "in focus: share of the photo, mean difference of input and result in 8-bit levels"
-    return "\n".join([table, "", head, *sharp, ""])
+    return "\n".join([*tables, "", head, *sharp, ""])
 
 
 def build_parser() -> argparse.ArgumentParser:

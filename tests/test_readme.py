@@ -134,7 +134,7 @@ def runnable():
 def test_restoring_commands_run(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = restore.build_parser().parse_args(arguments)
-    image = torch.rand(3, 12, 16, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(3, 24, 32, generator=torch.Generator().manual_seed(0))  # kernels have 15
     for name in filter(None, [*(options.photos or options.input), options.mask, options.disparity]):
         path = Path(name) if Path(name).suffix else Path(name) / "a.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,8 @@ import numpy as np
 from refusion.images import tiff_layout
 from refusion.images.tiff_tags import TagError
 
+_SPARE = 1 << 12  # bytes
+
 
 @cache
 def imagecodecs() -> ModuleType:
@@ -37,7 +39,10 @@ def _inflated(data: bytes, out: int) -> bytes:
     try:
         return codecs.deflate_decode(data, out=out)  # twice as fast as zlib
     except codecs.DeflateError:
-        return zlib.decompressobj().decompress(data, out)
+        stream = zlib.decompressobj()
+        found = stream.decompress(data, out)
+        stream.decompress(stream.unconsumed_tail, out + _SPARE)  # raises for a wrong checksum
+        return found
 
 
 def _codec(name: str) -> Callable[..., Any]:
@@ -59,6 +64,8 @@ BYTES: dict[int, Callable[..., bytes]] = {
     34925: _codec("lzma_decode"),
     50000: _codec("zstd_decode"),
 }
+ENDING = frozenset((tiff_layout.LZW, tiff_layout.DEFLATE, 32946, 34925, 50000))
+"""Compressions of bytes whose data do not end in many zeros."""
 # Codecs of images, called with an array for the result; they refuse a picture of another size.
 IMAGES: dict[int, Callable[..., np.ndarray]] = {
     34712: JPEG2K,

@@ -15,14 +15,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from refusion.images import tiff_layout
 from refusion.images.jpeg_segments import MAX_SCANS, read_frame
-from refusion.images.tiff_codecs import BYTES, IMAGES, JPEG2K, WEBP, imagecodecs
+from refusion.images.tiff_codecs import BYTES, ENDING, IMAGES, JPEG2K, WEBP, imagecodecs
 from refusion.images.tiff_layout import TiffLayout, read_segments
 from refusion.images.tiff_tags import TagError, TiffTags
+
+T = TypeVar("T")
 
 WORKERS = min(4, os.cpu_count() or 1)
 BAND_BYTES = 1 << 18  # of the rows that are unpacked and converted at once
@@ -35,6 +38,10 @@ _SPARE, _LEAST_SPARE = 1 << 28, 1 << 12
 # Marker segment with the size of a JPEG 2000 picture: sides, tiles, number of components.
 _JPEG2K_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{24}).{8}(.{2})", re.DOTALL)
 _MAX_TILES = 4096  # of a JPEG 2000 picture; each one takes memory
+_INCOMPLETE = "truncated, a strip or tile is not complete; copy the file again"
+_JPEG_END = b"\xff\xd9"
+_FILLER = b"\x5a" * 4096 + _JPEG_END  # the decoder needs it only if blocks are missing
+_ZEROS, _OWN_ZEROS = 64, 8  # bytes; complete data may end in some zeros of their own
 _FAX = (tiff_layout.CCITT_RLE, tiff_layout.CCITT_3, tiff_layout.CCITT_4)
 IMAGE_CODECS = frozenset((tiff_layout.JPEG, *IMAGES))
 """Compressions of pictures, TIFF codes."""
@@ -191,7 +198,7 @@ def _decoder(tags: TiffTags, layout: TiffLayout) -> Callable[[bytes, int], bytes
     if code == tiff_layout.JPEG:
         return partial(_jpeg, layout=layout, tables=tags.block(347, _MAX_TABLES))
     if code in IMAGES:
-        return partial(_image, layout=layout, decode=IMAGES[code])
+        return _with_end(partial(_image, layout=layout, decode=IMAGES[code]))
     options = tags.integer(292, 0, 7, 0) if code == tiff_layout.CCITT_3 else 0
 
     def decode(data: bytes, rows: int) -> bytes | np.ndarray:
@@ -210,7 +217,26 @@ def _decoder(tags: TiffTags, layout: TiffLayout) -> Callable[[bytes, int], bytes
             bits = imagecodecs().ccittrle_decode(data, rows, columns)
         return bits.reshape(rows, columns, 1)
 
-    return decode
+    return _with_end(decode) if code in ENDING else decode
+
+
+def _with_end(decode: Callable[[bytes, int], T]) -> Callable[[bytes, int], T]:
+    """A decoder that refuses data whose end was replaced by zeros.
+
+    Zeros may follow complete data, which a decoder does not need. It may need those in the place
+    of lost data.
+    """
+
+    def run(data: bytes, rows: int) -> T:
+        found = decode(data, rows)
+        if data.endswith(bytes(_ZEROS)):
+            try:
+                decode(data.rstrip(b"\0") + bytes(_OWN_ZEROS), rows)
+            except Exception as error:  # decoders raise any type for damaged bytes
+                raise TagError(_INCOMPLETE) from error
+        return found
+
+    return run
 
 
 def _complete(data: bytes, size: int) -> bytes:
@@ -264,7 +290,12 @@ def _jpeg(data: bytes, rows: int, layout: TiffLayout, tables: bytes | None) -> n
             f" {shape[1]}x{rows} with {shape[2]}"
         )
     colours = _jpeg_colours(layout, b"JFIF\0" in data[:32])
-    out = imagecodecs().jpeg_decode(data, bitspersample=layout.bits, tables=tables, **colours)
+    decode = partial(imagecodecs().jpeg_decode, bitspersample=layout.bits, tables=tables, **colours)
+    out = decode(data)
+    if _JPEG_END not in data and (
+        data.endswith(bytes(_ZEROS)) or not np.array_equal(decode(data + _FILLER), out)
+    ):
+        raise TagError(_INCOMPLETE)
     return out.reshape(height, *shape[1:])[:rows]
 
 

@@ -52,14 +52,22 @@ class Source:
 
 
 NONE = Component("SecondOrder", {"clean_share": 1.0})
+SLIGHT = {"type": "GaussianBlur", "sigma": [1.0, 1.0], "noise": [0.0, 0.0]}
+EVERYDAY = [
+    {"type": "Jpeg", "quality": [10, 10]},
+    {"type": "CameraNoise", "sigma": [25.0, 25.0]},
+    {"type": "Chain", "steps": [SLIGHT, {"type": "CameraNoise", "sigma": [8.0, 8.0]}]},
+    {"type": "Chain", "steps": [SLIGHT, {"type": "Jpeg", "quality": [40, 40]}]},
+]
 PAGES = {
     "dehaze": Source(Component("Haze"), held_out=4),
     "clear": Source(NONE, held_out=4, max_side=512, most=300, below=ENOUGH),
     "deshadow": Source(Component("Shadow"), held_out=5),
     "denoise": Source(Component("GaussianNoise", {"sigma": [25, 25], "clip": True})),
+    "everyday": Source(Component("OneOf", {"choices": EVERYDAY})),
     "blind": Source(Component("SecondOrder")),
 }
-TASKS = {"clear": "dehaze"}  # of the pages that are not named after their task
+TASKS = {"clear": "dehaze", "everyday": "blind"}  # of the pages that are not named after their task
 
 
 def items(

@@ -8,6 +8,8 @@ from PIL import Image
 
 from benchmarks import gallery
 from refusion.config.parser import Component
+from refusion.synthesis.degradations import build_degradation
+from refusion.weights import ABOUT
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 
@@ -85,3 +87,9 @@ def test_the_command_writes_a_page_per_task(monkeypatch, tmp_path):
         "gallery_blind.jpg",
         "gallery_dehaze.jpg",
     ]
+
+
+def test_every_page_has_a_task_and_degrades():
+    for name, source in gallery.PAGES.items():
+        assert gallery.TASKS.get(name, name) in ABOUT
+        assert callable(build_degradation(source.degradation))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from refusion.errors import printable
+from refusion.images.io import MAX_PIXELS
 from refusion.images.size import count_pixels
 
 if TYPE_CHECKING:
@@ -25,9 +26,15 @@ _STAGES |= {"samples": (0.02, 0.95), "write": (0.95, 1.0)}
 EVERY_S = 10.0  # seconds between two lines, without a terminal
 
 
-def job_cost(job: Job) -> int:
-    """Estimate the cost of a job in pixels, from the sizes in the headers of its files."""
-    return sum(count_pixels(file.input) + _OVERHEAD for file in job.photos)
+def job_cost(job: Job, max_pixels: int = MAX_PIXELS) -> int:
+    """Estimate the cost of a job in pixels, from the sizes in the headers of its files.
+
+    Args:
+        job: the job.
+        max_pixels: photos with more pixels are refused, so their size costs nothing.
+    """
+    sizes = (count_pixels(file.input) for file in job.photos)
+    return sum(size * (size <= max_pixels) + _OVERHEAD for size in sizes)
 
 
 def fraction_done(stage: str, done: int, total: int) -> float:

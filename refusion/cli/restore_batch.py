@@ -133,8 +133,8 @@ def _shared_plan(
     """Jobs and weights of the main process, so that all processes divide the same list."""
     plan = None
     if world.is_main:
-        skip = settings.skip_existing
-        plan = jobs, [0 if skip and job.is_done else job_cost(job) for job in jobs]
+        skip, most = settings.skip_existing, settings.max_pixels
+        plan = jobs, [0 if skip and job.is_done else job_cost(job, most) for job in jobs]
     return world.gathered(plan)[0]
 
 

@@ -258,6 +258,7 @@ def test_the_bar_moves_by_pixels(tmp_path, monkeypatch):
     weights = [job_cost(job) for job in jobs]
     assert weights[1] - weights[0] == 1_000_000 - 10_000
     assert weights[0] - weights[2] == 10_000
+    assert job_cost(jobs[1], 999_999) == weights[2]  # it is refused
     monkeypatch.setattr("refusion.batch.progress.tqdm", Shown)
     seen = []
     with BatchBar([10, 0, 70, 20], quiet=False) as bar:

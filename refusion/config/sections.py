@@ -54,6 +54,9 @@ class SamplingConfig:
     # Low and high threshold of |log(brightness of the result / that of the photo)|: a region above
     # the low one is changed only if a part of it is above the high one. null: all is changed.
     change_limits: Annotated[tuple[float, float], Bound(0, 10)] | None = None
+    # How unlike a removed shadow a changed region may be, see `shadow_likeness`: up to the low
+    # threshold it stays, above the high one it is undone. null: not judged.
+    shadow_limits: Annotated[tuple[float, float], Bound(0, 10)] | None = None
     # Factor of the optical depth that the network predicts, for prediction scattering.
     depth_scale: Annotated[float, Bound(0.1, 10)] = 1.0
 
@@ -66,10 +69,12 @@ class SamplingConfig:
                 f"steps: a model distilled at time {self.distilled_at} takes 1 step, got "
                 f"{self.steps}"
             )
-        if self.change_limits is not None and not 0 < self.change_limits[0] < self.change_limits[1]:
-            raise ConfigError(
-                f"change_limits: expected 0 < low < high, got {list(self.change_limits)}"
-            )
+        for name in ("change_limits", "shadow_limits"):
+            limits = getattr(self, name)
+            if limits is not None and not 0 < limits[0] < limits[1]:
+                raise ConfigError(f"{name}: expected 0 < low < high, got {list(limits)}")
+        if self.shadow_limits is not None and self.change_limits is None:
+            raise ConfigError("shadow_limits: they need change_limits; add them or leave both out")
 
 
 @dataclass(frozen=True)

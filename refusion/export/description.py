@@ -17,6 +17,7 @@ from refusion.images import noise_level
 from refusion.restorers.base import HAZE_STRENGTHS, STRENGTHS
 from refusion.restorers.contract import FLAT, STRUCTURED
 from refusion.restorers.refusion import decomposition, hysteresis
+from refusion.restorers.refusion import shadow_likeness as likeness
 from refusion.restorers.refusion.conditions import required_conditions
 from refusion.runtime.description import FORMAT
 from refusion.sde import IRSDE, DenoisingSDE, build_sde, find_sampler
@@ -107,6 +108,9 @@ def runtime_plan(model: Model, steps: int | None, sampler: str | None) -> dict[s
     if config.sampling.change_limits is not None:
         sizes = {"side": hysteresis.SIDE, "radius": hysteresis.RADIUS, "dark": hysteresis.DARK}
         plan["change"] = {"limits": config.sampling.change_limits} | sizes
+    if config.sampling.shadow_limits is not None:
+        rings = {"ring": likeness.RING, "least": likeness.LEAST, "floor": likeness.FLOOR}
+        plan["change"]["shadow"] = {"limits": config.sampling.shadow_limits} | rings
     return plan | {"process": _process(model, steps, sampler)}
 
 

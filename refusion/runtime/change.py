@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from refusion.runtime.likeness import shadow_likeness
 from refusion.runtime.resizing import enlarge, mean_cells, window_maxima, window_means
 
 
@@ -19,13 +20,19 @@ def keep_strong_changes(
         photo: (3, H, W) float in [0, 1].
         result: the photo after restoration, the same shape.
         change: part 'change' of the plan of the file: low and high limit of the log ratio of the
-            brightness, and the copy on which it is measured.
+            brightness, the copy on which it is measured, and how unlike a shadow a region may be.
     """
     low, high = change["limits"]
     ratio = _log_ratio(photo, result, change)
-    weak = _pairs(ratio)
-    kept = _connected(weak > low, weak > high)
-    near = enlarge(window_maxima(kept.astype(np.float32)), ratio.shape[1:])
+    half = _pairs(ratio)
+    kept = _connected(half > low, half > high).astype(np.float32)
+    if "shadow" in change:
+        copies = (
+            _pairs(mean_cells(image.clip(0, 1), ratio.shape[1:])).clip(change["dark"], None)
+            for image in (photo, result)
+        )
+        kept = shadow_likeness(*copies, kept[0] > 0, half[0] > low, change["shadow"])[None]
+    near = enlarge(window_maxima(kept), ratio.shape[1:])
     part = ((ratio - low / 2) / (low / 2)).clip(0, 1)
     weight = window_means(near, 5, edge=False) * part**2 * (3 - 2 * part)
     return photo + (result - photo) * enlarge(weight, photo.shape[1:])

@@ -27,6 +27,7 @@ _LARGEST_SCALE = 10  # of the optical depth
 _LARGEST_WINDOW = 1001  # pixels
 _LARGEST_STRENGTH = 2
 _LARGEST_RATIO = 10.0  # logarithm of a ratio of brightness
+_LARGEST_RING = 64  # pixels
 _MOST_COLUMNS = 32
 _SHARES = {
     "change": ("dark",),
@@ -80,7 +81,16 @@ def _is_copy(copy: Mapping[str, Any]) -> bool:
 
 def _is_change(change: Mapping[str, Any]) -> bool:
     is_window = 2 * change["radius"] + 1 <= _LARGEST_WINDOW
-    return is_window and _is_range(change["limits"], _LARGEST_RATIO) and change["limits"][0] > 0
+    is_limited = _is_range(change["limits"], _LARGEST_RATIO) and change["limits"][0] > 0
+    return is_window and is_limited and ("shadow" not in change or _is_shadow(change["shadow"]))
+
+
+def _is_shadow(shadow: Mapping[str, Any]) -> bool:
+    near, far = shadow["ring"]
+    are_whole = all(type(number) is int for number in (near, far, shadow["least"]))
+    is_ring = are_whole and 0 < near < far <= _LARGEST_RING and 0 < shadow["least"] <= _LONGEST_SIDE
+    is_limited = _is_range(shadow["limits"], _LARGEST_RATIO) and shadow["limits"][0] > 0
+    return is_ring and is_limited and type(shadow["floor"]) is float and 0 < shadow["floor"] <= 1
 
 
 def _is_haze(haze: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from refusion.restorers.contract import FLAT, STRUCTURED
 from refusion.restorers.contract import structure as tensor_structure
 from refusion.restorers.refusion.hysteresis import DARK, RADIUS, SIDE
 from refusion.restorers.refusion.hysteresis import keep_strong_changes as keep_tensors
+from refusion.restorers.refusion.shadow_likeness import FLOOR, LEAST, RING
 from refusion.runtime.change import keep_strong_changes
 from refusion.runtime.guided import guided_bands, guided_filter
 from refusion.runtime.noise import noise_field, standard_normal
@@ -87,6 +88,27 @@ def test_weak_changes_are_undone(strength, place):
     found = keep_strong_changes(before, after, change)
     assert np.abs(found - expected).max() < 1e-5
     assert np.array_equal(found, before) == (strength < 0.4)
+
+
+@pytest.mark.parametrize("low", [0.2, 0.6, 1.0, 2.0])
+def test_regions_are_judged_as_shadows(low):
+    """A shadow and a dark thing; the limits go from where neither stays to where both stay."""
+    before = photo(230, 310, dtype=np.float32) * np.float32(0.2) + np.float32(0.5)
+    after, rows, columns = before.copy(), *np.mgrid[:230, :310]
+    shade = (rows - 60) ** 2 + (columns - 80) ** 2 < 40**2
+    thing = (abs(rows - 160) < 40) & (abs(columns - 230) < 60)
+    before[:, shade] *= np.float32(0.4)
+    before[:, thing] *= np.float32(0.1)
+    after[:, thing] = (before * (1 + columns / 100))[:, thing]
+    limits = (low, low + 0.5)
+    expected = keep_tensors(tensor(before), tensor(after), (0.1, 0.4), limits)[0].numpy()
+    change = {"limits": [0.1, 0.4], "side": SIDE, "radius": RADIUS, "dark": DARK}
+    change["shadow"] = {"limits": list(limits), "ring": RING, "least": LEAST, "floor": FLOOR}
+    found = keep_strong_changes(before, after, change)
+    assert np.abs(found - expected).max() < 1e-4
+    del change["shadow"]
+    without = keep_strong_changes(before, after, change)
+    assert (np.abs(found - without).max() > 0.05) == (low < 1)
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 7, 11), (1, 4, 4), (4, 5, 5)])

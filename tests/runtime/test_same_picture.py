@@ -44,6 +44,10 @@ TINY = {
     "haze copy": (HAZE, {"process_side": 100}),
     "copy": ({"network": PIXEL, **DIFFUSION}, {"process_side": 48}),
     "change": ({"network": PIXEL, **DIFFUSION}, {"process_side": 48, "change_limits": [0.01, 0.1]}),
+    "shadow": (
+        {"network": PIXEL, **DIFFUSION},
+        {"process_side": 48, "change_limits": [0.01, 0.1], "shadow_limits": [0.5, 5.0]},
+    ),
     "noise": ({"network": PIXEL, **DIFFUSION}, {"sampler": "sde-data-2@log_snr", "steps": 4}),
     "denoise": (CONFIGS["denoise"] | DENOISING, {"sampler": "mean", "steps": 2}),
     "blind": (BLIND, {}),

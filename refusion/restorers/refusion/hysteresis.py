@@ -7,23 +7,33 @@ the regions, and a region stays only if it contains a point above the high thres
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from refusion.restorers.refusion.shadow_likeness import shadow_likeness
 
 SIDE = 192  # long side in pixels of the copy on which the change is measured
 RADIUS = 3  # pixels of that copy; brightness is averaged over 7 x 7 pixels
 DARK = 0.02  # brightness below which a ratio would be noise
 
 
-def keep_strong_changes(photo: Tensor, result: Tensor, limits: tuple[float, float]) -> Tensor:
-    """Undo the change of a photo in regions where it is weak.
+def keep_strong_changes(
+    photo: Tensor,
+    result: Tensor,
+    limits: tuple[float, float],
+    shadow_limits: tuple[float, float] | None = None,
+) -> Tensor:
+    """Undo the change of a photo in regions where it is weak, or unlike that of a shadow.
 
     Args:
         photo: photos (B, C, H, W), float in [0, 1].
         result: the same photos after restoration, the same shape.
         limits: low and high threshold of |log(brightness of the result / that of the photo)|. A
             region is where the value is above the low threshold.
+        shadow_limits: see `shadow_likeness`; None judges no region.
 
     Returns:
         The result in regions that reach the high threshold, with a soft edge, and the photo
@@ -31,7 +41,11 @@ def keep_strong_changes(photo: Tensor, result: Tensor, limits: tuple[float, floa
     """
     low, high = limits
     ratio = _log_ratio(photo, result)
-    kept = _connected(F.avg_pool2d(ratio, 2, ceil_mode=True), low, high)
+    half = F.avg_pool2d(ratio, 2, ceil_mode=True)
+    kept = _connected(half, low, high)
+    if shadow_limits is not None:
+        copies = (_half_copy(image, ratio.shape[-2:]) for image in (photo, result))
+        kept = shadow_likeness(*copies, kept, (half > low).to(kept.dtype), shadow_limits)
     near = F.interpolate(F.max_pool2d(kept, 3, 1, 1), ratio.shape[-2:], mode="bilinear")
     part = ((ratio - low / 2) / (low / 2)).clamp(0, 1)
     weight = _mean(near, 2) * part.square() * (3 - 2 * part)
@@ -49,6 +63,12 @@ def _log_ratio(photo: Tensor, result: Tensor) -> Tensor:
         return _mean(F.adaptive_avg_pool2d(grey, size), RADIUS).clamp_min(DARK)
 
     return (brightness(result) / brightness(photo)).log().abs()
+
+
+def _half_copy(image: Tensor, size: Sequence[int]) -> Tensor:
+    """The image (B, C, H, W) on half of a copy of this size, at least `DARK`."""
+    copy = F.adaptive_avg_pool2d(image.float().clamp(0, 1), tuple(size))
+    return F.avg_pool2d(copy, 2, ceil_mode=True).clamp_min(DARK)
 
 
 def _connected(ratio: Tensor, low: float, high: float) -> Tensor:

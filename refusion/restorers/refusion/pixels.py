@@ -50,7 +50,8 @@ def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
     whole = request if limits is None else replace(request, strength=1.0)
     x0 = with_smaller_tiles(lambda side: sample(model, whole, mu, side), tile)
     if limits is not None:
-        x0 = torch.lerp(mu, keep_strong_changes(mu, x0, limits), request.strength)
+        kept = keep_strong_changes(mu, x0, limits, sampling.shadow_limits)
+        x0 = torch.lerp(mu, kept, request.strength)
     if copy is None:
         return x0.to(lq.device)
     return _with_change((x0 - mu).to(lq.device), copy, lq)

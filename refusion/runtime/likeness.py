@@ -63,8 +63,9 @@ def _remaining_contrast(
     if not outside.any():
         return 0.0
     grey = logs.mean(1)
-    before, after = np.abs(grey[:, inside].mean(1) - grey[:, outside].mean(1))
-    return float(after / (before + shadow["floor"]))
+    before, after = grey[:, inside].mean(1) - grey[:, outside].mean(1)
+    is_lighter = (grey[1] - grey[0])[region].sum() > 0
+    return float(max(0.0, -after if is_lighter else after) / (abs(before) + shadow["floor"]))
 
 
 def _grown(mask: np.ndarray, reach: int) -> np.ndarray:

@@ -58,6 +58,16 @@ def test_the_weight_falls_with_the_remaining_contrast(left):
         torch.testing.assert_close(weights, expected * mask, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("level", [0.5, 0.7])
+def test_a_region_that_is_lighter_than_its_surroundings_afterwards_is_no_contrast(level):
+    """A shadow on a light thing; for a region that became darker the signs are exchanged."""
+    mask = square()
+    plain, dark = torch.full((1, 3, H, W), 0.5), torch.full((1, 3, H, W), 0.3)
+    photo, result = torch.where(mask > 0, dark, plain), torch.where(mask > 0, level, plain)
+    assert torch.equal(judged(photo, result, mask, limits=(0.1, 0.2)), mask)
+    assert torch.equal(judged(1 - photo, 1 - result, mask, limits=(0.1, 0.2)), mask)
+
+
 def test_unevenness_is_the_deviation_relative_to_the_mean():
     mask = square()
     factor = torch.where(torch.arange(W) % 2 == 0, 0.2, 0.4).expand(1, 3, H, W)  # of the log

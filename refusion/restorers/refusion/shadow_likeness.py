@@ -23,8 +23,9 @@ def shadow_likeness(
 
     With d the logarithm of the ratio of both copies, a region has the unevenness
     u = std(d) / |mean(d)| (mean over the channels of the deviation over the pixels) and the
-    remaining contrast k = |c(result)| / (|c(photo)| + FLOOR). The contrast c is the mean logarithm
-    in a ring inside of the border minus that in a ring outside, without other changed pixels.
+    remaining contrast k = max(0, -c(result) sign(mean(d))) / (|c(photo)| + FLOOR): a lighter region
+    that is still darker than its surroundings. The contrast c is the mean logarithm in a ring
+    inside of the border minus that in a ring outside, without other changed pixels.
 
     Args:
         photo: (B, C, h, w), float, above 0.
@@ -85,9 +86,11 @@ def _remaining_contrast(logs: Tensor, region: Tensor, weak: Tensor) -> float:
     inside = region if inside.sum() == 0 else inside
     if outside.sum() == 0:
         return 0.0
-    means = [(logs.mean(1) * ring).sum((1, 2)) / ring.sum() for ring in (inside, outside)]
-    before, after = (means[0] - means[1]).abs().tolist()
-    return after / (before + FLOOR)
+    grey = logs.mean(1)
+    means = [(grey * ring).sum((1, 2)) / ring.sum() for ring in (inside, outside)]
+    before, after = (means[0] - means[1]).tolist()
+    is_lighter = float(((grey[1] - grey[0]) * region).sum()) > 0
+    return max(0.0, -after if is_lighter else after) / (abs(before) + FLOOR)
 
 
 def _grown(mask: Tensor, reach: int) -> Tensor:

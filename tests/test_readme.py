@@ -167,7 +167,8 @@ def test_python_runs(page, tiny_checkpoint, tmp_path, monkeypatch):
     image = torch.rand(3, 40, 56, generator=torch.Generator().manual_seed(0))
     write_image("hazy.jpg", image, None)
     shutil.copy(tiny_checkpoint("pixel"), "average.safetensors")
-    shutil.copy(tiny_checkpoint("denoise"), "stage2.safetensors")
+    for name in ("stage2", "former"):
+        shutil.copy(tiny_checkpoint("denoise"), f"{name}.safetensors")
     for name in ("first", "dehaze_landscape"):
         shutil.copy(tiny_checkpoint("haze"), f"{name}.safetensors")
     names = {"WEIGHTS": tiny_checkpoint("haze"), "PHOTO": "hazy.jpg"}  # of models that do not ship

@@ -10,7 +10,6 @@ photos with natural mist by --exclude.
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,16 +91,17 @@ def page(
 ) -> Image.Image:
     """The page of a task, the photo with the smallest gain first.
 
-    Photos that are not degraded have two columns, and the one that changes most comes first.
+    With a limit `below`, for photos that are not degraded, there are two columns, and the photo
+    that changes most comes first.
     """
-    restorer, rows = load_restorer(task), []
+    restorer, rows, is_clean = load_restorer(task), [], below is not None
     for sample in samples:
         lq, gt = sample["lq"][None], sample["gt"][None]
         result = restorer.restore(lq).clamp(0, 1)
         given, found = psnr(lq, gt).item(), psnr(result, gt).item()
         if below is not None and found >= below:
             continue
-        name, is_clean = sample["name"].rpartition("__")[2], math.isinf(given)
+        name = sample["name"].rpartition("__")[2]
         columns = [
             ("photo" if is_clean else "degraded", lq, name if is_clean else f"{given:.1f} dB"),
             ("restored", result, f"{found:.1f} dB"),

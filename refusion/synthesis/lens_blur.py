@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,144 +19,66 @@ from torch import Tensor
 
 from refusion.errors import ConfigError, ImageError
 from refusion.synthesis.camera import GAMMA, power
-from refusion.synthesis.cat_eye import Filter, OpticalAxis, varying_filter
-from refusion.synthesis.fourier import plane_filter
+from refusion.synthesis.cat_eye import OpticalAxis
+from refusion.synthesis.lens_disc import SHARP, Disc, LensShape
 
-SHARP = 0.5  # blur radius in pixels up to which a disc is one pixel
 LAYERS = 7  # largest number of layers in front of, and behind, the plane of focus
 SHOULDER = 4  # exponent of the highlight expansion; larger values affect only brighter pixels
-_VISIBLE = 0.01  # width in pixels of a cut that is rendered
 UNSEEN = 1e-4  # weight of the unblurred photo, visible where all layers are transparent
+_TRANSPARENT = 1e-5  # opacity of a foreground that is not there, above the error of the transforms
 
 
 @dataclass(frozen=True)
-class LensShape:
-    """Shape of the disc that images a point out of focus.
+class Layers:
+    """Blur radii in pixels of the layers of a photo.
 
     Attributes:
-        blades: number of corners of the aperture, on the circle of the blur radius; 0 for a circle.
-        rim: relative increase of brightness from the centre of the disc to its rim, >= 0.
-        cat_eye: shift of the front rim of the lens against the open aperture for a corner of the
-            photo, relative to their radius, 0..1; 0 for discs that are not cut, see `cat_eye`.
-        stop: f-number relative to that of the open aperture, >= 1. A smaller aperture is cut less.
-
-    Raises:
-        ConfigError: `blades` is 1 or 2 or negative, `rim` is negative, `cat_eye` is not in 0..1, or
-            `stop` is below 1.
+        behind: 0 for the plane of focus, and the layers behind it, from the nearest.
+        before: likewise in front of it.
+        reach: largest radius of a pixel, rounded up; 0 if all pixels are in focus.
     """
 
-    blades: int = 0
-    rim: float = 0.0
-    cat_eye: float = 0.0
-    stop: float = 1.0
+    behind: tuple[float, ...]
+    before: tuple[float, ...]
+    reach: int
 
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        if self.blades < 0 or self.blades in (1, 2):
-            raise ConfigError(f"blades: expected 0 (a circle) or at least 3, got {self.blades}")
-        if self.rim < 0:
-            raise ConfigError(f"rim: expected a number >= 0, got {self.rim}")
-        if not 0 <= self.cat_eye <= 1:
-            raise ConfigError(f"cat_eye: expected a number from 0 to 1, got {self.cat_eye}")
-        if self.stop < 1:
-            raise ConfigError(f"stop: expected a number >= 1, got {self.stop}")
+    @classmethod
+    def of(cls, parts: Iterable[Tensor]) -> Layers:
+        """The layers of a photo.
 
-
-@functools.lru_cache(maxsize=64)
-def disc_kernel(radius: float, shape: LensShape | None = None) -> Tensor:
-    """Compute the blur kernel of a point: a disc with an anti-aliased rim.
-
-    Args:
-        radius: radius of the disc in pixels, >= 0; up to 0.5 the kernel is one pixel.
-        shape: shape of the aperture; None for a uniform circle.
-
-    Returns:
-        (2 n + 1, 2 n + 1) float32 with sum 1, n = ceil(radius). Cached and shared: do not modify.
-    """
-    return _disc_kernel(radius, shape or LensShape())
-
-
-def cut_disc_kernel(down: float, right: float, radius: float, shape: LensShape) -> Tensor:
-    """Compute the kernel of a disc that is cut by the rim of the lens, see `cat_eye`.
-
-    Args:
-        down: shift of the rim's circle in pixels.
-        right: shift of the rim's circle in pixels; both together are at most its radius.
-        radius: as in `disc_kernel`; the rim's circle has `radius * shape.stop`.
-        shape: as in `disc_kernel`.
-
-    Returns:
-        As `disc_kernel`.
-    """
-    reach = math.ceil(radius) if radius > SHARP else 0
-    place = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    distance = torch.hypot((place - down)[:, None], (place - right)[None])
-    return _disc_kernel(radius, shape, (radius * shape.stop - distance).add_(0.5))
-
-
-def _disc_kernel(radius: float, shape: LensShape, cover: Tensor | None = None) -> Tensor:
-    """The kernel of a disc; `cover` limits the share of each pixel that is inside."""
-    reach = math.ceil(radius) if radius > SHARP else 0
-    if not reach:
-        return torch.ones(1, 1)
-    distance, outline = _polar_grid(reach, shape.blades)
-    border = radius * outline
-    kernel = (border - distance).add_(0.5)
-    if cover is not None:
-        kernel = torch.minimum(kernel, cover)
-    kernel.clamp_(0, 1)
-    if shape.rim:
-        part = (distance / border.clamp_min(SHARP)).clamp_(max=1)
-        kernel.mul_(part.square_().square_().mul_(shape.rim).add_(1))
-    return kernel.div_(kernel.sum())
-
-
-@functools.lru_cache(maxsize=256)
-def _polar_grid(reach: int, blades: int) -> tuple[Tensor, Tensor]:
-    """Distance of each pixel of a kernel from its centre, and radius of the aperture there.
-
-    The aperture has a radius of 1 at its corners.
-    """
-    offset = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    distance = torch.sqrt(offset[:, None] ** 2 + offset[None, :] ** 2)
-    if not blades:
-        return distance, torch.ones(())
-    sector = 2 * math.pi / blades
-    angle = torch.atan2(offset[:, None], offset[None, :]) % sector - sector / 2
-    return distance, math.cos(sector / 2) / torch.cos(angle)
+        Args:
+            parts: defocus of all parts of the photo, (h, w) each, see `render_bokeh`.
+        """
+        smallest, largest = [math.inf, math.inf], [0.0, 0.0]
+        for part in parts:
+            for side, radius in enumerate((part, -part)):
+                blurred = radius.masked_fill(radius <= SHARP, math.inf)
+                smallest[side] = min(smallest[side], float(blurred.amin()))
+                largest[side] = max(largest[side], float(radius.amax()))
+        behind, before = map(_layer_radii, smallest, largest)
+        reach = max(largest)
+        return cls(behind, before, math.ceil(reach) if reach > SHARP else 0)
 
 
 @dataclass(frozen=True)
-class _Disc:
-    """The disc of one layer.
+class PhotoPart:
+    """A picture as a part of a photo that is rendered part by part.
+
+    The result is that of the whole photo, except near the inner borders of the part: the radius of
+    the largest disc there is wrong, and one more radius if the photo has a foreground, because the
+    colours behind it come from its surroundings.
 
     Attributes:
-        radius: in pixels.
-        shape: shape of the aperture.
-        axis: the optical axis in the picture.
-        side: 1 behind the plane of focus, -1 in front of it.
+        layers: the layers of the whole photo.
+        size: height and width of the whole photo.
+        top: first row of the part.
+        left: first column of the part.
     """
 
-    radius: float
-    shape: LensShape
-    axis: OpticalAxis
-    side: int
-
-    @property
-    def reach(self) -> int:
-        """Number of pixels from the centre of the kernel to its border."""
-        return len(disc_kernel(self.radius, self.shape)) // 2
-
-    def filter(self, rows: slice, columns: slice) -> Filter:
-        """A function that blurs planes, which are these rows and columns of the picture."""
-        kernel, shape = disc_kernel(self.radius, self.shape), self.shape
-        size = rows.stop - rows.start, columns.stop - columns.start
-        rim = self.radius * shape.stop
-        if shape.cat_eye * rim - (rim - self.radius) < _VISIBLE or len(kernel) == 1:  # not cut
-            return plane_filter(kernel, *size)
-        cut = functools.partial(cut_disc_kernel, radius=self.radius, shape=shape)
-        axis = self.axis.moved(-rows.start, -columns.start)
-        return varying_filter(cut, self.reach, -self.side * shape.cat_eye * rim, axis, size)
+    layers: Layers
+    size: tuple[int, int]
+    top: int = 0
+    left: int = 0
 
 
 def render_bokeh(
@@ -165,13 +87,14 @@ def render_bokeh(
     shape: LensShape | None = None,
     highlights: float = 3.0,
     axis: OpticalAxis | None = None,
+    part: PhotoPart | None = None,
 ) -> Tensor:
     """Render a photo with the blur of a lens.
 
     Layers of equal blur radius are composited from the farthest to the nearest. The subject in
     focus is excluded from the blurred background, whose weights are renormalised. Blurred
     foreground spreads over the layers behind it, and the regions that it uncovers are filled
-    from their surroundings. Pixels in focus without foreground nearby keep their values.
+    from their surroundings. Pixels in focus without foreground nearby keep their values exactly.
 
     Args:
         image: (3, H, W) float32 in [0, 1], in focus everywhere.
@@ -180,8 +103,9 @@ def render_bokeh(
         shape: shape of the aperture; None for a uniform circle.
         highlights: linear light assumed for a clipped pixel (value 1.0), relative to white, >= 1.
             Only pixels close to 1.0 are expanded, and the result is compressed by the inverse.
-        axis: the optical axis in the image, where it is a part of a photo; None for the centre. It
-            matters for a shape with `cat_eye`.
+        axis: the optical axis in the image; None for the centre of the photo. It matters for a
+            shape with `cat_eye`.
+        part: where the image lies in the photo; None for the whole photo.
 
     Returns:
         (3, H, W) float32 in [0, 1].
@@ -197,15 +121,30 @@ def render_bokeh(
         )
     if highlights < 1:
         raise ConfigError(f"highlights: expected at least 1, got {highlights}")
-    shape, reach = shape or LensShape(), math.ceil(float(defocus.abs().max()))
-    if reach <= SHARP:
-        return image
-    light = _extend(_expand(image, highlights), reach)
     height, width = defocus.shape
-    axis = (axis or OpticalAxis.centre(height, width)).moved(reach, reach)
-    rendered = _composite(light, _extend(defocus[None], reach)[0], shape, axis)
-    rendered = rendered[:, reach : reach + height, reach : reach + width]
-    return _compress(rendered, highlights).clamp(0, 1)
+    part = part or PhotoPart(Layers.of([defocus]), (height, width))
+    if not part.layers.reach or not defocus.any():
+        return image
+    margins = _margins(part, height, width)
+    top, left = margins[0], margins[2]
+    axis = axis or OpticalAxis.centre(*part.size).moved(-part.top, -part.left)
+    disc = functools.partial(Disc, shape=shape or LensShape(), axis=axis.moved(top, left))
+    light = _extend(_expand(image, highlights), part, margins)
+    rendered, kept = _composite(light, _extend(defocus[None], part, margins)[0], part, disc)
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    shown = _compress(rendered[:, rows, columns], highlights).clamp(0, 1)
+    return torch.where(kept[rows, columns], image, shown)
+
+
+def _margins(part: PhotoPart, height: int, width: int) -> tuple[int, int, int, int]:
+    """Pixels that are added above, below, left and right: at the borders of the photo only."""
+    borders = (
+        part.top == 0,
+        part.top + height == part.size[0],
+        part.left == 0,
+        part.left + width == part.size[1],
+    )
+    return tuple(part.layers.reach * is_border for is_border in borders)
 
 
 def _expand(image: Tensor, peak: float) -> Tensor:
@@ -222,65 +161,92 @@ def _compress(light: Tensor, peak: float) -> Tensor:
     return power(powered.div_(limit), 1 / (GAMMA * SHOULDER))
 
 
-def _extend(field: Tensor, reach: int) -> Tensor:
-    """Pad by the largest blur radius: reflect, or replicate if the photo is too small."""
-    mode = "reflect" if reach < min(field.shape[-2:]) else "replicate"
-    return F.pad(field[None], (reach, reach, reach, reach), mode=mode)[0]
+def _extend(field: Tensor, part: PhotoPart, margins: tuple[int, int, int, int]) -> Tensor:
+    """Add the margins: reflect, or replicate if the photo is too small."""
+    above, below, left, right = margins
+    mode = "reflect" if part.layers.reach < min(part.size) else "replicate"
+    return F.pad(field[None], (left, right, above, below), mode=mode)[0]
 
 
-def _composite(light: Tensor, defocus: Tensor, shape: LensShape, axis: OpticalAxis) -> Tensor:
-    """Composite background, plane of focus and foreground of linear light (3, h, w)."""
-    behind = functools.partial(_Disc, shape=shape, axis=axis, side=1)
-    background = _render_background(light, defocus.clamp_min(0), behind)
-    if not (defocus < -SHARP).any():
-        return background
-    before = functools.partial(_Disc, shape=shape, axis=axis, side=-1)
-    return _render_foreground(light, -defocus, background, before)
+def _composite(
+    light: Tensor, defocus: Tensor, part: PhotoPart, disc: Callable[..., Disc]
+) -> tuple[Tensor, Tensor]:
+    """Composite background, plane of focus and foreground of linear light (3, h, w).
+
+    Returns:
+        The light, and whether each pixel (h, w) is that of the photo.
+    """
+    layers = part.layers
+    result, sharp = _render_background(
+        light, defocus.clamp_min(0), layers.behind, functools.partial(disc, side=1)
+    )
+    kept = sharp == 1
+    if len(layers.before) > 1:
+        result, opacity = _render_foreground(
+            light, (-defocus).clamp_min(0), result, part, functools.partial(disc, side=-1)
+        )
+        kept &= opacity < _TRANSPARENT
+    return result, kept
 
 
-def _render_background(light: Tensor, radius: Tensor, disc: Callable[[float], _Disc]) -> Tensor:
-    """Render background and plane of focus; foreground pixels have radius 0 and add no light."""
-    radii = _layer_radii(radius)
+def _render_background(
+    light: Tensor, radius: Tensor, radii: Sequence[float], disc: Callable[[float], Disc]
+) -> tuple[Tensor, Tensor]:
+    """Render background and plane of focus; foreground pixels have radius 0 and add no light.
+
+    Returns:
+        The light, and the weight of the plane of focus (h, w).
+    """
     total, cover = UNSEEN * light, torch.full_like(radius, UNSEEN)
     for index in range(len(radii) - 1, 0, -1):
         mask = _layer_weight(radius, radii, index)
         rows, columns, opacity = _lay_over(total, light, mask, disc(radii[index]))
         cover[rows, columns].mul_(1 - opacity).add_(opacity)
-    return torch.lerp(total.div_(cover), light, _layer_weight(radius, radii, 0))
+    sharp = _layer_weight(radius, radii, 0)
+    return torch.lerp(total.div_(cover), light, sharp), sharp
 
 
 def _render_foreground(
-    light: Tensor, radius: Tensor, background: Tensor, disc: Callable[[float], _Disc]
-) -> Tensor:
+    light: Tensor,
+    radius: Tensor,
+    background: Tensor,
+    part: PhotoPart,
+    disc: Callable[[float], Disc],
+) -> tuple[Tensor, Tensor]:
     """Composite the blurred foreground over the rendered background.
 
     Each layer contains all pixels at its depth or nearer, so that a foreground with varying depth
     is opaque inside.
+
+    Returns:
+        The light, and the opacity of the foreground (h, w).
     """
-    radius = radius.clamp_min(0)
-    radii = _layer_radii(radius)
+    radii = part.layers.before
     weights = torch.stack([_layer_weight(radius, radii, i) for i in range(len(radii))])
     nearer = torch.cumsum(weights.flip(0), 0).flip(0)
-    result = _fill(background, 1 - nearer[1])
+    result = _fill_part(background, 1 - nearer[1], part)
+    cover = torch.zeros_like(radius)
     for index in range(1, len(radii)):
-        _lay_over(result, light, nearer[index], disc(radii[index]))
-    return result
+        rows, columns, opacity = _lay_over(result, light, nearer[index], disc(radii[index]))
+        cover[rows, columns].mul_(1 - opacity).add_(opacity)
+    return result, cover
 
 
-def _layer_radii(radius: Tensor) -> list[float]:
-    """0 and the radii of the blurred layers, evenly spaced in the square root of the radius."""
-    largest = float(radius.amax())
+def _layer_radii(smallest: float, largest: float) -> tuple[float, ...]:
+    """0 and the radii of the blurred layers, evenly spaced in the square root of the radius.
+
+    `smallest` and `largest` are those of the blurred pixels.
+    """
     if largest <= SHARP:
-        return [0.0]
-    smallest = float(radius.masked_fill(radius <= SHARP, math.inf).amin())
+        return (0.0,)
     low, high = math.sqrt(smallest), math.sqrt(largest)
     # Nearly equal radii form one layer: two would show a seam, or would have distance 0.
     count = min(LAYERS, 1 + math.ceil(4 * (high - low) - 0.05))
     steps = torch.linspace(low, high, count) if count > 1 else torch.tensor([high])
-    return [0.0, *(steps**2).tolist()]
+    return (0.0, *(steps**2).tolist())
 
 
-def _layer_weight(radius: Tensor, radii: list[float], index: int) -> Tensor:
+def _layer_weight(radius: Tensor, radii: Sequence[float], index: int) -> Tensor:
     """Weight of each pixel in a layer: linear interpolation between layers, weights sum to 1."""
     level, sides = radii[index], []
     if index > 0:
@@ -296,7 +262,7 @@ def _layer_weight(radius: Tensor, radii: list[float], index: int) -> Tensor:
 
 
 def _lay_over(
-    total: Tensor, light: Tensor, mask: Tensor, disc: _Disc
+    total: Tensor, light: Tensor, mask: Tensor, disc: Disc
 ) -> tuple[slice, slice, Tensor]:
     """Composite one blurred layer over the layers behind it, in place.
 
@@ -327,6 +293,19 @@ def _reached(used: Tensor, reach: int) -> slice:
     if not len(places):
         return slice(0, 0)
     return slice(max(0, int(places[0]) - reach), min(len(used), int(places[-1]) + reach + 1))
+
+
+def _fill_part(colour: Tensor, known: Tensor, part: PhotoPart) -> Tensor:
+    """Fill unknown pixels with pyramids whose cells are those of the whole photo.
+
+    Cells that are larger than a disc can differ, but nothing that is visible depends on them.
+    """
+    reach = part.layers.reach
+    cell = 1 << (2 * reach - 1).bit_length()  # a power of 2 from twice the reach
+    above, left = ((start + reach) % cell if start else 0 for start in (part.top, part.left))
+    if above or left:
+        colour, known = (F.pad(field, (left, 0, above, 0)) for field in (colour, known))
+    return _fill(colour, known)[:, above:, left:]
 
 
 def _fill(colour: Tensor, known: Tensor) -> Tensor:

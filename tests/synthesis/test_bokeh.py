@@ -11,7 +11,7 @@ from degradation_cases import assert_8_bit, generator
 from refusion.errors import ConfigError
 from refusion.optics.defocus import LARGEST, blur_radius
 from refusion.synthesis.degradations.bokeh import LENSES, Bokeh, lens_shape
-from refusion.synthesis.lens_blur import LensShape
+from refusion.synthesis.lens_disc import LensShape
 from refusion.synthesis.scenes.fields import smooth_field
 from refusion.synthesis.scenes.frame import PhotoFrame
 

@@ -12,7 +12,8 @@ from refusion.errors import ConfigError
 from refusion.synthesis.cat_eye import OpticalAxis, varying_filter
 from refusion.synthesis.degradations.bokeh import Bokeh, lens_shape
 from refusion.synthesis.fourier import plane_filter
-from refusion.synthesis.lens_blur import LensShape, cut_disc_kernel, disc_kernel, render_bokeh
+from refusion.synthesis.lens_blur import render_bokeh
+from refusion.synthesis.lens_disc import LensShape, cut_disc_kernel, disc_kernel
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 SIZE = (120, 160)

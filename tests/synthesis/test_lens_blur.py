@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from refusion.errors import ConfigError, ImageError
-from refusion.synthesis.lens_blur import LensShape, disc_kernel, render_bokeh
+from refusion.synthesis.lens_blur import render_bokeh
+from refusion.synthesis.lens_disc import LensShape, disc_kernel
 
 OCTAGON = LensShape(blades=8, rim=0.5)
 

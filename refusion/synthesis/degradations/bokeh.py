@@ -21,7 +21,8 @@ from refusion.randomness import bernoulli, uniform
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.cat_eye import OpticalAxis
 from refusion.synthesis.checks import check_settings
-from refusion.synthesis.lens_blur import LensShape, render_bokeh
+from refusion.synthesis.lens_blur import render_bokeh
+from refusion.synthesis.lens_disc import LensShape
 from refusion.synthesis.scenes.depth import DEPTHS
 from refusion.synthesis.scenes.fields import photo_coordinates, quantile, smooth_field
 from refusion.synthesis.scenes.frame import GRID, PhotoFrame

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from refusion.errors import ConfigError
+from refusion.images.samples import to_float
 
 REFERENCE = 18.0  # lens number (f/1.8) for which the blur radius equals the disparity
 LARGEST = 40.0
 """Largest blur radius in pixels that a defocus guide can encode; larger radii are clamped to it."""
+
+_IN_FOCUS = 1e-8  # relative defocus below the rounding of 0.5 to 16 bits
 
 
 def blur_radius(number: float, disparity: float) -> float:
@@ -60,5 +63,35 @@ def defocus_guide(defocus: Tensor, lens: Sequence[float]) -> Tensor:
     """
     source, target, disparity = lens
     radii = torch.tensor([blur_radius(number, disparity) for number in (source, target)])
-    parts = (radii[:, None, None] * defocus / LARGEST).clamp(-1, 1)
+    return encode_defocus(radii[:, None, None] * defocus / LARGEST)
+
+
+def encode_defocus(defocus: Tensor) -> Tensor:
+    """Encode relative defocus, as the guide of a renderer and each channel of a defocus guide.
+
+    Args:
+        defocus: any shape, in [-1, 1], otherwise clamped to it; 0 in focus, negative in front of
+            the plane of focus.
+
+    Returns:
+        The shape of `defocus`, float32 in [0, 1]: 0.5 in focus.
+    """
+    parts = defocus.clamp(-1, 1)
     return 0.5 + 0.5 * parts.sign() * parts.abs().sqrt()
+
+
+def decode_defocus(guide: Tensor) -> Tensor:
+    """The inverse of `encode_defocus`; the value next to 0.5 is in focus.
+
+    Args:
+        guide: any shape, float in [0, 1], or uint8 or uint16 over their full range.
+
+    Returns:
+        The shape of `guide`, float32 in [-1, 1].
+
+    >>> decode_defocus(encode_defocus(torch.tensor([0.0, 1.0, -0.25])))
+    tensor([ 0.0000,  1.0000, -0.2500])
+    """
+    offset = to_float(guide) * 2 - 1
+    defocus = offset * offset.abs()
+    return defocus.masked_fill(defocus.abs() < _IN_FOCUS, 0.0)

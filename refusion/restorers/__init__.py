@@ -1,8 +1,8 @@
 """Restoration methods with one interface, the protocol `Restorer`; `load_restorer` makes one.
 
 Each method has a module or a package: `refusion` (also IR-SDE), `regression`, `ddrm`, `diffbir`,
-`osediff`, `dark_channel`, `colour_attenuation`; `base` holds the interface and `contract` what all
-methods share.
+`osediff`, `dark_channel`, `colour_attenuation`, `bokeh_renderer`; `base` holds the interface and
+`contract` what all methods share.
 Commands, batch jobs and evaluation import from here. This package imports the packages below it
 (networks, processes, tiling, checkpoints), but not `training`, `batch`, `evaluation` or `cli`.
 A new method is a class with the methods of `Restorer`, with an entry in `RESTORERS`.
@@ -19,6 +19,7 @@ from refusion.checkpoint import Checkpoint
 from refusion.restorers.array_decomposition import ArrayDecomposition
 from refusion.restorers.array_restorer import ArrayRestorer
 from refusion.restorers.base import Conditions, HazeOptions, Progress, Restorer, RestorerInfo
+from refusion.restorers.bokeh_renderer import BokehRenderer
 from refusion.restorers.colour_attenuation import ColourAttenuation
 from refusion.restorers.dark_channel import DarkChannel
 from refusion.restorers.ddrm.priors import find_prior, load_prior
@@ -34,6 +35,7 @@ __all__ = [
     "RESTORERS",
     "ArrayDecomposition",
     "ArrayRestorer",
+    "BokehRenderer",
     "ColourAttenuation",
     "Conditions",
     "DarkChannel",

@@ -23,6 +23,7 @@ from refusion.config.plugins import import_plugins
 from refusion.devices.precision import choose_device, choose_precision
 from refusion.errors import ConfigError, short, suggest
 from refusion.restorers.base import Restorer
+from refusion.restorers.bokeh_renderer import BokehRenderer
 from refusion.restorers.colour_attenuation import ColourAttenuation
 from refusion.restorers.dark_channel import DarkChannel
 from refusion.restorers.ddrm.priors import build_prior, is_prior
@@ -44,6 +45,7 @@ RESTORERS = {
     "Regression": Regression,
     "DarkChannel": DarkChannel,
     "ColourAttenuation": ColourAttenuation,
+    "BokehRenderer": BokehRenderer,
 }
 """Restorer classes by the name in `RestorerInfo.family`. `load_restorer` calls a class that a
 network names as `(model, *, device, precision, memory)`; see docs/extending.md."""

@@ -261,9 +261,11 @@ class Actions(Updates):
 
     def _options(self, path: Path, settings: Settings) -> RestoreOptions:
         """Options for a photo, with its disparity map."""
-        if "guide" not in self.models[settings.name].info.needs:
+        info = self.models[settings.name].info
+        if "guide" not in info.needs:
             return settings.options
-        return replace(settings.options, maps=disparity_maps(path, settings))
+        rendered = info.family == "BokehRenderer"
+        return replace(settings.options, maps=disparity_maps(path, settings, rendered=rendered))
 
     def _chosen(self, session: str, settings: Settings) -> Path:
         """The photo that is shown."""

@@ -68,12 +68,13 @@ def _has_map(photo: Path) -> bool:
         return False
 
 
-def disparity_maps(photo: Path, settings: Settings) -> DisparityMaps:
+def disparity_maps(photo: Path, settings: Settings, *, rendered: bool = False) -> DisparityMaps:
     """The disparity map and the lenses for a photo, as the option `--aperture` sets them.
 
     Args:
         photo: one of the photos.
         settings: maps, aperture and focus.
+        rendered: whether they are for a renderer, see `DisparityMaps`.
 
     Raises:
         ImageError: there is no map for the photo, or it is too large.
@@ -82,7 +83,8 @@ def disparity_maps(photo: Path, settings: Settings) -> DisparityMaps:
     if file is not None and count_pixels(file) > limit:
         raise ImageError(f"{file.name}: more than {limit / 1e6:g} million pixels; reduce the map")
     target = lens_number(f"Canon50mmf{settings.aperture:.4f}BS")
-    return DisparityMaps(file, lens_number(SHARP), target, focus=settings.focus)
+    source = lens_number(SHARP)
+    return DisparityMaps(file, source, target, focus=settings.focus, rendered=rendered)
 
 
 def write_map_picture(photo: Path, settings: Settings, folder: Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 
 from refusion.app.words import SHIPPED
 from refusion.errors import CheckpointError
-from refusion.restorers import ArrayRestorer, RestorerInfo, load_restorer
+from refusion.restorers import ArrayRestorer, BokehRenderer, RestorerInfo, load_restorer
 from refusion.weights import find_weights, shipped_weights
 
 
@@ -21,6 +21,8 @@ def load_models(
     memory: int | None = None,
 ) -> dict[str, ArrayRestorer]:
     """Load the models by name, in the order of the page; models from files come first.
+
+    Bokeh is rendered, as the command does it by default.
 
     Args:
         weights: weights files in addition to the shipped ones; the stem is the name of the model.
@@ -36,10 +38,13 @@ def load_models(
     given = {path.stem: find_weights(path) for path in weights}
     shipped = shipped_weights()
     shipped = {name: shipped[name] for name in SHIPPED if name in shipped} | shipped
-    models = {
-        name: load_restorer(path, device=device, precision=precision, memory=memory)
-        for name, path in (given | shipped | given).items()
-    }
+
+    def load(name: str, path: Path) -> ArrayRestorer:
+        if name == "bokeh" and name not in given:
+            return ArrayRestorer(lambda *_: BokehRenderer(), device, precision)
+        return load_restorer(path, device=device, precision=precision, memory=memory)
+
+    models = {name: load(name, path) for name, path in (given | shipped | given).items()}
     for name, path in given.items():
         if requirement := _requirement(models[name].info):
             raise CheckpointError(

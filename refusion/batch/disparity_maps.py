@@ -1,9 +1,9 @@
-"""Conditions of a bokeh model from disparity maps: how far each lens blurs each pixel of a photo.
+"""Conditions for bokeh from disparity maps: how far each lens blurs each pixel of a photo.
 
 If the blur discs are larger than those of the training, the model works on a reduced copy of the
-photo. Regions with large blur lose no visible detail by that. In sharp regions, the detail of the
-photo that is finer than the pixels of the copy is added to the result (a Laplacian pyramid of two
-levels, Burt and Adelson 1983).
+photo; a renderer does so for much larger discs only. Regions with large blur lose no visible detail
+by that. In sharp regions, the detail of the photo that is finer than the pixels of the copy is
+added to the result (a Laplacian pyramid of two levels, Burt and Adelson 1983).
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from refusion.errors import ImageError
 from refusion.images.listing import list_images
 from refusion.images.resize import antialiased, shrink
 from refusion.images.samples import store, to_float
-from refusion.optics.defocus import LARGEST, blur_radius, defocus_guide
+from refusion.optics.defocus import LARGEST, blur_radius, defocus_guide, encode_defocus
 from refusion.optics.disparity import defocus_of, read_disparity, read_own_disparity
 from refusion.optics.lens import lens_between
 from refusion.restorers.base import Conditions
+from refusion.restorers.bokeh_renderer import MAX_RADIUS
 from refusion.tiling.guided import guided_upsample_bands
 
 BLUR = 0.012
@@ -90,6 +91,7 @@ class DisparityMaps:
         blur: radius in pixels of the largest discs at f/1.8; None for `BLUR` times the long side.
         focus: see `defocus_of`.
         zero_is_unknown: see `read_disparity`.
+        rendered: whether the conditions are those of `BokehRenderer`, not of a model.
     """
 
     place: Path | None
@@ -98,6 +100,7 @@ class DisparityMaps:
     blur: float | None = None
     focus: tuple[float, float] | None = None
     zero_is_unknown: bool = False
+    rendered: bool = False
 
     def conditioned(self, photo: Tensor, path: Path, strength: float = 1.0) -> ConditionedPhoto:
         """Read the map of a photo and compute the input of the model.
@@ -123,20 +126,25 @@ class DisparityMaps:
         long_side = max(photo.shape)
         blur = BLUR * long_side if self.blur is None else self.blur
         largest = max(blur_radius(lens, blur) for lens in (self.source, self.target))
-        reduction = largest * float(defocus.abs().max()) / LARGEST
+        limit = MAX_RADIUS if self.rendered else LARGEST
+        reduction = largest * float(defocus.abs().max()) / limit
         if reduction <= 1:
             conditions = self._conditions(defocus, photo[None], blur)
             return ConditionedPhoto(photo[None], conditions, photo, strength=strength)
         side = max(1, math.floor(long_side / reduction))
         logger.warning(
-            "%s: the blur discs have radii up to %.0f pixels, and the model was trained up to "
-            "%.0f: it works on a copy of %d pixels; sharp regions keep the detail of the photo",
-            *(path, reduction * LARGEST, LARGEST, side),
+            "%s: the blur discs have radii up to %.0f pixels, and %s %.0f: it works on a copy of "
+            "%d pixels; sharp regions keep the detail of the photo",
+            *(path, reduction * limit, self._limited, limit, side),
         )
         small = shrink(photo[None], side)
         conditions = self._conditions(defocus, small, blur * side / long_side)
         kept = self._kept(defocus, photo, blur, reduction)
         return ConditionedPhoto(small, conditions, photo, kept, strength)
+
+    @property
+    def _limited(self) -> str:
+        return "the renderer takes up to" if self.rendered else "the model was trained up to"
 
     def _disparity(self, path: Path, photo: Tensor) -> Tensor:
         """The map (h, w) of a photo (3, H, W)."""
@@ -165,9 +173,10 @@ class DisparityMaps:
     def _conditions(self, defocus: Tensor, lq: Tensor, blur: float) -> Conditions:
         """Lenses and guide for a photo `lq` (1, 3, h, w), whose largest disc has radius `blur`."""
         lens = (self.source, self.target, blur)
-        guide = torch.empty((2, *lq.shape[-2:]), dtype=torch.uint16)
+        guide = torch.empty((1 if self.rendered else 2, *lq.shape[-2:]), dtype=torch.uint16)
         for rows, band in fitted_bands(defocus, lq):
-            store(defocus_guide(band, lens), guide[:, rows])
+            encoded = encode_defocus(band)[None] if self.rendered else defocus_guide(band, lens)
+            store(encoded, guide[:, rows])
         return Conditions(lens=torch.tensor(lens), guide=guide)
 
     def _kept(self, defocus: Tensor, photo: Tensor, blur: float, reduction: float) -> Tensor:

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 from refusion.batch.plan import Job, plan_jobs
 from refusion.batch.searching import SearchLines
 from refusion.cli.common import Parser, show
-from refusion.cli.options.bokeh import add_bokeh_options, disparity_maps, imitated_lens
+from refusion.cli.options.bokeh import (
+    add_bokeh_options,
+    check_renderer,
+    disparity_maps,
+    imitated_lens,
+)
 from refusion.cli.options.ddrm import add_ddrm_options, chosen_ddrm
 from refusion.cli.options.diffbir import add_diffbir_options, chosen_diffbir
 from refusion.cli.options.haze import (
@@ -28,7 +33,9 @@ from refusion.cli.options.haze import (
 from refusion.cli.options.limits import add_limit_options, memory_limit
 from refusion.cli.options.methods import (
     DEFAULT,
+    RENDER,
     add_method_option,
+    default_method,
     hide_other_methods,
     refuse_other_options,
 )
@@ -110,6 +117,7 @@ def run(argv: list[str], task: str | None = None) -> int:
 def _restore(options: argparse.Namespace) -> int:
     """Check what can be checked before PyTorch is imported, which takes seconds; then restore."""
     check_device(options.device)
+    options.method = options.method or default_method(options)
     if options.method == DEFAULT:
         find_weights(options.weights or options.task or DEFAULT_TASK)
     jobs = _jobs(options)
@@ -117,7 +125,10 @@ def _restore(options: argparse.Namespace) -> int:
         missing = jobs[0].photos[0].input
         others = f", nor any other of {len(jobs)} photos" if len(jobs) > 1 else ""
         raise ImageError(f"{missing}: no such file{others}; correct the path")
-    if options.method == DEFAULT and options.weights is None and options.task == "bokeh":
+    if options.method == RENDER:
+        check_renderer(options)
+    is_shipped = options.method == DEFAULT and options.weights is None
+    if options.method == RENDER or (is_shipped and options.task == "bokeh"):
         imitated_lens(options, _inputs(jobs))
     check_existing(jobs, options)
     warn_of_uncertainty(options)
@@ -252,12 +263,14 @@ def _add_batch_options(add: Callable[..., argparse.Action]) -> None:
     add("--quiet", action="store_true", help="show errors only, no progress bar and no summary")
 
 
-def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path, Restorer]:
-    """The file or folder of the model, and the restorer that the options describe."""
-    from refusion.restorers import find_prior, load_restorer
+def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path | None, Restorer]:
+    """The file or folder of the model, if it has one, and the restorer of the options."""
+    from refusion.restorers import BokehRenderer, find_prior, load_restorer
 
     refuse_other_options(options)
     limit = memory_limit(options)
+    if options.method == RENDER:
+        return None, BokehRenderer()
     if options.method == "ddrm":
         return find_prior(options.weights), chosen_ddrm(options, device)
     if options.method == "diffbir":
@@ -298,7 +311,7 @@ def _settings(
 
 
 def _head(
-    options: argparse.Namespace, source: Path, restorer: Restorer, processes: int
+    options: argparse.Namespace, source: Path | None, restorer: Restorer, processes: int
 ) -> dict[str, Any]:
     """Entries of the log for the whole batch; steps and sampler include the model's defaults."""
     import torch
@@ -309,11 +322,12 @@ def _head(
     info, excluded = restorer.info, ("task", "weights", "device", "precision", "log_file", "quiet")
     used = {key: value for key, value in vars(options).items() if key not in excluded}
     used |= {"steps": options.steps or info.steps, "sampler": options.sampler or info.sampler}
-    digest = sha256_of(source) if source.is_file() else None
+    name = None if source is None else source.name
+    digest = sha256_of(source) if source is not None and source.is_file() else None
     return {
         "version": __version__,
         "torch": torch.__version__,
-        "model": {"task": info.task, "weights": source.name, "sha256": digest},
+        "model": {"task": info.task, "weights": name, "sha256": digest},
         "options": {k: str(v) if isinstance(v, Path) else v for k, v in used.items()},
         "device": info.device,
         "precision": info.precision,

@@ -153,8 +153,8 @@ def added_radius(source: float, target: float, blur: float, strength: float = 1.
         strength: position between the lenses: 0 is the source, 1 the target.
 
     Raises:
-        ConfigError: the target lens blurs less than the source lens, a number is 0, or the radius
-            is not a number from 0 to `MAX_RADIUS`.
+        ConfigError: the target lens blurs less than the source lens, a lens number is 0, or the
+            radius is not in 0..`MAX_RADIUS`.
 
     >>> added_radius(160.0, 18.0, 20.0) == math.sqrt(20**2 - 2.25**2)
     True

@@ -315,5 +315,6 @@ def _fill(colour: Tensor, known: Tensor) -> Tensor:
     coarse = F.avg_pool2d(torch.cat([colour * known, known[None]])[None], 2, ceil_mode=True)[0]
     weight = coarse[3].clamp_min(UNSEEN)
     filled = _fill(coarse[:3] / weight, (weight * 4).clamp(max=1))
-    filled = F.interpolate(filled[None], known.shape, mode="bilinear", align_corners=False)[0]
-    return torch.lerp(filled, colour, known)
+    filled = F.interpolate(filled[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
+    height, width = known.shape  # a pixel less than twice the coarse side if that was rounded up
+    return torch.lerp(filled[:, :height, :width], colour, known)

@@ -1,4 +1,4 @@
-"""Options of a bokeh model that is conditioned on a disparity map of the photo.
+"""Options of bokeh with a disparity map of the photo, by rendering or by a model.
 
 The map is given by `--disparity`, or it is the photo's own, which phones write for portraits.
 """
@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # these import torch, which is too slow for --help
     from refusion.batch.disparity_maps import DisparityMaps
     from refusion.restorers.base import RestorerInfo
 
+TASK = "bokeh"
+_OF_NETWORKS = ("weights", "steps", "sampler")
 _OPTIONS = ("aperture", "blur", "focus", "zero_unknown")
 SHARP = "Sony50mmf16.0BS"  # the lens of a photo that is sharp from front to back
 
@@ -77,7 +79,52 @@ def disparity_maps(
     place = _place(options, info.task, len(photos))
     source, target = lens_number(values["from"] or SHARP), lens_number(imitated)
     unknown = bool(options.zero_unknown)
-    return DisparityMaps(place, source, target, options.blur, options.focus, unknown)
+    rendered = info.family == "BokehRenderer"
+    return DisparityMaps(place, source, target, options.blur, options.focus, unknown, rendered)
+
+
+def is_rendered(options: argparse.Namespace) -> bool:
+    """Whether bokeh without `--method` is rendered: no option is for a network, and blur is added.
+
+    This check does not import PyTorch.
+
+    Args:
+        options: parsed options.
+
+    Raises:
+        ConfigError: the name of a lens is wrong.
+    """
+    from refusion.optics.lens import lens_number
+
+    values = vars(options)
+    if options.task != TASK or any(values[key] is not None for key in _OF_NETWORKS):
+        return False
+    imitated = _lens_name(options)
+    if imitated is None:  # reported later, with all that is missing
+        return True
+    return abs(lens_number(imitated)) <= abs(lens_number(values["from"] or SHARP))
+
+
+def check_renderer(options: argparse.Namespace) -> None:
+    """Check the options of `--method render`.
+
+    Args:
+        options: parsed options.
+
+    Raises:
+        ConfigError: an option is for networks, or the task is another one.
+    """
+    for key in _OF_NETWORKS:
+        if vars(options)[key] is not None:
+            raise ConfigError(f"{option_name(key)}: --method render has no network; leave it out")
+    if options.task not in (None, TASK):
+        raise ConfigError(f"--task: --method render restores '{TASK}', got '{options.task}'")
+
+
+def _lens_name(options: argparse.Namespace) -> str | None:
+    """The name of the lens to imitate; None if it is missing."""
+    aperture = options.aperture
+    return options.to if aperture is None else f"Canon50mmf{aperture:.4f}BS"
 
 
 def imitated_lens(options: argparse.Namespace, photos: Sequence[Path]) -> str:
@@ -96,7 +143,7 @@ def imitated_lens(options: argparse.Namespace, photos: Sequence[Path]) -> str:
     aperture, named = options.aperture, options.to
     if named is not None and aperture is not None:
         raise ConfigError("--aperture: --to names the lens, too; give one of them")
-    lens = named if aperture is None else f"Canon50mmf{aperture:.4f}BS"
+    lens = _lens_name(options)
     has_map = options.disparity is not None or _any_has_map(photos)
     given = {"--aperture": lens is not None, "--disparity": has_map}
     missing = [option for option, is_given in given.items() if not is_given]

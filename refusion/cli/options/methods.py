@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import NamedTuple
 
-from refusion.cli.options import ddrm, diffbir, osediff, stable_diffusion
+from refusion.cli.options import bokeh, ddrm, diffbir, osediff, stable_diffusion
 from refusion.cli.options.values import option_name
 from refusion.errors import ConfigError
 from refusion.weights import ABOUT
@@ -31,9 +31,16 @@ class Method(NamedTuple):
 
 
 _OF_SD = (stable_diffusion.TASK,)
-DEFAULT = "refusion"
+DEFAULT, RENDER = "refusion", "render"
 METHODS = {
     DEFAULT: Method(),
+    RENDER: Method(
+        tasks=(bokeh.TASK,),
+        restores="more background blur",
+        named=bokeh.TASK,
+        how="with a renderer and without a network (default if the lens to imitate blurs at least "
+        "as much as that of the photo, and no option is for a network)",
+    ),
     "ddrm": Method(
         ddrm.OWN,
         ddrm.TASKS,
@@ -85,7 +92,19 @@ def add_method_option(add: Callable[..., argparse.Action], task: str | None = No
         if name != DEFAULT:
             restores = f"{method.restores}, --task {method.named}" if task is None else task
             texts.append(f"{name}: {restores}, {method.how}")
-    add("--method", choices=methods, default=DEFAULT, help="; ".join(texts))
+    add("--method", choices=methods, help="; ".join(texts))
+
+
+def default_method(options: argparse.Namespace) -> str:
+    """The method without `--method`.
+
+    Args:
+        options: parsed options.
+
+    Raises:
+        ConfigError: the name of a lens is wrong.
+    """
+    return RENDER if bokeh.is_rendered(options) else DEFAULT
 
 
 def hide_other_methods(parser: argparse.ArgumentParser, task: str | None) -> None:

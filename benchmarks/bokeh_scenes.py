@@ -1,10 +1,12 @@
-"""The bokeh model on photos with real depth, compared with the reference renderer.
+"""Methods for bokeh on photos with real depth, compared with the reference renderer.
 
 python benchmarks/bokeh_scenes.py PHOTO MAP [PHOTO MAP ...] renders each photo through both lenses
 by its disparity map. The photos must be in focus everywhere. The model transforms the image of the
 source lens into that of the target lens. The maps are measured or estimated; they do not come from
 the synthetic depth of the training data. A disc of its own radius for each pixel is the baseline
-(benchmarks/disc_blur.py).
+(benchmarks/disc_blur.py). `BokehRenderer` is what `refusion bokeh` takes to add blur. It is the
+renderer of the reference itself, applied to the image of the source lens, so its score says how
+much that image differs from one in focus everywhere, and not how real lenses look.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from refusion.evaluation.scoring import evaluate
 from refusion.images.io import read_image
 from refusion.images.resize import shrink
 from refusion.metrics import METRICS
+from refusion.optics.defocus import LARGEST, blur_radius, decode_defocus, encode_defocus
 from refusion.optics.disparity import defocus_of, read_disparity
 from refusion.optics.lens import lens_number
-from refusion.restorers import load_restorer
+from refusion.restorers import BokehRenderer, Conditions, load_restorer
 from refusion.synthesis.degradations.bokeh import photograph
 
 HIGHLIGHTS = 2.5  # light of clipped pixels: the middle of the training range
@@ -56,6 +59,15 @@ class Scenes:
         return photograph(clean[0], defocus, lens, HIGHLIGHTS) | {"name": name}
 
 
+def rendered(photo: Tensor, conditions: Conditions) -> Tensor:
+    """The photo (1, 3, H, W) with added blur, from the guide and the lenses of a model."""
+    lens = conditions.lens.flatten()
+    guide = conditions.guide.reshape(-1, *photo.shape[-2:])[1:]
+    largest = blur_radius(float(lens[1]), float(lens[2]))
+    relative = encode_defocus(decode_defocus(guide) * LARGEST / largest)
+    return BokehRenderer().restore(photo, conditions=Conditions(lens=lens, guide=relative))
+
+
 def run(argv: Sequence[str]) -> str:
     """Tables of the scores of whole photos and of the areas in focus."""
     options = build_parser().parse_args(argv)
@@ -72,7 +84,9 @@ def run(argv: Sequence[str]) -> str:
         sharp.append(f"{name}: {share:.0%}, {changes[0]:.2f}, {changes[1]:.2f}")
 
     restorer = load_restorer(options.weights, precision=options.precision)
-    found = evaluate(restorer, scenes, write=look, baselines={"disc blur": disc_blur})
+    found = evaluate(
+        restorer, scenes, write=look, baselines={"disc blur": disc_blur, "renderer": rendered}
+    )
     tables = found.table(), "", found.methods_table(METRICS)
     head = "in focus: share of the photo, mean difference of input and result in 8-bit levels"
     return "\n".join([*tables, "", head, *sharp, ""])

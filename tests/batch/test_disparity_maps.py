@@ -12,7 +12,8 @@ from refusion.batch.disparity_maps import BLUR, DisparityMaps, fitted_bands
 from refusion.errors import ImageError
 from refusion.images.io import write_image
 from refusion.images.photo import Photo
-from refusion.optics.defocus import LARGEST, blur_radius
+from refusion.optics.defocus import LARGEST, blur_radius, decode_defocus
+from refusion.restorers.bokeh_renderer import MAX_RADIUS
 
 SHAPE = (60, 80)
 SUBJECT = (slice(20, 60), slice(28, 56))
@@ -142,3 +143,25 @@ def test_a_map_of_another_photo_is_refused(maps):
     photo = torch.zeros(3, 80, 60, dtype=torch.uint8)
     with pytest.raises(ImageError, match="80x60 has another aspect ratio than the photo, 60x80"):
         maps.conditioned(photo, Path("a.jpg"))
+
+
+def test_a_renderer_gets_the_relative_defocus_and_no_smaller_copy(maps):
+    """Its discs are not limited to those of a network's training."""
+    photo, near = scene()
+    conditioned = replace(maps, rendered=True, blur=4 * LARGEST).conditioned(photo, Path("a.jpg"))
+    assert torch.equal(conditioned.lq[0], photo)
+    assert conditioned.conditions.lens.tolist() == [160.0, -14.0, 4 * LARGEST]
+    guide = conditioned.conditions.guide
+    assert guide.shape == (1, *SHAPE) and guide.dtype == torch.uint16
+    torch.testing.assert_close(decode_defocus(guide)[0], 1 - near, rtol=0, atol=1e-3)
+    half = replace(maps, rendered=True).conditioned(photo, Path("a.jpg"), 0.5)
+    assert -160.0 < half.conditions.lens[1] < -14.0
+
+
+def test_larger_discs_than_a_renderer_takes_are_rendered_on_a_copy(maps, caplog):
+    photo, _ = scene()
+    large = replace(maps, rendered=True, blur=2 * MAX_RADIUS * 14 / 18)
+    conditioned = large.conditioned(photo, Path("a.jpg"))
+    assert conditioned.lq.shape == (1, 3, 30, 40)
+    assert float(conditioned.conditions.lens[2]) == pytest.approx(MAX_RADIUS * 14 / 18)
+    assert "the renderer takes up to 256: it works on a copy of 40 pixels" in caplog.text

@@ -21,5 +21,5 @@ def test_a_scene_is_rendered_and_measured(tmp_path, tiny_checkpoint):
     assert float((item["lq"] - item["gt"]).abs()[:, ~subject].mean()) > 0.05
     text = bokeh_scenes.run([*files, "--blur", "0.1", "--weights", str(tiny_checkpoint("guided"))])
     assert "mean of 1" in text
-    assert "\ndisc blur " in text
+    assert "\ndisc blur " in text and "\nrenderer " in text
     assert f"{tmp_path.name}/photo: 19%, 0.00, " in text

@@ -85,7 +85,11 @@ def test_the_long_help_of_a_task_has_the_methods_that_restore_it(task, capsys):
     with pytest.raises(SystemExit):
         cli.main([task, "--help-all"])
     shown = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    of_methods = {"denoise": {"--method", "--mask"}, "blind": {"--method", "--lora"}}
+    of_methods = {
+        "denoise": {"--method", "--mask"},
+        "blind": {"--method", "--lora"},
+        "bokeh": {"--method"},
+    }
     assert shown & {"--task", "--method", "--mask", "--lora"} == of_methods.get(task, set())
 
 

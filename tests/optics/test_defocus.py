@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from refusion.optics.defocus import LARGEST, blur_radius, defocus_guide
+from refusion.images.samples import store
+from refusion.optics.defocus import (
+    LARGEST,
+    blur_radius,
+    decode_defocus,
+    defocus_guide,
+    encode_defocus,
+)
 
 
 def radius(guide: torch.Tensor) -> torch.Tensor:
@@ -32,3 +39,17 @@ def test_the_maker_does_not_change_the_radius(number: float) -> None:
     defocus = torch.rand(3, 4)
     a, b = (defocus_guide(defocus, (sign * number, 18.0, 9.0)) for sign in (1, -1))
     assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint16])
+def test_relative_defocus_is_decoded_and_what_is_in_focus_stays_in_focus(
+    dtype: torch.dtype,
+) -> None:
+    defocus = torch.arange(-50, 51)[None] / 50
+    guide = torch.empty(defocus.shape, dtype=dtype)
+    store(encode_defocus(defocus), guide)
+    decoded = decode_defocus(guide)
+    torch.testing.assert_close(decoded, defocus, rtol=0, atol=1e-4)
+    assert decoded[0, 50] == 0
+    assert bool((decoded.diff() > 0).all())
+    assert torch.equal(encode_defocus(2 * defocus), encode_defocus((2 * defocus).clamp(-1, 1)))

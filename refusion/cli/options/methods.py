@@ -38,8 +38,8 @@ METHODS = {
         tasks=(bokeh.TASK,),
         restores="more background blur",
         named=bokeh.TASK,
-        how="with a renderer and without a network (default if the lens to imitate blurs at least "
-        "as much as that of the photo, and no option is for a network)",
+        how="without a network (default if the lens to imitate blurs at least as much as that of "
+        "the photo, without --weights, --steps and --sampler; else refusion, the network)",
     ),
     "ddrm": Method(
         ddrm.OWN,

@@ -9,10 +9,11 @@ import torch
 
 from refusion.errors import ConfigError
 from refusion.images.samples import store
-from refusion.optics.defocus import blur_radius, encode_defocus
+from refusion.optics.defocus import blur_radius, decode_defocus, encode_defocus
 from refusion.restorers import RESTORERS, ArrayRestorer, BokehRenderer, Conditions
 from refusion.restorers.bokeh_renderer import MAX_RADIUS, added_radius
-from refusion.synthesis.degradations.bokeh import photograph
+from refusion.synthesis.degradations.bokeh import lens_shape, photograph
+from refusion.synthesis.lens_blur import render_bokeh
 
 SHARP, WIDE, OPEN = 160.0, 18.0, -14.0  # Sony f/16 and f/1.8, Canon f/1.4
 
@@ -120,6 +121,18 @@ def test_tiles_are_the_whole_photo(tile, side):
     assert int(difference.max()) <= 65535 * 0.5 / 255
     assert float(difference.float().mean()) < 65535 * 0.002 / 255
     assert float((whole != lq).float().mean()) > 0.3
+
+
+def test_the_layers_are_those_of_the_whole_photo():
+    """Blur that grows from the top to the bottom: a tile has a part of the radii only."""
+    lq = photo(300, 50, torch.float32)
+    defocus = torch.linspace(-0.8, 1, 300)[:, None].expand(300, 50)
+    radius = added_radius(SHARP, WIDE, 8.0) * decode_defocus(conditions(defocus).guide[0])
+    expected = render_bokeh(lq[0], radius, lens_shape(WIDE), 2.5)
+    for tile in (None, 64):
+        torch.testing.assert_close(
+            render(lq, defocus, tile=tile)[0], expected, atol=1 / 255, rtol=0
+        )
 
 
 def test_it_renders_what_the_training_pairs_show():

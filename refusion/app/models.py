@@ -41,7 +41,7 @@ def load_models(
 
     def load(name: str, path: Path) -> ArrayRestorer:
         if name == "bokeh" and name not in given:
-            return ArrayRestorer(lambda *_: BokehRenderer(), device, precision)
+            return ArrayRestorer(lambda *_: BokehRenderer(memory=memory), device, precision)
         return load_restorer(path, device=device, precision=precision, memory=memory)
 
     models = {name: load(name, path) for name, path in (given | shipped | given).items()}

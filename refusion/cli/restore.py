@@ -270,7 +270,7 @@ def _restorer(options: argparse.Namespace, device: Any) -> tuple[Path | None, Re
     refuse_other_options(options)
     limit = memory_limit(options)
     if options.method == RENDER:
-        return None, BokehRenderer()
+        return None, BokehRenderer(memory=limit)
     if options.method == "ddrm":
         return find_prior(options.weights), chosen_ddrm(options, device)
     if options.method == "diffbir":

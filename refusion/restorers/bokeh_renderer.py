@@ -24,7 +24,7 @@ from refusion.restorers.contract import check_options, keep_flat_photos
 from refusion.restorers.refusion.conditions import batch_guide, batch_lens
 from refusion.synthesis.degradations.bokeh import lens_shape
 from refusion.synthesis.lens_blur import Layers, PhotoPart, render_bokeh
-from refusion.tiling.memory import with_smaller_tiles
+from refusion.tiling.memory import memory_left, with_smaller_tiles
 from refusion.tiling.regions import tile_regions
 
 HIGHLIGHTS = 2.5
@@ -35,7 +35,9 @@ MAX_RADIUS = 256
 would need too much memory."""
 
 _SIDE = 2048  # side of a tile with its surroundings for 'auto': 0.8 GB
-_SMALLEST = 768  # side of a tile without them
+_SMALLEST = 768  # side of a tile without them; with a limit of the memory `_LEAST`
+_LEAST = 64
+_BYTES = 200  # per pixel of a tile with its surroundings
 _ROWS = 256  # rows whose radii are read at a time
 
 
@@ -49,15 +51,17 @@ class BokehRenderer:
 
     Args:
         highlights: light of clipped pixels relative to white, from 1; see `render_bokeh`.
+        memory: maximum number of bytes of the whole process; None for no limit. Tiles get smaller
+            by it, down to 64 pixels.
 
     Raises:
         ConfigError: `highlights` is below 1.
     """
 
-    def __init__(self, *, highlights: float = HIGHLIGHTS) -> None:
+    def __init__(self, *, highlights: float = HIGHLIGHTS, memory: int | None = None) -> None:
         if not highlights >= 1:
             raise ConfigError(f"highlights: expected a number from 1, got {highlights}")
-        self._highlights = highlights
+        self._highlights, self._memory = highlights, memory
 
     @property
     def info(self) -> RestorerInfo:
@@ -111,8 +115,18 @@ class BokehRenderer:
                 self._render, photo, defocus[0], radius, target, report, result[number]
             )
             with torch.no_grad():
-                with_smaller_tiles(render, _side(tile, radius, photo))
+                with_smaller_tiles(render, self._side(tile, radius, photo))
         return keep_flat_photos(result, lq)
+
+    def _side(self, tile: int | Literal["auto"] | None, radius: float, photo: Tensor) -> int:
+        """Side of the tiles."""
+        if tile != "auto":
+            return max(photo.shape) if tile is None else tile
+        side, around = _SIDE, 4 * math.ceil(radius)
+        if self._memory is None:
+            return max(_SMALLEST, side - around)
+        left = max(0, memory_left(self._memory, "cpu"))
+        return max(_LEAST, min(side, math.isqrt(left // _BYTES)) - around)
 
     def _render(
         self,
@@ -173,13 +187,6 @@ def added_radius(source: float, target: float, blur: float, strength: float = 1.
             "the photo, or give a smaller disparity"
         )
     return radius
-
-
-def _side(tile: int | Literal["auto"] | None, radius: float, photo: Tensor) -> int:
-    """Side of the tiles."""
-    if tile is None:
-        return max(photo.shape)
-    return max(_SMALLEST, _SIDE - 4 * math.ceil(radius)) if tile == "auto" else tile
 
 
 def _decoded(guide: Tensor) -> Iterator[Tensor]:

@@ -143,6 +143,16 @@ def test_it_renders_what_the_training_pairs_show():
     torch.testing.assert_close(result, pair["gt"], atol=3 / 255, rtol=0)
 
 
+def test_a_limit_of_the_memory_makes_the_tiles_smaller():
+    lq, defocus, tiles = photo(300, 400), steps_of_depth(300, 400), []
+    for memory in (None, 1):
+        tiles.append([])
+        BokehRenderer(memory=memory).restore(
+            lq, conditions=conditions(defocus), callback=lambda *step: tiles[-1].append(step)
+        )
+    assert [len(seen) for seen in tiles] == [1, 5 * 7]
+
+
 def test_a_batch_is_its_photos():
     defocus = steps_of_depth()
     lq = torch.cat([photo(), photo(seed=1)])

@@ -128,6 +128,31 @@ def test_unknown_noise_and_blur_get_less_on_photos_kept_out_of_training(tmp_path
 @pytest.mark.parametrize(
     ("name", "settings", "gain"),
     [
+        ("Jpeg", {"quality": [10, 10]}, 0.8),
+        ("Jpeg", {"quality": [40, 40]}, 0.6),
+        ("CameraNoise", {"sigma": [12.0, 12.0]}, 0.9),
+        ("GaussianNoise", {"sigma": [25.0, 25.0], "clip": True}, 6.0),
+        ("GaussianBlur", {"sigma": [1.2, 1.2], "noise": [0.0, 0.0]}, 0.1),
+    ],
+)
+def test_one_degradation_alone_gets_less(tmp_path, name, settings, gain):
+    """A network that saw only sequences of degradations leaves such photos as they are."""
+    restorer, psnr = load_restorer("blind", device="cpu"), METRICS["psnr"].function
+    for pair in degraded(name, tmp_path, seed=1, max_side=384, **settings):
+        lq, gt = pair["lq"][None], pair["gt"][None]
+        assert float(psnr(restorer.restore(lq), gt) - psnr(lq, gt)) > gain
+
+
+def test_blind_restoration_hardly_changes_good_photos():
+    restorer, psnr = load_restorer("blind", device="cpu"), METRICS["psnr"].function
+    for path in sorted(PHOTOS.glob("*.jpg")):
+        photo = read_image(path).image[None, :, :256, :256]
+        assert float(psnr(restorer.restore(photo), photo)) > 42
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "gain"),
+    [
         ("GaussianNoise", {"sigma": [15.0, 15.0], "clip": True}, 5.0),
         ("GaussianNoise", {"sigma": [50.0, 50.0], "clip": True}, 8.0),
         ("CameraNoise", {"sigma": [12.0, 12.0], "white_share": 0.0}, 2.3),

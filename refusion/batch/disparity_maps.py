@@ -117,7 +117,7 @@ class DisparityMaps:
 
         Raises:
             ImageError: the map does not exist, cannot be read, has another aspect ratio than the
-                photo, or is constant.
+                photo, or is constant, or the discs are far larger than the photo.
         """
         if 0 < strength < 1:
             between = lens_between(self.source, self.target, strength)
@@ -131,7 +131,12 @@ class DisparityMaps:
         if reduction <= 1:
             conditions = self._conditions(defocus, photo[None], blur)
             return ConditionedPhoto(photo[None], conditions, photo, strength=strength)
-        side = max(1, math.floor(long_side / reduction))
+        if reduction > long_side:  # the copy would have no pixel
+            raise ImageError(
+                f"{path}: the blur discs have radii of {largest:.3g} pixels, which is too large "
+                f"for a photo with a long side of {long_side}; give a smaller --blur"
+            )
+        side = math.floor(long_side / reduction)
         logger.warning(
             "%s: the blur discs have radii up to %.0f pixels, and %s %.0f: it works on a copy of "
             "%d pixels; sharp regions keep the detail of the photo",

@@ -19,7 +19,8 @@ REFERENCE = 18.0  # lens number (f/1.8) for which the blur radius equals the dis
 LARGEST = 40.0
 """Largest blur radius in pixels that a defocus guide can encode; larger radii are clamped to it."""
 
-_IN_FOCUS = 1e-8  # relative defocus below the rounding of 0.5 to 16 bits
+_IN_FOCUS = 1e-8  # relative defocus above the rounding of 0.5 to 16 bits
+_IN_FOCUS_8_BITS = 3e-5
 
 
 def blur_radius(number: float, disparity: float) -> float:
@@ -94,4 +95,5 @@ def decode_defocus(guide: Tensor) -> Tensor:
     """
     offset = to_float(guide) * 2 - 1
     defocus = offset * offset.abs()
-    return defocus.masked_fill(defocus.abs() < _IN_FOCUS, 0.0)
+    limit = _IN_FOCUS_8_BITS if guide.dtype == torch.uint8 else _IN_FOCUS
+    return defocus.masked_fill(defocus.abs() < limit, 0.0)

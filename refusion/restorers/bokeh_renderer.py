@@ -98,6 +98,7 @@ class BokehRenderer:
         Raises:
             ConfigError: also if the target lens blurs less than the source lens, or the discs have
                 a radius above `MAX_RADIUS`.
+            ImageError: also if the guide is not an image, see `Conditions.guide`.
         """
         check_image("lq", lq, 3, integers=True)
         check_options(len(lq), seed, tile, strength)
@@ -105,6 +106,7 @@ class BokehRenderer:
             raise ConfigError("steps, sampler: BokehRenderer has no process; leave them out")
         lenses = batch_lens(conditions, len(lq), self.info.task).tolist()
         guide = batch_guide(conditions, 1, lq, self.info.task)
+        check_image("guide", guide, 1, integers=True)
         dtype = lq.dtype if is_integer(lq) else torch.float32
         result = torch.empty(lq.shape, dtype=dtype, device=lq.device)
         for number, (photo, defocus, lens) in enumerate(zip(lq, guide, lenses, strict=True)):
@@ -167,8 +169,8 @@ def added_radius(source: float, target: float, blur: float, strength: float = 1.
         strength: position between the lenses: 0 is the source, 1 the target.
 
     Raises:
-        ConfigError: the target lens blurs less than the source lens, a lens number is 0, or the
-            radius is not in 0..`MAX_RADIUS`.
+        ConfigError: the target lens blurs less than the source lens, a lens number is 0, `blur` is
+            negative, or the radius is above `MAX_RADIUS`.
 
     >>> added_radius(160.0, 18.0, 20.0) == math.sqrt(20**2 - 2.25**2)
     True
@@ -177,11 +179,14 @@ def added_radius(source: float, target: float, blur: float, strength: float = 1.
     if abs(target) > abs(source):
         raise ConfigError(
             f"lens: the target lens, f/{abs(target) / 10:g}, blurs less than the source lens, "
-            f"f/{abs(source) / 10:g}; rendering only adds blur, the model can remove it"
+            f"f/{abs(source) / 10:g}; rendering only adds blur; take a larger "
+            "aperture, or the network (--method refusion)"
         )
     after = before + strength * (after - before)  # as `lens_between`
     radius = math.sqrt(max(0.0, after**2 - before**2))
-    if not (blur >= 0 and radius <= MAX_RADIUS):
+    if not blur >= 0:
+        raise ConfigError(f"lens: expected a radius of the largest discs from 0, got {blur:g}")
+    if not radius <= MAX_RADIUS:
         raise ConfigError(
             f"lens: expected discs with radii up to {MAX_RADIUS} pixels, got {radius:g}; reduce "
             "the photo, or give a smaller disparity"

@@ -165,3 +165,9 @@ def test_larger_discs_than_a_renderer_takes_are_rendered_on_a_copy(maps, caplog)
     assert conditioned.lq.shape == (1, 3, 30, 40)
     assert float(conditioned.conditions.lens[2]) == pytest.approx(MAX_RADIUS * 14 / 18)
     assert "the renderer takes up to 256: it works on a copy of 40 pixels" in caplog.text
+
+
+@pytest.mark.parametrize("blur", [1e6, 1e300])
+def test_discs_for_which_a_copy_has_no_pixel_are_refused(maps, blur):
+    with pytest.raises(ImageError, match=r"a.jpg: the blur discs .* give a smaller --blur"):
+        replace(maps, rendered=True, blur=blur).conditioned(scene()[0], Path("a.jpg"))

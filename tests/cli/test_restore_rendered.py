@@ -114,6 +114,7 @@ def test_discs_beyond_the_renderer_are_worked_out_on_a_smaller_copy(bokeh, capsy
         (["bokeh", *SHARPER, "--method", "render"], "f/4, blurs less than the source lens, f/1.4"),
         (["bokeh", "--aperture", "2", "--method", "render", "--steps", "2"], "--steps: --method"),
         (["bokeh", "--method", "render"], "--aperture: missing"),
+        (["bokeh", "--aperture", "2", "--noise-level", "5"], "--noise-level: the 'bokeh' model"),
         (["bokeh", "--from", "Nikon", "--aperture", "2"], "lens 'Nikon': expected Sony or Canon"),
         (["bokeh", "--to", "Nikon"], "lens 'Nikon': expected Sony or Canon"),
         (

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from refusion.errors import ConfigError
+from refusion.errors import ConfigError, ImageError
 from refusion.images.samples import store
 from refusion.optics.defocus import blur_radius, decode_defocus, encode_defocus
 from refusion.restorers import RESTORERS, ArrayRestorer, BokehRenderer, Conditions
@@ -190,7 +190,7 @@ def test_tiny_photos_and_large_discs(size):
         ({"source": 0.0}, "lens: expected ten times an f-number"),
         ({"source": math.inf, "target": math.inf}, "lens: expected finite values"),
         ({"blur": 1e9}, f"lens: expected discs with radii up to {MAX_RADIUS} pixels, got"),
-        ({"blur": -1.0}, "lens: expected discs with radii up to"),
+        ({"blur": -1.0}, "lens: expected a radius of the largest discs from 0, got -1"),
         ({"blur": math.nan}, "lens: expected finite values"),
     ],
 )
@@ -210,6 +210,9 @@ def test_what_is_missing_or_wrong():
     two = Conditions(lens=good.lens, guide=good.guide.expand(2, -1, -1))
     with pytest.raises(ConfigError, match=r"guide: expected \(1, 60, 80\) per photo"):
         restorer.restore(lq, conditions=two)
+    for guide in (good.guide.long(), 2.0 * torch.ones(1, 60, 80), -torch.ones(1, 60, 80)):
+        with pytest.raises(ImageError, match="guide: expected f"):
+            restorer.restore(lq, conditions=Conditions(lens=good.lens, guide=guide))
     with pytest.raises(ConfigError, match="steps, sampler: BokehRenderer has no process"):
         restorer.restore(lq, conditions=good, steps=2)
     with pytest.raises(ConfigError, match="tile"):

@@ -72,6 +72,8 @@ def disparity_maps(
             if values[key] is not None:
                 raise ConfigError(f"{option_name(key)}: the '{info.task}' model does not use it")
         return None
+    if options.noise_level is not None:
+        raise ConfigError(f"--noise-level: the '{info.task}' model does not use it")
     from refusion.batch.disparity_maps import DisparityMaps
     from refusion.optics.lens import lens_number
 

@@ -23,7 +23,7 @@ from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, Restore
 from refusion.restorers.contract import check_options, keep_flat_photos
 from refusion.restorers.refusion.conditions import batch_guide, batch_lens
 from refusion.synthesis.degradations.bokeh import lens_shape
-from refusion.synthesis.lens_blur import Layers, PhotoPart, render_bokeh
+from refusion.synthesis.lens_blur import CELL, Layers, PhotoPart, render_bokeh
 from refusion.tiling.memory import memory_left, with_smaller_tiles
 from refusion.tiling.regions import tile_regions
 
@@ -124,7 +124,7 @@ class BokehRenderer:
         """Side of the tiles."""
         if tile != "auto":
             return max(photo.shape) if tile is None else tile
-        side, around = _SIDE, 4 * math.ceil(radius)
+        side, around = _SIDE, 2 * _halo(math.ceil(radius))
         if self._memory is None:
             return max(_SMALLEST, side - around)
         left = max(0, memory_left(self._memory, "cpu"))
@@ -143,7 +143,7 @@ class BokehRenderer:
         """Render a photo (3, H, W) into `result`, tile by tile."""
         height, width = photo.shape[-2:]
         layers = Layers.of(radius * part for part in _decoded(guide))
-        halo = layers.reach * (2 if len(layers.before) > 1 else 1)
+        halo = _halo(layers.reach) if len(layers.before) > 1 else layers.reach
         regions = tile_regions(height, width, tile, 1)
         for done, region in enumerate(regions, start=1):
             outer = region.grown(halo, height, width)
@@ -192,6 +192,11 @@ def added_radius(source: float, target: float, blur: float, strength: float = 1.
             "the photo, or give a smaller disparity"
         )
     return radius
+
+
+def _halo(reach: int) -> int:
+    """Surroundings of a tile with foreground: the colours behind it come from around a disc."""
+    return reach + max(CELL, reach)
 
 
 def _decoded(guide: Tensor) -> Iterator[Tensor]:

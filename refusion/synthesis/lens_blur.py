@@ -25,6 +25,7 @@ from refusion.synthesis.lens_disc import SHARP, Disc, LensShape
 LAYERS = 7  # largest number of layers in front of, and behind, the plane of focus
 SHOULDER = 4  # exponent of the highlight expansion; larger values affect only brighter pixels
 UNSEEN = 1e-4  # weight of the unblurred photo, visible where all layers are transparent
+CELL = 64  # smallest side of the cells that fill a part as the whole photo
 _TRANSPARENT = 1e-5  # opacity of a foreground that is not there, above the error of the transforms
 
 
@@ -65,8 +66,8 @@ class PhotoPart:
     """A picture as a part of a photo that is rendered part by part.
 
     The result is that of the whole photo, except near the inner borders of the part: the radius of
-    the largest disc there is wrong, and one more radius if the photo has a foreground, because the
-    colours behind it come from its surroundings.
+    the largest disc there is wrong, and one more radius (at least `CELL`) if the photo has a
+    foreground, because the colours behind it come from its surroundings.
 
     Attributes:
         layers: the layers of the whole photo.
@@ -301,7 +302,7 @@ def _fill_part(colour: Tensor, known: Tensor, part: PhotoPart) -> Tensor:
     Cells that are larger than a disc can differ, but nothing that is visible depends on them.
     """
     reach = part.layers.reach
-    cell = 1 << (2 * reach - 1).bit_length()  # a power of 2 from twice the reach
+    cell = max(CELL, 1 << (2 * reach - 1).bit_length())  # a power of 2 from twice the reach
     above, left = ((start + reach) % cell if start else 0 for start in (part.top, part.left))
     if above or left:
         colour, known = (F.pad(field, (left, 0, above, 0)) for field in (colour, known))

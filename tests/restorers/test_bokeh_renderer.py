@@ -123,6 +123,15 @@ def test_tiles_are_the_whole_photo(tile, side):
     assert float((whole != lq).float().mean()) > 0.3
 
 
+def test_tiles_do_not_show_behind_a_foreground_with_small_discs():
+    """It is filled from cells of the photo, which are larger than its discs."""
+    lq = photo(260, 280, torch.float32)
+    row, column = torch.meshgrid(torch.arange(260), torch.arange(280), indexing="ij")
+    near = -(((row - 130) ** 2 + (column - 140) ** 2) < 90**2).float()
+    whole = render(lq, near, tile=None, blur=5.0)
+    assert float((whole - render(lq, near, tile=100, blur=5.0)).abs().max()) < 0.3 / 255
+
+
 def test_the_layers_are_those_of_the_whole_photo():
     """Blur that grows from the top to the bottom: a tile has a part of the radii only."""
     lq = photo(300, 50, torch.float32)

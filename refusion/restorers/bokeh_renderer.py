@@ -37,7 +37,7 @@ would need too much memory."""
 _SIDE = 2048  # side of a tile with its surroundings for 'auto': 0.8 GB
 _SMALLEST = 768  # side of a tile without them; with a limit of the memory `_LEAST`
 _LEAST = 64
-_BYTES = 200  # per pixel of a tile with its surroundings
+_BYTES = 280  # per pixel of a tile with its surroundings; freed blocks are not all reused
 _ROWS = 256  # rows whose radii are read at a time
 
 
@@ -127,7 +127,8 @@ class BokehRenderer:
         side, around = _SIDE, 2 * _halo(math.ceil(radius))
         if self._memory is None:
             return max(_SMALLEST, side - around)
-        left = max(0, memory_left(self._memory, "cpu"))
+        result = photo.numel() * photo.element_size()  # takes memory when it is written
+        left = max(0, memory_left(self._memory, "cpu") - result)
         return max(_LEAST, min(side, math.isqrt(left // _BYTES)) - around)
 
     def _render(

@@ -10,10 +10,10 @@ import torch
 from refusion.errors import ConfigError, ImageError
 from refusion.images.samples import store
 from refusion.optics.defocus import blur_radius, decode_defocus, encode_defocus
-from refusion.restorers import RESTORERS, ArrayRestorer, BokehRenderer, Conditions
+from refusion.restorers import RESTORERS, ArrayRestorer, BokehRenderer, Conditions, bokeh_renderer
 from refusion.restorers.bokeh_renderer import MAX_RADIUS, added_radius
 from refusion.synthesis.degradations.bokeh import lens_shape, photograph
-from refusion.synthesis.lens_blur import render_bokeh
+from refusion.synthesis.lens_blur import CELL, render_bokeh
 
 SHARP, WIDE, OPEN = 160.0, 18.0, -14.0  # Sony f/16 and f/1.8, Canon f/1.4
 
@@ -160,6 +160,18 @@ def test_a_limit_of_the_memory_makes_the_tiles_smaller():
             lq, conditions=conditions(defocus), callback=lambda *step: tiles[-1].append(step)
         )
     assert [len(seen) for seen in tiles] == [1, 5 * 7]
+
+
+def test_a_limit_of_the_memory_leaves_room_for_the_result(monkeypatch):
+    """Its pages count when they are written, so the memory that is left contains them at first."""
+    lq, defocus, tiles = photo(1080, 300, torch.float32), steps_of_depth(1080, 300), []
+    memory_left = lq.nbytes + 280 * 500**2  # a tile of 500 pixels with its surroundings
+    monkeypatch.setattr(bokeh_renderer, "memory_left", lambda *_: memory_left)
+    BokehRenderer(memory=1).restore(
+        lq, conditions=conditions(defocus), callback=lambda *step: tiles.append(step)
+    )
+    around = 2 * (8 + CELL)
+    assert len(tiles) == math.ceil(1080 / (500 - around)) == 4
 
 
 def test_a_batch_is_its_photos():

@@ -128,19 +128,21 @@ def test_unknown_noise_and_blur_get_less_on_photos_kept_out_of_training(tmp_path
 @pytest.mark.parametrize(
     ("name", "settings", "gain"),
     [
-        ("Jpeg", {"quality": [10, 10]}, 0.8),
-        ("Jpeg", {"quality": [40, 40]}, 0.6),
-        ("CameraNoise", {"sigma": [12.0, 12.0]}, 0.9),
-        ("GaussianNoise", {"sigma": [25.0, 25.0], "clip": True}, 6.0),
-        ("GaussianBlur", {"sigma": [1.2, 1.2], "noise": [0.0, 0.0]}, 0.1),
+        ("Jpeg", {"quality": [10, 10]}, 0.9),
+        ("Jpeg", {"quality": [40, 40]}, 0.7),
+        ("CameraNoise", {"sigma": [12.0, 12.0]}, 1.4),
+        ("GaussianNoise", {"sigma": [25.0, 25.0], "clip": True}, 7.0),
+        ("GaussianBlur", {"sigma": [1.2, 1.2], "noise": [0.0, 0.0]}, 0.4),
     ],
 )
 def test_one_degradation_alone_gets_less(tmp_path, name, settings, gain):
     """A network that saw only sequences of degradations leaves such photos as they are."""
-    restorer, psnr = load_restorer("blind", device="cpu"), METRICS["psnr"].function
+    restorer, psnr, gains = load_restorer("blind", device="cpu"), METRICS["psnr"].function, []
     for pair in degraded(name, tmp_path, seed=1, max_side=384, **settings):
         lq, gt = pair["lq"][None], pair["gt"][None]
-        assert float(psnr(restorer.restore(lq), gt) - psnr(lq, gt)) > gain
+        gains.append(float(psnr(restorer.restore(lq), gt) - psnr(lq, gt)))
+    assert min(gains) > 0
+    assert sum(gains) / len(gains) > gain
 
 
 def test_blind_restoration_hardly_changes_good_photos():

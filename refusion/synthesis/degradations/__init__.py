@@ -20,6 +20,7 @@ from refusion.synthesis.degradations.bokeh import Bokeh
 from refusion.synthesis.degradations.camera_noise import CameraNoise
 from refusion.synthesis.degradations.chain import Chain
 from refusion.synthesis.degradations.downsample import Downsample
+from refusion.synthesis.degradations.greyscale import Greyscale
 from refusion.synthesis.degradations.haze import Haze
 from refusion.synthesis.degradations.jpeg import Jpeg
 from refusion.synthesis.degradations.mask import Mask
@@ -50,6 +51,7 @@ DEGRADATIONS: dict[str, type] = {
     "SecondOrder": SecondOrder,
     "Chain": Chain,
     "OneOf": OneOf,
+    "Greyscale": Greyscale,
 }
 """YAML key -> class."""
 

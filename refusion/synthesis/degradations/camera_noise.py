@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from refusion.randomness import bernoulli, log_uniform, uniform
+from refusion.randomness import bernoulli, log_uniform, randint, uniform
 from refusion.synthesis.camera import GAMMA, file_round_trip, power, power_
 from refusion.synthesis.checks import check_settings
 from refusion.synthesis.degradations.noise import LEVELS
 from refusion.synthesis.draws import normal
+from refusion.synthesis.mosaic import demosaiced
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 _DARKEST = 0.002  # light; below it the tone curve of cameras is a line, so its slope is limited
@@ -36,7 +37,9 @@ class CameraNoise:
             in place of the noise of a sensor, as `GaussianNoise` with `clip`.
         read: share of the read noise in the variance at medium grey.
         gain: factors of red and blue in the white balance; green has 1.
-        correlated_share: share of the samples with spatially correlated noise.
+        mosaic_share: share of the samples with the noise of a sensor whose noise is interpolated
+            from the pixels of a Bayer filter, as cameras do it, half of them with sharp filters.
+        correlated_share: share of the others with spatially correlated noise.
         colour_grain: size in pixels of the grain of the colour noise, if it is correlated.
         jpeg_share: share of the samples with JPEG compression.
         quality: libjpeg quality, whole numbers.
@@ -49,6 +52,7 @@ class CameraNoise:
     white_share: float = 0.25
     read: tuple[float, float] = (0.05, 0.5)
     gain: tuple[float, float] = (1.0, 2.4)
+    mosaic_share: float = 0.0
     correlated_share: float = 0.6
     colour_grain: tuple[float, float] = (1.0, 3.0)
     jpeg_share: float = 0.5
@@ -78,9 +82,13 @@ class CameraNoise:
         # Variance of the light after white balance, 1 at medium grey and gain 1.
         variance = light * ((1 - read) / grey * gain) + read * gain**2
         slope = power_(light.clamp_min(_DARKEST), 1 / GAMMA - 1).div_(GAMMA)
-        scale = strength / math.sqrt(float((variance * slope.square_()).mean()))
-        noise = self._unit_noise(clean.shape, generator)
-        light.add_(noise.mul_(variance.sqrt_()), alpha=scale)
+        if self.mosaic_share > 0 and bernoulli(generator, self.mosaic_share):
+            noise = _mosaic_noise(variance.sqrt_(), generator)
+            scale = strength / math.sqrt(float(noise.mul(slope).square_().mean()))
+        else:
+            scale = strength / math.sqrt(float((variance * slope.square_()).mean()))
+            noise = self._unit_noise(clean.shape, generator).mul_(variance.sqrt_())
+        light.add_(noise, alpha=scale)
         return power_(light.clamp_min_(1e-6), 1 / GAMMA)
 
     def _unit_noise(self, shape: torch.Size, generator: Generator) -> Tensor:
@@ -96,6 +104,13 @@ class CameraNoise:
         coarse = F.interpolate(coarse, shape[1:], mode="bilinear", align_corners=False)[0]
         mixed = fine.add_(coarse, alpha=colour)
         return mixed.div_(mixed.square().mean().sqrt())
+
+
+def _mosaic_noise(deviation: Tensor, generator: Generator) -> Tensor:
+    """Normal noise of a Bayer sensor with these deviations (3, H, W), after demosaicing."""
+    noise = normal(deviation.shape, generator).mul_(deviation)
+    red = randint(generator, 0, 1), randint(generator, 0, 1)
+    return demosaiced(noise, red, sharp=bernoulli(generator, 0.5))
 
 
 def _smoothed(noise: Tensor, spread: float) -> Tensor:

@@ -19,6 +19,7 @@ from refusion.synthesis.degradations.blur import GaussianBlur, MotionBlur
 from refusion.synthesis.degradations.bokeh import Bokeh
 from refusion.synthesis.degradations.camera_noise import CameraNoise
 from refusion.synthesis.degradations.chain import Chain
+from refusion.synthesis.degradations.cropped import Cropped
 from refusion.synthesis.degradations.downsample import Downsample
 from refusion.synthesis.degradations.greyscale import Greyscale
 from refusion.synthesis.degradations.haze import Haze
@@ -52,6 +53,7 @@ DEGRADATIONS: dict[str, type] = {
     "Chain": Chain,
     "OneOf": OneOf,
     "Greyscale": Greyscale,
+    "Cropped": Cropped,
 }
 """YAML key -> class."""
 

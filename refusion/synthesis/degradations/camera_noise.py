@@ -12,8 +12,10 @@ from torch import Generator, Tensor
 from refusion.randomness import bernoulli, log_uniform, randint, uniform
 from refusion.synthesis.camera import GAMMA, file_round_trip, power, power_
 from refusion.synthesis.checks import check_settings
+from refusion.synthesis.degradations.kernels import Ellipse, gaussian
 from refusion.synthesis.degradations.noise import LEVELS
 from refusion.synthesis.draws import normal
+from refusion.synthesis.fourier import convolve
 from refusion.synthesis.mosaic import demosaiced
 from refusion.synthesis.scenes.frame import PhotoFrame
 
@@ -39,7 +41,10 @@ class CameraNoise:
         gain: factors of red and blue in the white balance; green has 1.
         mosaic_share: share of the samples with the noise of a sensor whose noise is interpolated
             from the pixels of a Bayer filter, as cameras do it, half of them with sharp filters.
-        correlated_share: share of the others with spatially correlated noise.
+        film_share: share of the others with grain of a film, the same in all channels, blurred by a
+            Gaussian.
+        film_grain: standard deviation of this Gaussian in pixels.
+        correlated_share: share of the rest with spatially correlated noise.
         colour_grain: size in pixels of the grain of the colour noise, if it is correlated.
         jpeg_share: share of the samples with JPEG compression.
         quality: libjpeg quality, whole numbers.
@@ -53,6 +58,8 @@ class CameraNoise:
     read: tuple[float, float] = (0.05, 0.5)
     gain: tuple[float, float] = (1.0, 2.4)
     mosaic_share: float = 0.0
+    film_share: float = 0.0
+    film_grain: tuple[float, float] = (0.4, 1.6)
     correlated_share: float = 0.6
     colour_grain: tuple[float, float] = (1.0, 3.0)
     jpeg_share: float = 0.5
@@ -61,6 +68,7 @@ class CameraNoise:
     def __post_init__(self) -> None:
         """Check every setting."""
         domains = {"sigma": (0.0, LEVELS), "gain": (0.1, 10.0), "colour_grain": (1.0, 8.0)}
+        domains |= {"film_grain": (0.1, 8.0)}
         check_settings(self, domains | {"quality": (1, 100)})
 
     def __call__(self, clean: Tensor, generator: Generator, frame: PhotoFrame) -> dict[str, Tensor]:
@@ -92,7 +100,9 @@ class CameraNoise:
         return power_(light.clamp_min_(1e-6), 1 / GAMMA)
 
     def _unit_noise(self, shape: torch.Size, generator: Generator) -> Tensor:
-        """Normal noise of variance 1, white or as demosaicing leaves it."""
+        """Normal noise of variance 1: of a film, white, or as demosaicing leaves it."""
+        if self.film_share > 0 and bernoulli(generator, self.film_share):
+            return _grain(shape, uniform(generator, *self.film_grain), generator)
         noise = normal(shape, generator)
         if not bernoulli(generator, self.correlated_share):
             return noise
@@ -111,6 +121,14 @@ def _mosaic_noise(deviation: Tensor, generator: Generator) -> Tensor:
     noise = normal(deviation.shape, generator).mul_(deviation)
     red = randint(generator, 0, 1), randint(generator, 0, 1)
     return demosaiced(noise, red, sharp=bernoulli(generator, 0.5))
+
+
+def _grain(shape: torch.Size, sigma: float, generator: Generator) -> Tensor:
+    """Normal noise of variance 1, the same in all channels, blurred by a Gaussian."""
+    side = 2 * math.ceil(3 * sigma) + 1
+    noise = normal((1, *shape[1:]), generator)
+    grain = convolve(noise, gaussian(Ellipse(side, (sigma, sigma))))
+    return grain.div_(grain.square().mean().sqrt()).expand(shape).contiguous()
 
 
 def _smoothed(noise: Tensor, spread: float) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from refusion.runtime.resizing import window_means
-from refusion.runtime.samples import to_float
+from refusion.runtime.samples import store, to_float
 
 _BAND = 2**17  # pixels of the photo at a time
 
@@ -51,6 +51,16 @@ def guided_bands(
         for channel in range(channels):
             values[:count] += slopes[channel] * colours[channel]
         yield band, values
+
+
+def with_change(
+    change: np.ndarray, copy: np.ndarray, photo: np.ndarray, window: int, smoothness: float
+) -> np.ndarray:
+    """The photo plus the change of its copy, band by band; the arguments are as above."""
+    out = np.empty_like(photo)
+    for rows, band in guided_bands(change, copy, photo, window, smoothness):
+        store(band + to_float(photo[:, rows]), out[:, rows])
+    return out
 
 
 def guided_filter(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from refusion.haze_options import ALL_HAZE, HazeOptions, automatic_gain
+from refusion.images.frame import WHOLE, Area
 from refusion.runtime.guided import guided_bands, guided_filter
 from refusion.runtime.samples import store, to_float
 
@@ -27,6 +28,7 @@ class Decomposition:
         airlight: colour of the haze at each pixel of the copy, (3, h, w), or everywhere, (3, 1, 1).
         constants: part 'haze' of the plan of the file.
         fit: part 'copy' of the plan: window and smoothness of the guided transfer.
+        area: part of the photo that `copy` shows; a frame around it stays as it is.
     """
 
     copy: np.ndarray
@@ -34,6 +36,7 @@ class Decomposition:
     airlight: np.ndarray
     constants: Mapping[str, Any]
     fit: Mapping[str, Any]
+    area: Area = WHOLE
 
     def clear(
         self, photo: np.ndarray, strength: float = 1.0, options: HazeOptions = ALL_HAZE
@@ -53,15 +56,15 @@ class Decomposition:
             return replace(self, airlight=airlight).clear(
                 photo, strength, replace(options, airlight=None)
             )
-        farthest = self._farthest(options.distance)
+        farthest, result = self._farthest(options.distance), photo.copy()
         if strength == 0 or farthest == 0 or not self.tau.any():
-            return photo.copy()
-        out, gain = np.empty_like(photo), self._gain(strength, options)
-        for rows, tau, airlight in self._bands(photo):
+            return result
+        gain, inside, out = self._gain(strength, options), self.area.of(photo), self.area.of(result)
+        for rows, tau, airlight in self._bands(inside):
             depth = tau.clip(0, farthest) * np.float32(strength)
-            scene = self._scene(to_float(photo[:, rows]), depth, airlight)
+            scene = self._scene(to_float(inside[:, rows]), depth, airlight)
             store(scene if gain == 1 else brighten(scene, gain), out[:, rows])
-        return out
+        return result
 
     def amount(self, photo: np.ndarray) -> np.ndarray:
         """How much haze each pixel has, 1 - t, (1, H, W) float32 in [0, 1].
@@ -69,10 +72,11 @@ class Decomposition:
         Args:
             photo: (3, H, W), integers or float in [0, 1].
         """
-        out = np.zeros((1, *photo.shape[1:]), np.float32)
-        for rows, tau, _ in self._bands(photo) if self.tau.any() else ():
+        amount = np.zeros((1, *photo.shape[1:]), np.float32)
+        inside, out = self.area.of(photo), self.area.of(amount)
+        for rows, tau, _ in self._bands(inside) if self.tau.any() else ():
             out[:, rows] = -np.expm1(-tau.clip(0, None))
-        return out
+        return amount
 
     def _scene(self, part: np.ndarray, depth: np.ndarray, airlight: np.ndarray) -> np.ndarray:
         limit = -math.log(self.constants["min_transmission"])

@@ -14,10 +14,11 @@ from refusion.arguments import check_arguments
 from refusion.errors import CheckpointError, ConfigError, RefusionError, one_line, suggest
 from refusion.files import as_path
 from refusion.haze_options import ALL_HAZE, HazeOptions
+from refusion.images.frame import WHOLE, Area, inside_frame
 from refusion.runtime.change import keep_strong_changes
 from refusion.runtime.description import read_description
 from refusion.runtime.engines import Engine, choose_engine, start_engine
-from refusion.runtime.guided import guided_bands
+from refusion.runtime.guided import with_change
 from refusion.runtime.haze import Decomposition, certain_depth
 from refusion.runtime.limits import tile_within
 from refusion.runtime.noise_level import estimate_noise_std
@@ -127,9 +128,27 @@ class OnnxModel:
             return photo.copy()
         if self.predicts_haze:
             return self.decompose(photo).clear(photo, strength, haze)
+        area = self._area(photo)
+        part = self._restored_part(area.of(photo), strength, share, seed, noise_std)
+        if area == WHOLE:
+            return part
+        result = photo.copy()
+        area.of(result)[...] = part
+        return result
+
+    def _area(self, photo: np.ndarray) -> Area:
+        """The part that is restored, see `refusion.restorers.framed`."""
+        is_local = "process" in self._plan and "copy" not in self._plan
+        return WHOLE if is_local or self.task == "inpaint" else inside_frame(photo)
+
+    def _restored_part(
+        self, photo: np.ndarray, strength: float, share: float, seed: int, noise_std: float | None
+    ) -> np.ndarray:
         copy = self._reduced(photo)
         if copy is not None:
-            return self._by_copy(photo, copy, strength * share, seed, noise_std)
+            change = self._restored(copy, strength * share, seed, noise_std) - copy
+            window, smoothness = (self._plan["copy"][name] for name in ("window", "smoothness"))
+            return with_change(change, copy, photo, window, smoothness)
         values = to_float(photo)
         restored = self._restored(values, strength, seed, noise_std)
         out = np.empty_like(photo)
@@ -197,32 +216,17 @@ class OnnxModel:
         check_photo(photo)
         if not self.predicts_haze:
             raise ConfigError(f"haze: the '{self.task}' model does not predict it")
-        copy, constants = self._reduced(photo), self._plan["haze"]
+        area, constants = self._area(photo), self._plan["haze"]
+        copy = self._reduced(photo := area.of(photo))
         image = to_float(photo) if copy is None else copy
         tau, airlight = self._run(["tau", "airlight"], {"mu": image})
         tau = certain_depth(tau, image, structure(photo, *self._plan["flat"]), constants)
-        return Decomposition(image, tau, airlight, constants, self._plan.get("copy", {}))
+        return Decomposition(image, tau, airlight, constants, self._plan.get("copy", {}), area)
 
     def _reduced(self, photo: np.ndarray) -> np.ndarray | None:
         """The small copy that the network runs on; None if it runs on the photo."""
         side = self._plan.get("copy", {}).get("side", math.inf)
         return shrink(photo, side) if max(photo.shape[1:]) > side else None
-
-    def _by_copy(
-        self,
-        photo: np.ndarray,
-        copy: np.ndarray,
-        strength: float,
-        seed: int,
-        noise_std: float | None,
-    ) -> np.ndarray:
-        """The photo plus the change of its copy, band by band."""
-        change = self._restored(copy, strength, seed, noise_std) - copy
-        fit = self._plan["copy"]
-        out = np.empty_like(photo)
-        for rows, band in guided_bands(change, copy, photo, fit["window"], fit["smoothness"]):
-            store(band + to_float(photo[:, rows]), out[:, rows])
-        return out
 
     def _restored(
         self, image: np.ndarray, strength: float, seed: int, noise_std: float | None

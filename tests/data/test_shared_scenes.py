@@ -41,6 +41,7 @@ def pairs(tmp_path: Path):
 
 
 CHAIN = {"steps": (Component("Haze"), Component("Shadow"), Component("Jpeg"))}
+GREY = {"degradation": Component("OneOf", {"choices": CHAIN["steps"]}), "share": 0.5}
 ONE_OF = {"choices": CHAIN["steps"], "weights": (1.0, 2.0, 2.0)}
 
 
@@ -50,7 +51,13 @@ OTHERS = ("GaussianNoise", "PoissonNoise", "MixedNoise", "Jpeg", "FirstOrder", "
 
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [*((kind, {}) for kind in (*SCENES, *OTHERS)), ("Chain", CHAIN), ("OneOf", ONE_OF)],
+    [
+        *((kind, {}) for kind in (*SCENES, *OTHERS)),
+        ("Chain", CHAIN),
+        ("OneOf", ONE_OF),
+        ("Greyscale", GREY),
+        ("Cropped", {"degradation": Component("Jpeg")}),
+    ],
 )
 def test_samples_of_shared_scenes_do_not_depend_on_the_order(pairs, kind, settings) -> None:
     options = {"crops_per_photo": 3, "tone": 0.5, "surface_share": 0.2, "rotate": True}

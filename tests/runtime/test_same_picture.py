@@ -71,6 +71,17 @@ def tiny(tmp_path_factory):
     return models
 
 
+@pytest.mark.parametrize("name", ["haze copy", "copy", "denoise", "blind"])
+def test_photos_in_a_frame(tiny, name):
+    restorer, model = tiny(name)
+    image = np.zeros((140, 180, 3), np.uint8)
+    image[20:-20, 30:-30] = photo(120, 100, noise=25) // 2 + 60
+    assert differences(restorer, model, image) <= 1
+    if name != "denoise":
+        found = model(image)
+        assert not found[:20].any() and not found[:, -30:].any()
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_tiny_models(tiny, name):
     image = photo(130, 97, noise=12.0)

@@ -24,7 +24,8 @@ class Section:
     train: typing.Annotated[Component, FromTable("datasets")]
 
 
-ALONE = [name for name in DEGRADATIONS if name not in ("Chain", "OneOf")]
+NESTED = ("Chain", "OneOf", "Greyscale", "Cropped")
+ALONE = [name for name in DEGRADATIONS if name not in NESTED]
 
 
 def parse(degradation: dict) -> Component:

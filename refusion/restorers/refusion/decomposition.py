@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from refusion.haze_options import ALL_HAZE, HazeOptions, automatic_gain
+from refusion.images.frame import WHOLE, Area
 from refusion.images.samples import is_integer, store, to_float
 from refusion.restorers.contract import structure
+from refusion.restorers.framed import common_area
 from refusion.restorers.refusion.model import LoadedModel
 from refusion.restorers.refusion.reverse_process import Request, run_process
 from refusion.sde.scattering import Scattering
@@ -44,6 +46,7 @@ class Decomposition:
     Attributes:
         copy: the photos or their reduced copies, (B, 3, h, w) float32 in [0, 1].
         scattering: the haze of the copies.
+        area: part of each photo that `copy` shows; a frame around it stays as it is.
 
     >>> photo = torch.full((1, 3, 2, 2), 0.6)
     >>> haze = Scattering(torch.full((1, 1, 2, 2), math.log(2)), torch.full((1, 3, 1, 1), 0.8))
@@ -53,6 +56,7 @@ class Decomposition:
 
     copy: Tensor
     scattering: Scattering
+    area: Area = WHOLE
 
     def clear(
         self, photos: Tensor, strength: float = 1.0, options: HazeOptions = ALL_HAZE
@@ -71,7 +75,10 @@ class Decomposition:
         """
         dtype = photos.dtype if is_integer(photos) else torch.float32
         out = torch.empty(photos.shape, dtype=dtype, device=photos.device)
-        for one, photo, result in zip(self._singles(), photos.split(1), out.split(1), strict=True):
+        if self.area != WHOLE:
+            out.copy_(photos)
+        parts = (self.area.of(x).split(1) for x in (photos, out))
+        for one, photo, result in zip(self._singles(), *parts, strict=True):
             one._clear(photo, strength, options, result)
         return out
 
@@ -82,7 +89,8 @@ class Decomposition:
             photos: the photos (B, 3, H, W), float in [0, 1], or uint8 or uint16.
         """
         out = torch.ones(len(photos), 1, *photos.shape[-2:], device=photos.device)
-        for one, photo, result in zip(self._singles(), photos.split(1), out.split(1), strict=True):
+        parts = (self.area.of(x).split(1) for x in (photos, out))
+        for one, photo, result in zip(self._singles(), *parts, strict=True):
             for rows, tau, _ in one._bands(photo) if one.has_haze.item() else ():
                 torch.exp(-tau.clamp_min(0), out=result[..., rows, :])
         return out
@@ -125,7 +133,7 @@ class Decomposition:
         """
         haze = self.scattering
         haze = Scattering(haze.tau.to(device), haze.airlight.to(device))
-        return Decomposition(self.copy.to(device), haze)
+        return replace(self, copy=self.copy.to(device), scattering=haze)
 
     def _singles(self) -> Iterator[Decomposition]:
         """One for each photo: their haze and their exposure do not depend on each other."""
@@ -194,6 +202,8 @@ def decompose(model: LoadedModel, request: Request, lq: Tensor) -> Decomposition
     Raises:
         FloatingPointError: a value is not finite.
     """
+    area = common_area(lq)
+    lq = area.of(lq)
     copy = model.reduced_copy(lq)
     image = to_float(lq) if copy is None else copy
     limited = None if model.process_side is None else image
@@ -210,7 +220,7 @@ def decompose(model: LoadedModel, request: Request, lq: Tensor) -> Decomposition
     scale = model.config.sampling.depth_scale
     tau = _along_edges(haze.tau, mu) * (scale * sure).view(-1, 1, 1, 1)
     haze = Scattering(tau, haze.airlight)  # without the spread, which is not used any more
-    return Decomposition(image, haze).to(lq.device)
+    return Decomposition(image, haze, area).to(lq.device)
 
 
 def _along_edges(tau: Tensor, image: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from refusion.images.samples import store, to_float
+from refusion.restorers.framed import restored_inside
 from refusion.restorers.refusion.decomposition import decompose
 from refusion.restorers.refusion.hysteresis import keep_strong_changes
 from refusion.restorers.refusion.model import LoadedModel
@@ -22,7 +23,7 @@ def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
     A model with the prediction `scattering` gives haze, see `Decomposition`. Otherwise, if the
     process runs on a reduced copy, its change of the copy is upsampled and added to the
     photos, see `refusion.tiling.guided`. With `sampling.change_limits`, weak changes are undone
-    first.
+    first. A frame around a photo stays as it is, see `refusion.images.frame`.
 
     Args:
         model: model with a network and without a latent U-Net.
@@ -38,8 +39,16 @@ def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
     """
     if model.config.prediction == "scattering":
         return decompose(model, request, lq).clear(lq, request.strength, request.haze)
+    # Without a reduced copy a model sees the surroundings of each pixel only.
+    if model.process_side is None or request.network_inputs:
+        return _changed(model, request, lq)
+    return restored_inside(lambda part: _changed(model, request, part), lq, model.config.task)
+
+
+def _changed(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
+    """Restored photos of a model whose output is an image."""
     copy = model.reduced_copy(lq)
-    image = lq if copy is None else copy
+    image = to_float(lq) if copy is None else copy
     tile = model.tile_side(
         model.network, lq, request.tile, None if model.process_side is None else image
     )

@@ -1,0 +1,42 @@
+"""Photos in a frame: models that judge a whole photo get the part inside of its frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from refusion.images.frame import WHOLE, Area, inside_frame
+from refusion.images.samples import store
+
+
+def common_area(photos: Tensor) -> Area:
+    """The part inside of the frame that all photos of a batch have, see `inside_frame`.
+
+    Args:
+        photos: (B, C, H, W), integers or float in [0, 1].
+    """
+    areas = [inside_frame(photo.cpu().numpy()) for photo in photos]
+    tops, bottoms = zip(*(area.rows for area in areas), strict=True)
+    lefts, rights = zip(*(area.columns for area in areas), strict=True)
+    return Area((min(tops), max(bottoms)), (min(lefts), max(rights)))
+
+
+def restored_inside(restore: Callable[[Tensor], Tensor], photos: Tensor, task: str) -> Tensor:
+    """Photos whose part inside of the frame is restored; the frame stays as it is.
+
+    Args:
+        restore: restores photos of any size; float results for integers are allowed.
+        photos: (B, C, H, W), integers or float in [0, 1].
+        task: of the model; what `inpaint` fills may be at the border, so it has no frames.
+    """
+    area = WHOLE if task == "inpaint" else common_area(photos)
+    if area == WHOLE:
+        return restore(photos)
+    out, result = photos.clone(), restore(area.of(photos))
+    target = area.of(out)
+    if result.dtype == target.dtype:
+        target.copy_(result)
+    else:
+        store(result, target)
+    return out

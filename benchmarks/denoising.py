@@ -27,9 +27,18 @@ from refusion.restorers import ArrayRestorer
 from refusion.restorers.base import Conditions
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.degradations.camera_noise import CameraNoise
+from refusion.synthesis.degradations.greyscale import Greyscale
 from refusion.synthesis.scenes.frame import PhotoFrame
 
 TV_WEIGHTS = (0.6, 0.8, 1.0, 1.3)  # in units of the noise level
+NOISES = {
+    "camera": {},
+    "sensor": {"mosaic_share": 1.0, "jpeg_share": 0.0},
+    "film": {"film_share": 1.0, "jpeg_share": 0.0},
+    "grey": {"mosaic_share": 1.0, "jpeg_share": 0.0},
+}
+"""Settings of `CameraNoise`, by the name of the option."""
+
 Scores = dict[str, float]
 
 
@@ -44,7 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--crop", type=int, metavar="PX", help="only the middle of each photo, at most this large")
     add("--steps", nargs="+", type=int, default=[1], help="numbers of network calls to measure")
     add("--sampler", help="for the measured numbers of calls; default: that of the model")
-    add("--noise", default="gaussian", choices=("gaussian", "camera"), help="camera: `CameraNoise`")
+    kinds = "camera: `CameraNoise`; sensor, film: with the noise of a Bayer sensor, with grain"
+    kinds += "; grey: that of a sensor in a black-and-white photo"
+    add("--noise", default="gaussian", choices=("gaussian", *NOISES), help=kinds)
     add("--clip", action="store_true", help="clip and round the noisy photo, as a file does")
     add("--classical", action="store_true", help="also total variation and non-local means")
     add("--precision", default="auto", help="auto, fp32, bf16 or fp16")
@@ -66,21 +77,26 @@ def measure(options: argparse.Namespace) -> dict[str, dict[float, Scores]]:
     for number, path in enumerate(files):
         clean = _middle(read_image(path).image, options.crop)
         for level in options.levels:
-            noisy = noisy_photo(clean, level, keyed_generator(number, round(level)), options)
-            scores = scores_of(restorer, noisy[None], clean[None], level / 255, options)
+            source = keyed_generator(number, round(level))
+            noisy, truth = noisy_photo(clean, level, source, options)
+            # The luma of a photo has less noise than its colours.
+            noise = (noisy - truth).std().item() if options.noise == "grey" else level / 255
+            scores = scores_of(restorer, noisy[None], truth[None], noise, options)
             found.setdefault(path.stem, {})[level] = scores
     return found
 
 
 def noisy_photo(
     clean: Tensor, level: float, generator: Generator, options: argparse.Namespace
-) -> Tensor:
-    """A photo (3, H, W) with noise of a level in 8-bit levels."""
-    if options.noise == "camera":
-        noise = CameraNoise(sigma=(level, level), white_share=0.0)
-        return noise(clean, generator, PhotoFrame.whole(clean))["lq"]
+) -> tuple[Tensor, Tensor]:
+    """A photo (3, H, W) with noise of a level in 8-bit levels, and the photo without it."""
+    if options.noise in NOISES:
+        noise = CameraNoise(sigma=(level, level), white_share=0.0, **NOISES[options.noise])
+        noise = Greyscale(noise, 1.0) if options.noise == "grey" else noise
+        made = noise(clean, generator, PhotoFrame.whole(clean))
+        return made["lq"], made.get("gt", clean)
     noisy = clean + level / 255 * torch.randn(clean.shape, generator=generator)
-    return quantise(noisy) if options.clip else noisy
+    return quantise(noisy) if options.clip else noisy, clean
 
 
 def _middle(photo: Tensor, side: int | None) -> Tensor:

@@ -49,6 +49,16 @@ def test_noise_of_a_camera_differs_by_photo(photos, tiny_checkpoint):
     assert len(set(noisy)) == 3
 
 
+@pytest.mark.parametrize("noise", ["sensor", "film", "grey"])
+def test_other_kinds_of_noise(photos, tiny_checkpoint, noise):
+    argv = [str(photos), "--weights", str(tiny_checkpoint("denoise")), "--levels", "20"]
+    options = denoising.build_parser().parse_args([*argv, "--noise", noise])
+    nominal = 20 * math.log10(255 / 20)
+    nominal += 20 * math.log10(1 / 0.6685) if noise == "grey" else 0  # of the luma
+    scores = denoising.measure(options).values()
+    assert fmean(photo[20.0]["noisy"] for photo in scores) == pytest.approx(nominal, abs=2.0)
+
+
 def test_classical_methods_remove_noise(photos, tiny_checkpoint):
     pytest.importorskip("skimage")
     argv = [str(photos), "--weights", str(tiny_checkpoint("denoise")), "--names", "a"]

@@ -109,8 +109,9 @@ def runtime_plan(model: Model, steps: int | None, sampler: str | None) -> dict[s
         sizes = {"side": hysteresis.SIDE, "radius": hysteresis.RADIUS, "dark": hysteresis.DARK}
         plan["change"] = {"limits": config.sampling.change_limits} | sizes
     if config.sampling.shadow_limits is not None:
-        rings = {"ring": likeness.RING, "least": likeness.LEAST, "floor": likeness.FLOOR}
-        plan["change"]["shadow"] = {"limits": config.sampling.shadow_limits} | rings
+        names = ("around", "bright", "darkest", "reach", "least", "eps")
+        constants = {name: getattr(likeness, name.upper()) for name in names}
+        plan["change"]["shadow"] = {"limits": config.sampling.shadow_limits} | constants
     return plan | {"process": _process(model, steps, sampler)}
 
 

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from refusion.runtime.likeness import shadow_likeness
-from refusion.runtime.resizing import enlarge, mean_cells, window_maxima, window_means
+from refusion.runtime.resizing import (
+    enlarge,
+    mean_cells,
+    mean_pairs,
+    window_maxima,
+    window_means,
+)
 
 
 def keep_strong_changes(
@@ -24,11 +30,11 @@ def keep_strong_changes(
     """
     low, high = change["limits"]
     ratio = _log_ratio(photo, result, change)
-    half = _pairs(ratio)
+    half = mean_pairs(ratio)
     kept = _connected(half > low, half > high).astype(np.float32)
     if "shadow" in change:
         copies = (
-            _pairs(mean_cells(image.clip(0, 1), ratio.shape[1:])).clip(change["dark"], None)
+            mean_cells(image.clip(0, 1), ratio.shape[1:]).clip(change["dark"], None)
             for image in (photo, result)
         )
         kept = shadow_likeness(*copies, kept[0] > 0, half[0] > low, change["shadow"])[None]
@@ -48,16 +54,6 @@ def _log_ratio(photo: np.ndarray, result: np.ndarray, change: Mapping[str, Any])
         return window_means(cells, 2 * change["radius"] + 1, edge=False).clip(change["dark"], None)
 
     return np.abs(np.log(brightness(result) / brightness(photo)))
-
-
-def _pairs(x: np.ndarray) -> np.ndarray:
-    """Means of 2 x 2 pixels; at an odd end, of the pixels that are there."""
-    for axis in (-1, -2):
-        x = x.swapaxes(axis, -1)
-        both = x[..., : x.shape[-1] // 2 * 2]
-        x = np.concatenate([(both[..., ::2] + both[..., 1::2]) / 2, x[..., both.shape[-1] :]], -1)
-        x = x.swapaxes(axis, -1)
-    return x
 
 
 def _connected(weak: np.ndarray, strong: np.ndarray) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from refusion.runtime.resizing import window_maxima
+from refusion.runtime.resizing import mean_pairs, window_maxima
 
 
 def shadow_likeness(
@@ -20,20 +20,23 @@ def shadow_likeness(
     """Weights (h, w) of the changed regions of reduced copies.
 
     Args:
-        photo: (C, h, w), above 0.
+        photo: (C, H, W), above 0.
         result: the restored photo, the same shape.
-        kept: (h, w), bool: the regions that are judged.
+        kept: (h, w), bool, half the size, rounded up: the regions that are judged.
         weak: (h, w), bool: all changed pixels.
         shadow: part 'shadow' of the part 'change' of the plan.
     """
-    logs = np.log(np.stack([photo, result]))
+    before, after = (np.log(copy).mean(0) for copy in (photo, result))
+    slopes = [_slope(grey) for grey in (before, after, after - before)]
+    logs = np.log(np.stack([mean_pairs(photo), mean_pairs(result)]))
     low, high = shadow["limits"]
     labels, weights = _labels(kept), kept.astype(np.float32)
     for label in np.unique(labels[kept]):
         region = labels == label
         if region.sum() < shadow["least"]:
             continue
-        unlike = _unevenness(logs, region) + _remaining_contrast(logs, region, weak, shadow)
+        unlike = _unevenness(logs, region) + _missing_light(logs, region, weak, shadow)
+        unlike += _edges_left(slopes, region, shadow)
         weights[region] = min(1.0, max(0.0, (high - unlike) / (high - low)))
     return weights
 
@@ -47,25 +50,40 @@ def _labels(mask: np.ndarray) -> np.ndarray:
         labels = grown
 
 
+def _slope(image: np.ndarray) -> np.ndarray:
+    down = np.diff(image, axis=0, append=image[-1:])
+    right = np.diff(image, axis=1, append=image[:, -1:])
+    return np.hypot(down, right)
+
+
 def _unevenness(logs: np.ndarray, region: np.ndarray) -> float:
     change = (logs[1] - logs[0])[:, region]
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(change.std(1).mean() / abs(change.mean()))
 
 
-def _remaining_contrast(
+def _missing_light(
     logs: np.ndarray, region: np.ndarray, weak: np.ndarray, shadow: Mapping[str, Any]
 ) -> float:
-    near, far = shadow["ring"]
-    outside = _grown(region, far) & ~_grown(region, near) & ~weak
-    inside = _grown(~region, far) & ~_grown(~region, near) & region
-    inside = inside if inside.any() else region
-    if not outside.any():
+    near, far = shadow["around"]
+    around = _grown(region, far) & ~_grown(region, near) & ~weak
+    if around.sum() < shadow["least"]:
         return 0.0
-    grey = logs.mean(1)
-    before, after = grey[:, inside].mean(1) - grey[:, outside].mean(1)
-    is_lighter = (grey[1] - grey[0])[region].sum() > 0
-    return float(max(0.0, -after if is_lighter else after) / (abs(before) + shadow["floor"]))
+    before, after = logs.mean(1)
+    bright = [np.quantile(part, shadow["bright"]) for part in (before[around], after[region])]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        missing = (bright[0] - bright[1]) / abs((after - before)[region].mean())
+    return min(shadow["darkest"], max(0.0, float(missing)))
+
+
+def _edges_left(
+    slopes: Sequence[np.ndarray], region: np.ndarray, shadow: Mapping[str, Any]
+) -> float:
+    before, after, change = slopes
+    near = _grown(region, shadow["reach"]).repeat(2, 0).repeat(2, 1)
+    change = change * near[: change.shape[0], : change.shape[1]]
+    left, there = ((change * slope).sum() + shadow["eps"] for slope in (after, before))
+    return float(left / there)
 
 
 def _grown(mask: np.ndarray, reach: int) -> np.ndarray:

@@ -86,11 +86,14 @@ def _is_change(change: Mapping[str, Any]) -> bool:
 
 
 def _is_shadow(shadow: Mapping[str, Any]) -> bool:
-    near, far = shadow["ring"]
-    are_whole = all(type(number) is int for number in (near, far, shadow["least"]))
-    is_ring = are_whole and 0 < near < far <= _LARGEST_RING and 0 < shadow["least"] <= _LONGEST_SIDE
+    near, far = shadow["around"]
+    pixels = near, far, shadow["reach"], shadow["least"]
+    are_whole = all(type(number) is int and number > 0 for number in pixels)
+    is_near = near < far <= _LARGEST_RING and shadow["reach"] <= _LARGEST_RING
     is_limited = _is_range(shadow["limits"], _LARGEST_RATIO) and shadow["limits"][0] > 0
-    return is_ring and is_limited and type(shadow["floor"]) is float and 0 < shadow["floor"] <= 1
+    shares = shadow["bright"], shadow["darkest"], shadow["eps"]
+    are_shares = all(type(share) is float and 0 < share <= 1 for share in shares)
+    return are_whole and is_near and shadow["least"] <= _LONGEST_SIDE and is_limited and are_shares
 
 
 def _is_haze(haze: Mapping[str, Any]) -> bool:

@@ -80,6 +80,16 @@ def _cells(length: int, count: int) -> np.ndarray:
     return (((place >= first) & (place < end)) / (end - first)).astype(np.float32)
 
 
+def mean_pairs(x: np.ndarray) -> np.ndarray:
+    """Means of 2 x 2 pixels; at an odd end, of the pixels that are there."""
+    for axis in (-1, -2):
+        x = x.swapaxes(axis, -1)
+        both = x[..., : x.shape[-1] // 2 * 2]
+        x = np.concatenate([(both[..., ::2] + both[..., 1::2]) / 2, x[..., both.shape[-1] :]], -1)
+        x = x.swapaxes(axis, -1)
+    return x
+
+
 def enlarge(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bilinear interpolation.
 

@@ -50,7 +50,7 @@ ABOUT = {
     "deshadow": About(
         "remove cast shadows",
         "",
-        "real shadows (UIUC): 18.18 to 24.24 dB",
+        "real shadows (UIUC): 18.18 to 24.21 dB",
     ),
     "bokeh": About(
         "blur the background as a fast lens does",

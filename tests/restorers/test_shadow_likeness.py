@@ -11,14 +11,18 @@ from tiny_models import DIFFUSION, PIXEL
 from refusion.config import model_config_from_dict
 from refusion.errors import ConfigError
 from refusion.restorers.refusion.hysteresis import keep_strong_changes
-from refusion.restorers.refusion.shadow_likeness import FLOOR, LEAST, shadow_likeness
+from refusion.restorers.refusion.shadow_likeness import DARKEST, LEAST, shadow_likeness
 
-LIMITS = (0.8, 1.2)
-H, W = 40, 56
+LIMITS = (1.0, 1.5)
+H, W = 40, 56  # of the masks; the copies have twice the size
+
+
+def doubled(mask):
+    return mask.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
 def ground() -> torch.Tensor:
-    return 0.5 + 0.02 * torch.rand(1, 3, H, W, generator=torch.Generator().manual_seed(0))
+    return 0.5 + 0.02 * torch.rand(1, 3, 2 * H, 2 * W, generator=torch.Generator().manual_seed(0))
 
 
 def square(top=10, left=12, side=16) -> torch.Tensor:
@@ -31,60 +35,84 @@ def judged(photo, result, mask, weak=None, limits=LIMITS):
     return shadow_likeness(photo, result, mask, mask if weak is None else weak, limits)
 
 
+def lit(mask, inside, outside=0.5):
+    """A grey copy (1, 3, 2 H, 2 W) of two values."""
+    plain = torch.full((1, 3, 2 * H, 2 * W), float(outside))
+    return torch.where(doubled(mask) > 0, float(inside), plain)
+
+
 def test_a_shadow_that_is_removed_stays_removed():
     mask = square()
-    photo = ground() * (1 - 0.6 * mask)
+    photo = ground() * (1 - 0.6 * doubled(mask))
     assert torch.equal(judged(photo, ground(), mask), mask)
 
 
 def test_a_dark_thing_that_becomes_grey_is_left_alone():
-    """It changes unevenly, and differs from its surroundings before and after."""
-    mask, steps = square(), torch.arange(W) % 8 / 8
-    photo = torch.lerp(ground(), torch.full((1, 3, H, W), 0.08), mask)
-    result = torch.lerp(ground(), 0.085 + 0.11 * steps.expand(1, 3, H, W), mask)
+    """It changes unevenly, stays darker than its surroundings, and gets new edges."""
+    mask, steps = square(), torch.arange(2 * W) % 16 / 16
+    photo = torch.lerp(ground(), torch.full_like(ground(), 0.08), doubled(mask))
+    grey = 0.085 + 0.11 * steps.expand_as(photo)
+    result = torch.lerp(ground(), grey, doubled(mask))
     assert judged(photo, result, mask).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("left", [0.0, 0.25, 0.5, 0.75, 1.0])
-def test_the_weight_falls_with_the_remaining_contrast(left):
-    """A result of one colour has no unevenness, so that the sum is the contrast alone."""
-    mask = square()
-    photo, result = torch.full((1, 3, H, W), 0.5), torch.full((1, 3, H, W), 0.5)
-    photo = torch.where(mask > 0, 0.5 * math.exp(-1.0), photo)
-    result = torch.where(mask > 0, 0.5 * math.exp(-left), result)
-    expected = min(1.0, max(0.0, (0.9 - left / (1 + FLOOR)) / 0.6))
-    weights = judged(photo, result, mask, limits=(0.3, 0.9))
-    if left < 1:  # else nothing changes, and the mean of the change is 0
-        torch.testing.assert_close(weights, expected * mask, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("level", [0.5, 0.7])
-def test_a_region_that_is_lighter_than_its_surroundings_afterwards_is_no_contrast(level):
-    """A shadow on a light thing; for a region that became darker the signs are exchanged."""
-    mask = square()
-    plain, dark = torch.full((1, 3, H, W), 0.5), torch.full((1, 3, H, W), 0.3)
-    photo, result = torch.where(mask > 0, dark, plain), torch.where(mask > 0, level, plain)
-    assert torch.equal(judged(photo, result, mask, limits=(0.1, 0.2)), mask)
-    assert torch.equal(judged(1 - photo, 1 - result, mask, limits=(0.1, 0.2)), mask)
-
-
 def test_unevenness_is_the_deviation_relative_to_the_mean():
+    """The result is even and as bright as its surroundings; nearly no edge is left."""
     mask = square()
-    factor = torch.where(torch.arange(W) % 2 == 0, 0.2, 0.4).expand(1, 3, H, W)  # of the log
-    result = torch.full((1, 3, H, W), 0.5)
-    photo = torch.where(mask > 0, result * torch.exp(-factor), result)
-    unevenness = 0.1 / 0.3
-    weights = judged(photo, result, mask, limits=(0.2, 0.4))  # no contrast is left
-    torch.testing.assert_close(weights, (0.4 - unevenness) / 0.2 * mask, rtol=0, atol=1e-3)
+    factor = torch.where(torch.arange(2 * W) // 2 % 2 == 0, 0.2, 0.4)  # of the logarithm
+    result = torch.full((1, 3, 2 * H, 2 * W), 0.5)
+    photo = torch.where(doubled(mask) > 0, result * torch.exp(-factor), result)
+    weights = judged(photo, result, mask, limits=(0.2, 0.4))
+    torch.testing.assert_close(weights, (0.4 - 0.1 / 0.3) / 0.2 * mask, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("missing", [-0.5, 0.0, 0.1, 0.3, 0.5, 0.9])
+def test_missing_light_is_relative_to_the_change_and_limited(missing):
+    """Edges: of the contrast 1 + missing of the photo, the result has |missing|."""
+    mask, weights = square(), {}
+    photo, result = lit(mask, 0.5 * math.exp(-1 - missing)), lit(mask, 0.5 * math.exp(-missing))
+    weights = judged(photo, result, mask, limits=(0.1, 2.1))
+    unlike = min(max(missing, 0.0), 0.5) + abs(missing) / (1 + missing)
+    expected = min(1.0, (2.1 - unlike) / 2)
+    torch.testing.assert_close(weights, expected * mask, rtol=0, atol=1e-4)
+
+
+def test_the_bright_parts_count():
+    """A shadow on a ground with dark stones: in mean, the region stays darker than around it."""
+    mask = square()
+    stones = doubled(mask) * (torch.arange(2 * W) // 8 % 2)
+    clean = torch.where(stones > 0, 0.1, ground())
+    photo = clean * (1 - 0.6 * doubled(mask))
+    assert torch.equal(judged(photo, clean, mask, limits=(0.9, 1.0)), mask)
+
+
+def test_changes_beside_a_region_are_no_surroundings():
+    mask, bright = square(), square(8, 10, 20)
+    photo = lit(mask, 0.1, 0.2)
+    photo = torch.where(doubled(bright - mask) > 0, 0.9, photo)
+    result = torch.where(doubled(mask) > 0, 0.2, photo)
+    limits = (0.5, 4.5)
+    alone = judged(photo, result, mask, limits=limits)
+    shared = judged(photo, result, mask, weak=bright, limits=limits)
+    assert float((shared - alone).max()) == pytest.approx(DARKEST / 4, abs=1e-4)
+
+
+def test_a_change_that_makes_new_edges_is_left_alone():
+    """The change has a border where the photo has none: a ramp, as in a soft background."""
+    mask = square()
+    photo = ground()
+    result = photo * (1 + 0.8 * doubled(mask))
+    assert judged(photo, result, mask).max() == 0
+    assert torch.equal(judged(result, photo, mask), mask)  # the other way, an edge is removed
 
 
 def test_regions_are_judged_one_by_one():
     shadow, thing = square(4, 4, 12), square(20, 34, 14)
     mask = shadow + thing
-    noise = torch.rand(1, 3, H, W, generator=torch.Generator().manual_seed(1))
-    photo = ground() * (1 - 0.6 * shadow)
-    photo = torch.where(thing > 0, 0.03 + 0.05 * noise, photo)
-    result = torch.where(thing > 0, 0.04 + 0.1 * noise.flip(-1), ground())
+    noise = torch.rand(1, 3, 2 * H, 2 * W, generator=torch.Generator().manual_seed(1))
+    photo = ground() * (1 - 0.6 * doubled(shadow))
+    photo = torch.where(doubled(thing) > 0, 0.03 + 0.05 * noise, photo)
+    result = torch.where(doubled(thing) > 0, 0.04 + 0.1 * noise.flip(-1), ground())
     assert torch.equal(judged(photo, result, mask), shadow)
     alone = judged(
         photo.expand(2, -1, -1, -1), torch.cat([result, ground()]), mask.repeat(2, 1, 1, 1)
@@ -95,10 +123,17 @@ def test_regions_are_judged_one_by_one():
 def test_small_regions_and_regions_without_surroundings_are_not_judged_by_them():
     small = torch.zeros(1, 1, H, W)
     small[..., 5, 5 : 5 + LEAST - 1] = 1
-    noise = torch.rand(1, 3, H, W, generator=torch.Generator().manual_seed(1))
+    noise = torch.rand(1, 3, 2 * H, 2 * W, generator=torch.Generator().manual_seed(1))
     assert torch.equal(judged(0.05 + 0.1 * noise, 0.1 + 0.4 * noise.flip(-1), small), small)
     everything = torch.ones(1, 1, H, W)
     assert torch.equal(judged(0.4 * ground(), ground(), everything), everything)
+
+
+def test_odd_sizes():
+    """A copy of 79 x 111 pixels has masks of 40 x 56."""
+    mask = square(24, 40, 16)  # at the corner
+    photo = (ground() * (1 - 0.6 * doubled(mask)))[..., :-1, :-1]
+    assert torch.equal(judged(photo, ground()[..., :-1, :-1], mask), mask)
 
 
 def test_a_restorer_with_the_limits_keeps_the_shadow_and_leaves_the_thing():

@@ -13,9 +13,9 @@ from refusion.images import noise_level as tensor_noise_level
 from refusion.images.resize import shrink as shrink_tensor
 from refusion.restorers.contract import FLAT, STRUCTURED
 from refusion.restorers.contract import structure as tensor_structure
+from refusion.restorers.refusion import shadow_likeness as tensor_likeness
 from refusion.restorers.refusion.hysteresis import DARK, RADIUS, SIDE
 from refusion.restorers.refusion.hysteresis import keep_strong_changes as keep_tensors
-from refusion.restorers.refusion.shadow_likeness import FLOOR, LEAST, RING
 from refusion.runtime.change import keep_strong_changes
 from refusion.runtime.guided import guided_bands, guided_filter
 from refusion.runtime.noise import noise_field, standard_normal
@@ -26,6 +26,10 @@ from refusion.runtime.tiles import blend_tiles, grid_windows
 from refusion.sde import SeededNoise
 from refusion.tiling import blending, guided
 
+SHADOW = {
+    name: getattr(tensor_likeness, name.upper())
+    for name in ("around", "bright", "darkest", "reach", "least", "eps")
+}
 NOISE = {
     name: getattr(tensor_noise_level, name.upper())
     for name in ("block", "most_blocks", "smooth_share", "coarse_share", "flat", "most_flat",
@@ -103,12 +107,12 @@ def test_regions_are_judged_as_shadows(low):
     limits = (low, low + 0.5)
     expected = keep_tensors(tensor(before), tensor(after), (0.1, 0.4), limits)[0].numpy()
     change = {"limits": [0.1, 0.4], "side": SIDE, "radius": RADIUS, "dark": DARK}
-    change["shadow"] = {"limits": list(limits), "ring": RING, "least": LEAST, "floor": FLOOR}
+    change["shadow"] = {"limits": list(limits)} | SHADOW
     found = keep_strong_changes(before, after, change)
     assert np.abs(found - expected).max() < 1e-4
     del change["shadow"]
     without = keep_strong_changes(before, after, change)
-    assert (np.abs(found - without).max() > 0.05) == (low < 1)
+    assert (np.abs(found - without).max() > 0.05) == (low < 2)
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 7, 11), (1, 4, 4), (4, 5, 5)])

@@ -21,6 +21,9 @@ ONE_STEP = {"columns": ["mu"], "times": [1], "rows": [[1]]}
 NOISE_PLAN = {"limits": [], "largest": 0.3, "block": 64, "most_blocks": 9, "smooth_share": 0.1,
               "coarse_share": 0.5, "negligible": 0.001, "flat": 0.1, "most_flat": 0.5,
               "penalty": 1}  # fmt: skip
+CHANGE_PLAN = {"limits": [0.1, 0.4], "side": 48, "radius": 2, "dark": 0.1}
+SHADOW_PLAN = {"limits": [1.5, 2.0], "around": [1, 6], "bright": 0.9, "darkest": 0.5, "reach": 3,
+               "least": 12, "eps": 1e-6}  # fmt: skip
 _SHARES = ("largest", "smooth_share", "coarse_share", "negligible", "flat", "most_flat")
 DAMAGES = [
     ("task", 1),
@@ -57,6 +60,19 @@ DAMAGES = [
     ("change", {"limits": [0.1, 0.4], "side": 48, "radius": 2, "dark": 5}),
     ("change", {"limits": [0.1, 0.4], "side": 48, "radius": 900, "dark": 0.1}),
     ("change", {"limits": [0.1, 0.4], "side": 10**6, "radius": 2, "dark": 0.1}),
+    *(
+        ("change", CHANGE_PLAN | {"shadow": SHADOW_PLAN | {key: wrong}})
+        for key, wrongs in {
+            "limits": ([2.0, 1.5], [0, 1.5], [1.5, float("nan")]),
+            "around": ([6, 6], [0, 6], [1, 900], [1.0, 6.0], 6),
+            "bright": (0.0, 1.5, float("nan"), None),
+            "darkest": (0.0, 2.0, "1"),
+            "reach": (0, 2.5, 900),
+            "least": (0, 10**9),
+            "eps": (0.0, 1, float("inf")),
+        }.items()
+        for wrong in wrongs
+    ),
     *(
         ("process", {"start_std": 0.1, "tables": [ONE_STEP], "noise": NOISE_PLAN | {key: wrong}})
         for key in NOISE_PLAN
@@ -100,6 +116,7 @@ def test_damaged_plans_are_found(name, damage):
     plan = read_description(FOLDER / f"{name}.onnx")["runtime"]
     assert is_valid(plan)
     assert is_valid(plan | {"haze": HAZE_PLAN})
+    assert is_valid(plan | {"change": CHANGE_PLAN | {"shadow": SHADOW_PLAN}})
     assert is_valid(plan | {"process": {"start_std": 0.1, "tables": [ONE_STEP],
                                         "noise": NOISE_PLAN}})  # fmt: skip
     assert not is_valid(plan | dict([damage]))

@@ -44,7 +44,7 @@ def keep_strong_changes(
     half = F.avg_pool2d(ratio, 2, ceil_mode=True)
     kept = _connected(half, low, high)
     if shadow_limits is not None:
-        copies = (_half_copy(image, ratio.shape[-2:]) for image in (photo, result))
+        copies = (_copy(image, ratio.shape[-2:]) for image in (photo, result))
         kept = shadow_likeness(*copies, kept, (half > low).to(kept.dtype), shadow_limits)
     near = F.interpolate(F.max_pool2d(kept, 3, 1, 1), ratio.shape[-2:], mode="bilinear")
     part = ((ratio - low / 2) / (low / 2)).clamp(0, 1)
@@ -65,10 +65,9 @@ def _log_ratio(photo: Tensor, result: Tensor) -> Tensor:
     return (brightness(result) / brightness(photo)).log().abs()
 
 
-def _half_copy(image: Tensor, size: Sequence[int]) -> Tensor:
-    """The image (B, C, H, W) on half of a copy of this size, at least `DARK`."""
-    copy = F.adaptive_avg_pool2d(image.float().clamp(0, 1), tuple(size))
-    return F.avg_pool2d(copy, 2, ceil_mode=True).clamp_min(DARK)
+def _copy(image: Tensor, size: Sequence[int]) -> Tensor:
+    """A copy of this size of the image (B, C, H, W), at least `DARK`."""
+    return F.adaptive_avg_pool2d(image.float().clamp(0, 1), tuple(size)).clamp_min(DARK)
 
 
 def _connected(ratio: Tensor, low: float, high: float) -> Tensor:

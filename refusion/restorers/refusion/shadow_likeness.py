@@ -1,8 +1,8 @@
 """How much a changed region of a photo looks like a shadow that was removed.
 
-A shadow takes a nearly constant part of the light, so the change of a region is even, and where
-the shadow is gone the region looks like its surroundings. A dark thing that was taken for a shadow
-changes unevenly, and it still differs from its surroundings.
+A shadow takes a nearly constant part of the light. So the change of a region is even, its bright
+parts become as bright as those of the surroundings, and the change removes edges of the photo. A
+dark thing that was taken for a shadow changes unevenly, stays dark, and gets new edges.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RING = (1, 3)  # pixels from the border of a region: which pixels beside it are compared
+AROUND = (1, 6)  # pixels from a region: which pixels beside it are its surroundings
+BRIGHT = 0.9  # quantile of the brightness that stands for the bright parts
+DARKEST = 0.5  # of the change: where more light is missing, dark things are equally likely
+REACH = 3  # pixels: edges of the change are inside of a region or so far from it
 LEAST = 12  # pixels; smaller regions are not judged
-FLOOR = 0.02  # contrast, as logarithm, that counts as none
+EPS = 1e-6  # of sums of gradients: a change without edges has the ratio 1
 
 
 def shadow_likeness(
@@ -21,39 +24,48 @@ def shadow_likeness(
 ) -> Tensor:
     """Weights of the changed regions of reduced copies.
 
-    With d the logarithm of the ratio of both copies, a region has the unevenness
-    u = std(d) / |mean(d)| (mean over the channels of the deviation over the pixels) and the
-    remaining contrast k = max(0, -c(result) sign(mean(d))) / (|c(photo)| + FLOOR): a lighter region
-    that is still darker than its surroundings. The contrast c is the mean logarithm in a ring
-    inside of the border minus that in a ring outside, without other changed pixels.
+    With d the logarithm of the ratio of both copies, a region is unlike a removed shadow by the
+    sum of three numbers:
+    its unevenness std(d) / |mean(d)|, the mean over the channels of the deviation over the pixels;
+    the light that is missing: how far the bright parts (quantile `BRIGHT`) of the result in the
+    region are below those of the photo around it, relative to |mean(d)|, from 0 to `DARKEST`;
+    the edges that are left: the mean gradient of the result relative to that of the photo, both
+    weighted by the gradient of d. Gradients are those of the mean logarithm of the channels.
 
     Args:
-        photo: (B, C, h, w), float, above 0.
+        photo: (B, C, H, W), float, above 0.
         result: the restored photo, the same shape.
-        kept: (B, 1, h, w), 1.0 in the regions that are judged, 0.0 elsewhere.
+        kept: (B, 1, h, w), half the size, rounded up: 1.0 in the regions that are judged, else 0.0.
         weak: the same with all changed pixels.
-        limits: the weight of a region falls from 1 to 0 where u + k grows from the first limit to
-            the second one.
+        limits: the weight of a region falls from 1 to 0 where the sum grows from the first limit
+            to the second one.
 
     Returns:
         `kept` times the weight of each region.
     """
-    logs = torch.stack([photo.log(), result.log()])
+    copies = torch.stack([photo, result])
+    greys = copies.log().mean(2)
+    halves = F.avg_pool2d(copies.flatten(0, 1), 2, ceil_mode=True).log()
+    halves = halves.unflatten(0, copies.shape[:2])
     judged = [
-        _judged(logs[:, number], mask[0], changed[0], limits)
+        _judged(greys[:, number], halves[:, number], mask[0], changed[0], limits)
         for number, (mask, changed) in enumerate(zip(kept, weak, strict=True))
     ]
     return torch.stack(judged)[:, None]
 
 
-def _judged(logs: Tensor, kept: Tensor, weak: Tensor, limits: tuple[float, float]) -> Tensor:
-    """Weights (h, w) of the regions `kept` (h, w); `logs` (2, C, h, w)."""
+def _judged(
+    greys: Tensor, logs: Tensor, kept: Tensor, weak: Tensor, limits: tuple[float, float]
+) -> Tensor:
+    """Weights (h, w) of the regions `kept` (h, w); `greys` (2, H, W), `logs` (2, C, h, w)."""
     labels, weights, (low, high) = _labels(kept), kept.clone(), limits
+    slopes = [_slope(image) for image in (*greys, greys[1] - greys[0])]
     for label in labels.unique().tolist():
         region = (labels == label).to(kept.dtype)
         if label == 0 or region.sum() < LEAST:
             continue
-        unlike = _unevenness(logs, region) + _remaining_contrast(logs, region, weak)
+        unlike = _unevenness(logs, region) + _missing_light(logs, region, weak)
+        unlike += _edges_left(slopes, region)
         weight = min(1.0, max(0.0, (high - unlike) / (high - low)))
         weights -= (1 - weight) * region
     return weights
@@ -70,6 +82,13 @@ def _labels(mask: Tensor) -> Tensor:
         labels = grown
 
 
+def _slope(image: Tensor) -> Tensor:
+    """Size of the gradient of an image (H, W)."""
+    down = F.pad(image[1:] - image[:-1], (0, 0, 0, 1))
+    right = F.pad(image[:, 1:] - image[:, :-1], (0, 1))
+    return (down.square() + right.square()).sqrt()
+
+
 def _unevenness(logs: Tensor, region: Tensor) -> float:
     change, count = (logs[1] - logs[0]) * region, region.sum()
     mean = change.sum((1, 2)) / count
@@ -77,20 +96,23 @@ def _unevenness(logs: Tensor, region: Tensor) -> float:
     return float(deviation.mean() / mean.mean().abs())
 
 
-def _remaining_contrast(logs: Tensor, region: Tensor, weak: Tensor) -> float:
-    """Contrast of the result relative to that of the photo; 0 without surroundings."""
-    near, far = RING
-    outside = (_grown(region, far) - _grown(region, near)) * (1 - weak)
-    rest = 1 - region
-    inside = (_grown(rest, far) - _grown(rest, near)) * region
-    inside = region if inside.sum() == 0 else inside
-    if outside.sum() == 0:
+def _missing_light(logs: Tensor, region: Tensor, weak: Tensor) -> float:
+    """0 with too few surroundings."""
+    near, far = AROUND
+    around = (_grown(region, far) - _grown(region, near)) * (1 - weak) > 0
+    if around.sum() < LEAST:
         return 0.0
-    grey = logs.mean(1)
-    means = [(grey * ring).sum((1, 2)) / ring.sum() for ring in (inside, outside)]
-    before, after = (means[0] - means[1]).tolist()
-    is_lighter = float(((grey[1] - grey[0]) * region).sum()) > 0
-    return max(0.0, -after if is_lighter else after) / (abs(before) + FLOOR)
+    (before, after), inside = logs.mean(1), region > 0
+    missing = before[around].quantile(BRIGHT) - after[inside].quantile(BRIGHT)
+    relative = float(missing / (after - before)[inside].mean().abs())
+    return min(DARKEST, max(0.0, relative))
+
+
+def _edges_left(slopes: list[Tensor], region: Tensor) -> float:
+    before, after, change = slopes
+    near = _grown(region, REACH).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    change = change * near[: change.shape[0], : change.shape[1]]
+    return float(((change * after).sum() + EPS) / ((change * before).sum() + EPS))
 
 
 def _grown(mask: Tensor, reach: int) -> Tensor:

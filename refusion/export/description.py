@@ -109,7 +109,7 @@ def runtime_plan(model: Model, steps: int | None, sampler: str | None) -> dict[s
         sizes = {"side": hysteresis.SIDE, "radius": hysteresis.RADIUS, "dark": hysteresis.DARK}
         plan["change"] = {"limits": config.sampling.change_limits} | sizes
     if config.sampling.shadow_limits is not None:
-        names = ("around", "bright", "darkest", "reach", "least", "eps")
+        names = ("around", "bright", "darkest", "reach", "least", "clear", "weakness", "eps")
         constants = {name: getattr(likeness, name.upper()) for name in names}
         plan["change"]["shadow"] = {"limits": config.sampling.shadow_limits} | constants
     return plan | {"process": _process(model, steps, sampler)}

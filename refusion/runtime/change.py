@@ -37,7 +37,8 @@ def keep_strong_changes(
             mean_cells(image.clip(0, 1), ratio.shape[1:]).clip(change["dark"], None)
             for image in (photo, result)
         )
-        kept = shadow_likeness(*copies, kept[0] > 0, half[0] > low, change["shadow"])[None]
+        maps = kept[0] > 0, half[0] > low, half[0]
+        kept = shadow_likeness(*copies, *maps, change["shadow"])[None]
     near = enlarge(window_maxima(kept), ratio.shape[1:])
     part = ((ratio - low / 2) / (low / 2)).clip(0, 1)
     weight = window_means(near, 5, edge=False) * part**2 * (3 - 2 * part)

@@ -15,6 +15,7 @@ def shadow_likeness(
     result: np.ndarray,
     kept: np.ndarray,
     weak: np.ndarray,
+    ratio: np.ndarray,
     shadow: Mapping[str, Any],
 ) -> np.ndarray:
     """Weights (h, w) of the changed regions of reduced copies.
@@ -24,6 +25,7 @@ def shadow_likeness(
         result: the restored photo, the same shape.
         kept: (h, w), bool, half the size, rounded up: the regions that are judged.
         weak: (h, w), bool: all changed pixels.
+        ratio: (h, w): |log ratio| of the brightness of both copies.
         shadow: part 'shadow' of the part 'change' of the plan.
     """
     before, after = (np.log(copy).mean(0) for copy in (photo, result))
@@ -33,10 +35,12 @@ def shadow_likeness(
     labels, weights = _labels(kept), kept.astype(np.float32)
     for label in np.unique(labels[kept]):
         region = labels == label
+        weakness = _weakness(ratio, region, shadow)
         if region.sum() < shadow["least"]:
+            weights[region] = 1 - weakness
             continue
         unlike = _unevenness(logs, region) + _missing_light(logs, region, weak, shadow)
-        unlike += _edges_left(slopes, region, shadow)
+        unlike += _edges_left(slopes, region, shadow) + shadow["weakness"] * weakness
         weights[region] = min(1.0, max(0.0, (high - unlike) / (high - low)))
     return weights
 
@@ -84,6 +88,11 @@ def _edges_left(
     change = change * near[: change.shape[0], : change.shape[1]]
     left, there = ((change * slope).sum() + shadow["eps"] for slope in (after, before))
     return float(left / there)
+
+
+def _weakness(ratio: np.ndarray, region: np.ndarray, shadow: Mapping[str, Any]) -> float:
+    weak, clear = shadow["clear"]
+    return min(1.0, max(0.0, (clear - float(ratio[region].max())) / (clear - weak)))
 
 
 def _grown(mask: np.ndarray, reach: int) -> np.ndarray:

@@ -90,8 +90,9 @@ def _is_shadow(shadow: Mapping[str, Any]) -> bool:
     pixels = near, far, shadow["reach"], shadow["least"]
     are_whole = all(type(number) is int and number > 0 for number in pixels)
     is_near = near < far <= _LARGEST_RING and shadow["reach"] <= _LARGEST_RING
-    is_limited = _is_range(shadow["limits"], _LARGEST_RATIO) and shadow["limits"][0] > 0
-    shares = shadow["bright"], shadow["darkest"], shadow["eps"]
+    ranges = shadow["limits"], shadow["clear"]
+    is_limited = all(_is_range(limits, _LARGEST_RATIO) and limits[0] > 0 for limits in ranges)
+    shares = shadow["bright"], shadow["darkest"], shadow["weakness"], shadow["eps"]
     are_shares = all(type(share) is float and 0 < share <= 1 for share in shares)
     return are_whole and is_near and shadow["least"] <= _LONGEST_SIDE and is_limited and are_shares
 

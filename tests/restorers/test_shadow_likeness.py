@@ -11,7 +11,7 @@ from tiny_models import DIFFUSION, PIXEL
 from refusion.config import model_config_from_dict
 from refusion.errors import ConfigError
 from refusion.restorers.refusion.hysteresis import keep_strong_changes
-from refusion.restorers.refusion.shadow_likeness import DARKEST, LEAST, shadow_likeness
+from refusion.restorers.refusion.shadow_likeness import DARKEST, LEAST, WEAKNESS, shadow_likeness
 
 LIMITS = (1.0, 1.5)
 H, W = 40, 56  # of the masks; the copies have twice the size
@@ -31,8 +31,9 @@ def square(top=10, left=12, side=16) -> torch.Tensor:
     return mask
 
 
-def judged(photo, result, mask, weak=None, limits=LIMITS):
-    return shadow_likeness(photo, result, mask, mask if weak is None else weak, limits)
+def judged(photo, result, mask, weak=None, limits=LIMITS, ratio=1.0):
+    weak = mask if weak is None else weak
+    return shadow_likeness(photo, result, mask, weak, ratio * mask, limits)
 
 
 def lit(mask, inside, outside=0.5):
@@ -106,6 +107,20 @@ def test_a_change_that_makes_new_edges_is_left_alone():
     assert torch.equal(judged(result, photo, mask), mask)  # the other way, an edge is removed
 
 
+@pytest.mark.parametrize(
+    ("peak", "weakness"), [(0.1, 1.0), (0.25, 1.0), (0.4, 0.5), (0.49, 0.2), (0.55, 0.0), (2, 0.0)]
+)
+def test_a_weak_change_needs_more_evidence(peak, weakness):
+    """The other three numbers are nearly 0 for a shadow that is removed."""
+    mask, ratio = square(), torch.full((1, 1, H, W), 0.05)
+    ratio[..., 15, 20], ratio[..., 0, 0] = peak, 9.0  # the second is outside of the region
+    photo = ground() * (1 - 0.3 * doubled(mask))
+    strong = judged(photo, ground(), mask, limits=(0.01, 2.0))
+    weights = judged(photo, ground(), mask, limits=(0.01, 2.0), ratio=ratio)
+    expected = strong - WEAKNESS * weakness / 1.99 * mask
+    torch.testing.assert_close(weights, expected, rtol=0, atol=1e-5)
+
+
 def test_regions_are_judged_one_by_one():
     shadow, thing = square(4, 4, 12), square(20, 34, 14)
     mask = shadow + thing
@@ -124,7 +139,9 @@ def test_small_regions_and_regions_without_surroundings_are_not_judged_by_them()
     small = torch.zeros(1, 1, H, W)
     small[..., 5, 5 : 5 + LEAST - 1] = 1
     noise = torch.rand(1, 3, 2 * H, 2 * W, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(judged(0.05 + 0.1 * noise, 0.1 + 0.4 * noise.flip(-1), small), small)
+    uneven = 0.05 + 0.1 * noise, 0.1 + 0.4 * noise.flip(-1)
+    assert torch.equal(judged(*uneven, small), small)
+    torch.testing.assert_close(judged(*uneven, small, ratio=0.4), small / 2)
     everything = torch.ones(1, 1, H, W)
     assert torch.equal(judged(0.4 * ground(), ground(), everything), everything)
 

@@ -28,7 +28,7 @@ from refusion.tiling import blending, guided
 
 SHADOW = {
     name: getattr(tensor_likeness, name.upper())
-    for name in ("around", "bright", "darkest", "reach", "least", "eps")
+    for name in ("around", "bright", "darkest", "reach", "least", "clear", "weakness", "eps")
 }
 NOISE = {
     name: getattr(tensor_noise_level, name.upper())

@@ -23,7 +23,7 @@ NOISE_PLAN = {"limits": [], "largest": 0.3, "block": 64, "most_blocks": 9, "smoo
               "penalty": 1}  # fmt: skip
 CHANGE_PLAN = {"limits": [0.1, 0.4], "side": 48, "radius": 2, "dark": 0.1}
 SHADOW_PLAN = {"limits": [1.5, 2.0], "around": [1, 6], "bright": 0.9, "darkest": 0.5, "reach": 3,
-               "least": 12, "eps": 1e-6}  # fmt: skip
+               "least": 12, "clear": [0.25, 0.55], "weakness": 0.8, "eps": 1e-6}  # fmt: skip
 _SHARES = ("largest", "smooth_share", "coarse_share", "negligible", "flat", "most_flat")
 DAMAGES = [
     ("task", 1),
@@ -69,6 +69,8 @@ DAMAGES = [
             "darkest": (0.0, 2.0, "1"),
             "reach": (0, 2.5, 900),
             "least": (0, 10**9),
+            "clear": ([0.5, 0.5], [0, 0.5], [0.25], None),
+            "weakness": (0.0, 1.5, 1),
             "eps": (0.0, 1, float("inf")),
         }.items()
         for wrong in wrongs

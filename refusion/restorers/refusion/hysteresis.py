@@ -45,7 +45,8 @@ def keep_strong_changes(
     kept = _connected(half, low, high)
     if shadow_limits is not None:
         copies = (_copy(image, ratio.shape[-2:]) for image in (photo, result))
-        kept = shadow_likeness(*copies, kept, (half > low).to(kept.dtype), shadow_limits)
+        weak = (half > low).to(kept.dtype)
+        kept = shadow_likeness(*copies, kept, weak, half, shadow_limits)
     near = F.interpolate(F.max_pool2d(kept, 3, 1, 1), ratio.shape[-2:], mode="bilinear")
     part = ((ratio - low / 2) / (low / 2)).clamp(0, 1)
     weight = _mean(near, 2) * part.square() * (3 - 2 * part)

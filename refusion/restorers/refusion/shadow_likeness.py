@@ -16,27 +16,37 @@ BRIGHT = 0.9  # quantile of the brightness that stands for the bright parts
 DARKEST = 0.5  # of the change: where more light is missing, dark things are equally likely
 REACH = 3  # pixels: edges of the change are inside of a region or so far from it
 LEAST = 12  # pixels; smaller regions are not judged
+CLEAR = (0.25, 0.55)  # peak of |log ratio|: weak and clear changes
+WEAKNESS = 0.8  # of the weakest changes: a faint shadow is taken for one only if all else fits
 EPS = 1e-6  # of sums of gradients: a change without edges has the ratio 1
 
 
 def shadow_likeness(
-    photo: Tensor, result: Tensor, kept: Tensor, weak: Tensor, limits: tuple[float, float]
+    photo: Tensor,
+    result: Tensor,
+    kept: Tensor,
+    weak: Tensor,
+    ratio: Tensor,
+    limits: tuple[float, float],
 ) -> Tensor:
     """Weights of the changed regions of reduced copies.
 
     With d the logarithm of the ratio of both copies, a region is unlike a removed shadow by the
-    sum of three numbers:
+    sum of four numbers:
     its unevenness std(d) / |mean(d)|, the mean over the channels of the deviation over the pixels;
     the light that is missing: how far the bright parts (quantile `BRIGHT`) of the result in the
     region are below those of the photo around it, relative to |mean(d)|, from 0 to `DARKEST`;
     the edges that are left: the mean gradient of the result relative to that of the photo, both
-    weighted by the gradient of d. Gradients are those of the mean logarithm of the channels.
+    weighted by the gradient of d. Gradients are those of the mean logarithm of the channels;
+    its weakness, `WEAKNESS` to 0 where its largest ratio grows through `CLEAR`.
+    Regions of fewer than `LEAST` pixels get weights from 0 to 1 through `CLEAR`.
 
     Args:
         photo: (B, C, H, W), float, above 0.
         result: the restored photo, the same shape.
         kept: (B, 1, h, w), half the size, rounded up: 1.0 in the regions that are judged, else 0.0.
         weak: the same with all changed pixels.
+        ratio: |log ratio| of the brightness of both copies, the shape of `kept`.
         limits: the weight of a region falls from 1 to 0 where the sum grows from the first limit
             to the second one.
 
@@ -48,26 +58,26 @@ def shadow_likeness(
     halves = F.avg_pool2d(copies.flatten(0, 1), 2, ceil_mode=True).log()
     halves = halves.unflatten(0, copies.shape[:2])
     judged = [
-        _judged(greys[:, number], halves[:, number], mask[0], changed[0], limits)
-        for number, (mask, changed) in enumerate(zip(kept, weak, strict=True))
+        _judged(greys[:, number], halves[:, number], maps[:, 0], limits)
+        for number, maps in enumerate(torch.stack([kept, weak, ratio], 1))
     ]
     return torch.stack(judged)[:, None]
 
 
-def _judged(
-    greys: Tensor, logs: Tensor, kept: Tensor, weak: Tensor, limits: tuple[float, float]
-) -> Tensor:
-    """Weights (h, w) of the regions `kept` (h, w); `greys` (2, H, W), `logs` (2, C, h, w)."""
-    labels, weights, (low, high) = _labels(kept), kept.clone(), limits
+def _judged(greys: Tensor, logs: Tensor, maps: Tensor, limits: tuple[float, float]) -> Tensor:
+    """Weights (h, w) of the regions; `greys` (2, H, W), `logs` (2, C, h, w), `maps` (3, h, w)."""
+    (kept, weak, ratio), (low, high) = maps, limits
+    labels, weights = _labels(kept), kept.clone()
     slopes = [_slope(image) for image in (*greys, greys[1] - greys[0])]
     for label in labels.unique().tolist():
         region = (labels == label).to(kept.dtype)
-        if label == 0 or region.sum() < LEAST:
+        if label == 0:
             continue
+        weakness = _weakness(ratio, region)
         unlike = _unevenness(logs, region) + _missing_light(logs, region, weak)
-        unlike += _edges_left(slopes, region)
+        unlike += _edges_left(slopes, region) + WEAKNESS * weakness
         weight = min(1.0, max(0.0, (high - unlike) / (high - low)))
-        weights -= (1 - weight) * region
+        weights -= (weakness if region.sum() < LEAST else 1 - weight) * region
     return weights
 
 
@@ -113,6 +123,12 @@ def _edges_left(slopes: list[Tensor], region: Tensor) -> float:
     near = _grown(region, REACH).repeat_interleave(2, 0).repeat_interleave(2, 1)
     change = change * near[: change.shape[0], : change.shape[1]]
     return float(((change * after).sum() + EPS) / ((change * before).sum() + EPS))
+
+
+def _weakness(ratio: Tensor, region: Tensor) -> float:
+    """1 for a change with a peak below `CLEAR`, 0 above it."""
+    weak, clear = CLEAR
+    return min(1.0, max(0.0, (clear - float((ratio * region).max())) / (clear - weak)))
 
 
 def _grown(mask: Tensor, reach: int) -> Tensor:

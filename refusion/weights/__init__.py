@@ -50,7 +50,7 @@ ABOUT = {
     "deshadow": About(
         "remove cast shadows",
         "",
-        "real shadows (UIUC): 18.18 to 24.21 dB",
+        "real shadows (UIUC): 18.18 to 24.25 dB",
     ),
     "bokeh": About(
         "blur the background as a fast lens does",

@@ -60,7 +60,7 @@ ABOUT = {
     "denoise": About(
         "remove the noise of cameras and Gaussian noise",
         "",
-        "Gaussian noise of 25 levels (Kodak 17 to 24): 20.47 to 31.73 dB",
+        "Gaussian noise of 25 levels (Kodak 17 to 24): 20.47 to 31.75 dB",
         0.83,
     ),
     "blind": About(

@@ -59,21 +59,27 @@ def inside_frame(photo: np.ndarray) -> Area:
     top, left, (bottom, right) = 0, 0, photo.shape[1:]
     for _ in range(_NESTED):
         part = photo[:, top:bottom, left:right]
-        rows, columns = _rows(part, _LOOSE), _rows(part.swapaxes(1, 2), _LOOSE)
+        rows, columns = _inside(part)
+        # A wall half in shade looks like a frame without a photo: frames around it still count.
         if min(rows[1] - rows[0], columns[1] - columns[0]) < _LEAST:
-            return WHOLE
-        inner_rows = _rows(part[:, :, columns[0] : columns[1]], _SHARE)
-        inner_columns = _rows(part[:, rows[0] : rows[1]].swapaxes(1, 2), _SHARE)
-        top, bottom = top + inner_rows[0], top + inner_rows[1]
-        left, right = left + inner_columns[0], left + inner_columns[1]
-        if min(bottom - top, right - left) < _LEAST:
-            return WHOLE
+            break
+        top, bottom = top + rows[0], top + rows[1]
+        left, right = left + columns[0], left + columns[1]
         if photo[:, top:bottom, left:right].shape == part.shape:
             break
     height, width = photo.shape[1:]
     if (top, bottom, left, right) == (0, height, 0, width):
         return WHOLE
     return Area((top / height, bottom / height), (left / width, right / width))
+
+
+def _inside(photo: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Begin and end of the rows and of the columns inside of the outer frame of a photo."""
+    rows, columns = _rows(photo, _LOOSE), _rows(photo.swapaxes(1, 2), _LOOSE)
+    if min(rows[1] - rows[0], columns[1] - columns[0]) < _LEAST:
+        return rows, columns
+    inner_rows = _rows(photo[:, :, columns[0] : columns[1]], _SHARE)
+    return inner_rows, _rows(photo[:, rows[0] : rows[1]].swapaxes(1, 2), _SHARE)
 
 
 def _rows(photo: np.ndarray, share: float) -> tuple[int, int]:

@@ -57,6 +57,13 @@ def test_a_frame_in_a_frame():
     assert box(photo) == [27, 123, 27, 155]
 
 
+def test_a_frame_around_a_wall_half_in_shade():
+    wall = np.full((96, 128, 3), 200, np.uint8)
+    wall[:, 64:] = 100
+    assert box(wall) == [0, 96, 0, 128]
+    assert box(framed(wall, 30, (0, 0, 0))) == [30, 126, 30, 158]
+
+
 def test_plain_parts_of_a_photo_are_no_frame():
     sky = scene()
     sky[:30] = (235, 240, 245)

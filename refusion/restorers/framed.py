@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from refusion.images.frame import WHOLE, Area, inside_frame
@@ -16,21 +17,36 @@ def common_area(photos: Tensor) -> Area:
     Args:
         photos: (B, C, H, W), integers or float in [0, 1].
     """
-    areas = [inside_frame(photo.cpu().numpy()) for photo in photos]
+    areas = _areas(photos)
     tops, bottoms = zip(*(area.rows for area in areas), strict=True)
     lefts, rights = zip(*(area.columns for area in areas), strict=True)
     return Area((min(tops), max(bottoms)), (min(lefts), max(rights)))
 
 
+def frames_differ(photos: Tensor) -> bool:
+    """Whether the photos of a batch (B, C, H, W) have different frames, see `common_area`."""
+    return len(photos) > 1 and len(set(_areas(photos))) > 1
+
+
+def _areas(photos: Tensor) -> list[Area]:
+    return [inside_frame(photo.cpu().numpy()) for photo in photos]
+
+
 def restored_inside(restore: Callable[[Tensor], Tensor], photos: Tensor, task: str) -> Tensor:
     """Photos whose part inside of the frame is restored; the frame stays as it is.
+
+    Photos with different frames are restored one at a time.
 
     Args:
         restore: restores photos of any size; float results for integers are allowed.
         photos: (B, C, H, W), integers or float in [0, 1].
         task: of the model; what `inpaint` fills may be at the border, so it has no frames.
     """
-    area = WHOLE if task == "inpaint" else common_area(photos)
+    if task == "inpaint":
+        return restore(photos)
+    if frames_differ(photos):
+        return torch.cat([restored_inside(restore, photo, task) for photo in photos.split(1)])
+    area = common_area(photos)
     if area == WHOLE:
         return restore(photos)
     out, result = photos.clone(), restore(area.of(photos))

@@ -66,6 +66,19 @@ def test_photos_of_a_batch_share_the_frame_that_all_have():
     assert common_area(torch.cat([thin, thin.roll((50, 50), (-2, -1))])) == WHOLE
 
 
+@pytest.mark.parametrize("task", ["dehaze", "deshadow", "blind"])
+def test_a_photo_does_not_change_with_the_frames_of_others(task):
+    restorer = load_restorer(task, device="cpu", precision="fp32")
+    plain = photo(seed=1).repeat(2, 0)[:150].repeat(2, 1)[:, :160]
+    photos = np.stack([framed(photo()), plain, framed(photo(), 255)])
+    batch = torch.from_numpy(photos).permute(0, 3, 1, 2)
+    together = restorer.restore(batch, seed=[3, 4, 5])
+    for index, seed in enumerate([3, 4, 5]):
+        alone = restorer.restore(batch[index : index + 1], seed=seed)
+        assert torch.equal(together[index : index + 1], alone)
+    assert not torch.equal(together, batch) or task == "deshadow"
+
+
 def test_what_is_inpainted_may_be_at_the_border():
     photos = torch.zeros(1, 3, 100, 100)
     photos[..., 20:80, 20:80] = torch.rand(60, 60, generator=torch.Generator()) * 0.5 + 0.3

@@ -194,7 +194,8 @@ def decompose(model: LoadedModel, request: Request, lq: Tensor) -> Decomposition
     Args:
         model: model with the prediction `scattering`.
         request: arguments of the call.
-        lq: photos (B, 3, H, W), float32 in [0, 1] or integers.
+        lq: photos (B, 3, H, W), float32 in [0, 1] or integers. Of different frames, the part that
+            all have counts, because there is one size for all copies.
 
     Returns:
         The haze, on the device of `lq`.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from refusion.images.samples import store, to_float
-from refusion.restorers.framed import restored_inside
+from refusion.restorers.framed import frames_differ, restored_inside
 from refusion.restorers.refusion.decomposition import decompose
 from refusion.restorers.refusion.hysteresis import keep_strong_changes
 from refusion.restorers.refusion.model import LoadedModel
@@ -23,7 +23,8 @@ def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
     A model with the prediction `scattering` gives haze, see `Decomposition`. Otherwise, if the
     process runs on a reduced copy, its change of the copy is upsampled and added to the
     photos, see `refusion.tiling.guided`. With `sampling.change_limits`, weak changes are undone
-    first. A frame around a photo stays as it is, see `refusion.images.frame`.
+    first. A frame around a photo stays as it is, see `refusion.images.frame`. Photos with different
+    frames are restored one at a time, so the result does not depend on the batch.
 
     Args:
         model: model with a network and without a latent U-Net.
@@ -37,12 +38,23 @@ def restore_pixels(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:
     Raises:
         FloatingPointError: a value is not finite and `lq` holds integers.
     """
-    if model.config.prediction == "scattering":
-        return decompose(model, request, lq).clear(lq, request.strength, request.haze)
+    finds_haze = model.config.prediction == "scattering"
     # Without a reduced copy a model sees the surroundings of each pixel only.
-    if model.process_side is None or request.network_inputs:
+    if not finds_haze and (model.process_side is None or request.network_inputs):
         return _changed(model, request, lq)
+    if frames_differ(lq):
+        parts = [restore_pixels(model, _alone(request, i), lq[i : i + 1]) for i in range(len(lq))]
+        return torch.cat(parts)
+    if finds_haze:
+        return decompose(model, request, lq).clear(lq, request.strength, request.haze)
     return restored_inside(lambda part: _changed(model, request, part), lq, model.config.task)
+
+
+def _alone(request: Request, index: int) -> Request:
+    """The request for one photo of the batch: it gets the noise of its own seed."""
+    noise = request.plan.noise
+    seed = noise.seed if isinstance(noise.seed, int) else [noise.seed[index]]
+    return replace(request, plan=replace(request.plan, noise=replace(noise, seed=seed)))
 
 
 def _changed(model: LoadedModel, request: Request, lq: Tensor) -> Tensor:

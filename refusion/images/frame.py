@@ -37,10 +37,12 @@ class Area:
     def of(self, photos: Any) -> Any:
         """A view of the part inside, of arrays or tensors (..., H, W)."""
         height, width = photos.shape[-2:]
-        (top, bottom), (left, right) = self.rows, self.columns
-        rows = slice(round(top * height), max(round(bottom * height), round(top * height) + 1))
-        columns = slice(round(left * width), max(round(right * width), round(left * width) + 1))
-        return photos[..., rows, columns]
+        return photos[..., _pixels(self.rows, height), _pixels(self.columns, width)]
+
+
+def _pixels(shares: tuple[float, float], side: int) -> slice:
+    begin = min(round(shares[0] * side), side - 1)
+    return slice(begin, max(round(shares[1] * side), begin + 1))
 
 
 WHOLE = Area()

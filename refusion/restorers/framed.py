@@ -9,6 +9,7 @@ from torch import Tensor
 
 from refusion.images.frame import WHOLE, Area, inside_frame
 from refusion.images.samples import store
+from refusion.restorers.contract import keep_flat_photos
 
 
 def common_area(photos: Tensor) -> Area:
@@ -35,7 +36,7 @@ def _areas(photos: Tensor) -> list[Area]:
 def restored_inside(restore: Callable[[Tensor], Tensor], photos: Tensor, task: str) -> Tensor:
     """Photos whose part inside of the frame is restored; the frame stays as it is.
 
-    Photos with different frames are restored one at a time.
+    Photos with different frames are restored one at a time. A part of one colour stays as it is.
 
     Args:
         restore: restores photos of any size; float results for integers are allowed.
@@ -49,8 +50,8 @@ def restored_inside(restore: Callable[[Tensor], Tensor], photos: Tensor, task: s
     area = common_area(photos)
     if area == WHOLE:
         return restore(photos)
-    out, result = photos.clone(), restore(area.of(photos))
-    target = area.of(out)
+    out, inside = photos.clone(), area.of(photos)
+    result, target = keep_flat_photos(restore(inside), inside), area.of(out)
     if result.dtype == target.dtype:
         target.copy_(result)
     else:

@@ -129,11 +129,11 @@ class OnnxModel:
         if self.predicts_haze:
             return self.decompose(photo).clear(photo, strength, haze)
         area = self._area(photo)
-        part = self._restored_part(area.of(photo), strength, share, seed, noise_std)
         if area == WHOLE:
-            return part
-        result = photo.copy()
-        area.of(result)[...] = part
+            return self._restored_part(photo, strength, share, seed, noise_std)
+        inside, result = area.of(photo), photo.copy()
+        share *= structure(inside, *self._plan["flat"])
+        area.of(result)[...] = self._restored_part(inside, strength, share, seed, noise_std)
         return result
 
     def _area(self, photo: np.ndarray) -> Area:

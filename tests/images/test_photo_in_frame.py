@@ -92,4 +92,5 @@ def test_an_area_is_a_view_of_any_size():
     assert np.shares_memory(area.of(photo), photo)
     assert area.of(np.zeros((2, 1, 4, 2))).shape == (2, 1, 2, 1)
     assert area.of(np.zeros((1, 1, 1))).size == 1  # never empty
+    assert Area((0.75, 1.0), (0.9, 1.0)).of(np.zeros((1, 1, 2))).size == 1
     assert WHOLE.of(photo).shape == photo.shape

@@ -79,6 +79,14 @@ def test_a_photo_does_not_change_with_the_frames_of_others(task):
     assert not torch.equal(together, batch) or task == "deshadow"
 
 
+@pytest.mark.parametrize("task", ["dehaze", "deshadow", "blind"])
+def test_a_part_of_one_colour_stays_as_it_is(task):
+    plain = (128 + np.random.default_rng(0).integers(0, 6, (96, 128, 3))).astype(np.uint8)
+    given = framed(plain)
+    restored = load_restorer(task, device="cpu", precision="fp32")(given)
+    np.testing.assert_array_equal(restored, given)
+
+
 def test_what_is_inpainted_may_be_at_the_border():
     photos = torch.zeros(1, 3, 100, 100)
     photos[..., 20:80, 20:80] = torch.rand(60, 60, generator=torch.Generator()) * 0.5 + 0.3

@@ -82,6 +82,16 @@ def test_photos_in_a_frame(tiny, name):
         assert not found[:20].any() and not found[:, -30:].any()
 
 
+@pytest.mark.parametrize("name", ["haze copy", "copy", "blind"])
+def test_a_plain_part_in_a_frame(tiny, name):
+    restorer, model = tiny(name)
+    image, values = np.zeros((140, 180, 3), np.uint8), np.random.default_rng(0)
+    image[20:-20, 30:-30] = values.integers(128, 134, (100, 120, 3))  # one colour, and its noise
+    np.testing.assert_array_equal(model(image), image)
+    image[20:-20, 30:-30] = values.integers(128, 145, (100, 120, 3))
+    assert np.abs(model(image).astype(int) - restorer(image)).max() <= 1
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_tiny_models(tiny, name):
     image = photo(130, 97, noise=12.0)

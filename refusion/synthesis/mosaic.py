@@ -31,7 +31,7 @@ def demosaiced(image: Tensor, red: tuple[int, int], *, sharp: bool) -> Tensor:
     """An image as a sensor with the Bayer filter gives it: one value per pixel, interpolated.
 
     Args:
-        image: (3, H, W), any values, both sides at least 3.
+        image: (3, H, W), any values.
         red: row and column of a red pixel, each 0 or 1.
         sharp: the linear filters of Malvar, He and Cutler (2004), which use the other colours, too;
             otherwise bilinear interpolation.
@@ -45,7 +45,8 @@ def demosaiced(image: Tensor, red: tuple[int, int], *, sharp: bool) -> Tensor:
     measured = torch.where(is_red, image[0], torch.where(is_blue, image[2], image[1]))
     kernels = (_SHARP if sharp else _BILINEAR).to(image.dtype)[:, None]
     reach = kernels.shape[-1] // 2
-    padded = F.pad(measured[None, None], (reach,) * 4, mode="reflect")
+    mode = "reflect" if min(measured.shape) > reach else "replicate"  # which shifts the colours
+    padded = F.pad(measured[None, None], (reach,) * 4, mode=mode)
     cross, row, column, diagonal = F.conv2d(padded, kernels)[0]
     green = torch.where(is_red | is_blue, cross, measured)
     beside_red, beside_blue = torch.where(rows, row, column), torch.where(rows, column, row)

@@ -9,6 +9,7 @@ from degradation_cases import generator
 from refusion.errors import ConfigError
 from refusion.synthesis.camera import quantise
 from refusion.synthesis.degradations import build_degradation
+from refusion.synthesis.degradations.camera_noise import CameraNoise
 from refusion.synthesis.degradations.cropped import Cropped
 from refusion.synthesis.degradations.greyscale import Greyscale
 from refusion.synthesis.degradations.jpeg import Jpeg
@@ -64,6 +65,15 @@ def test_both_pictures_are_cropped_at_the_same_place() -> None:
     torch.testing.assert_close(made["gt"], CLEAN)  # what is kept is the crop itself
     torch.testing.assert_close(made["lq"], CLEAN + 1)
     assert made["noise_std"] == 0.1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 40), (16, 17)])
+def test_small_pictures_are_degraded_too(size) -> None:
+    clean, noise = CLEAN[:, : size[0], : size[1]], CameraNoise(mosaic_share=1.0)
+    for degradation in (noise, Cropped(noise), Greyscale(Cropped(noise), 1.0)):
+        lq = degradation(clean, generator(0), FRAME)["lq"]
+        assert lq.shape == clean.shape and torch.isfinite(lq).all()
+        assert not torch.equal(lq, clean)
 
 
 def test_a_cropped_degradation_keeps_the_size() -> None:

@@ -21,8 +21,9 @@ _BLOCK = 16  # pixels; a multiple of the sides of the blocks of brightness and o
 class Cropped:
     """A degradation of a larger picture, of which a part is kept.
 
-    The picture is the crop with reflected borders, 16 pixels larger along both sides. Only "lq" and
-    "gt" are cropped, so the degradation must keep the size and must not need the frame.
+    The picture is the crop with reflected borders, 16 pixels larger along both sides; of a crop of
+    up to 16 pixels the border is repeated. Only "lq" and "gt" are cropped, so the degradation must
+    keep the size and must not need the frame.
 
     Attributes:
         degradation: degrades the larger picture.
@@ -58,14 +59,15 @@ class Cropped:
         """As for calling it, with a scene of `draw_scene`.
 
         Args:
-            clean: (3, H, W) float32 in [0, 1], both sides at least 17.
+            clean: (3, H, W) float32 in [0, 1].
             scene: a result of `draw_scene`.
             generator: source of randomness.
             frame: position of the crop in the photo.
         """
         top, left = randint(generator, 0, _BLOCK), randint(generator, 0, _BLOCK)
         padding = (left, _BLOCK - left, top, _BLOCK - top)
-        larger = F.pad(clean[None], padding, mode="reflect")[0]
+        mode = "reflect" if min(clean.shape[-2:]) > _BLOCK else "replicate"
+        larger = F.pad(clean[None], padding, mode=mode)[0]
         item = degrade(self.degradation, larger, scene, generator, frame)
         (height, width), larger_size = clean.shape[-2:], larger.shape[-2:]
         for name in item.keys() & {"lq", "gt"}:

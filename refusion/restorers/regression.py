@@ -20,7 +20,6 @@ from refusion.images.resize import enlarge
 from refusion.images.samples import to_float
 from refusion.restorers.base import NO_CONDITIONS, Conditions, Progress, RestorerInfo
 from refusion.restorers.contract import check_options, keep_flat_photos, match_dtype
-from refusion.restorers.framed import restored_inside
 from refusion.tiling.blending import blend_tiles
 from refusion.tiling.memory import auto_tile, on_device, with_smaller_tiles
 
@@ -107,12 +106,12 @@ class Regression:
         if strength == 0:
             return match_dtype(photo.clone(), placed).to(lq.device)
         with torch.no_grad():
-            result = restored_inside(partial(self._finite_result, tile, callback), photo, task)
+            result = self._finite_result(photo, tile, callback)
             result = keep_flat_photos(torch.lerp(photo, result, strength), photo)
             return match_dtype(result, placed).to(lq.device)
 
     def _finite_result(
-        self, tile: int | Literal["auto"] | None, callback: Progress | None, photo: Tensor
+        self, photo: Tensor, tile: int | Literal["auto"] | None, callback: Progress | None
     ) -> Tensor:
         """Restored photos, not clamped; in float32 if the narrow format gives no finite result."""
         result = self._run(self._network, photo, tile, callback)

@@ -138,7 +138,7 @@ class OnnxModel:
 
     def _area(self, photo: np.ndarray) -> Area:
         """The part that is restored, see `refusion.restorers.framed`."""
-        is_local = "process" in self._plan and "copy" not in self._plan
+        is_local = "copy" not in self._plan and not self.predicts_haze
         return WHOLE if is_local or self.task == "inpaint" else inside_frame(photo)
 
     def _restored_part(

@@ -77,12 +77,12 @@ def test_photos_in_a_frame(tiny, name):
     image = np.zeros((140, 180, 3), np.uint8)
     image[20:-20, 30:-30] = photo(120, 100, noise=25) // 2 + 60
     assert differences(restorer, model, image) <= 1
-    if name != "denoise":
+    if name in ("haze copy", "copy"):
         found = model(image)
         assert not found[:20].any() and not found[:, -30:].any()
 
 
-@pytest.mark.parametrize("name", ["haze copy", "copy", "blind"])
+@pytest.mark.parametrize("name", ["haze copy", "copy"])
 def test_a_plain_part_in_a_frame(tiny, name):
     restorer, model = tiny(name)
     image, values = np.zeros((140, 180, 3), np.uint8), np.random.default_rng(0)

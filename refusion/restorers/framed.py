@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from refusion.images.frame import WHOLE, Area, inside_frame
@@ -36,17 +35,15 @@ def _areas(photos: Tensor) -> list[Area]:
 def restored_inside(restore: Callable[[Tensor], Tensor], photos: Tensor, task: str) -> Tensor:
     """Photos whose part inside of the frame is restored; the frame stays as it is.
 
-    Photos with different frames are restored one at a time. A part of one colour stays as it is.
+    A part of one colour stays as it is.
 
     Args:
         restore: restores photos of any size; float results for integers are allowed.
-        photos: (B, C, H, W), integers or float in [0, 1].
+        photos: (B, C, H, W), integers or float in [0, 1], whose frames do not differ.
         task: of the model; what `inpaint` fills may be at the border, so it has no frames.
     """
     if task == "inpaint":
         return restore(photos)
-    if frames_differ(photos):
-        return torch.cat([restored_inside(restore, photo, task) for photo in photos.split(1)])
     area = common_area(photos)
     if area == WHOLE:
         return restore(photos)

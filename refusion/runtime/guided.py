@@ -56,7 +56,18 @@ def guided_bands(
 def with_change(
     change: np.ndarray, copy: np.ndarray, photo: np.ndarray, window: int, smoothness: float
 ) -> np.ndarray:
-    """The photo plus the change of its copy, band by band; the arguments are as above."""
+    """The photo plus the change of its copy, band by band.
+
+    Args:
+        change: the change, (C, h, w) float.
+        copy: see `guided_bands`.
+        photo: see `guided_bands`.
+        window: see `guided_bands`.
+        smoothness: see `guided_bands`.
+
+    Returns:
+        Samples like `photo`.
+    """
     out = np.empty_like(photo)
     for rows, band in guided_bands(change, copy, photo, window, smoothness):
         store(band + to_float(photo[:, rows]), out[:, rows])
